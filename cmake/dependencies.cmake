@@ -1,0 +1,40 @@
+find_package(Threads REQUIRED)
+find_package(Boost 1.81 REQUIRED)
+find_package(SQLite3 REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(prometheus-cpp REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)
+pkg_check_modules(turbojpeg REQUIRED IMPORTED_TARGET libturbojpeg)
+pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
+pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
+
+# ONNX Runtime: a system-wide one where there is one, else what scripts/setup.sh fetched. The library
+# is opened at run time by mayfly-runner (its telemetry must be switched off before it is loaded), so
+# only the headers are needed to build.
+find_path(ONNXRUNTIME_INCLUDE onnxruntime_c_api.h
+  PATHS ${CMAKE_SOURCE_DIR}/.deps/onnxruntime/include PATH_SUFFIXES onnxruntime REQUIRED)
+find_file(ONNXRUNTIME_LIBRARY libonnxruntime.so.1
+  PATHS ${CMAKE_SOURCE_DIR}/.deps/onnxruntime/lib PATH_SUFFIXES lib lib64 REQUIRED)
+add_library(onnxruntime_headers INTERFACE)
+target_include_directories(onnxruntime_headers SYSTEM INTERFACE ${ONNXRUNTIME_INCLUDE})
+
+# The ONNX graph format (protobuf classes): Debian's libonnx.
+find_library(ONNX_PROTO onnx_proto REQUIRED)
+add_library(onnx_proto INTERFACE)
+target_compile_definitions(onnx_proto INTERFACE ONNX_ML=1 ONNX_NAMESPACE=onnx)
+target_link_libraries(onnx_proto INTERFACE ${ONNX_PROTO} protobuf::libprotobuf)
+
+# Beside the executables, so that the build folder is laid out like an installation:
+# bin/mayfly, bin/mayfly-runner, lib/mayfly/libonnxruntime.so.1
+get_filename_component(onnxruntime_real ${ONNXRUNTIME_LIBRARY} REALPATH)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/mayfly)
+file(CREATE_LINK ${onnxruntime_real} ${CMAKE_BINARY_DIR}/lib/mayfly/libonnxruntime.so.1 SYMBOLIC)
+install(FILES ${onnxruntime_real} DESTINATION ${CMAKE_INSTALL_LIBDIR}/mayfly RENAME libonnxruntime.so.1)

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian 12 machine lacks to build and test Mayfly. Idempotent: with nothing
+# missing it answers in well under a second. Needs root (or sudo) only for missing packages.
+#
+#   scripts/setup.sh          what `make build`, `make demo` and `make test` need
+#   scripts/setup.sh --bench  also the rivals that `make bench` measures against
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+  clang-19 lld-19 libclang-rt-19-dev clang-tidy-19 clang-format-19 llvm-19 cmake ninja-build ccache make
+  libboost1.81-dev libsqlite3-dev libssl-dev zlib1g-dev libseccomp-dev libspdlog-dev libfmt-dev
+  libcli11-dev libtomlplusplus-dev libsimdjson-dev nlohmann-json3-dev prometheus-cpp-dev doctest-dev
+  libonnx-dev libprotobuf-dev protobuf-compiler libturbojpeg0-dev libspng-dev
+  python3 python3-venv curl ca-certificates
+)
+[ "${1:-}" = --bench ] && packages+=(nginx-light wrk)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+  local missing=()
+  local installed
+  installed=$(dpkg-query -W -f='${Status} ${Package}\n' "${packages[@]}" 2>/dev/null |
+    sed -n 's/^install ok installed //p')
+  for package in "${packages[@]}"; do
+    grep -qx "$package" <<<"$installed" || missing+=("$package")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  say "installing ${missing[*]}"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# A Python environment for the model generators and the end-to-end tests. It is rebuilt when the
+# list of requirements changes.
+make_venv() {
+  local stamp
+  stamp=$(sha256sum scripts/requirements.txt)
+  [ "$(cat .deps/venv/stamp 2>/dev/null)" = "$stamp" ] && return
+  say "creating .deps/venv"
+  rm -rf .deps/venv
+  /usr/bin/python3 -m venv .deps/venv
+  .deps/venv/bin/pip install -q --require-virtualenv -r scripts/requirements.txt
+  echo "$stamp" >.deps/venv/stamp
+}
+
+# ONNX Runtime: the official build for Linux, carried by the `onnxruntime` wheel, pinned by digest.
+# The wheel has no headers. Debian 13's development package has; the C API is append-only, so its
+# headers (API 21) work with every later library.
+onnxruntime_version=1.31.1
+headers_version=1.21.0+dfsg-1
+
+fetch_onnxruntime() {
+  local machine wheel_tag wheel_sha
+  machine=$(uname -m)
+  case $machine in
+    x86_64)
+      wheel_tag=manylinux_2_28_x86_64
+      wheel_sha=5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f ;;
+    aarch64)
+      wheel_tag=manylinux_2_28_aarch64
+      wheel_sha=da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3 ;;
+    *) say "no ONNX Runtime build is known for $machine"; exit 1 ;;
+  esac
+  local root=.deps/onnxruntime
+  [ "$(cat $root/stamp 2>/dev/null)" = "$wheel_sha $headers_version" ] && return
+  # A system-wide installation (headers and library) is used instead where there is one.
+  if [ -f /usr/include/onnxruntime/onnxruntime_c_api.h ] && ldconfig -p | grep -q 'libonnxruntime\.so '; then return; fi
+  say "fetching ONNX Runtime $onnxruntime_version"
+  rm -rf $root && mkdir -p $root/wheel $root/lib
+  .deps/venv/bin/pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
+    --platform $wheel_tag -d $root/wheel "onnxruntime==$onnxruntime_version"
+  echo "$wheel_sha  $(ls $root/wheel/*.whl)" | sha256sum --check --quiet
+  .deps/venv/bin/python -m zipfile -e $root/wheel/*.whl $root/wheel/out
+  mv $root/wheel/out/onnxruntime/capi/libonnxruntime.so.$onnxruntime_version $root/lib/
+  mv $root/wheel/out/onnxruntime/{LICENSE,ThirdPartyNotices.txt} $root/
+  ln -s libonnxruntime.so.$onnxruntime_version $root/lib/libonnxruntime.so.1
+  ln -s libonnxruntime.so.1 $root/lib/libonnxruntime.so
+  rm -rf $root/wheel
+  fetch_onnxruntime_headers $root
+  echo "$wheel_sha $headers_version" >$root/stamp
+}
+
+# The headers come through a private source list for Debian 13 that takes its mirror from the
+# machine's own sources; nothing of that suite is installed.
+fetch_onnxruntime_headers() {
+  local root=$1 apt_dir mirror
+  apt_dir=$(mktemp -d)
+  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -1)
+  [ -n "$mirror" ] || { say "no Debian mirror found in the machine's apt sources"; exit 1; }
+  mkdir -p "$apt_dir"/{lists/partial,cache/archives/partial,parts}
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$apt_dir/sources.list"
+  local options=(-o "Dir::Etc::SourceList=$apt_dir/sources.list" -o "Dir::Etc::SourceParts=$apt_dir/parts"
+    -o "Dir::State::Lists=$apt_dir/lists" -o "Dir::Cache=$apt_dir/cache" -o APT::Sandbox::User=root)
+  apt-get -qq "${options[@]}" update
+  (cd "$apt_dir" && apt-get -qq "${options[@]}" download "libonnxruntime-dev=$headers_version" >/dev/null)
+  dpkg -x "$apt_dir"/libonnxruntime-dev_*.deb "$apt_dir/headers"
+  mv "$apt_dir/headers/usr/include/onnxruntime" "$root/include"
+  rm -rf "$apt_dir"
+}
+
+mkdir -p .deps
+install_packages
+make_venv
+fetch_onnxruntime
