@@ -56,7 +56,9 @@ Status write_all(int fd, std::span<const std::byte> bytes) {
   return {};
 }
 
-Status write_all(int fd, std::string_view text) { return write_all(fd, std::as_bytes(std::span(text))); }
+Status write_all(int fd, std::string_view text) {
+  return write_all(fd, std::as_bytes(std::span(text)));
+}
 
 Result<std::string> read_all_fd(int fd, std::size_t limit) {
   std::string text;

@@ -52,7 +52,8 @@ Status write_file_durably(const Path& path, std::string_view bytes) {
 Status make_directories(const Path& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error) return std::unexpected(errno_error(fmt::format("create {}", path.native()), error.value()));
+  if (error)
+    return std::unexpected(errno_error(fmt::format("create {}", path.native()), error.value()));
   return {};
 }
 

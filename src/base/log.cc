@@ -24,12 +24,13 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
 }
 
 struct State {
-  std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>(
-      "mayfly", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  std::shared_ptr<spdlog::logger> logger =
+      std::make_shared<spdlog::logger>("mayfly", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   LogFormat format = LogFormat::Text;
 };
 
-// The one process-wide object: a log line must be possible everywhere, before and after main's recipe.
+// The one process-wide object: a log line must be possible everywhere, before and after main's
+// recipe.
 State& state() {
   static State instance;
   return instance;
@@ -61,8 +62,9 @@ void configure_log(LogLevel level, LogFormat format) {
 bool log_enabled(LogLevel level) { return state().logger->should_log(spdlog_level(level)); }
 
 void log_event(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
-  state().logger->log(spdlog_level(level), "{}",
-                      state().format == LogFormat::Json ? as_json(event, fields) : as_text(event, fields));
+  state().logger->log(
+      spdlog_level(level), "{}",
+      state().format == LogFormat::Json ? as_json(event, fields) : as_text(event, fields));
 }
 
 }  // namespace mayfly

@@ -28,8 +28,8 @@ void log_event(LogLevel level, std::string_view event, std::initializer_list<Log
 
 }  // namespace mayfly
 
-#define LOG(level, event, ...)                                                     \
-  do {                                                                             \
-    if (::mayfly::log_enabled(::mayfly::LogLevel::level))                          \
-      ::mayfly::log_event(::mayfly::LogLevel::level, event, {__VA_ARGS__});        \
+#define LOG(level, event, ...)                                              \
+  do {                                                                      \
+    if (::mayfly::log_enabled(::mayfly::LogLevel::level))                   \
+      ::mayfly::log_event(::mayfly::LogLevel::level, event, {__VA_ARGS__}); \
   } while (false)

@@ -89,8 +89,9 @@ Error Error::in(std::string_view context) && {
 }
 
 Error errno_error(std::string_view what, int error_number) {
-  return Error{.code = code_of_errno(error_number),
-               .message = fmt::format("{}: {}", what, std::system_category().message(error_number))};
+  return Error{
+      .code = code_of_errno(error_number),
+      .message = fmt::format("{}: {}", what, std::system_category().message(error_number))};
 }
 
 std::unexpected<Error> fail_errno(std::string_view what) {

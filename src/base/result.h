@@ -10,8 +10,8 @@
 
 namespace mayfly {
 
-// The canonical codes of gRPC, with its meanings (google/rpc/code.proto). One switch each maps them to
-// HTTP, to gRPC and to exit codes.
+// The canonical codes of gRPC, with its meanings (google/rpc/code.proto). One switch each maps them
+// to HTTP, to gRPC and to exit codes.
 enum class Code : std::uint8_t {
   Cancelled = 1,
   Unknown = 2,
@@ -34,7 +34,8 @@ enum class Code : std::uint8_t {
 std::string_view to_string(Code code);
 
 // `message` is one sentence for a person: what, where, what to do. `reason` is a stable slug for
-// programs, from the catalogue in core/reason.h; it always points to static storage and may be empty.
+// programs, from the catalogue in core/reason.h; it always points to static storage and may be
+// empty.
 struct [[nodiscard]] Error {
   Code code = Code::Unknown;
   std::string message;
@@ -59,23 +60,24 @@ std::unexpected<Error> fail_errno(std::string_view what);
 
 }  // namespace mayfly
 
-// TRY(expr) is the value of a Result, or returns its error from the enclosing function. Use it only as a
-// whole initialiser or statement. In coroutines, where a statement expression may not suspend, use
-// CO_TRY(declaration, expr); or, for a Status, CO_TRY_STATUS(expr);
-#define TRY(...)                                                                                 \
-  __extension__({                                                                                \
-    auto&& try_result_ = (__VA_ARGS__);                                                          \
-    if (!try_result_.has_value()) return std::unexpected(std::move(try_result_).error());        \
-    *std::move(try_result_);                                                                     \
+// TRY(expr) is the value of a Result, or returns its error from the enclosing function. Use it only
+// as a whole initialiser or statement. In coroutines, where a statement expression may not suspend,
+// use CO_TRY(declaration, expr); or, for a Status, CO_TRY_STATUS(expr);
+#define TRY(...)                                                                          \
+  __extension__({                                                                         \
+    auto&& try_result_ = (__VA_ARGS__);                                                   \
+    if (!try_result_.has_value()) return std::unexpected(std::move(try_result_).error()); \
+    *std::move(try_result_);                                                              \
   })
 
 #define MAYFLY_CONCAT_INNER(a, b) a##b
 #define MAYFLY_CONCAT(a, b) MAYFLY_CONCAT_INNER(a, b)
-#define CO_TRY_INNER(temporary, declaration, ...)                                  \
-  auto temporary = __VA_ARGS__;                                                    \
+#define CO_TRY_INNER(temporary, declaration, ...)                                      \
+  auto temporary = __VA_ARGS__;                                                        \
   if (!temporary.has_value()) co_return std::unexpected(std::move(temporary).error()); \
   declaration = *std::move(temporary)
-#define CO_TRY(declaration, ...) CO_TRY_INNER(MAYFLY_CONCAT(co_try_, __COUNTER__), declaration, __VA_ARGS__)
+#define CO_TRY(declaration, ...) \
+  CO_TRY_INNER(MAYFLY_CONCAT(co_try_, __COUNTER__), declaration, __VA_ARGS__)
 #define CO_TRY_STATUS_INNER(temporary, ...) \
   auto temporary = __VA_ARGS__;             \
   if (!temporary.has_value()) co_return std::unexpected(std::move(temporary).error())

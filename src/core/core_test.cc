@@ -1,0 +1,152 @@
+#include "core/invocation.h"
+#include "core/manifest.h"
+#include "core/names.h"
+#include "core/reason.h"
+#include "core/settings.h"
+#include "core/tensor.h"
+#include "core/units.h"
+
+#include <cstring>
+#include <set>
+
+#include "base/testing/fake_clock.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+using namespace std::chrono_literals;
+
+TEST_CASE(
+    "function names are lower-case, start with a letter or digit and have at most 63 characters") {
+  for (const char* good : {"fraud", "0", "a.b_c-d", "iris2"})
+    CHECK(FunctionName::parse(good).has_value());
+  CHECK(FunctionName::parse(std::string(63, 'a')).has_value());
+  for (const char* bad : {"", "Fraud", "-a", ".a", "a b", "a/b", "ü", "a@1"}) {
+    CHECK_FALSE(FunctionName::parse(bad).has_value());
+  }
+  CHECK_FALSE(FunctionName::parse(std::string(64, 'a')).has_value());
+}
+
+TEST_CASE("a model reference names a function and perhaps a version") {
+  const auto plain = parse_model_ref("fraud");
+  REQUIRE(plain.has_value());
+  CHECK_FALSE(plain->version.has_value());
+  const auto pinned = parse_model_ref("fraud@3");
+  REQUIRE(pinned.has_value());
+  CHECK(pinned->version->value == 3);
+  for (const char* bad :
+       {"fraud@", "fraud@0", "fraud@x", "fraud@-1", "fraud@1@2", "@1", "fraud@99999999999"}) {
+    CHECK_FALSE(parse_model_ref(bad).has_value());
+  }
+}
+
+TEST_CASE("shape products that overflow are refused before anything is allocated") {
+  CHECK(element_count(Shape{}).value() == 1);
+  CHECK(element_count(Shape{2, 0, 3}).value() == 0);
+  CHECK_FALSE(element_count(Shape{-1, 2}).has_value());
+  CHECK_FALSE(element_count(Shape{1LL << 62, 4}).has_value());
+  CHECK_FALSE(byte_count(DataType::Fp64, Shape{1LL << 61}).has_value());
+  CHECK(byte_count(DataType::Fp16, Shape{3, 5}).value() == 30);
+}
+
+TEST_CASE("every datatype's name parses back") {
+  for (int raw = 1; is_known(static_cast<std::uint8_t>(raw)); ++raw) {
+    const auto type = static_cast<DataType>(raw);
+    CHECK(parse_data_type(to_string(type)) == type);
+  }
+  CHECK_FALSE(parse_data_type("FP8").has_value());
+}
+
+TEST_CASE(
+    "invocation ids are unique, ordered and survive a clock that stands still or steps back") {
+  FakeClock clock;
+  SystemRng rng;
+  InvocationIds ids(clock, rng);
+  InvocationId last;
+  for (int i = 0; i < 10'000; ++i) {
+    if (i == 5'000) clock.advance(-1h);
+    const InvocationId id = ids.next();
+    REQUIRE(last < id);
+    last = id;
+  }
+  CHECK(to_string(last).size() == 36);
+  CHECK(to_string(last)[14] == '7');
+  CHECK(parse_invocation_id(to_string(last)) == last);
+  CHECK_FALSE(parse_invocation_id("nonsense").has_value());
+}
+
+TEST_CASE("durations and sizes parse with units and print in their shortest exact form") {
+  CHECK(parse_duration("90s").value() == 90s);
+  CHECK(to_string(Duration(90s)) == "90s");
+  CHECK(to_string(Duration(120s)) == "2m");
+  CHECK(parse_bytes("2GiB").value() == gib(2));
+  CHECK(to_string(Bytes{1500}) == "1500B");
+  for (const char* bad : {"", "5", "-1s", "1.5s", "s", "1 s", "99999999999999h"}) {
+    CHECK_FALSE(parse_duration(bad).has_value());
+  }
+}
+
+TEST_CASE("version options refuse unknown keys, wrong types and values out of range, naming them") {
+  const auto options =
+      parse_version_options(R"({"threads":2,"memory":"1GiB","isolation":"request"})");
+  REQUIRE(options.has_value());
+  CHECK(options->threads == 2);
+  CHECK(options->isolation == Isolation::Request);
+  const std::pair<const char*, const char*> bad[] = {
+      {R"({"thread":2})", "thread"},           {R"({"threads":0})", "threads"},
+      {R"({"threads":"2"})", "threads"},       {R"({"memory":"1"})", "memory"},
+      {R"({"runtime":"torch"})", "runtime"},   {R"({"model":"../m.onnx"})", "model"},
+      {R"({"isolation":"none"})", "isolation"}};
+  for (const auto& [json, key] : bad) {
+    const auto refused = parse_version_options(json);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().reason == reason::kInvalidManifest);
+    CHECK(refused.error().message.find(key) != std::string::npos);
+  }
+}
+
+TEST_CASE("a manifest survives its own JSON and stays canonical") {
+  Manifest manifest;
+  manifest.options.threads = 3;
+  manifest.files = {{"model.onnx", std::string(64, 'a'), 12},
+                    {"w/weights.bin", std::string(64, 'b'), 1}};
+  manifest.signature.inputs = {{"x", DataType::Fp32, {-1, 30}}};
+  manifest.signature.outputs = {{"y", DataType::Bytes, {-1}}};
+  manifest.session_after_fork = true;
+  const std::string json = to_json(manifest);
+  const auto parsed = parse_manifest(json);
+  REQUIRE(parsed.has_value());
+  CHECK(to_json(*parsed) == json);
+  CHECK(parsed->signature == manifest.signature);
+  CHECK(artifact_digest(parsed->files) == artifact_digest(manifest.files));
+  CHECK_FALSE(parse_manifest("{}").has_value());
+  CHECK_FALSE(parse_manifest(std::string(100, '[')).has_value());
+}
+
+TEST_CASE("settings change key by key and are checked as a whole") {
+  const FunctionSettings defaults;
+  const auto changes =
+      settings_changes_json({"idle_timeout=5s", "max_instances=4", "keep_warm=true"});
+  REQUIRE(changes.has_value());
+  const auto applied = apply_settings(defaults, *changes);
+  REQUIRE(applied.has_value());
+  CHECK(applied->idle_timeout == 5s);
+  CHECK(applied->max_instances == 4);
+  CHECK(applied->keep_warm);
+  CHECK(parse_settings(to_json(*applied)).value() == *applied);
+  CHECK_FALSE(apply_settings(*applied, R"({"min_instances":5})").has_value());
+  CHECK_FALSE(apply_settings(defaults, R"({"idle":"5s"})").has_value());
+  CHECK_FALSE(settings_changes_json({"idle_timeout"}).has_value());
+}
+
+TEST_CASE("every reason has an HTTP status of its own class and a meaning") {
+  std::set<std::string_view> seen;
+  for (const ReasonEntry& entry : reason_catalogue()) {
+    CHECK(seen.insert(entry.slug).second);
+    CHECK(entry.http_status >= 400);
+    CHECK(entry.http_status < 600);
+    CHECK_FALSE(entry.meaning.empty());
+  }
+  CHECK(http_status(refuse(reason::kQueueFull, "").error()) == 429);
+  CHECK(http_status(Error{Code::Unavailable, ""}) == 503);
+}

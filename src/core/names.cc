@@ -1,0 +1,57 @@
+#include "core/names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxName = 63;
+
+bool is_alphanumeric(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+bool is_name_character(char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-'; }
+
+// What a person sees of a name that came from outside.
+std::string shown(std::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, kMaxName + 1)) out += c >= ' ' && c <= '~' ? c : '?';
+  return out;
+}
+
+}  // namespace
+
+Result<FunctionName> FunctionName::parse(std::string_view text) {
+  if (text.empty() || text.size() > kMaxName || !is_alphanumeric(text.front()) ||
+      !std::ranges::all_of(text, is_name_character)) {
+    return refuse(
+        reason::kBadRequest,
+        fmt::format("'{}' is not a function name: use 1 to 63 of a-z, 0-9, '.', '_', '-', "
+                    "beginning with a letter or digit",
+                    shown(text)));
+  }
+  return FunctionName(std::string(text));
+}
+
+Result<VersionNumber> parse_version_number(std::string_view digits) {
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size() || value == 0) {
+    return refuse(reason::kBadRequest,
+                  fmt::format("'{}' is not a version number: use 1, 2, 3, …", shown(digits)));
+  }
+  return VersionNumber{value};
+}
+
+Result<ModelRef> parse_model_ref(std::string_view text) {
+  const std::size_t at = text.find('@');
+  FunctionName function = TRY(FunctionName::parse(text.substr(0, at)));
+  if (at == std::string_view::npos) return ModelRef{std::move(function), std::nullopt};
+  const VersionNumber version = TRY(parse_version_number(text.substr(at + 1)));
+  return ModelRef{std::move(function), version};
+}
+
+}  // namespace mayfly

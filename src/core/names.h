@@ -1,0 +1,41 @@
+// Names of functions and versions, as they stand in paths, commands and records.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace mayfly {
+
+// [a-z0-9][a-z0-9._-]{0,62}
+class FunctionName {
+ public:
+  static Result<FunctionName> parse(std::string_view text);
+  const std::string& str() const { return text_; }
+  auto operator<=>(const FunctionName&) const = default;
+
+ private:
+  explicit FunctionName(std::string text) : text_(std::move(text)) {}
+  std::string text_;
+};
+
+struct VersionNumber {
+  std::uint32_t value = 0;  // counted from 1
+  auto operator<=>(const VersionNumber&) const = default;
+};
+
+Result<VersionNumber> parse_version_number(std::string_view digits);
+
+// "fraud" is the function's current version, "fraud@3" exactly that one.
+struct ModelRef {
+  FunctionName function;
+  std::optional<VersionNumber> version;
+};
+
+Result<ModelRef> parse_model_ref(std::string_view text);
+
+}  // namespace mayfly

@@ -1,0 +1,135 @@
+#include "core/reason.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/check.h"
+
+namespace mayfly {
+namespace {
+
+using enum Code;
+
+constexpr auto kCatalogue = std::to_array<ReasonEntry>({
+    {reason::kBadRequest, InvalidArgument, 400, "the request cannot be parsed"},
+    {reason::kInvalidInput, InvalidArgument, 400, "the inputs do not fit the function's signature"},
+    {reason::kTooLarge, OutOfRange, 413, "a header, body, nesting or reply exceeds its limit"},
+    {reason::kUnsupportedMedia, InvalidArgument, 415,
+     "the content type or encoding is not accepted here"},
+    {reason::kUnsupported, Unimplemented, 501, "the protocol has this, this server does not"},
+    {reason::kForbiddenHost, PermissionDenied, 403,
+     "the Host header names neither loopback nor a configured host"},
+    {reason::kForbiddenOrigin, PermissionDenied, 403, "a control request from a foreign web page"},
+    {reason::kMethodNotAllowed, InvalidArgument, 405, "the path exists, the method does not"},
+    {reason::kNotFound, NotFound, 404, "no such path or object"},
+    {reason::kUnknownFunction, NotFound, 404, "no function of this name"},
+    {reason::kUnknownVersion, NotFound, 404, "the function has no such version"},
+    {reason::kClientGone, Cancelled, 499, "the client disconnected before the reply"},
+    {reason::kQueueFull, ResourceExhausted, 429, "the function's queue is full"},
+    {reason::kNodeBusy, ResourceExhausted, 429, "the node cannot start another instance now"},
+    {reason::kHopelessDeadline, DeadlineExceeded, 504,
+     "the deadline would pass before the queue reaches the request"},
+    {reason::kMemoryPressure, Unavailable, 503, "the node's memory does not hold another instance"},
+    {reason::kDraining, Unavailable, 503, "the node is shutting down"},
+    {reason::kStorageFull, Unavailable, 503,
+     "records cannot be written: the disk is full or failing"},
+    {reason::kInstanceCrashed, Internal, 500, "the instance died while it ran the request"},
+    {reason::kOutOfMemory, ResourceExhausted, 500, "the instance exceeded its memory limit"},
+    {reason::kDeadlineExceeded, DeadlineExceeded, 504, "the request ran into its deadline"},
+    {reason::kStartFailed, Unavailable, 503,
+     "no instance can be started; retried with growing pauses"},
+    {reason::kModelError, InvalidArgument, 400,
+     "the model refused the inputs; its own words follow"},
+    {reason::kBadReply, Internal, 500, "the instance answered with something malformed"},
+    {reason::kInvalidManifest, InvalidArgument, 400,
+     "mayfly.toml or the manifest has an unknown or wrong key"},
+    {reason::kInvalidModel, InvalidArgument, 422,
+     "the artifact is not a model that can be served here"},
+    {reason::kPublishFailed, FailedPrecondition, 422,
+     "publishing crashed, hung or ran out of memory"},
+    {reason::kDigestMismatch, DataLoss, 422,
+     "the bytes received do not hash to the digest that was named"},
+    {reason::kInvalidSetting, InvalidArgument, 400, "no such setting, or a value out of its range"},
+    {reason::kRecentTraffic, FailedPrecondition, 409,
+     "the function was called recently; confirm to go on"},
+    {reason::kWeakIsolation, FailedPrecondition, 503,
+     "isolation_level is strict and a layer is missing"},
+    {reason::kConflict, Aborted, 409, "somebody else changed this first"},
+    {reason::kInternal, Internal, 500, "a fault of the server"},
+});
+
+}  // namespace
+
+std::span<const ReasonEntry> reason_catalogue() { return kCatalogue; }
+
+const ReasonEntry* find_reason(std::string_view slug) {
+  const auto* found = std::ranges::find(kCatalogue, slug, &ReasonEntry::slug);
+  return found == kCatalogue.end() ? nullptr : found;
+}
+
+std::unexpected<Error> refuse(std::string_view slug, std::string message) {
+  const ReasonEntry* entry = find_reason(slug);
+  CHECK(entry != nullptr);
+  return fail(entry->code, std::move(message), entry->slug);
+}
+
+int http_status(const Error& error) {
+  if (const ReasonEntry* entry = find_reason(error.reason)) return entry->http_status;
+  switch (error.code) {
+    case InvalidArgument:
+    case OutOfRange:
+      return 400;
+    case Unauthenticated:
+      return 401;
+    case PermissionDenied:
+      return 403;
+    case NotFound:
+      return 404;
+    case AlreadyExists:
+    case Aborted:
+    case FailedPrecondition:
+      return 409;
+    case ResourceExhausted:
+      return 429;
+    case Cancelled:
+      return 499;
+    case Unimplemented:
+      return 501;
+    case Unavailable:
+      return 503;
+    case DeadlineExceeded:
+      return 504;
+    default:
+      return 500;
+  }
+}
+
+// sysexits-like and documented in docs/cli.md: 2 is what the user can mend in the command itself.
+int exit_code(Code code) {
+  switch (code) {
+    case InvalidArgument:
+    case OutOfRange:
+    case Unimplemented:
+      return 2;
+    case NotFound:
+      return 3;
+    case AlreadyExists:
+    case Aborted:
+    case FailedPrecondition:
+      return 4;
+    case PermissionDenied:
+    case Unauthenticated:
+      return 5;
+    case Unavailable:
+      return 6;
+    case DeadlineExceeded:
+      return 7;
+    case ResourceExhausted:
+      return 8;
+    default:
+      return 1;
+  }
+}
+
+}  // namespace mayfly
