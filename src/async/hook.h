@@ -1,0 +1,64 @@
+// Intrusive, circular, doubly linked list membership. A Hook leaves its list when it is destroyed,
+// which is what lets a waiting coroutine be destroyed at any moment. Not movable, not thread-safe.
+#pragma once
+
+namespace mayfly {
+
+class Hook {
+ public:
+  Hook() = default;
+  Hook(const Hook&) = delete;
+  Hook& operator=(const Hook&) = delete;
+  ~Hook() { unlink(); }
+
+  bool linked() const { return next_ != this; }
+  void unlink() {
+    next_->previous_ = previous_;
+    previous_->next_ = next_;
+    next_ = previous_ = this;
+  }
+
+ private:
+  template <typename Node>
+  friend class HookList;
+  Hook* next_ = this;
+  Hook* previous_ = this;
+};
+
+// A list of Nodes, which derive from Hook. It owns nothing: what is left in it when it is destroyed
+// is merely unlinked.
+template <typename Node>
+class HookList {
+ public:
+  HookList() = default;
+  ~HookList() {
+    while (!empty()) front().unlink();
+  }
+  HookList(const HookList&) = delete;
+  HookList& operator=(const HookList&) = delete;
+
+  bool empty() const { return !head_.linked(); }
+  Node& front() { return static_cast<Node&>(*head_.next_); }
+  void push_back(Node& node) {
+    Hook& hook = node;
+    hook.unlink();
+    hook.previous_ = head_.previous_;
+    hook.next_ = &head_;
+    head_.previous_->next_ = &hook;
+    head_.previous_ = &hook;
+  }
+  Node& pop_front() {
+    Node& node = front();
+    node.unlink();
+    return node;
+  }
+  // Moves every node of `other` to the end of this list.
+  void splice(HookList& other) {
+    while (!other.empty()) push_back(other.pop_front());
+  }
+
+ private:
+  Hook head_;
+};
+
+}  // namespace mayfly
