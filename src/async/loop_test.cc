@@ -9,11 +9,11 @@
 #include <thread>
 #include <vector>
 
+#include <doctest/doctest.h>
 #include "async/sleep.h"
 #include "async/timer.h"
 #include "async/watch.h"
 #include "base/testing/fake_clock.h"
-#include <doctest/doctest.h>
 
 namespace mayfly {
 namespace {
@@ -60,7 +60,9 @@ TEST_CASE("a task does nothing until it is awaited, and destroying it unstarted 
     flag = true;
     co_return;
   };
-  { const Task<void> task = coroutine(ran); }
+  {
+    const Task<void> task = coroutine(ran);
+  }
   CHECK_FALSE(ran);
 }
 

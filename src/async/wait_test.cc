@@ -35,6 +35,7 @@ Task<void> run_blocking(Pool& pool, std::atomic<bool>& started, std::atomic<bool
                         int& finished) {
   co_await pool.run([&] {
     started = true;
+    started.notify_all();
     release.wait(false);
   });
   ++finished;
@@ -200,24 +201,22 @@ TEST_CASE("queued pool work is dropped and running work is waited for when the w
   std::atomic<bool> release = false;
   std::atomic<bool> second_started = false;
   int finished = 0;
-  auto loop = std::make_unique<Loop>();
-  auto pool = std::make_unique<Pool>(*loop, "test", 1);
-  loop->spawn(run_blocking(*pool, started, release, finished));
-  loop->spawn(run_blocking(*pool, second_started, release, finished));
+  Loop loop;
+  Pool pool(loop, "test", 1);
   std::jthread releaser([&] {
-    while (!started) std::this_thread::yield();
+    started.wait(false);
     release = true;
     release.notify_all();
   });
-  while (!started) std::this_thread::yield();
-  // The tasks die with a loop, which the pool must not outlive; so give the pool's frames up first.
-  Task<void> waiting = run_blocking(*pool, started, release, finished);
-  waiting = Task<void>();
-  releaser.join();
-  loop->poll();
-  while (finished < 2) loop->poll();
-  CHECK(finished == 2);
-  pool.reset();
+  {
+    Loop dying;  // owns the waiting tasks, and destroys them in this order
+    dying.spawn(run_blocking(pool, started, release, finished));
+    dying.spawn(run_blocking(pool, second_started, release, finished));
+    started.wait(false);
+  }
+  loop.poll();
+  CHECK(started);
+  CHECK(finished == 0);
 }
 
 }  // namespace mayfly
