@@ -1,0 +1,370 @@
+#include "sandbox/channel.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "base/check.h"
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::uint64_t align(std::uint64_t value) {
+  return (value + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+}
+
+// Every access to shared memory goes through these: one copy, into memory the peer cannot reach.
+template <typename T>
+T load(std::span<const std::byte> memory, std::uint64_t offset) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  CHECK(offset <= memory.size() && memory.size() - offset >= sizeof(T));
+  T value;
+  std::memcpy(&value, memory.data() + offset, sizeof(T));
+  // The copy must be what is checked and used: no re-reading of the source by the compiler.
+  __asm__ volatile("" ::: "memory");
+  return value;
+}
+
+template <typename T>
+void store(std::span<std::byte> memory, std::uint64_t offset, const T& value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  CHECK(offset <= memory.size() && memory.size() - offset >= sizeof(T));
+  std::memcpy(memory.data() + offset, &value, sizeof(T));
+}
+
+constexpr std::uint64_t slot_offset(std::size_t i) {
+  return sizeof(RegionHeader) + i * sizeof(TensorSlot);
+}
+
+bool inside(std::uint64_t offset, std::uint64_t bytes, std::size_t size) {
+  return offset <= size && bytes <= size - offset;
+}
+
+TensorSlot make_slot(std::uint32_t index, DataType type, std::span<const std::int64_t> shape,
+                     std::uint64_t offset, std::uint64_t bytes) {
+  CHECK(shape.size() <= kMaxRank);
+  TensorSlot slot{};
+  slot.index = index;
+  slot.type = static_cast<std::uint8_t>(type);
+  slot.rank = static_cast<std::uint8_t>(shape.size());
+  std::ranges::copy(shape, slot.dims.begin());
+  slot.offset = offset;
+  slot.bytes = bytes;
+  return slot;
+}
+
+std::unexpected<Error> bad_reply(std::string_view what) {
+  return refuse(reason::kBadReply, fmt::format("the instance's reply is malformed: {}", what));
+}
+
+Result<std::byte*> map_shared(int fd, std::size_t bytes) {
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) return fail_errno("map invocation memory");
+  return static_cast<std::byte*>(data);
+}
+
+Error model_complaint(const Region& region, const RegionHeader& header) {
+  const std::uint64_t length = std::min<std::uint64_t>(header.error_bytes, kMaxErrorText);
+  std::string text = "no message";
+  if (inside(header.error_offset, length, region.size())) {
+    const std::span<const std::byte> bytes = region.bytes().subspan(header.error_offset, length);
+    text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    for (char& c : text)
+      c = (c >= ' ' && c != 127) || c == '\n' || c == '\t' ? c : (c < 0 ? c : '?');
+  }
+  const bool internal = header.status == static_cast<std::uint32_t>(ReplyStatus::InternalError);
+  return refuse(internal ? reason::kInternal : reason::kModelError, std::move(text)).error();
+}
+
+}  // namespace
+
+Result<Region> Region::create(std::size_t bytes) {
+  Fd memfd(::memfd_create("invocation", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memfd) return fail_errno("create invocation memory");
+  if (::ftruncate(memfd.get(), static_cast<off_t>(bytes)) != 0)
+    return fail_errno("size invocation memory");
+  if (::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return fail_errno("seal invocation memory");
+  }
+  std::byte* data = TRY(map_shared(memfd.get(), bytes));
+  return Region(std::move(memfd), data, bytes);
+}
+
+Result<Region> Region::attach(Fd memfd, std::size_t bytes) {
+  std::byte* data = TRY(map_shared(memfd.get(), bytes));
+  return Region(Fd(), data, bytes);
+}
+
+Region::Region(Region&& other) noexcept
+    : memfd_(std::move(other.memfd_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+Region& Region::operator=(Region&& other) noexcept {
+  std::swap(memfd_, other.memfd_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Region::~Region() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+Result<RequestLayout> RequestLayout::plan(std::vector<InputPlan> inputs,
+                                          std::vector<std::uint32_t> outputs) {
+  if (inputs.size() > kMaxTensors || outputs.size() > kMaxTensors) {
+    return refuse(reason::kInvalidInput,
+                  fmt::format("a request has at most {} tensors", kMaxTensors));
+  }
+  RequestLayout layout;
+  std::uint64_t end = slot_offset(inputs.size() + outputs.size());
+  for (const InputPlan& input : inputs) {
+    const std::uint64_t begin = align(end);
+    if (input.bytes > INT64_MAX || __builtin_add_overflow(begin, input.bytes, &end) ||
+        end > INT64_MAX) {
+      return refuse(reason::kTooLarge, "the request's tensors are too large to address");
+    }
+    layout.offsets_.push_back(begin);
+  }
+  layout.request_bytes_ = align(end);
+  layout.inputs_ = std::move(inputs);
+  layout.outputs_ = std::move(outputs);
+  return layout;
+}
+
+Result<RequestMemory> RequestMemory::allocate(RequestLayout layout, std::uint64_t output_bytes) {
+  const std::uint64_t request = layout.request_bytes();
+  if (request <= kInlineRequest) {
+    return RequestMemory(std::move(layout), std::nullopt, std::vector<std::byte>(request));
+  }
+  Region region = TRY(Region::create(request + align(output_bytes) + kMaxErrorText));
+  return RequestMemory(std::move(layout), std::move(region), {});
+}
+
+RequestMemory::RequestMemory(RequestLayout layout, std::optional<Region> region,
+                             std::vector<std::byte> heap)
+    : layout_(std::move(layout)), region_(std::move(region)), heap_(std::move(heap)) {
+  const std::size_t inputs = layout_.inputs().size();
+  for (std::size_t i = 0; i < inputs; ++i) {
+    const InputPlan& input = layout_.inputs()[i];
+    store(memory(), slot_offset(i),
+          make_slot(input.index, input.type, input.shape, layout_.input_offset(i), input.bytes));
+  }
+  for (std::size_t i = 0; i < layout_.outputs().size(); ++i) {
+    store(memory(), slot_offset(inputs + i),
+          make_slot(layout_.outputs()[i], DataType::Fp32, {}, 0, 0));
+  }
+}
+
+std::span<std::byte> RequestMemory::memory() {
+  return region_ ? region_->bytes() : std::span<std::byte>(heap_);
+}
+
+std::span<std::byte> RequestMemory::input(std::size_t i) {
+  return memory().subspan(layout_.input_offset(i), layout_.inputs()[i].bytes);
+}
+
+void RequestMemory::set_input_bytes(std::size_t i, std::uint64_t bytes) {
+  CHECK(bytes <= layout_.inputs()[i].bytes);
+  store(memory(), slot_offset(i) + offsetof(TensorSlot, bytes), bytes);
+}
+
+void RequestMemory::write_header(std::size_t region_bytes) {
+  RegionHeader header{};
+  header.magic = kRegionMagic;
+  header.format = 1;
+  header.input_count = static_cast<std::uint32_t>(layout_.inputs().size());
+  header.output_count = static_cast<std::uint32_t>(layout_.outputs().size());
+  header.request_bytes = layout_.request_bytes();
+  header.outputs_offset = std::min<std::uint64_t>(layout_.request_bytes(), region_bytes);
+  store(memory(), 0, header);
+}
+
+Region& RequestMemory::place(Region& instance_region) {
+  if (region_) {
+    write_header(region_->size());
+    return *region_;
+  }
+  write_header(instance_region.size());
+  CHECK(heap_.size() <= instance_region.size());
+  std::ranges::copy(heap_, instance_region.bytes().begin());
+  return instance_region;
+}
+
+Result<std::vector<OutputView>> read_reply(const Region& slots, const Region& outputs,
+                                           const RequestLayout& layout,
+                                           const Signature& signature) {
+  const auto header = load<RegionHeader>(slots.bytes(), 0);
+  if (header.status == static_cast<std::uint32_t>(ReplyStatus::ModelError) ||
+      header.status == static_cast<std::uint32_t>(ReplyStatus::InternalError)) {
+    return std::unexpected(model_complaint(slots, header));
+  }
+  if (header.status != static_cast<std::uint32_t>(ReplyStatus::Ok))
+    return bad_reply("unknown status");
+
+  std::vector<OutputView> views;
+  views.reserve(layout.outputs().size());
+  for (std::size_t i = 0; i < layout.outputs().size(); ++i) {
+    const auto slot = load<TensorSlot>(slots.bytes(), slot_offset(layout.inputs().size() + i));
+    const std::uint32_t index = layout.outputs()[i];  // what was asked for, not what the slot says
+    if (!is_known(slot.type) || slot.rank > kMaxRank) return bad_reply("unknown datatype or rank");
+    OutputView view{.index = index,
+                    .type = static_cast<DataType>(slot.type),
+                    .shape = Shape(slot.dims.begin(), slot.dims.begin() + slot.rank),
+                    .bytes = {}};
+    if (view.type != signature.outputs.at(index).type)
+      return bad_reply("another datatype than the signature's");
+    const auto expected = byte_count(view.type, view.shape);
+    if (!expected) return bad_reply("impossible shape");
+    if (view.type != DataType::Bytes && *expected != slot.bytes)
+      return bad_reply("shape and size disagree");
+    if (!inside(slot.offset, slot.bytes, outputs.size()))
+      return bad_reply("output outside the region");
+    view.bytes = outputs.bytes().subspan(slot.offset, slot.bytes);
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+Result<RequestView> read_request(const Region& region) {
+  const auto bad = [](std::string_view what) {
+    return fail(Code::Internal, fmt::format("request region: {}", what));
+  };
+  if (region.size() < sizeof(RegionHeader)) return bad("too small");
+  const auto header = load<RegionHeader>(region.bytes(), 0);
+  if (header.magic != kRegionMagic || header.format != 1) return bad("wrong magic or format");
+  if (header.input_count > kMaxTensors || header.output_count > kMaxTensors ||
+      slot_offset(header.input_count + header.output_count) > region.size()) {
+    return bad("too many tensors");
+  }
+  RequestView view;
+  for (std::size_t i = 0; i < header.input_count; ++i) {
+    const auto slot = load<TensorSlot>(region.bytes(), slot_offset(i));
+    if (!is_known(slot.type) || slot.rank > kMaxRank ||
+        !inside(slot.offset, slot.bytes, region.size())) {
+      return bad("input outside the region");
+    }
+    view.inputs.push_back({.index = slot.index,
+                           .type = static_cast<DataType>(slot.type),
+                           .shape = Shape(slot.dims.begin(), slot.dims.begin() + slot.rank),
+                           .bytes = region.bytes().subspan(slot.offset, slot.bytes)});
+  }
+  for (std::size_t i = 0; i < header.output_count; ++i) {
+    view.outputs.push_back(
+        load<TensorSlot>(region.bytes(), slot_offset(header.input_count + i)).index);
+  }
+  return view;
+}
+
+OutputPlacement place_outputs(std::span<const OutputPlan> outputs, std::uint64_t begin,
+                              std::size_t limit) {
+  OutputPlacement placement;
+  std::uint64_t end = begin;
+  for (const OutputPlan& output : outputs) {
+    const std::uint64_t offset = align(end);
+    placement.offsets.push_back(offset);
+    end = offset + output.bytes;
+  }
+  placement.end = end;
+  if (end > limit) placement.offsets.clear();
+  return placement;
+}
+
+std::uint64_t outputs_offset(const Region& region) {
+  return load<RegionHeader>(region.bytes(), 0).outputs_offset;
+}
+
+void write_reply_slots(const Region& slots, std::span<const OutputPlan> outputs,
+                       const OutputPlacement& placement) {
+  auto header = load<RegionHeader>(slots.bytes(), 0);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const std::uint64_t where = slot_offset(header.input_count + i);
+    const auto wanted = load<TensorSlot>(slots.bytes(), where).index;
+    store(slots.bytes(), where,
+          make_slot(wanted, outputs[i].type, outputs[i].shape, placement.offsets.at(i),
+                    outputs[i].bytes));
+  }
+  header.status = static_cast<std::uint32_t>(ReplyStatus::Ok);
+  store(slots.bytes(), 0, header);
+}
+
+void write_reply_error(const Region& slots, ReplyStatus status, std::string_view text) {
+  auto header = load<RegionHeader>(slots.bytes(), 0);
+  const std::uint64_t begin = std::min<std::uint64_t>(header.outputs_offset, slots.size());
+  const std::size_t length = std::min({text.size(), slots.size() - begin, kMaxErrorText});
+  std::memcpy(slots.bytes().data() + begin, text.data(), length);
+  header.status = static_cast<std::uint32_t>(status);
+  header.error_offset = begin;
+  header.error_bytes = static_cast<std::uint32_t>(length);
+  store(slots.bytes(), 0, header);
+}
+
+Status send_message(int socket, const DoorbellMessage& message, int descriptor) {
+  iovec part{.iov_base = const_cast<DoorbellMessage*>(&message), .iov_len = sizeof(message)};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+  if (descriptor >= 0) {
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(int));
+  }
+  while (::sendmsg(socket, &header, MSG_NOSIGNAL) < 0) {
+    if (errno != EINTR) return fail_errno("ring the doorbell");
+  }
+  return {};
+}
+
+Result<std::optional<ReceivedMessage>> receive_message(int socket) {
+  ReceivedMessage received;
+  iovec part{.iov_base = &received.message, .iov_len = sizeof(received.message)};
+  // Room for one descriptor only: the kernel closes what a hostile peer sends beyond it.
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(ucred))>
+      control{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  ssize_t got = 0;
+  while ((got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC)) < 0) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+    if (errno != EINTR) return fail_errno("read the doorbell");
+  }
+  if (got == 0) return fail(Code::Unavailable, "the peer closed the doorbell");
+  for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
+    if (item->cmsg_level != SOL_SOCKET) continue;
+    if (item->cmsg_type == SCM_CREDENTIALS) {
+      ucred sender{};
+      std::memcpy(&sender, CMSG_DATA(item), sizeof(sender));
+      received.pid = sender.pid;
+    }
+    if (item->cmsg_type == SCM_RIGHTS) {
+      const std::size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (std::size_t i = 0; i < count; ++i) {
+        int descriptor = -1;
+        std::memcpy(&descriptor, CMSG_DATA(item) + i * sizeof(int), sizeof(int));
+        received.descriptor = Fd(descriptor);  // an earlier one is closed
+      }
+    }
+  }
+  if (got != sizeof(DoorbellMessage))
+    return fail(Code::DataLoss, "the peer sent a malformed doorbell message");
+  return received;
+}
+
+}  // namespace mayfly

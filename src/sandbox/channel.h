@@ -1,0 +1,239 @@
+// How one invocation crosses the jail's wall: a shared-memory region and a doorbell.
+//
+// Region (little-endian; every offset counts from the region's first byte):
+//
+//   0    RegionHeader                 written by the server, reply fields by the instance
+//   128  TensorSlot[input_count]      what the request holds
+//        TensorSlot[output_count]     .index: the outputs wanted; the rest is filled in by the
+//        instance … each input's bytes, 64-byte aligned
+//   outputs_offset … end of region    the instance puts outputs here, 64-byte aligned
+//
+// A region is a memfd without a name a client could pass, sealed against resizing before an
+// instance gets it. It belongs to one instance, or to one invocation when the request is large, and
+// never moves to another: whoever once had it mapped may still read and write it.
+//
+// Trust: the instance is hostile. read_reply copies every length, offset and count once into the
+// server's memory, checks the copy and never looks again. Tensor bytes may change under the reader;
+// they are data, never control.
+//
+// Doorbell: a SEQPACKET socket pair carrying DoorbellMessage. When the outputs do not fit, the
+// instance asks with NeedOutputRegion, keeps its results, and gets a region made for them
+// (OutputRegion + descriptor).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "core/tensor.h"
+
+namespace mayfly {
+
+inline constexpr std::uint32_t kRegionMagic = 0x4d61'7966;  // "Mayf"
+inline constexpr std::size_t kTensorAlignment = 64;
+// Requests up to this size are decoded into the server's own memory and copied into the region of
+// the instance that gets them: a copy of 1 KiB costs less than a system call, and it keeps regions
+// bound to instances. Larger requests are received straight into a region of their own.
+inline constexpr std::size_t kInlineRequest = 64 * 1024;
+inline constexpr std::size_t kInstanceRegion = 256 * 1024;
+inline constexpr std::size_t kMaxErrorText = 4096;
+
+struct RegionHeader {
+  std::uint32_t magic;
+  std::uint32_t format;  // 1
+  std::uint32_t input_count;
+  std::uint32_t output_count;
+  std::uint64_t request_bytes;   // header, slots and inputs
+  std::uint64_t outputs_offset;  // where outputs may begin
+  // Reply
+  std::uint32_t status;  // ReplyStatus
+  std::uint32_t error_bytes;
+  std::uint64_t error_offset;
+  std::array<std::byte, 80> reserved;
+};
+static_assert(sizeof(RegionHeader) == 128);
+
+struct TensorSlot {
+  std::uint32_t index;  // in the signature's inputs or outputs
+  std::uint8_t type;    // DataType
+  std::uint8_t rank;
+  std::uint16_t reserved;
+  std::array<std::int64_t, kMaxRank> dims;
+  std::uint64_t offset;
+  std::uint64_t bytes;
+};
+static_assert(sizeof(TensorSlot) == 152);
+
+enum class ReplyStatus : std::uint32_t { Ok = 1, ModelError = 2, InternalError = 3 };
+
+// ---- Memory -------------------------------------------------------------------------------------
+
+class Region {
+ public:
+  static Result<Region> create(std::size_t bytes);  // server: memfd, sealed, mapped
+  static Result<Region> attach(Fd memfd,
+                               std::size_t bytes);  // instance: maps, then closes the descriptor
+  Region(Region&& other) noexcept;
+  Region& operator=(Region&& other) noexcept;
+  ~Region();
+
+  std::span<std::byte> bytes() const { return {data_, size_}; }
+  std::size_t size() const { return size_; }
+  int fd() const { return memfd_.get(); }
+
+ private:
+  Region(Fd memfd, std::byte* data, std::size_t size)
+      : memfd_(std::move(memfd)), data_(data), size_(size) {}
+  Fd memfd_;  // none on the instance's side
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+// ---- The server's side of a request
+// ---------------------------------------------------------------
+
+struct InputPlan {
+  std::uint32_t index = 0;
+  DataType type = DataType::Fp32;
+  Shape shape;
+  std::uint64_t bytes = 0;
+};
+
+// Where everything of one request lies. Pure arithmetic, overflow-checked.
+class RequestLayout {
+ public:
+  static Result<RequestLayout> plan(std::vector<InputPlan> inputs,
+                                    std::vector<std::uint32_t> outputs);
+  std::uint64_t request_bytes() const { return request_bytes_; }  // multiple of kTensorAlignment
+  const std::vector<InputPlan>& inputs() const { return inputs_; }
+  const std::vector<std::uint32_t>& outputs() const { return outputs_; }
+  std::uint64_t input_offset(std::size_t i) const { return offsets_[i]; }
+
+ private:
+  std::vector<InputPlan> inputs_;
+  std::vector<std::uint32_t> outputs_;
+  std::vector<std::uint64_t> offsets_;
+  std::uint64_t request_bytes_ = 0;
+};
+
+// A request being decoded: the server's own memory, or a region of its own when it is large.
+class RequestMemory {
+ public:
+  // `output_bytes`: what the outputs are expected to need; only a hint.
+  static Result<RequestMemory> allocate(RequestLayout layout, std::uint64_t output_bytes);
+
+  const RequestLayout& layout() const { return layout_; }
+  std::span<std::byte> input(std::size_t i);
+  // Only for a shrinking last decision: BYTES tensors whose final size is less than planned.
+  void set_input_bytes(std::size_t i, std::uint64_t bytes);
+  bool inlined() const { return !region_.has_value(); }
+
+  // Puts the finished request where an instance reads it: into `instance_region` (inlined) or into
+  // its own region, which it returns. Neither is looked at again until the reply.
+  Region& place(Region& instance_region);
+
+ private:
+  RequestMemory(RequestLayout layout, std::optional<Region> region, std::vector<std::byte> heap);
+  std::span<std::byte> memory();
+  void write_header(std::size_t region_bytes);
+
+  RequestLayout layout_;
+  std::optional<Region> region_;
+  std::vector<std::byte> heap_;
+};
+
+// A reply after the server copied and checked it. The spans point into shared memory.
+struct OutputView {
+  std::uint32_t index = 0;
+  DataType type = DataType::Fp32;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
+// `slots`: the region that holds header and slots; `outputs`: the one that holds the output bytes
+// (the same unless an OutputRegion was sent). A model's own complaint is an Error with reason
+// model_error; anything malformed is bad_reply.
+Result<std::vector<OutputView>> read_reply(const Region& slots, const Region& outputs,
+                                           const RequestLayout& layout, const Signature& signature);
+
+// ---- The instance's side
+// ----------------------------------------------------------------------------
+
+struct InputView {
+  std::uint32_t index = 0;
+  DataType type = DataType::Fp32;
+  Shape shape;
+  std::span<std::byte> bytes;
+};
+
+struct RequestView {
+  std::vector<InputView> inputs;
+  std::vector<std::uint32_t> outputs;
+};
+
+Result<RequestView> read_request(const Region& region);
+
+struct OutputPlan {
+  DataType type = DataType::Fp32;
+  Shape shape;
+  std::uint64_t bytes = 0;
+};
+
+// Where outputs of these sizes go in `target` from `begin` on; the bytes needed in all. Offsets are
+// empty when they do not fit.
+struct OutputPlacement {
+  std::vector<std::uint64_t> offsets;
+  std::uint64_t end = 0;
+};
+OutputPlacement place_outputs(std::span<const OutputPlan> outputs, std::uint64_t begin,
+                              std::size_t limit);
+std::uint64_t outputs_offset(const Region& region);
+void write_reply_slots(const Region& slots, std::span<const OutputPlan> outputs,
+                       const OutputPlacement& placement);
+void write_reply_error(const Region& slots, ReplyStatus status, std::string_view text);
+
+// ---- Doorbell
+// -----------------------------------------------------------------------------------------
+
+enum class DoorbellKind : std::uint32_t {
+  Run = 1,           // server → instance; with a descriptor: use this region from now on (or once)
+  OutputRegion = 2,  // server → instance, with a descriptor
+  Started = 3,  // instance → server, once, when it is set up and about to read its first request
+  Done = 4,     // instance → server: the reply is in the region
+  NeedOutputRegion = 5,  // instance → server: `bytes` are needed for the outputs
+};
+
+enum class RegionUse : std::uint32_t {
+  None = 0,  // no descriptor: the instance's own region
+  Own = 1,   // the descriptor is the instance's own region from now on
+  Once = 2,  // the descriptor holds this request only: unmap it when done
+};
+
+struct DoorbellMessage {
+  DoorbellKind kind = DoorbellKind::Run;
+  RegionUse use = RegionUse::None;
+  std::uint64_t sequence = 0;  // echoed in the answer
+  std::uint64_t bytes = 0;     // size of the region passed, or needed
+};
+
+struct ReceivedMessage {
+  DoorbellMessage message;
+  Fd descriptor;  // none when nothing was passed
+  // The sender's process id in the receiver's pid namespace, vouched for by the kernel; 0 unless
+  // the receiving socket has SO_PASSCRED set.
+  int pid = 0;
+};
+
+// Blocking or not, as the socket is. nullopt: nothing there now (non-blocking). An error: the peer
+// is gone or sent something malformed.
+Status send_message(int socket, const DoorbellMessage& message, int descriptor = -1);
+Result<std::optional<ReceivedMessage>> receive_message(int socket);
+
+}  // namespace mayfly

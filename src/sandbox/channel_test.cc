@@ -1,0 +1,165 @@
+#include "sandbox/channel.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "core/reason.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+
+namespace {
+
+const Signature kSignature{.inputs = {{"x", DataType::Fp32, {-1}}},
+                           .outputs = {{"y", DataType::Fp32, {-1}}}};
+
+RequestMemory request_of(std::int64_t n) {
+  auto layout =
+      RequestLayout::plan({{0, DataType::Fp32, {n}, static_cast<std::uint64_t>(n) * 4}}, {0});
+  REQUIRE(layout.has_value());
+  auto memory = RequestMemory::allocate(*std::move(layout), 1024);
+  REQUIRE(memory.has_value());
+  return *std::move(memory);
+}
+
+}  // namespace
+
+TEST_CASE("a small request is copied into the instance's region and its reply read back") {
+  Region region = Region::create(kInstanceRegion).value();
+  RequestMemory request = request_of(3);
+  CHECK(request.inlined());
+  const float sent[] = {1, 2, 3};
+  std::memcpy(request.input(0).data(), sent, sizeof(sent));
+  CHECK(&request.place(region) == &region);
+
+  const RequestView seen = read_request(region).value();
+  REQUIRE(seen.inputs.size() == 1);
+  CHECK(seen.inputs[0].shape == Shape{3});
+  CHECK(std::memcmp(seen.inputs[0].bytes.data(), sent, sizeof(sent)) == 0);
+  CHECK(seen.outputs == std::vector<std::uint32_t>{0});
+
+  const OutputPlan plan{DataType::Fp32, {3}, 12};
+  const OutputPlacement placement =
+      place_outputs({&plan, 1}, outputs_offset(region), region.size());
+  REQUIRE(placement.offsets.size() == 1);
+  std::memcpy(region.bytes().data() + placement.offsets[0], sent, sizeof(sent));
+  write_reply_slots(region, {&plan, 1}, placement);
+
+  const auto reply = read_reply(region, region, request.layout(), kSignature);
+  REQUIRE(reply.has_value());
+  CHECK(reply->at(0).shape == Shape{3});
+  CHECK(std::memcmp(reply->at(0).bytes.data(), sent, sizeof(sent)) == 0);
+}
+
+TEST_CASE("a large request gets a region of its own") {
+  Region region = Region::create(kInstanceRegion).value();
+  RequestMemory request = request_of(100'000);
+  CHECK_FALSE(request.inlined());
+  CHECK(&request.place(region) != &region);
+}
+
+TEST_CASE("a region cannot be resized by whoever holds its descriptor") {
+  const Region region = Region::create(4096).value();
+  CHECK(::ftruncate(region.fd(), 0) != 0);
+  CHECK(::ftruncate(region.fd(), 8192) != 0);
+  CHECK(::fcntl(region.fd(), F_ADD_SEALS, F_SEAL_WRITE) != 0);
+}
+
+TEST_CASE("outputs that do not fit say how much they need") {
+  const OutputPlan plan{DataType::Fp32, {1000}, 4000};
+  const OutputPlacement placement = place_outputs({&plan, 1}, 128, 1024);
+  CHECK(placement.offsets.empty());
+  CHECK(placement.end == 128 + 4000);
+}
+
+TEST_CASE("every lie in a reply is found: offsets, sizes, ranks, types, shapes, status") {
+  Region region = Region::create(4096).value();
+  RequestMemory request = request_of(3);
+  const auto lie = [&](auto&& change) {
+    request.place(region);
+    const OutputPlan plan{DataType::Fp32, {3}, 12};
+    write_reply_slots(region, {&plan, 1},
+                      place_outputs({&plan, 1}, outputs_offset(region), region.size()));
+    RegionHeader header{};
+    TensorSlot slot{};
+    std::byte* at = region.bytes().data();
+    std::memcpy(&header, at, sizeof(header));
+    std::memcpy(&slot, at + sizeof(header) + sizeof(slot), sizeof(slot));
+    change(header, slot);
+    std::memcpy(at, &header, sizeof(header));
+    std::memcpy(at + sizeof(header) + sizeof(slot), &slot, sizeof(slot));
+    return read_reply(region, region, request.layout(), kSignature);
+  };
+  CHECK(lie([](RegionHeader&, TensorSlot&) {}).has_value());
+  const auto refused = [&](auto&& change) {
+    const auto reply = lie(change);
+    REQUIRE_FALSE(reply.has_value());
+    CHECK(reply.error().reason == reason::kBadReply);
+  };
+  refused([](RegionHeader&, TensorSlot& s) { s.offset = 4096; });
+  refused([](RegionHeader&, TensorSlot& s) { s.offset = UINT64_MAX - 4; });
+  refused([](RegionHeader&, TensorSlot& s) { s.bytes = UINT64_MAX; });
+  refused([](RegionHeader&, TensorSlot& s) { s.rank = 17; });
+  refused([](RegionHeader&, TensorSlot& s) { s.type = 0; });
+  refused(
+      [](RegionHeader&, TensorSlot& s) { s.type = static_cast<std::uint8_t>(DataType::Int32); });
+  refused([](RegionHeader&, TensorSlot& s) { s.dims[0] = -1; });
+  refused([](RegionHeader&, TensorSlot& s) { s.dims[0] = INT64_MAX; });
+  refused([](RegionHeader& h, TensorSlot&) { h.status = 99; });
+}
+
+TEST_CASE("the reader stays within bounds while a hostile peer rewrites the region") {
+  Region region = Region::create(4096).value();
+  RequestMemory request = request_of(3);
+  request.place(region);
+  std::atomic<bool> stop = false;
+  std::thread hostile([&] {
+    std::uint64_t state = 88172645463325252ULL;
+    volatile std::byte* bytes = region.bytes().data();
+    while (!stop.load(std::memory_order_relaxed)) {
+      state ^= state << 13;
+      state ^= state >> 7;
+      state ^= state << 17;
+      bytes[state % 512] = static_cast<std::byte>(state >> 32);
+    }
+  });
+  for (int i = 0; i < 200'000; ++i) {
+    const auto reply = read_reply(region, region, request.layout(), kSignature);
+    if (!reply.has_value()) continue;
+    const auto bytes = reply->at(0).bytes;
+    REQUIRE(bytes.data() >= region.bytes().data());
+    REQUIRE(bytes.data() + bytes.size() <= region.bytes().data() + region.size());
+  }
+  stop = true;
+  hostile.join();
+}
+
+TEST_CASE("the doorbell carries a message, one descriptor and the sender's identity") {
+  SocketPair pair = make_seqpacket_pair().value();
+  const int on = 1;
+  REQUIRE(::setsockopt(pair.ours.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0);
+  const Region region = Region::create(4096).value();
+  REQUIRE(send_message(pair.theirs.get(), {.kind = DoorbellKind::Run, .sequence = 7, .bytes = 4096},
+                       region.fd())
+              .has_value());
+  auto received = receive_message(pair.ours.get());
+  REQUIRE(received.has_value());
+  REQUIRE(received->has_value());
+  CHECK((*received)->message.sequence == 7);
+  CHECK((*received)->pid == ::getpid());
+  CHECK(Region::attach(std::move((*received)->descriptor), 4096).has_value());
+
+  REQUIRE(set_nonblocking(pair.ours.get()).has_value());
+  CHECK_FALSE(receive_message(pair.ours.get()).value().has_value());
+  REQUIRE(write_all(pair.theirs.get(), "short").has_value());
+  CHECK_FALSE(receive_message(pair.ours.get()).has_value());
+  pair.theirs.reset();
+  CHECK(receive_message(pair.ours.get()).error().code == Code::Unavailable);
+}

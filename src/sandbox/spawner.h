@@ -1,0 +1,95 @@
+// Starting and ending what runs inside the jail, seen from the server: templates and the instances
+// forked from them. Interfaces, so that dispatch is tested without processes
+// (testing/fake_spawner.h); the real one (process_spawner.h) keeps a blank and speaks to it.
+//
+// Everything here lives on the loop thread and never blocks. Callbacks run on the loop thread,
+// never from inside the call that registered them, and never after their object is destroyed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "core/manifest.h"
+#include "sandbox/channel.h"
+
+namespace mayfly {
+
+struct TemplateSpec {
+  std::string label;  // "fraud@7": for logs and the cgroup's name
+  Path artifact;      // the compiled folder, mounted read-only at /artifact
+  std::shared_ptr<const Signature> signature;
+  std::uint32_t threads = 1;
+  bool session_after_fork = false;
+  Bytes memory;           // limit of each instance's private bytes
+  Bytes template_memory;  // limit of the template: private bytes and weights
+  Duration start_timeout = std::chrono::seconds(60);
+};
+
+// How an instance or template ended. `oom`: the kernel killed it at its memory limit.
+struct Exit {
+  int code = 0;
+  int signal = 0;
+  bool oom = false;
+};
+
+struct Reply {
+  std::vector<OutputView> outputs;  // valid as long as `memory`
+  std::shared_ptr<const void> memory;
+};
+
+struct InstanceEvents {
+  // The fresh instance is set up and about to read its first request.
+  std::move_only_function<void()> on_started;
+  // The reply to the request of the last run(), checked.
+  std::move_only_function<void(Result<Reply>)> on_reply;
+  // The process is gone; no further event follows. A run() in flight gets no on_reply.
+  std::move_only_function<void(Exit)> on_exit;
+};
+
+// One jailed process. Destroying it kills it as a unit.
+class Instance {
+ public:
+  virtual ~Instance() = default;
+  // At most one request at a time. A fresh instance may be given its first before it has started.
+  virtual void run(RequestMemory request) = 0;
+  virtual void kill() = 0;
+  // Taken from outside. CPU time since the process began; private bytes now and at most (0:
+  // unknown).
+  virtual Duration cpu() const = 0;
+  virtual Bytes peak_memory() const = 0;
+};
+
+struct TemplateReady {
+  Duration build{};       // from the request to a warmed session
+  Bytes private_bytes{};  // of the template, from outside
+};
+
+struct TemplateEvents {
+  std::move_only_function<void(Result<TemplateReady>)> on_ready;  // exactly once
+  std::move_only_function<void(Exit)> on_lost;                    // it died after it was ready
+};
+
+// One jailed template. Destroying it ends the template, never its instances.
+class Template {
+ public:
+  virtual ~Template() = default;
+  // Only when ready. The instance is being made when this returns.
+  virtual Result<std::unique_ptr<Instance>> fork(InstanceEvents events) = 0;
+};
+
+class Spawner {
+ public:
+  virtual ~Spawner() = default;
+  virtual Result<std::unique_ptr<Template>> start_template(TemplateSpec spec,
+                                                           TemplateEvents events) = 0;
+};
+
+}  // namespace mayfly
