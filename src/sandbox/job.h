@@ -1,0 +1,68 @@
+// A jailed process that does one piece of work and ends: publishing. Seen from the server.
+//
+// The job runs in a jail of the Publish profile: /source read-only, /work writable, no network.
+// Its entry point in the jail is run_publish (runner/publish.h). It sends progress as messages on
+// its control socket (send() of one text each) and leaves its result in /work. The server treats
+// both as hostile bytes.
+//
+// Everything here lives on the loop thread and never blocks. Callbacks run on the loop thread,
+// never from inside run_job, and never after the Job is destroyed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "sandbox/spawner.h"
+
+namespace mayfly {
+
+// A job's request, and each of its progress messages, is at most this long.
+inline constexpr std::size_t kMaxJobRequest = 64 * 1024;
+inline constexpr std::size_t kMaxJobMessage = 16 * 1024;
+
+struct JobSpec {
+  std::string label;  // "fraud": for logs and the cgroup's name
+  // Under a root server the jail has an id of its own: `source` and the files in it must be
+  // readable by everybody (0644, folders 0755), whatever stands above them. `work` is handed to
+  // that id (chown of the folder itself) when the job starts; what the job writes belongs to it.
+  Path source;
+  Path work;
+  std::string request;  // handed to run_publish as it is
+  Bytes memory;         // limit of everything in the jail together
+  Duration timeout = std::chrono::minutes(10);
+};
+
+struct JobEnd {
+  Exit exit;
+  bool timed_out = false;  // killed for running longer than `timeout`
+  Bytes peak_memory;       // 0: unknown
+};
+
+struct JobEvents {
+  std::move_only_function<void(std::string_view message)> on_progress;
+  // Exactly once, after the last progress message; an Error when the jail could not be made. No
+  // process of the job is left.
+  std::move_only_function<void(Result<JobEnd>)> on_end;
+};
+
+// Destroying it kills everything in its jail.
+class Job {
+ public:
+  virtual ~Job() = default;
+  virtual void kill() = 0;  // on_end follows
+};
+
+class JobRunner {
+ public:
+  virtual ~JobRunner() = default;
+  virtual Result<std::unique_ptr<Job>> run_job(JobSpec spec, JobEvents events) = 0;
+};
+
+}  // namespace mayfly
