@@ -21,6 +21,7 @@ Code code_of_errno(int error_number) {
       return Code::PermissionDenied;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
     case ENOMEM:
     case EMFILE:
     case ENFILE:

@@ -1,0 +1,59 @@
+// Bytes named by their SHA-256. A blob that can be opened is whole: its bytes hash to its name,
+// also after a kill or a power cut in the middle of a write. Blobs never change, only appear and
+// disappear. All methods block; they are safe to call from several threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+#include "store/digest.h"
+
+namespace mayfly {
+
+struct BlobInfo {
+  Digest digest;
+  std::uint64_t size = 0;
+  WallTime modified{};  // when it appeared; for garbage collection's grace
+};
+
+// Bytes on their way into the store: appended in order, hashed as they pass, never held whole in
+// memory. One thread at a time. A failed writer stays failed.
+class BlobWriter {
+ public:
+  virtual ~BlobWriter() = default;
+  virtual std::uint64_t offset() const = 0;  // bytes taken so far, those of earlier tries included
+  virtual Status append(std::span<const std::byte> bytes) = 0;
+  // Durable when it returns. Once only. digest_mismatch: the upload promised other bytes; what came
+  // is dropped.
+  virtual Result<BlobInfo> commit() = 0;
+};
+
+class BlobStore {
+ public:
+  virtual ~BlobStore() = default;
+
+  // A blob whose digest nobody knows yet; forgotten unless committed.
+  virtual Result<std::unique_ptr<BlobWriter>> create() = 0;
+
+  // The upload of a blob whose digest is known. Uncommitted bytes stay, and the next resume()
+  // continues at their end, also after a restart. conflict: somebody else is uploading it now.
+  virtual Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) = 0;
+  virtual Result<std::uint64_t> partial_size(const Digest& expected) const = 0;  // 0: none
+  virtual Status drop_partial(const Digest& expected) = 0;  // absent is fine; conflict: in use
+  virtual Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const = 0;
+
+  virtual Result<Fd> open(const Digest& digest) const = 0;  // for reading; NotFound
+  virtual Result<std::optional<BlobInfo>> find(const Digest& digest) const = 0;
+  virtual Status remove(const Digest& digest) = 0;  // absent is fine; open descriptors keep reading
+  // In no order; blobs that come or go meanwhile may be missed.
+  virtual Status for_each(const std::function<Status(const BlobInfo&)>& visit) const = 0;
+};
+
+}  // namespace mayfly

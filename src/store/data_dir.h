@@ -1,0 +1,66 @@
+// The data folder of a node:
+//
+//   DIR/format          "mayfly-data N": the version of everything below
+//   DIR/lock            flock(2)ed by the server that owns the folder; holds its pid
+//   DIR/registry.db     functions, versions, settings (SQLite)
+//   DIR/blobs/          content-addressed files (store/blob_store.h)
+//   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
+//   DIR/ledger/         invocation records (meter/ledger.h)
+//   DIR/tmp/ DIR/run/   nothing in them survives a start
+//
+// One owner at a time; the lock ends with the process, however it ends.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/result.h"
+
+namespace mayfly {
+
+inline constexpr std::uint32_t kDataFormat = 1;
+
+// Brings a folder from version `from` to `from + 1`. It may be cut off anywhere and run again, so
+// it must be idempotent.
+struct Migration {
+  std::uint32_t from = 0;
+  std::string_view purpose;
+  Status (*run)(const Path& root) = nullptr;
+};
+
+// What this build can serve. Tests pass formats of their own.
+struct DataFormat {
+  std::uint32_t version = kDataFormat;
+  std::span<const Migration> migrations;  // oldest first, without gaps, the last ends at `version`
+};
+DataFormat current_data_format();
+
+class DataDir {
+ public:
+  // Creates the folder (mode 0700) or opens an existing one, migrating it if it is older.
+  // FailedPrecondition: another server holds it (its pid is named), it is newer than this build or
+  // too old for it, or it holds something else than Mayfly's data.
+  static Result<DataDir> open(const Path& root, const DataFormat& format = current_data_format());
+
+  const Path& root() const { return root_; }
+  Path registry_db() const { return root_ / "registry.db"; }
+  Path blobs() const { return root_ / "blobs"; }
+  Path compiled() const { return root_ / "compiled"; }
+  Path ledger() const { return root_ / "ledger"; }
+  Path tmp() const { return root_ / "tmp"; }
+  Path run() const { return root_ / "run"; }
+
+ private:
+  DataDir(Path root, Fd lock) : root_(std::move(root)), lock_(std::move(lock)) {}
+  Path root_;
+  Fd lock_;
+};
+
+// The text of DIR/format, and back; an error for anything else.
+std::string data_format_text(std::uint32_t version);
+Result<std::uint32_t> parse_data_format(std::string_view text);
+
+}  // namespace mayfly

@@ -1,0 +1,65 @@
+// Blobs as files:
+//
+//   ROOT/sha256/ab/abcdef…    whole blobs, mode 0444, named by all 64 digits
+//   ROOT/partial/abcdef…      uploads under way, named by what they shall become
+//   TMP/blob-XXXXXX           writers without a digest yet; swept at every start
+//
+// tmp → fsync → rename → fsync of the folder: a name under sha256/ is only ever given to synced
+// bytes that were hashed on the way.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+
+#include "base/file.h"
+#include "store/blob_store.h"
+
+namespace mayfly {
+
+class LocalBlobStore final : public BlobStore {
+ public:
+  // `root` and `tmp` lie on one file system. The writers I hand out must not outlive me.
+  static Result<std::unique_ptr<LocalBlobStore>> open(const Path& root, const Path& tmp);
+
+  Result<std::unique_ptr<BlobWriter>> create() override;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) override;
+  Result<std::uint64_t> partial_size(const Digest& expected) const override;
+  Status drop_partial(const Digest& expected) override;
+  Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;
+  Result<Fd> open(const Digest& digest) const override;
+  Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
+  Status remove(const Digest& digest) override;
+  Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;
+
+  // For bind mounts and hard links: the file of a blob, whether or not it exists.
+  Path path_of(const Digest& digest) const;
+
+ private:
+  friend class LocalBlobWriter;
+  // The running hash of an interrupted upload. Without it an upload in many requests would hash its
+  // beginning once per request; after a restart it is hashed once more from the file.
+  struct Parked {
+    Digest expected;
+    std::uint64_t offset = 0;
+    Sha256 hash;
+  };
+
+  LocalBlobStore(Path root, Path tmp) : root_(std::move(root)), tmp_(std::move(tmp)) {}
+  Path partial_path(const Digest& expected) const;
+  Result<BlobInfo> publish(const Path& from, const Digest& digest, std::uint64_t size);
+  Status claim(const Digest& expected);
+  void release(const Digest& expected);
+  void park(Parked parked);
+  std::optional<Parked> unpark(const Digest& expected);
+
+  Path root_;
+  Path tmp_;
+  std::mutex mutex_;
+  std::set<Digest> uploading_;
+  std::deque<Parked> parked_;  // newest last, bounded
+};
+
+}  // namespace mayfly

@@ -1,0 +1,45 @@
+// Blobs in memory, held to the same contract as files (store/blob_store_test.cc).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "base/clock.h"
+#include "store/blob_store.h"
+
+namespace mayfly {
+
+class FakeBlobStore final : public BlobStore {
+ public:
+  explicit FakeBlobStore(const Clock& clock) : clock_(clock) {}  // outlives me
+
+  Result<std::unique_ptr<BlobWriter>> create() override;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) override;
+  Result<std::uint64_t> partial_size(const Digest& expected) const override;
+  Status drop_partial(const Digest& expected) override;
+  Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;
+  Result<Fd> open(const Digest& digest) const override;
+  Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
+  Status remove(const Digest& digest) override;
+  Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;
+
+ private:
+  friend class FakeBlobWriter;
+  struct Stored {
+    std::vector<std::byte> bytes;
+    WallTime modified{};
+  };
+  using Shelf = std::map<Digest, Stored>;
+  Status visit_all(const Shelf& shelf, const std::function<Status(const BlobInfo&)>& visit) const;
+
+  const Clock& clock_;
+  mutable std::mutex mutex_;
+  Shelf blobs_;
+  Shelf partials_;
+  std::set<Digest> uploading_;
+};
+
+}  // namespace mayfly
