@@ -1,0 +1,64 @@
+# The front door. `make help` lists what there is.
+PRESET ?= release
+BUILD  := build/$(PRESET)
+JOBS   ?= $(shell nproc)
+PREFIX ?= /usr/local
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build models test unit e2e asan tsan tidy format check-format layers fuzz bench demo install clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
+
+setup: ## install what a fresh Debian 12 machine lacks (idempotent)
+	@scripts/setup.sh
+
+build: setup ## build everything: build/release/bin/mayfly, mayfly-runner
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS)
+
+models: setup ## generate the models that demo and tests use (cached in build/models)
+	@.deps/venv/bin/python scripts/make_models.py build/models --set test
+
+demo: build models ## start a node, deploy real models, predict, scale to zero and back, print the bill
+	@scripts/demo.sh $(BUILD)/bin
+
+test: unit e2e layers ## unit tests, end-to-end tests, layer check
+
+unit: build models ## unit tests and the replay of every fuzz corpus
+	@ctest --test-dir $(BUILD) --output-on-failure -L unit
+
+e2e: build models ## end-to-end tests: a real node, the official Triton client
+	@.deps/venv/bin/python tests/e2e/run.py --bin $(BUILD)/bin
+
+asan: ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory unit PRESET=asan
+
+tsan: ## unit tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory unit PRESET=tsan
+
+tidy: build ## clang-tidy over every source of ours
+	@scripts/tidy.sh $(BUILD)
+
+format: ## format every source of ours
+	@git ls-files '*.cc' '*.h' | xargs clang-format-19 -i
+
+check-format: setup
+	@git ls-files '*.cc' '*.h' | xargs clang-format-19 --dry-run --Werror
+
+layers: setup ## includes go one way: a folder includes only folders above it
+	@.deps/venv/bin/python scripts/check_layers.py
+
+fuzz: setup ## run every fuzz target for SECONDS (default 60) each
+	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
+
+bench: ## print the benchmark table; ONLY="start cold" selects, JSON=FILE records
+	@scripts/setup.sh --bench
+	@$(MAKE) --no-print-directory build
+	@.deps/venv/bin/python bench/run.py --bin $(BUILD)/bin $(if $(ONLY),--only "$(ONLY)") $(if $(JSON),--json $(JSON))
+
+install: build ## copy a working tree under PREFIX (default /usr/local)
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove every build
+	@rm -rf build

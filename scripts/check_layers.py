@@ -1,0 +1,46 @@
+"""Includes go one way. Every `#include "folder/…"` in src/ must name the file's own folder or one that
+stands above it in the data-flow order below; siblings never see each other's internals."""
+
+import pathlib
+import re
+import sys
+
+ORDER = [
+    "base", "async", "core", "net", "store", "registry", "meter", "sandbox", "runner", "publish",
+    "dispatch", "gateway", "cli", "app",
+]
+# Narrower than the order alone: what may be seen of the folders above.
+FORBIDDEN = {
+    "core": {"async"},                                   # values and codecs: no I/O, no waiting
+    "store": {"net"},
+    "registry": {"net"},
+    "meter": {"net", "registry"},
+    "sandbox": {"net", "store", "registry", "meter"},
+    "runner": {"async", "net", "store", "registry", "meter"},
+    "publish": {"net", "meter", "runner"},
+    "dispatch": {"net", "runner", "publish"},
+    "gateway": {"runner"},
+    "cli": {"runner", "dispatch", "gateway", "publish", "sandbox"},
+}
+INCLUDE = re.compile(r'^\s*#include "([a-z]+)/', re.M)
+
+
+def main() -> int:
+    root = pathlib.Path(__file__).resolve().parent.parent / "src"
+    wrong = []
+    files = [f for f in sorted(root.rglob("*")) if f.suffix in (".cc", ".h")]
+    for file in files:
+        folder = file.relative_to(root).parts[0]
+        if folder not in ORDER:
+            wrong.append(f"{file}: '{folder}' has no place in the order of {pathlib.Path(__file__).name}")
+            continue
+        above = set(ORDER[: ORDER.index(folder) + 1]) - FORBIDDEN.get(folder, set())
+        for seen in set(INCLUDE.findall(file.read_text())) & set(ORDER):
+            if seen not in above:
+                wrong.append(f"{file.relative_to(root.parent)}: {folder}/ may not include {seen}/")
+    print("\n".join(wrong) if wrong else f"layers: {len(files)} files, every include goes one way")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
