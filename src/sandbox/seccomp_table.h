@@ -47,8 +47,16 @@ struct SyscallRule {
 
 std::span<const SyscallRule> seccomp_table();
 
-// What the table says of a system-call number on this machine.
-enum class Verdict : std::uint8_t { Denied, NotImplemented, Allowed, AllowedByArgument };
+// What the table says of a system-call number on this machine. Unfiltered: x86-64's uretprobe and
+// uprobe, which the kernel (6.14, 6.18) answers before any filter; outside the trampoline that the
+// kernel itself maps they do nothing but fail.
+enum class Verdict : std::uint8_t {
+  Denied,
+  NotImplemented,
+  Unfiltered,
+  Allowed,
+  AllowedByArgument
+};
 Verdict seccomp_verdict(Profile profile, int number);
 
 }  // namespace mayfly
