@@ -52,6 +52,15 @@ class HookList {
     node.unlink();
     return node;
   }
+  // The function may unlink the node it is given, and no other.
+  template <typename Function>
+  void for_each(Function function) {
+    for (Hook* hook = head_.next_; hook != &head_;) {
+      Hook* next = hook->next_;
+      function(static_cast<Node&>(*hook));
+      hook = next;
+    }
+  }
   // Moves every node of `other` to the end of this list.
   void splice(HookList& other) {
     while (!other.empty()) push_back(other.pop_front());

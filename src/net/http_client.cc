@@ -1,0 +1,345 @@
+#include "net/http_client.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "net/chunked.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxResponseHead = 64 * 1024;
+constexpr std::size_t kPiece = 256 * 1024;
+
+std::unexpected<Error> ended_early() {
+  return fail(Code::Cancelled, "the node ended the connection before its reply was complete");
+}
+
+int milliseconds(Duration duration) {
+  const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
+  return static_cast<int>(std::min<std::int64_t>(count, std::numeric_limits<int>::max()));
+}
+
+// A connect that is given up after `limit`. 0, or the errno.
+int connect_within(int fd, const sockaddr* address, socklen_t size, Duration limit) {
+  if (::connect(fd, address, size) == 0) return 0;
+  if (errno != EINPROGRESS && errno != EINTR) return errno;
+  pollfd poll_fd{.fd = fd, .events = POLLOUT, .revents = 0};
+  const int ready = ::poll(&poll_fd, 1, milliseconds(limit));
+  if (ready == 0) return ETIMEDOUT;
+  if (ready < 0) return errno;
+  int error = 0;
+  socklen_t error_size = sizeof error;
+  (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_size);
+  return error;
+}
+
+}  // namespace
+
+Result<Url> parse_url(std::string_view text) {
+  const auto bad = [&](std::string_view why) {
+    return fail(Code::InvalidArgument, fmt::format("'{}' is not a URL of a node: {}", text, why));
+  };
+  Url url;
+  url.text = text;
+  if (text.starts_with("unix:")) {
+    url.unix_socket = text.substr(5);
+    if (!url.unix_socket.starts_with('/')) return bad("unix: needs an absolute path");
+    return url;
+  }
+  if (text.starts_with("https://")) return bad("https is not supported; use http://");
+  if (!text.starts_with("http://")) return bad("it must begin with http:// or unix:");
+  std::string_view rest = text.substr(7);
+  if (rest.find_first_of("?#@") != std::string_view::npos) return bad("only host, port and path");
+  const auto slash = std::min(rest.find('/'), rest.size());
+  std::string_view authority = rest.substr(0, slash);
+  url.prefix = rest.substr(slash);
+  while (url.prefix.ends_with('/')) url.prefix.pop_back();
+  std::string_view port;
+  if (authority.starts_with('[')) {
+    const auto bracket = authority.find(']');
+    if (bracket == std::string_view::npos) return bad("a bracket is missing");
+    url.host = authority.substr(1, bracket - 1);
+    port = authority.substr(bracket + 1);
+  } else {
+    const auto colon = std::min(authority.find(':'), authority.size());
+    url.host = authority.substr(0, colon);
+    port = authority.substr(colon);
+  }
+  if (url.host.empty()) return bad("the host is missing");
+  if (port.empty()) return url;
+  const char* end = port.data() + port.size();
+  const auto [stop, error] = std::from_chars(port.data() + 1, end, url.port);
+  if (port[0] != ':' || error != std::errc() || stop != end) return bad("the port is no number");
+  return url;
+}
+
+HttpClient::HttpClient(Url url) : HttpClient(std::move(url), Options()) {}
+
+HttpClient::HttpClient(Url url, Options options) : url_(std::move(url)), options_(options) {}
+
+Error HttpClient::cannot_reach(std::string_view why) const {
+  return Error{.code = Code::Unavailable,
+               .message = fmt::format("cannot reach the node at {}: {}; is `mayfly serve` running?",
+                                      url_.text, why)};
+}
+
+// --- connecting ---
+
+Result<Fd> HttpClient::connect_unix() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (url_.unix_socket.size() >= sizeof address.sun_path) {
+    return std::unexpected(cannot_reach("the socket path is too long"));
+  }
+  std::memcpy(address.sun_path, url_.unix_socket.c_str(), url_.unix_socket.size());
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return fail_errno("socket");
+  const int error = connect_within(socket.get(), reinterpret_cast<const sockaddr*>(&address),
+                                   sizeof address, options_.connect_timeout);
+  if (error != 0) return std::unexpected(cannot_reach(std::strerror(error)));
+  return socket;
+}
+
+Result<Fd> HttpClient::connect_tcp() {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int code =
+      ::getaddrinfo(url_.host.c_str(), std::to_string(url_.port).c_str(), &hints, &found);
+  if (code != 0) return std::unexpected(cannot_reach(::gai_strerror(code)));
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
+  int error = ECONNREFUSED;
+  for (const addrinfo* next = found; next != nullptr; next = next->ai_next) {
+    Fd socket(::socket(next->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return fail_errno("socket");
+    error = connect_within(socket.get(), next->ai_addr, next->ai_addrlen, options_.connect_timeout);
+    if (error != 0) continue;
+    const int one = 1;
+    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return socket;
+  }
+  return std::unexpected(cannot_reach(std::strerror(error)));
+}
+
+Status HttpClient::connect() {
+  buffer_.clear();
+  socket_ = TRY(url_.unix_socket.empty() ? connect_tcp() : connect_unix());
+  return {};
+}
+
+// --- bytes ---
+
+Status HttpClient::wait_for(short events) {
+  pollfd poll_fd{.fd = socket_.get(), .events = events, .revents = 0};
+  while (true) {
+    const int ready = ::poll(&poll_fd, 1, milliseconds(options_.stall_timeout));
+    if (ready > 0) return {};
+    if (ready == 0) {
+      return fail(Code::DeadlineExceeded, fmt::format("the node at {} does not answer", url_.text));
+    }
+    if (errno != EINTR) return fail_errno("poll");
+  }
+}
+
+Result<bool> HttpClient::fill() {
+  const std::size_t before = buffer_.size();
+  buffer_.resize(before + 65536);
+  while (true) {
+    const ssize_t got = ::recv(socket_.get(), buffer_.data() + before, 65536, 0);
+    if (got < 0 && errno == EAGAIN) {
+      if (Status ready = wait_for(POLLIN); !ready) {
+        buffer_.resize(before);
+        return std::unexpected(std::move(ready).error());
+      }
+      continue;
+    }
+    if (got < 0 && errno == EINTR) continue;
+    buffer_.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    return got > 0;
+  }
+}
+
+bool HttpClient::reply_has_begun() const {
+  pollfd poll_fd{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&poll_fd, 1, 0) > 0;
+}
+
+Status HttpClient::send_all(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(sent));
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return fail(Code::Cancelled, "the node closed the connection");
+    // A server that refuses the request answers without reading the rest of it.
+    TRY(wait_for(POLLIN | POLLOUT));
+    if (reply_has_begun()) return fail(Code::Cancelled, "the node answered early");
+  }
+  return {};
+}
+
+// --- one request ---
+
+std::string HttpClient::encode_head(const ClientRequest& request) const {
+  const bool ipv6 = url_.host.contains(':');
+  std::string head =
+      fmt::format("{} {}{} HTTP/1.1\r\n", request.method, url_.prefix, request.target);
+  if (!request.headers.find("Host")) {
+    if (!url_.unix_socket.empty()) {
+      head += "Host: localhost\r\n";
+    } else {
+      head += fmt::format("Host: {}{}{}:{}\r\n", ipv6 ? "[" : "", url_.host, ipv6 ? "]" : "",
+                          url_.port);
+    }
+  }
+  for (std::size_t i = 0; i < request.headers.size(); ++i) {
+    const Headers::Field field = request.headers[i];
+    head.append(field.name).append(": ").append(field.value).append("\r\n");
+  }
+  if (const auto* text = std::get_if<std::string>(&request.body)) {
+    const bool has_body = request.method != "GET" && request.method != "HEAD";
+    if (!text->empty() || has_body) head += fmt::format("Content-Length: {}\r\n", text->size());
+  } else if (const auto& source = std::get<BodySource>(request.body); source.length) {
+    head += fmt::format("Content-Length: {}\r\n", *source.length);
+  } else {
+    head += "Transfer-Encoding: chunked\r\n";
+  }
+  return head + "\r\n";
+}
+
+Status HttpClient::send_source(BodySource& source) {
+  std::vector<std::byte> memory(kPiece);
+  std::uint64_t left = source.length.value_or(std::numeric_limits<std::uint64_t>::max());
+  while (left > 0) {
+    const std::span room = std::span(memory).first(std::min<std::uint64_t>(memory.size(), left));
+    const std::size_t got = TRY(source.read(room));
+    if (got == 0) break;
+    left -= got;
+    if (!source.length) TRY(send_all(fmt::format("{:x}\r\n", got)));
+    TRY(send_all({reinterpret_cast<const char*>(memory.data()), got}));
+    if (!source.length) TRY(send_all("\r\n"));
+  }
+  if (!source.length) return send_all("0\r\n\r\n");
+  if (left > 0) return fail(Code::DataLoss, "the file became shorter while it was sent");
+  return {};
+}
+
+Status HttpClient::send_request(ClientRequest& request) {
+  const auto* text = std::get_if<std::string>(&request.body);
+  if (text == nullptr) {
+    TRY(send_all(encode_head(request)));
+    return send_source(std::get<BodySource>(request.body));
+  }
+  if (text->size() <= kPiece) return send_all(encode_head(request) + *text);
+  TRY(send_all(encode_head(request)));
+  return send_all(*text);
+}
+
+Result<ResponseHead> HttpClient::read_head() {
+  HeadScanner scanner(kMaxResponseHead);
+  while (true) {
+    const std::size_t size = TRY(scanner.scan(buffer_));
+    if (size == 0) {
+      if (TRY(fill())) continue;
+      return ended_early();
+    }
+    ResponseHead head = TRY(parse_response_head(std::string_view(buffer_).substr(0, size)));
+    buffer_.erase(0, size);
+    if (head.status >= 200) return head;
+    scanner.reset();  // 100 Continue: the reply follows
+  }
+}
+
+Status HttpClient::read_chunked(const std::function<Status(std::string_view)>& take) {
+  ChunkDecoder decoder;
+  while (true) {
+    std::size_t used = 0;
+    while (used < buffer_.size() && !decoder.done()) {
+      used += TRY(decoder.read_framing(std::string_view(buffer_).substr(used)));
+      const auto size = std::min<std::uint64_t>(decoder.data_left(), buffer_.size() - used);
+      if (size > 0) TRY(take(std::string_view(buffer_).substr(used, size)));
+      decoder.took(size);
+      used += size;
+    }
+    buffer_.erase(0, used);
+    if (decoder.done()) return {};
+    if (!TRY(fill())) return ended_early();
+  }
+}
+
+Status HttpClient::read_body(const ResponseHead& head, ClientRequest& request,
+                             ClientResponse& response) {
+  const bool to_sink = request.sink && head.status < 300;
+  const std::function<Status(std::string_view)> take = [&](std::string_view piece) -> Status {
+    if (to_sink) return request.sink(piece);
+    if (response.body.size() + piece.size() > options_.collected_limit.count) {
+      return fail(Code::OutOfRange, "the reply is too large");
+    }
+    response.body += piece;
+    return {};
+  };
+  if (request.method == "HEAD" || head.status == 204 || head.status == 304) return {};
+  if (head.chunked) return read_chunked(take);
+  std::uint64_t left = head.content_length.value_or(std::numeric_limits<std::uint64_t>::max());
+  while (left > 0) {
+    const auto size = std::min<std::uint64_t>(left, buffer_.size());
+    if (size > 0) TRY(take(std::string_view(buffer_).substr(0, size)));
+    buffer_.erase(0, size);
+    left -= size;
+    if (left == 0 || TRY(fill())) continue;
+    if (head.content_length) return ended_early();
+    return {};
+  }
+  return {};
+}
+
+Result<ClientResponse> HttpClient::exchange(ClientRequest& request) {
+  const Status sent = send_request(request);
+  // A refusal may have been sent before the whole request was: prefer it to the error of sending.
+  if (!sent && sent.error().code != Code::Cancelled) return std::unexpected(sent.error());
+  ResponseHead head = TRY(read_head());
+  ClientResponse response{.status = head.status, .headers = std::move(head.headers), .body = {}};
+  TRY(read_body(head, request, response));
+  const bool delimited = head.chunked || head.content_length || head.status == 204;
+  if (!sent || !head.keep_alive || !delimited) socket_.reset();
+  return response;
+}
+
+Result<ClientResponse> HttpClient::send(ClientRequest request) {
+  if (!request.headers.well_formed()) {
+    return fail(Code::InvalidArgument, "a header of the request has a line break");
+  }
+  const bool kept = static_cast<bool>(socket_);
+  if (kept && reply_has_begun()) socket_.reset();  // closed by the server while idle
+  const bool reused = static_cast<bool>(socket_);
+  if (!reused) TRY(connect());
+  Result<ClientResponse> response = exchange(request);
+  if (response) return response;
+  socket_.reset();
+  const bool untouched = buffer_.empty() && std::holds_alternative<std::string>(request.body);
+  if (!reused || !untouched || response.error().code != Code::Cancelled) return response;
+  TRY(connect());
+  response = exchange(request);
+  if (!response) socket_.reset();
+  return response;
+}
+
+}  // namespace mayfly

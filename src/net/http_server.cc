@@ -1,0 +1,208 @@
+#include "net/http_server.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "async/timer.h"
+#include "async/watch.h"
+#include "base/log.h"
+#include "net/http_connection.h"
+
+namespace mayfly {
+namespace {
+
+constexpr int kBacklog = 4096;
+constexpr int kAcceptsPerTurn = 64;
+constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof(sockaddr_storage);
+  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+};
+
+Result<Address> parse_address(const std::string& text, std::uint16_t port) {
+  Address address;
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
+  if (::inet_pton(AF_INET, text.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    address.size = sizeof(sockaddr_in);
+    return address;
+  }
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
+  if (::inet_pton(AF_INET6, text.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    address.size = sizeof(sockaddr_in6);
+    return address;
+  }
+  return fail(Code::InvalidArgument,
+              fmt::format("'{}' is not a numeric IPv4 or IPv6 address", text));
+}
+
+std::uint16_t port_of(const Address& address) {
+  if (address.storage.ss_family == AF_INET) {
+    return ntohs(reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port);
+  }
+  return ntohs(reinterpret_cast<const sockaddr_in6*>(&address.storage)->sin6_port);
+}
+
+std::string describe(const Address& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (address.storage.ss_family == AF_INET) {
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&address.storage);
+    (void)::inet_ntop(AF_INET, &v4->sin_addr, text.data(), text.size());
+    return fmt::format("{}:{}", text.data(), ntohs(v4->sin_port));
+  }
+  if (address.storage.ss_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
+    (void)::inet_ntop(AF_INET6, &v6->sin6_addr, text.data(), text.size());
+    return fmt::format("[{}]:{}", text.data(), ntohs(v6->sin6_port));
+  }
+  return "unix";
+}
+
+Result<Fd> open_listener(Address address, std::string_view what) {
+  const int family = address.storage.ss_family;
+  Fd socket(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return fail_errno("socket");
+  const int one = 1;
+  if (family != AF_UNIX) {
+    // Accepted sockets inherit TCP_NODELAY: replies are one write, and must not wait for an ACK.
+    (void)::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  }
+  if (family == AF_INET6) {
+    (void)::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+  }
+  if (::bind(socket.get(), address.get(), address.size) != 0 ||
+      ::listen(socket.get(), kBacklog) != 0) {
+    return fail_errno(fmt::format("listen on {}", what));
+  }
+  return socket;
+}
+
+// A client past the limit is told so, if its socket takes it at once, and let go.
+void turn_away(const Fd& socket) {
+  static constexpr std::string_view kBody =
+      R"({"error":"the node has too many connections","reason":"node_busy"})"
+      "\n";
+  const std::string reply = fmt::format(
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+      "Content-Length: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n{}",
+      kBody.size(), kBody);
+  (void)::send(socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+}  // namespace
+
+class HttpServer::Listener {
+ public:
+  Listener(HttpServer& server, Fd socket)
+      : server_(server),
+        socket_(std::move(socket)),
+        resume_(server.shared_->loop, [this] { watch(); }) {
+    watch();
+  }
+
+ private:
+  void watch() {
+    watch_.emplace(server_.shared_->loop, socket_.get(), Trigger::Readable,
+                   [this](Ready) { accept_some(); });
+  }
+
+  void accept_some() {
+    for (int i = 0; i < kAcceptsPerTurn; ++i) {
+      Address peer;
+      Fd socket(::accept4(socket_.get(), peer.get(), &peer.size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (socket) {
+        server_.take(std::move(socket), describe(peer));
+        continue;
+      }
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno != EAGAIN) {
+        // Out of descriptors or memory: the listener stays readable, so look away for a moment.
+        LOG(warn, "cannot accept a connection", {"error", std::strerror(errno)});
+        resume_.arm_in(kAcceptPause);
+        watch_.reset();
+      }
+      return;
+    }
+  }
+
+  HttpServer& server_;
+  Fd socket_;
+  Timer resume_;
+  std::optional<Watch> watch_;
+};
+
+HttpServer::HttpServer(Loop& loop, HttpServerOptions options, Handler handler)
+    : shared_(std::make_unique<Shared>(loop, options, std::move(handler))) {}
+
+HttpServer::~HttpServer() = default;
+
+std::size_t HttpServer::connections() const { return shared_->gate.holders(); }
+
+Result<std::uint16_t> HttpServer::listen(std::string_view address, std::uint16_t port) {
+  const std::string text(address);
+  const Address wanted = TRY(parse_address(text, port));
+  Fd socket = TRY(open_listener(wanted, fmt::format("{}:{}", text, port)));
+  Address bound;
+  if (::getsockname(socket.get(), bound.get(), &bound.size) != 0) return fail_errno("getsockname");
+  listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+  return port_of(bound);
+}
+
+Status HttpServer::listen_unix(const std::filesystem::path& path) {
+  Address address;
+  auto* local = reinterpret_cast<sockaddr_un*>(&address.storage);
+  const std::string& text = path.native();
+  if (text.size() >= sizeof local->sun_path) {
+    return fail(Code::InvalidArgument, fmt::format("the socket path {} is too long", text));
+  }
+  local->sun_family = AF_UNIX;
+  std::memcpy(local->sun_path, text.c_str(), text.size() + 1);
+  address.size = sizeof(sockaddr_un);
+  Fd socket = TRY(open_listener(address, text));
+  listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+  return {};
+}
+
+void HttpServer::take(Fd socket, std::string peer) {
+  if (shared_->gate.holders() >= shared_->options.max_connections) {
+    turn_away(socket);
+    return;
+  }
+  shared_->loop.spawn(serve(*shared_, std::move(socket), std::move(peer)));
+}
+
+Task<void> HttpServer::serve(Shared& shared, Fd socket, std::string peer) {
+  const std::optional<Gate::Hold> hold = shared.gate.hold();
+  if (!hold) co_return;
+  HttpConnection connection(shared, std::move(socket), std::move(peer));
+  co_await connection.serve();
+}
+
+Task<void> HttpServer::close(Duration timeout) {
+  listeners_.clear();
+  shared_->draining = true;
+  shared_->connections.for_each([](HttpConnection& connection) { connection.close_if_idle(); });
+  Timer deadline(shared_->loop, [this] {
+    shared_->connections.for_each([](HttpConnection& connection) { connection.abort(); });
+  });
+  deadline.arm_in(timeout);
+  co_await shared_->gate.close();
+}
+
+}  // namespace mayfly
