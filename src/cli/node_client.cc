@@ -1,0 +1,192 @@
+#include "cli/node_client.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+Code code_of_status(int status) {
+  switch (status) {
+    case 400:
+    case 415:
+    case 422:
+      return Code::InvalidArgument;
+    case 401:
+      return Code::Unauthenticated;
+    case 403:
+      return Code::PermissionDenied;
+    case 404:
+      return Code::NotFound;
+    case 409:
+      return Code::FailedPrecondition;
+    case 413:
+    case 431:
+      return Code::OutOfRange;
+    case 429:
+      return Code::ResourceExhausted;
+    case 501:
+      return Code::Unimplemented;
+    case 503:
+      return Code::Unavailable;
+    case 504:
+      return Code::DeadlineExceeded;
+    default:
+      return Code::Internal;
+  }
+}
+
+Error error_of(int status, const std::string& body) {
+  const CliJson json = CliJson::parse(body, nullptr, false);
+  Error error{.code = code_of_status(status),
+              .message = fmt::format("the node answered {}", status)};
+  if (!json.is_object()) return error;
+  error.message = json.value("error", error.message);
+  if (const ReasonEntry* entry = find_reason(json.value("reason", ""))) error.reason = entry->slug;
+  return error;
+}
+
+Result<CliJson> json_of(const std::string& body) {
+  CliJson json = CliJson::parse(body.empty() ? "null" : body, nullptr, false);
+  if (json.is_discarded())
+    return fail(Code::Internal, "the node answered with something that is not JSON");
+  return json;
+}
+
+Url url_or_die(const std::string& text) {
+  // A bad URL is reported by the first request: its connection fails with the URL's own text.
+  auto url = parse_url(text);
+  return url ? *std::move(url)
+             : Url{.host = text, .port = 0, .prefix = "", .unix_socket = "", .text = text};
+}
+
+}  // namespace
+
+std::string find_node_url(const std::string& flag) {
+  if (!flag.empty()) return flag;
+  if (const char* url = std::getenv("MAYFLY_URL"); url != nullptr && *url != '\0') return url;
+  if (const char* listen = std::getenv("MAYFLY_LISTEN"); listen != nullptr && *listen != '\0') {
+    return fmt::format("http://{}", listen);
+  }
+  return "http://127.0.0.1:8080";
+}
+
+std::string path_segment(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '.' || c == '_' || c == '-' || c == '~' || c == '@';
+    out += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return out;
+}
+
+NodeClient::NodeClient(std::string url) : url_(std::move(url)), http_(url_or_die(url_)) {}
+
+Result<CliJson> NodeClient::get(const std::string& path) { return json_of(TRY(get_text(path))); }
+
+Result<std::string> NodeClient::get_text(const std::string& path) {
+  ClientRequest request{.method = "GET", .target = path};
+  ClientResponse response = TRY(http_.send(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return std::move(response.body);
+}
+
+Result<CliJson> NodeClient::send(std::string_view method, const std::string& path,
+                                 const CliJson& body) {
+  ClientRequest request{.method = std::string(method), .target = path};
+  if (!body.is_null()) {
+    request.headers.add("Content-Type", "application/json");
+    request.body = body.dump();
+  }
+  const ClientResponse response = TRY(http_.send(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return json_of(response.body);
+}
+
+Result<RawReply> NodeClient::post_raw(const std::string& path, std::string body,
+                                      const Headers& headers) {
+  ClientRequest request{
+      .method = "POST", .target = path, .headers = headers, .body = std::move(body)};
+  ClientResponse response = TRY(http_.send(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return RawReply{response.status, std::move(response.headers), std::move(response.body)};
+}
+
+Status NodeClient::stream(std::string_view method, const std::string& path, const CliJson& body,
+                          const std::function<void(const CliJson&)>& on_line) {
+  std::string pending;
+  const auto take = [&](std::string_view piece) -> Status {
+    pending += piece;
+    for (std::size_t end = 0; (end = pending.find('\n')) != std::string::npos;
+         pending.erase(0, end + 1)) {
+      const CliJson line = CliJson::parse(pending.substr(0, end), nullptr, false);
+      if (line.is_discarded()) continue;
+      // A stream has begun with 200: a failure after that is a line of its own.
+      if (line.contains("error"))
+        return std::unexpected(error_of(line.value("status", 500), line.dump()));
+      on_line(line);
+    }
+    return {};
+  };
+  ClientRequest request{.method = std::string(method), .target = path};
+  request.headers.add("Accept", "application/x-ndjson");
+  if (!body.is_null()) request.body = body.dump();
+  request.sink = take;
+  const ClientResponse response = TRY(http_.send(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return {};
+}
+
+Result<std::optional<std::uint64_t>> NodeClient::upload_offset(const std::string& sha256,
+                                                               std::uint64_t size) {
+  ClientRequest request{.method = "HEAD", .target = "/api/v1/blobs/" + sha256};
+  request.headers.add("Upload-Length", std::to_string(size));
+  const ClientResponse response = TRY(http_.send(std::move(request)));
+  if (response.status == 200) return std::nullopt;
+  const auto offset = response.headers.find("Upload-Offset");
+  if (response.status != 404 || !offset) {
+    return fail(
+        code_of_status(response.status),
+        fmt::format("the node answered {} when asked for the upload's state", response.status));
+  }
+  return std::strtoull(std::string(*offset).c_str(), nullptr, 10);
+}
+
+Status NodeClient::append_blob(const std::string& sha256, std::uint64_t size, std::uint64_t offset,
+                               const Path& path,
+                               const std::function<void(std::uint64_t)>& on_progress) {
+  const Fd file = TRY(open_file(path, O_RDONLY));
+  if (::lseek(file.get(), static_cast<off_t>(offset), SEEK_SET) < 0)
+    return fail_errno(path.native());
+  std::uint64_t sent = offset;
+  BodySource source{
+      .length = size - offset, .read = [&](std::span<std::byte> into) -> Result<std::size_t> {
+        const ssize_t got =
+            ::read(file.get(), into.data(), std::min<std::uint64_t>(into.size(), size - sent));
+        if (got < 0) return fail_errno(path.native());
+        if (got == 0 && sent < size) {
+          return fail(Code::FailedPrecondition,
+                      fmt::format("{}: became shorter while it was uploaded", path.native()));
+        }
+        sent += static_cast<std::uint64_t>(got);
+        on_progress(sent);
+        return static_cast<std::size_t>(got);
+      }};
+  ClientRequest request{.method = "PATCH", .target = "/api/v1/blobs/" + sha256};
+  request.headers.add("Upload-Offset", std::to_string(offset));
+  request.headers.add("Upload-Length", std::to_string(size));
+  request.body = std::move(source);
+  const ClientResponse response = TRY(http_.send(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return {};
+}
+
+}  // namespace mayfly

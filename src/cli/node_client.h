@@ -1,0 +1,58 @@
+// The control API seen from the command line: every verb is one or a few calls of it. Blocking.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "net/http_client.h"
+
+namespace mayfly {
+
+using CliJson = nlohmann::ordered_json;
+
+// --url, then MAYFLY_URL, then `listen` of the configuration file, then http://127.0.0.1:8080.
+std::string find_node_url(const std::string& flag);
+
+struct RawReply {
+  int status = 0;
+  Headers headers;
+  std::string body;
+};
+
+class NodeClient {
+ public:
+  explicit NodeClient(std::string url);
+
+  // A reply that is not 2xx is an Error with the node's own message and reason.
+  Result<CliJson> get(const std::string& path);
+  Result<std::string> get_text(const std::string& path);
+  Result<CliJson> send(std::string_view method, const std::string& path, const CliJson& body);
+  // As the node answered, whatever the status; for invoke.
+  Result<RawReply> post_raw(const std::string& path, std::string body, const Headers& headers);
+  // Calls on_line for each line of a newline-delimited JSON reply as it arrives.
+  Status stream(std::string_view method, const std::string& path, const CliJson& body,
+                const std::function<void(const CliJson&)>& on_line);
+
+  // nullopt: the node has the whole blob; else the offset to go on from.
+  Result<std::optional<std::uint64_t>> upload_offset(const std::string& sha256, std::uint64_t size);
+  Status append_blob(const std::string& sha256, std::uint64_t size, std::uint64_t offset,
+                     const Path& file, const std::function<void(std::uint64_t sent)>& on_progress);
+
+  const std::string& url() const { return url_; }
+
+ private:
+  std::string url_;
+  HttpClient http_;
+};
+
+// "a b/c" → "a%20b%2Fc"
+std::string path_segment(std::string_view text);
+
+}  // namespace mayfly

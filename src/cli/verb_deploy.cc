@@ -1,0 +1,219 @@
+// mayfly deploy NAME PATH: hash, upload what the node lacks, publish, and show what was measured.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <toml++/toml.h>
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "core/names.h"
+#include "core/reason.h"
+#include "store/digest.h"
+
+namespace mayfly {
+namespace {
+
+constexpr int kUploadTries = 5;
+constexpr const char* kSettingsFile = "mayfly.toml";
+
+struct LocalFile {
+  Path file;
+  std::string path;  // inside the artifact
+  std::uint64_t size = 0;
+  std::string sha256;
+};
+
+struct DeployFlags {
+  std::string name;
+  std::string path;
+  std::string example;
+  std::vector<std::string> options;  // key=value
+};
+
+Result<CliJson> toml_json(const toml::node& node) {
+  if (const auto* value = node.as_string()) return CliJson(value->get());
+  if (const auto* value = node.as_integer()) return CliJson(value->get());
+  if (const auto* value = node.as_boolean()) return CliJson(value->get());
+  return refuse(reason::kInvalidManifest,
+                fmt::format("{}:{}: only texts, whole numbers, true and false are known here",
+                            kSettingsFile, node.source().begin.line));
+}
+
+// The node knows the keys and refuses the unknown ones; here only the form is read.
+Result<CliJson> read_options(const Path& file) {
+  const std::string text = TRY(read_file(file));
+  CliJson options = CliJson::object();
+  try {
+    for (const auto& [key, node] : toml::parse(text, file.native())) {
+      options[std::string(key.str())] = TRY(toml_json(node));
+    }
+  } catch (const toml::parse_error& e) {
+    return refuse(reason::kInvalidManifest,
+                  fmt::format("{}:{}: {}", file.native(), e.source().begin.line, e.description()));
+  }
+  return options;
+}
+
+Result<LocalFile> local_file(const Path& file, std::string path) {
+  struct stat info{};
+  if (::lstat(file.c_str(), &info) != 0) return fail_errno(file.native());
+  if (S_ISLNK(info.st_mode)) {
+    return refuse(
+        reason::kInvalidManifest,
+        fmt::format("{}: symbolic links are not followed; put the file itself into the folder",
+                    file.native()));
+  }
+  if (!S_ISREG(info.st_mode))
+    return refuse(reason::kInvalidManifest, fmt::format("{}: not a file", file.native()));
+  return LocalFile{file, std::move(path), static_cast<std::uint64_t>(info.st_size), {}};
+}
+
+Result<std::vector<LocalFile>> list_folder(const Path& folder) {
+  std::vector<LocalFile> files;
+  std::error_code error;
+  for (auto entry = std::filesystem::recursive_directory_iterator(folder, error);
+       !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry->is_directory() && !entry->is_symlink()) continue;
+    const std::string path = entry->path().lexically_relative(folder).generic_string();
+    if (path != kSettingsFile) files.push_back(TRY(local_file(entry->path(), path)));
+  }
+  if (error) return std::unexpected(errno_error(folder.native(), error.value()));
+  if (files.empty())
+    return refuse(reason::kInvalidManifest,
+                  fmt::format("{}: the folder is empty", folder.native()));
+  return files;
+}
+
+struct Artifact {
+  std::vector<LocalFile> files;
+  CliJson options = CliJson::object();
+};
+
+Result<Artifact> read_artifact(const DeployFlags& flags) {
+  Artifact artifact;
+  const Path path = flags.path;
+  if (std::filesystem::is_directory(path)) {
+    artifact.files = TRY(list_folder(path));
+    if (std::filesystem::exists(path / kSettingsFile))
+      artifact.options = TRY(read_options(path / kSettingsFile));
+  } else {
+    artifact.files.push_back(TRY(local_file(path, path.filename().generic_string())));
+    artifact.options["model"] = artifact.files.front().path;
+  }
+  if (!flags.example.empty()) {
+    std::erase_if(artifact.files,
+                  [](const LocalFile& file) { return file.path == "example.json"; });
+    artifact.files.push_back(TRY(local_file(flags.example, "example.json")));
+    artifact.options["example"] = "example.json";
+  }
+  for (const std::string& option : flags.options) {
+    const std::size_t equals = option.find('=');
+    if (equals == std::string::npos)
+      return refuse(reason::kInvalidManifest, fmt::format("'{}': write key=value", option));
+    const std::string value = option.substr(equals + 1);
+    const CliJson number = CliJson::parse(value, nullptr, false);
+    artifact.options[option.substr(0, equals)] =
+        number.is_number() || number.is_boolean() ? number : CliJson(value);
+  }
+  return artifact;
+}
+
+// Hashed in pieces: nothing is held whole.
+Result<std::string> digest_of(const LocalFile& local, ProgressLine& progress) {
+  const Fd file = TRY(open_file(local.file, O_RDONLY));
+  std::vector<std::byte> piece(1 << 20);
+  Sha256 hash;
+  for (std::uint64_t done = 0;;) {
+    const ssize_t got = ::read(file.get(), piece.data(), piece.size());
+    if (got < 0) return fail_errno(local.file.native());
+    if (got == 0) return to_string(hash.digest());
+    hash.update(std::span(piece).first(static_cast<std::size_t>(got)));
+    done += static_cast<std::uint64_t>(got);
+    progress.show_bytes(fmt::format("hashing {}", local.path), done, local.size);
+  }
+}
+
+Status upload(NodeClient& node, const LocalFile& file, ProgressLine& progress) {
+  Status last;
+  for (int attempt = 0; attempt < kUploadTries; ++attempt) {
+    const std::optional<std::uint64_t> offset = TRY(node.upload_offset(file.sha256, file.size));
+    if (!offset) return {};
+    last = node.append_blob(file.sha256, file.size, *offset, file.file, [&](std::uint64_t sent) {
+      progress.show_bytes(fmt::format("uploading {}", file.path), sent, file.size);
+    });
+    // A broken connection is resumed where it broke; anything else is final.
+    if (last || last.error().code != Code::Unavailable) return last;
+  }
+  return last;
+}
+
+void print_published(const CliJson& result) {
+  fmt::print("{}@{} is serving\n", result.value("function", ""), result.value("version", 0));
+  const CliJson measured = result.value("measured", CliJson::object());
+  Table table({"form", "load", "warm run", "private", "artifact"});
+  table.add({measured.value("form", "?"), human_micros(measured.value("load_us", 0.0)),
+             human_micros(measured.value("run_us", 0.0)),
+             human_bytes(measured.value("private_bytes", 0ULL)),
+             human_bytes(measured.value("artifact_bytes", 0ULL))});
+  fmt::print("{}", table.str());
+  for (const auto& [key, notes] : result.items()) {
+    if (key != "notes") continue;
+    for (const CliJson& note : notes) fmt::print("note: {}\n", note.get<std::string>());
+  }
+}
+
+Status deploy(const DeployFlags& flags, const CliContext& context) {
+  TRY(FunctionName::parse(flags.name));
+  Artifact artifact = TRY(read_artifact(flags));
+  NodeClient node = context.node();
+  ProgressLine progress;
+  CliJson files = CliJson::array();
+  for (LocalFile& file : artifact.files) {
+    file.sha256 = TRY(digest_of(file, progress));
+    TRY(upload(node, file, progress));
+    files.push_back({{"path", file.path}, {"sha256", file.sha256}, {"size", file.size}});
+  }
+
+  CliJson result;
+  const CliJson request{{"files", files}, {"options", artifact.options}};
+  TRY(node.stream("POST", fmt::format("/api/v1/functions/{}/versions", flags.name), request,
+                  [&](const CliJson& line) {
+                    if (line.contains("step"))
+                      progress.show(fmt::format("publishing: {}", line.value("step", "")));
+                    if (line.contains("result")) result = line["result"];
+                  }));
+  progress.clear();
+  if (result.is_null())
+    return fail(Code::Unavailable, "the node ended the deploy without a result; see its log");
+  if (context.json) {
+    print_json(result);
+  } else {
+    print_published(result);
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_deploy_verb(CLI::App& app, CliContext& context) {
+  CLI::App* verb =
+      app.add_subcommand("deploy", "Publish a model as the next version of a function");
+  auto flags = std::make_shared<DeployFlags>();
+  verb->add_option("NAME", flags->name, "the function, made if it does not exist")->required();
+  verb->add_option("PATH", flags->path, "a model file, or a folder with an optional mayfly.toml")
+      ->required()
+      ->check(CLI::ExistingPath);
+  verb->add_option("--example", flags->example, "example inputs for the trial run, as for invoke")
+      ->check(CLI::ExistingFile);
+  verb->add_option("--set", flags->options,
+                   "an option of the version, as in mayfly.toml: threads=2, memory=1GiB, "
+                   "timeout=5s, isolation=request");
+  verb->callback([flags, &context] { context.outcome = deploy(*flags, context); });
+}
+
+}  // namespace mayfly

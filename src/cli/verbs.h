@@ -1,0 +1,45 @@
+// The verbs, one file each. A verb declares itself to CLI11 and, when it was named, runs and leaves
+// its outcome in the context: main prints the error and exits with the code documented in
+// docs/cli.md.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "cli/node_client.h"
+
+namespace CLI {
+class App;
+}
+
+namespace mayfly {
+
+struct CliContext {
+  std::string url;    // --url
+  bool json = false;  // --json
+  Status outcome;     // of the verb that ran
+
+  NodeClient node() const { return NodeClient(find_node_url(url)); }
+};
+
+void add_deploy_verb(CLI::App& app, CliContext& context);
+void add_invoke_verb(CLI::App& app, CliContext& context);
+void add_functions_verb(CLI::App& app, CliContext& context);
+void add_versions_verb(CLI::App& app, CliContext& context);
+void add_describe_verb(CLI::App& app, CliContext& context);
+void add_delete_verb(CLI::App& app, CliContext& context);
+void add_configure_verb(CLI::App& app, CliContext& context);
+void add_evict_verb(CLI::App& app, CliContext& context);
+void add_logs_verb(CLI::App& app, CliContext& context);
+void add_usage_verb(CLI::App& app, CliContext& context);
+void add_status_verb(CLI::App& app, CliContext& context);
+void add_top_verb(CLI::App& app, CliContext& context);
+void add_gc_verb(CLI::App& app, CliContext& context);
+void add_backup_verb(CLI::App& app, CliContext& context);
+void add_completion_verb(CLI::App& app, CliContext& context);
+
+// Prints JSON as it is, for --json.
+void print_json(const CliJson& json);
+
+}  // namespace mayfly
