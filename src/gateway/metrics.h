@@ -1,0 +1,56 @@
+// What /metrics shows: prometheus-cpp's registry with our families. Series of a function appear
+// with its first request and are dropped when nothing was asked of it for a while, so that 10,000
+// idle functions cost no series. Loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "core/invocation.h"
+
+namespace mayfly {
+
+struct NodeGauges {
+  std::uint64_t functions = 0;
+  std::uint64_t instances_idle = 0;
+  std::uint64_t instances_running = 0;
+  std::uint64_t instances_starting = 0;
+  std::uint64_t templates_ready = 0;
+  std::uint64_t templates_building = 0;
+  std::uint64_t queued = 0;
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t memory_budget_bytes = 0;
+  std::uint64_t connections = 0;
+};
+
+class Metrics {
+ public:
+  explicit Metrics(const Clock& clock);  // outlives me
+  ~Metrics();
+
+  // One finished prediction. `reason` is empty when it succeeded.
+  void prediction(std::string_view function, std::string_view reason, StartTier tier,
+                  const Timing& timing);
+  void refused(std::string_view reason);  // before a function was known
+  void published(Duration took, bool succeeded);
+  void evicted(std::string_view what, std::string_view why);  // "instance" | "template"
+
+  // The text of /metrics (Prometheus text format 0.0.4); drops the series of idle functions first.
+  std::string expose(const NodeGauges& gauges);
+
+ private:
+  struct Families;
+  struct FunctionSeries;
+  FunctionSeries& series(std::string_view function);
+  void drop_idle();
+
+  const Clock& clock_;
+  std::unique_ptr<Families> families_;
+  std::map<std::string, std::unique_ptr<FunctionSeries>, std::less<>> functions_;
+};
+
+}  // namespace mayfly

@@ -1,0 +1,145 @@
+#include "gateway/route.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "net/http.h"
+
+namespace mayfly {
+namespace {
+
+struct Pattern {
+  std::string_view method;
+  std::string_view path;
+  Endpoint endpoint;
+};
+
+using enum Endpoint;
+
+// The hot ones first: the search is linear.
+constexpr auto kPatterns = std::to_array<Pattern>({
+    {"POST", "/v2/models/{name}/infer", Infer},
+    {"POST", "/v2/models/{name}/versions/{version}/infer", Infer},
+    {"POST", "/functions/{name}", Invoke},
+    {"GET", "/v2", ServerMetadata},
+    {"GET", "/v2/health/live", ServerLive},
+    {"GET", "/v2/health/ready", ServerReady},
+    {"GET", "/v2/models/{name}", ModelMetadata},
+    {"GET", "/v2/models/{name}/versions/{version}", ModelMetadata},
+    {"GET", "/v2/models/{name}/ready", ModelReady},
+    {"GET", "/v2/models/{name}/versions/{version}/ready", ModelReady},
+    {"GET", "/metrics", Metrics},
+    {"GET", "/api/v1/status", NodeStatus},
+    {"GET", "/api/v1/top", NodeTop},
+    {"GET", "/api/v1/doctor", NodeDoctor},
+    {"GET", "/api/v1/functions", ListFunctions},
+    {"GET", "/api/v1/functions/{name}", DescribeFunction},
+    {"DELETE", "/api/v1/functions/{name}", DeleteFunction},
+    {"GET", "/api/v1/functions/{name}/versions", ListVersions},
+    {"POST", "/api/v1/functions/{name}/versions", Deploy},
+    {"GET", "/api/v1/functions/{name}/versions/{version}", DescribeVersion},
+    {"GET", "/api/v1/functions/{name}/settings", GetSettings},
+    {"PATCH", "/api/v1/functions/{name}/settings", ChangeSettings},
+    {"GET", "/api/v1/functions/{name}/settings/history", SettingsHistory},
+    {"GET", "/api/v1/functions/{name}/logs", FunctionLogs},
+    {"POST", "/api/v1/functions/{name}/evict", Evict},
+    {"HEAD", "/api/v1/blobs/{digest}", BlobState},
+    {"POST", "/api/v1/blobs", BlobUpload},
+    {"PATCH", "/api/v1/blobs/{digest}", BlobAppend},
+    {"GET", "/api/v1/usage", Usage},
+    {"POST", "/api/v1/gc", CollectGarbage},
+    {"POST", "/api/v1/backup", Backup},
+    {"GET", "/v2/models/stats", Unsupported},
+    {"GET", "/v2/models/{name}/stats", Unsupported},
+    {"GET", "/v2/models/{name}/versions/{version}/stats", Unsupported},
+    {"GET", "/v2/models/{name}/config", Unsupported},
+    {"GET", "/v2/models/{name}/versions/{version}/config", Unsupported},
+    {"POST", "/v2/models/{name}/generate", Unsupported},
+    {"POST", "/v2/models/{name}/generate_stream", Unsupported},
+    {"POST", "/v2/models/{name}/versions/{version}/generate", Unsupported},
+    {"POST", "/v2/models/{name}/versions/{version}/generate_stream", Unsupported},
+    {"POST", "/v2/repository/index", Unsupported},
+    {"POST", "/v2/repository/models/{name}/load", Unsupported},
+    {"POST", "/v2/repository/models/{name}/unload", Unsupported},
+    {"GET", "/v2/systemsharedmemory/status", Unsupported},
+    {"POST", "/v2/systemsharedmemory/region/{name}/register", Unsupported},
+    {"POST", "/v2/systemsharedmemory/unregister", Unsupported},
+    {"GET", "/v2/cudasharedmemory/status", Unsupported},
+    {"POST", "/v2/cudasharedmemory/region/{name}/register", Unsupported},
+    {"POST", "/v2/cudasharedmemory/unregister", Unsupported},
+    {"GET", "/v2/logging", Unsupported},
+    {"POST", "/v2/logging", Unsupported},
+    {"GET", "/v2/trace/setting", Unsupported},
+    {"POST", "/v2/trace/setting", Unsupported},
+});
+
+// Takes the first segment off `path` ("/a/b" → "a", leaving "/b").
+std::string_view next_segment(std::string_view& path) {
+  path.remove_prefix(1);
+  const std::size_t slash = std::min(path.find('/'), path.size());
+  const std::string_view segment = path.substr(0, slash);
+  path.remove_prefix(slash);
+  return segment;
+}
+
+struct Captures {
+  std::string_view name;
+  std::string_view version;
+};
+
+bool matches(std::string_view pattern, std::string_view path, Captures& captures) {
+  while (!pattern.empty()) {
+    if (path.empty() || path.front() != '/') return false;
+    const std::string_view want = next_segment(pattern);
+    const std::string_view have = next_segment(path);
+    if (want == "{name}") {
+      captures.name = have;
+    } else if (want.starts_with('{')) {
+      captures.version = have;
+    } else if (want != have) {
+      return false;
+    }
+    if (have.empty()) return false;
+  }
+  return path.empty();
+}
+
+// A malformed escape stays as it is: it then fails to be a name, with the name's own message.
+std::string decoded(std::string_view text) {
+  return percent_decode(text).value_or(std::string(text));
+}
+
+}  // namespace
+
+bool is_control(Endpoint endpoint) { return endpoint >= NodeStatus; }
+
+RouteResult find_route(std::string_view method, std::string_view path) {
+  if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  RouteResult result;
+  for (const Pattern& pattern : kPatterns) {
+    Captures captures;
+    if (!matches(pattern.path, path, captures)) continue;
+    if (pattern.method == method || (method == "HEAD" && pattern.method == "GET")) {
+      result.route = Route{.endpoint = pattern.endpoint,
+                           .name = decoded(captures.name),
+                           .version = decoded(captures.version)};
+      return result;
+    }
+    result.error = RouteError::WrongMethod;
+    if (result.allowed.find(pattern.method) == std::string::npos) {
+      result.allowed += fmt::format("{}{}", result.allowed.empty() ? "" : ", ", pattern.method);
+    }
+  }
+  return result;
+}
+
+std::vector<std::string> route_patterns() {
+  std::vector<std::string> patterns;
+  for (const Pattern& pattern : kPatterns)
+    patterns.push_back(fmt::format("{} {}", pattern.method, pattern.path));
+  return patterns;
+}
+
+}  // namespace mayfly

@@ -1,0 +1,73 @@
+// Which endpoint a method and path name. One table; pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mayfly {
+
+enum class Endpoint : std::uint8_t {
+  // Predictions (data plane)
+  Infer,
+  Invoke,  // POST /functions/NAME
+  // Open Inference Protocol v2
+  ServerMetadata,
+  ServerLive,
+  ServerReady,
+  ModelMetadata,
+  ModelReady,
+  Unsupported,  // named by the protocol's extensions, not served here: 501
+  // Control
+  NodeStatus,
+  NodeTop,
+  NodeDoctor,
+  ListFunctions,
+  DescribeFunction,
+  DeleteFunction,
+  ListVersions,
+  DescribeVersion,
+  Deploy,
+  GetSettings,
+  ChangeSettings,
+  SettingsHistory,
+  FunctionLogs,
+  Evict,
+  BlobState,
+  BlobUpload,
+  BlobAppend,
+  Usage,
+  CollectGarbage,
+  Backup,
+  // Sight
+  Metrics,
+};
+
+// Control requests change or reveal the node; a foreign web page may not make them.
+bool is_control(Endpoint endpoint);
+
+struct Route {
+  Endpoint endpoint = Endpoint::ServerMetadata;
+  std::string name;     // {name}: a function, percent-decoded; may hold "@3"
+  std::string version;  // {version}, {digest}
+};
+
+enum class RouteError : std::uint8_t { NoSuchPath, WrongMethod };
+
+struct RouteResult {
+  std::optional<Route> route;
+  RouteError error = RouteError::NoSuchPath;
+  std::string allowed;  // the Allow header of a 405
+};
+
+// `path` is the target without its query, as it came. HEAD is matched as GET unless HEAD itself
+// stands in the table.
+RouteResult find_route(std::string_view method, std::string_view path);
+
+// "METHOD /path/{name}" of every route: documentation and the specification are tested against it.
+std::vector<std::string> route_patterns();
+
+}  // namespace mayfly
