@@ -1,0 +1,274 @@
+#include "app/config.h"
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <functional>
+
+#include "core/reason.h"
+#include "core/units.h"
+
+namespace mayfly {
+namespace {
+
+using Setter = std::function<Status(Config&, const std::string&)>;
+
+std::vector<std::string> split_list(std::string_view text) {
+  std::vector<std::string> items;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    if (end > begin) items.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return items;
+}
+
+Setter text(std::string Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    config.*member = value;
+    return {};
+  };
+}
+
+Setter list(std::vector<std::string> Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    config.*member = split_list(value);
+    return {};
+  };
+}
+
+Setter duration(Duration Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    config.*member = TRY(parse_duration(value));
+    return {};
+  };
+}
+
+Setter size(Bytes Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    config.*member = TRY(parse_bytes(value));
+    return {};
+  };
+}
+
+Setter number(std::uint32_t Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    std::uint32_t parsed = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+    if (error != std::errc() || end != value.data() + value.size()) {
+      return refuse(reason::kInvalidSetting, fmt::format("'{}' is not a whole number", value));
+    }
+    config.*member = parsed;
+    return {};
+  };
+}
+
+template <typename Enum>
+Setter choice(Enum Config::* member, std::vector<std::pair<std::string_view, Enum>> choices) {
+  return
+      [member, choices = std::move(choices)](Config& config, const std::string& value) -> Status {
+        std::string known;
+        for (const auto& [name, meaning] : choices) {
+          if (name == value) {
+            config.*member = meaning;
+            return {};
+          }
+          known += fmt::format("{}\"{}\"", known.empty() ? "" : ", ", name);
+        }
+        return refuse(reason::kInvalidSetting, fmt::format("'{}' is none of {}", value, known));
+      };
+}
+
+struct Entry {
+  ConfigKey key;
+  Setter set;
+};
+
+// The one table of settings: file, environment, flags, help and documentation come from it.
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> table = {
+      {{"server.listen", "--listen", "MAYFLY_LISTEN",
+        "address and port, 127.0.0.1:8080; port 0 picks a free one"},
+       text(&Config::listen)},
+      {{"server.data", "--data", "MAYFLY_DATA", "the data folder"},
+       [](Config& config, const std::string& value) -> Status {
+         config.data = value;
+         return {};
+       }},
+      {{"server.hosts", "--hosts", "MAYFLY_HOSTS",
+        "Host headers accepted besides loopback, comma-separated"},
+       list(&Config::hosts)},
+      {{"server.cors_origins", "--cors-origins", "MAYFLY_CORS_ORIGINS",
+        "web origins that may call predictions, comma-separated"},
+       list(&Config::cors_origins)},
+      {{"server.drain_timeout", "--drain-timeout", "MAYFLY_DRAIN_TIMEOUT",
+        "how long SIGTERM waits for accepted requests"},
+       duration(&Config::drain_timeout)},
+      {{"limits.max_header", "--max-header", "MAYFLY_MAX_HEADER", "largest request header"},
+       size(&Config::max_header)},
+      {{"limits.max_body", "--max-body", "MAYFLY_MAX_BODY",
+        "largest prediction body, decompressed"},
+       size(&Config::max_body)},
+      {{"limits.max_reply", "--max-reply", "MAYFLY_MAX_REPLY", "largest prediction reply"},
+       size(&Config::max_reply)},
+      {{"limits.max_upload", "--max-upload", "MAYFLY_MAX_UPLOAD", "largest uploaded file"},
+       size(&Config::max_upload)},
+      {{"limits.max_json_depth", "--max-json-depth", "MAYFLY_MAX_JSON_DEPTH",
+        "deepest nesting of a request"},
+       number(&Config::max_json_depth)},
+      {{"limits.max_connections", "--max-connections", "MAYFLY_MAX_CONNECTIONS",
+        "open connections"},
+       number(&Config::max_connections)},
+      {{"sandbox.isolation_level", "--isolation-level", "MAYFLY_ISOLATION_LEVEL",
+        "best: serve with the layers this machine has; strict: refuse when one is missing"},
+       choice(&Config::isolation_level,
+              {{"best", IsolationLevel::Best}, {"strict", IsolationLevel::Strict}})},
+      {{"sandbox.memory", "--memory", "MAYFLY_MEMORY",
+        "memory for instances and templates; 0: three quarters of the machine's"},
+       size(&Config::memory)},
+      {{"sandbox.cpus", "--cpus", "MAYFLY_CPUS",
+        "CPUs that predictions may use at once; 0: the machine's"},
+       number(&Config::cpus)},
+      {{"ledger.sync", "--ledger-sync", "MAYFLY_LEDGER_SYNC",
+        "interval: fsync within 100 ms; always: before each reply"},
+       choice(&Config::ledger_sync,
+              {{"interval", LedgerSync::Interval}, {"always", LedgerSync::Always}})},
+      {{"ledger.keep", "--ledger-keep", "MAYFLY_LEDGER_KEEP",
+        "records older than this are folded into hourly totals"},
+       duration(&Config::ledger_keep)},
+      {{"ledger.max", "--ledger-max", "MAYFLY_LEDGER_MAX",
+        "records beyond this size are folded, oldest first"},
+       size(&Config::ledger_max)},
+      {{"log.level", "--log-level", "MAYFLY_LOG_LEVEL", "debug, info, warn or error"},
+       choice(&Config::log_level, {{"debug", LogLevel::debug},
+                                   {"info", LogLevel::info},
+                                   {"warn", LogLevel::warn},
+                                   {"error", LogLevel::error}})},
+      {{"log.format", "--log-format", "MAYFLY_LOG_FORMAT", "text or json"},
+       choice(&Config::log_format, {{"text", LogFormat::Text}, {"json", LogFormat::Json}})},
+  };
+  return table;
+}
+
+const Entry* find_entry(std::string_view key) {
+  const auto found =
+      std::ranges::find_if(entries(), [&](const Entry& entry) { return entry.key.key == key; });
+  return found == entries().end() ? nullptr : &*found;
+}
+
+Result<std::string> toml_text(const toml::node& node) {
+  if (const auto* value = node.as_string()) return value->get();
+  if (const auto* value = node.as_integer()) return std::to_string(value->get());
+  if (const auto* value = node.as_boolean()) return std::string(value->get() ? "true" : "false");
+  if (const auto* items = node.as_array()) {
+    std::string text;
+    for (const toml::node& item : *items) {
+      if (!item.is_string()) return refuse(reason::kInvalidSetting, "a list must hold texts");
+      text += (text.empty() ? "" : ",") + item.as_string()->get();
+    }
+    return text;
+  }
+  return refuse(reason::kInvalidSetting,
+                "must be a text, a whole number, true or false, or a list of texts");
+}
+
+Status read_section(const Path& path, std::string_view section, const toml::table& table,
+                    ConfigValues& values) {
+  for (const auto& [name, node] : table) {
+    const std::string key = fmt::format("{}.{}", section, name.str());
+    const auto where = fmt::format("{}:{}: {}", path.native(), node.source().begin.line, key);
+    if (section != "prices" && find_entry(key) == nullptr) {
+      return refuse(reason::kInvalidSetting,
+                    where + ": unknown setting; `mayfly serve --help` lists them");
+    }
+    auto text = toml_text(node);
+    if (!text) return std::unexpected(std::move(text).error().in(where));
+    values[key] = *std::move(text);
+  }
+  return {};
+}
+
+Path home_folder() {
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
+  const passwd* user = ::getpwuid(::getuid());
+  return user != nullptr ? Path(user->pw_dir) : Path("/");
+}
+
+Path xdg_folder(const char* variable, const char* fallback) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value == '/' ? Path(value) : home_folder() / fallback;
+}
+
+}  // namespace
+
+std::vector<ConfigKey> config_keys() {
+  std::vector<ConfigKey> keys;
+  for (const Entry& entry : entries()) keys.push_back(entry.key);
+  return keys;
+}
+
+Result<ConfigValues> read_config_file(const Path& path) {
+  const std::string content = TRY(read_file(path));
+  ConfigValues values;
+  try {
+    const toml::table root = toml::parse(content, path.native());
+    for (const auto& [section, node] : root) {
+      const toml::table* table = node.as_table();
+      if (table == nullptr) {
+        return refuse(reason::kInvalidSetting,
+                      fmt::format("{}:{}: '{}' must stand in a section such as [server]",
+                                  path.native(), node.source().begin.line, section.str()));
+      }
+      TRY(read_section(path, section.str(), *table, values));
+    }
+  } catch (const toml::parse_error& e) {
+    return refuse(reason::kInvalidSetting,
+                  fmt::format("{}:{}: {}", path.native(), e.source().begin.line, e.description()));
+  }
+  return values;
+}
+
+ConfigValues read_config_environment() {
+  ConfigValues values;
+  for (const Entry& entry : entries()) {
+    const char* value = std::getenv(std::string(entry.key.environment).c_str());
+    if (value != nullptr) values.emplace(entry.key.key, value);
+  }
+  return values;
+}
+
+Result<Config> make_config(const std::vector<ConfigValues>& sources) {
+  Config config;
+  config.data = default_data_folder();
+  for (const Entry& entry : entries()) {
+    for (const ConfigValues& source : sources) {
+      const auto found = source.find(entry.key.key);
+      if (found == source.end()) continue;
+      auto set = entry.set(config, found->second);
+      if (!set) return std::unexpected(std::move(set).error().in(entry.key.key));
+      break;
+    }
+  }
+  for (auto source = sources.rbegin(); source != sources.rend(); ++source) {
+    for (const auto& [key, value] : *source) {
+      if (key.starts_with("prices.")) config.prices[key.substr(7)] = value;
+    }
+  }
+  if (config.data.empty() || !config.data.is_absolute())
+    config.data = std::filesystem::absolute(config.data);
+  return config;
+}
+
+Path default_data_folder() { return xdg_folder("XDG_DATA_HOME", ".local/share") / "mayfly"; }
+
+std::vector<Path> default_config_files() {
+  return {xdg_folder("XDG_CONFIG_HOME", ".config") / "mayfly/mayfly.toml",
+          "/etc/mayfly/mayfly.toml"};
+}
+
+}  // namespace mayfly

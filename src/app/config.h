@@ -1,0 +1,73 @@
+// How a node is configured. One precedence, for every setting: command-line flag, then environment
+// variable (MAYFLY_LISTEN for `listen`), then the TOML file, then the default.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/result.h"
+
+namespace mayfly {
+
+enum class LedgerSync : std::uint8_t { Interval, Always };
+enum class IsolationLevel : std::uint8_t { Best, Strict };
+
+struct Config {
+  // [server]
+  std::string listen = "127.0.0.1:8080";
+  Path data;                       // default: $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly
+  std::vector<std::string> hosts;  // Host headers accepted besides loopback
+  std::vector<std::string> cors_origins;
+  Duration drain_timeout = std::chrono::seconds(30);
+  // [limits]
+  Bytes max_header = kib(16);
+  Bytes max_body = mib(64);  // of a prediction, decompressed
+  Bytes max_reply = mib(64);
+  Bytes max_upload = gib(64);
+  std::uint32_t max_json_depth = 64;
+  std::uint32_t max_connections = 10'000;
+  // [sandbox]
+  IsolationLevel isolation_level = IsolationLevel::Best;
+  Bytes memory;            // for instances and templates; 0: three quarters of the machine's
+  std::uint32_t cpus = 0;  // CPU tokens; 0: the machine's
+  // [ledger]
+  LedgerSync ledger_sync = LedgerSync::Interval;
+  Duration ledger_keep = std::chrono::hours(24 * 90);
+  Bytes ledger_max = gib(10);
+  std::map<std::string, std::string> prices;  // [prices]: units of meter/prices.h
+  // [log]
+  LogLevel log_level = LogLevel::info;
+  LogFormat log_format = LogFormat::Text;
+};
+
+// Every setting once: its key in the file ("server.listen"), flag and variable follow from the key.
+struct ConfigKey {
+  std::string_view key;
+  std::string_view flag;         // "--listen"
+  std::string_view environment;  // "MAYFLY_LISTEN"
+  std::string_view help;
+};
+std::vector<ConfigKey> config_keys();
+
+// What was written, by key, as text; lists are comma-separated.
+using ConfigValues = std::map<std::string, std::string, std::less<>>;
+
+Result<ConfigValues> read_config_file(
+    const Path& path);  // unknown keys are errors with line numbers
+ConfigValues read_config_environment();
+// The first source that names a key wins.
+Result<Config> make_config(const std::vector<ConfigValues>& sources);
+
+// --config, then MAYFLY_CONFIG, then $XDG_CONFIG_HOME/mayfly/mayfly.toml if there is one, then
+// /etc/mayfly/mayfly.toml if there is one.
+Path default_data_folder();
+std::vector<Path> default_config_files();
+
+}  // namespace mayfly
