@@ -17,20 +17,29 @@ from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the library is loaded
 
-import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
+import numpy as np
+import onnxruntime
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
-from models import catalogue  # noqa: E402
+from models import catalogue
 
-NUMPY = {"BOOL": bool, "FP32": np.float32, "FP64": np.float64, "BYTES": object}  # the rest bear numpy's names
+NUMPY = {
+    "BOOL": bool,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": object,
+}  # the rest bear numpy's names
 
 
 def main() -> int:
     directory, wanted = Path(sys.argv[1]), sys.argv[2:]
-    names = [name for name in catalogue.select(wanted) if catalogue.REFUSED not in catalogue.MODELS[name].groups]
+    names = [
+        name
+        for name in catalogue.select(wanted)
+        if catalogue.REFUSED not in catalogue.MODELS[name].groups
+    ]
     failed = 0
     for name in names:
         if not (directory / name).is_dir():
@@ -44,7 +53,9 @@ def main() -> int:
 
 
 def check(folder: Path) -> str:
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     names = [output.name for output in session.get_outputs()]
     if not (folder / "example.json").exists():
         return "loads (no JSON form)"
@@ -59,13 +70,19 @@ def check(folder: Path) -> str:
         if answer.shape != expected.shape:
             return f"FAILED: {name} has shape {answer.shape}, expected {expected.shape}"
         worst = max(worst, difference(answer, expected))
-    return f"{'FAILED' if worst > tolerance else 'agrees'}: {worst:.1e} off, {tolerance:.0e} allowed"
+    return (
+        f"{'FAILED' if worst > tolerance else 'agrees'}: {worst:.1e} off, {tolerance:.0e} allowed"
+    )
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     document = json.loads(path.read_text())
-    return {entry["name"]: np.array(entry["data"], NUMPY.get(entry["datatype"], entry["datatype"].lower()))
-            .reshape(entry["shape"]) for entry in document.get("inputs", document.get("outputs"))}
+    return {
+        entry["name"]: np.array(
+            entry["data"], NUMPY.get(entry["datatype"], entry["datatype"].lower())
+        ).reshape(entry["shape"])
+        for entry in document.get("inputs", document.get("outputs"))
+    }
 
 
 def as_tensor(answer) -> np.ndarray:

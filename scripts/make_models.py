@@ -31,11 +31,16 @@ def main() -> int:
     if not options.only and is_complete(directory, stamp):
         return 0
     sys.path.insert(0, str(SOURCES.parent))
-    catalogue = importlib.import_module("models.catalogue")  # late: importing scikit-learn takes a second
+    catalogue = importlib.import_module(
+        "models.catalogue"
+    )  # late: importing scikit-learn takes a second
     try:
         names = catalogue.select(options.only)
     except KeyError as unknown:
-        print(f"make_models: no model or group {unknown}; there are {', '.join(catalogue.MODELS)}", file=sys.stderr)
+        print(
+            f"make_models: no model or group {unknown}; there are {', '.join(catalogue.MODELS)}",
+            file=sys.stderr,
+        )
         return 2
     for name in names:
         make(name, catalogue.MODELS[name], directory, stamp)
@@ -45,7 +50,9 @@ def main() -> int:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     return parser.parse_args()
@@ -68,7 +75,11 @@ def make(name: str, recipe, directory: Path, stamp: str) -> None:
     """Fills a folder beside the final one, then swaps it in."""
     from models.folder import Folder
 
-    target, stamp_file, scratch = directory / name, directory / ".stamps" / name, directory / f".making-{name}"
+    target, stamp_file, scratch = (
+        directory / name,
+        directory / ".stamps" / name,
+        directory / f".making-{name}",
+    )
     if target.is_dir() and stamp_file.exists() and stamp_file.read_text() == stamp:
         return
     started = time.monotonic()

@@ -46,20 +46,46 @@ _VALID = {
     "gather": Recipe(protocol.gather, (TEST,)),
     "reshape": Recipe(protocol.reshape, (TEST,)),
     "crash": Recipe(protocol.crash, (TEST,)),
-    **{f"identity_{datatype.lower()}": Recipe(protocol.identity(datatype), (TEST,))
-       for datatype in protocol.ALL_DATATYPES},
+    **{
+        f"identity_{datatype.lower()}": Recipe(protocol.identity(datatype), (TEST,))
+        for datatype in protocol.ALL_DATATYPES
+    },
 }
 
 _REFUSED = (
-    refused.sequence_output, refused.sequence_input, refused.optional_input, refused.optional_output,
-    refused.map_input, refused.custom_op, refused.unknown_op, refused.cycle, refused.undefined_input,
-    refused.no_outputs, refused.type_mismatch, refused.opset_too_new, refused.external_escape,
-    refused.external_absolute, refused.external_symlink, refused.external_missing, refused.external_short,
-    refused.empty, refused.truncated, refused.garbage, refused.sklearn_pickle, refused.pytorch_zip, refused.keras_h5,
-    refused.unknown_setting, refused.no_model, refused.crash_on_load, refused.hang, refused.greedy,
+    refused.sequence_output,
+    refused.sequence_input,
+    refused.optional_input,
+    refused.optional_output,
+    refused.map_input,
+    refused.custom_op,
+    refused.unknown_op,
+    refused.cycle,
+    refused.undefined_input,
+    refused.no_outputs,
+    refused.type_mismatch,
+    refused.opset_too_new,
+    refused.external_escape,
+    refused.external_absolute,
+    refused.external_symlink,
+    refused.external_missing,
+    refused.external_short,
+    refused.empty,
+    refused.truncated,
+    refused.garbage,
+    refused.sklearn_pickle,
+    refused.pytorch_zip,
+    refused.keras_h5,
+    refused.unknown_setting,
+    refused.no_model,
+    refused.crash_on_load,
+    refused.hang,
+    refused.greedy,
 )
 
-MODELS: dict[str, Recipe] = _VALID | {make.__name__: Recipe(make, (TEST, REFUSED)) for make in _REFUSED}
+MODELS: dict[str, Recipe] = _VALID | {
+    make.__name__: Recipe(make, (TEST, REFUSED)) for make in _REFUSED
+}
 
 GROUPS = (DEMO, TEST, BENCH, REFUSED, HUGE)
 
@@ -74,4 +100,8 @@ def select(wanted: list[str]) -> list[str]:
             raise KeyError(name)
     if not wanted:
         return [name for name, recipe in MODELS.items() if HUGE not in recipe.groups]
-    return [name for name, recipe in MODELS.items() if name in wanted or set(recipe.groups) & set(wanted)]
+    return [
+        name
+        for name, recipe in MODELS.items()
+        if name in wanted or set(recipe.groups) & set(wanted)
+    ]

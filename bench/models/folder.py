@@ -40,9 +40,19 @@ DATATYPES = {
 }
 
 _NUMPY_TO_V2 = {
-    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
-    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
-    "float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "BYTES",
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "object": "BYTES",
 }
 
 Tensors = dict[str, np.ndarray]
@@ -75,15 +85,21 @@ class Folder:
     def write_bytes(self, name: str, content: bytes) -> None:
         (self.path / name).write_bytes(content)
 
-    def write_example(self, inputs: Tensors, outputs: Tensors | None = None, tolerance: float = 0.0) -> None:
+    def write_example(
+        self, inputs: Tensors, outputs: Tensors | None = None, tolerance: float = 0.0
+    ) -> None:
         """`tolerance` is relative to the largest magnitude of an output; 0 asks for equality."""
-        self._write_json("example.json", {"inputs": [tensor_json(*item) for item in inputs.items()]})
+        self._write_json(
+            "example.json", {"inputs": [tensor_json(*item) for item in inputs.items()]}
+        )
         if outputs is not None:
             reply = {"parameters": {"tolerance": tolerance}}
             reply["outputs"] = [tensor_json(*item) for item in outputs.items()]
             self._write_json("expected.json", reply)
 
-    def write_checked(self, model: onnx.ModelProto, inputs: Tensors, tolerance: float = 0.0) -> None:
+    def write_checked(
+        self, model: onnx.ModelProto, inputs: Tensors, tolerance: float = 0.0
+    ) -> None:
         """The model, an example, and what onnx.reference answers to it."""
         self.write_model(model)
         self.write_example(inputs, evaluate(model, inputs), tolerance)
@@ -113,9 +129,13 @@ def constant(name: str, value) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(np.asarray(value), name)
 
 
-def model_of(name: str, nodes, inputs, outputs, constants=(), domains: dict[str, int] | None = None) -> onnx.ModelProto:
+def model_of(
+    name: str, nodes, inputs, outputs, constants=(), domains: dict[str, int] | None = None
+) -> onnx.ModelProto:
     """A model of the project's opset. `domains` adds operator sets beside ONNX's own."""
     graph = helper.make_graph(list(nodes), name, list(inputs), list(outputs), list(constants))
     opsets = [helper.make_opsetid("", OPSET)]
     opsets += [helper.make_opsetid(domain, version) for domain, version in (domains or {}).items()]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mayfly-models")
+    return helper.make_model(
+        graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mayfly-models"
+    )

@@ -22,16 +22,26 @@ PAGE = 4096  # external tensors start on a page, so that they can be mapped wher
 def mlp1m(folder: Folder) -> None:
     """64 pixels of a handwritten digit -> 512 -> 448 -> 10 probabilities; really trained, 1.07 MB."""
     pixels, truth = digits_data()
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # 12 rounds are enough for 98 %
+    with warnings.catch_warnings(
+        action="ignore", category=ConvergenceWarning
+    ):  # 12 rounds are enough for 98 %
         network = MLPClassifier((512, 448), max_iter=12, random_state=SEED).fit(pixels, truth)
     nodes, constants, last = [], [], "pixels"
     for i, (weights, bias) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
-        constants += [constant(f"w{i}", weights.astype(np.float32)), constant(f"b{i}", bias.astype(np.float32))]
+        constants += [
+            constant(f"w{i}", weights.astype(np.float32)),
+            constant(f"b{i}", bias.astype(np.float32)),
+        ]
         nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], [f"gemm{i}"]))
         activation, last = ("Relu", f"relu{i}") if i < 2 else ("Softmax", "probabilities")
         nodes.append(helper.make_node(activation, [f"gemm{i}"], [last]))
-    model = model_of("mlp1m", nodes, [tensor("pixels", "FP32", [FREE, 64])],
-                     [tensor("probabilities", "FP32", [FREE, 10])], constants)
+    model = model_of(
+        "mlp1m",
+        nodes,
+        [tensor("pixels", "FP32", [FREE, 64])],
+        [tensor("probabilities", "FP32", [FREE, 10])],
+        constants,
+    )
     folder.write_checked(model, {"pixels": pixels[list(DIGIT_ROWS)]}, tolerance=1e-5)
 
 
@@ -45,7 +55,9 @@ def resnet50(folder: Folder) -> None:
     """ResNet-50 as exporters write it (convolution, normalisation, ReLU), random weights, 102 MB."""
     builder = _ResNet(np.random.default_rng(SEED))
     model = builder.model()
-    image = np.random.default_rng(SEED + 1).integers(0, 65, (1, 3, 224, 224)) / 64  # short numbers in JSON
+    image = (
+        np.random.default_rng(SEED + 1).integers(0, 65, (1, 3, 224, 224)) / 64
+    )  # short numbers in JSON
     inputs = {"image": image.astype(np.float32)}
     folder.write_model(model)
     folder.write_example(inputs, evaluate(model, inputs), tolerance=1e-3)
@@ -73,8 +85,13 @@ class _ResNet:
         x = self._node("Flatten", [self._node("GlobalAveragePool", [x])])
         x = self._gemm(x, channels, 1000)
         self._nodes.append(helper.make_node("Identity", [x], ["logits"]))
-        return model_of("resnet50", self._nodes, [tensor("image", "FP32", [FREE, 3, 224, 224])],
-                        [tensor("logits", "FP32", [FREE, 1000])], self._constants)
+        return model_of(
+            "resnet50",
+            self._nodes,
+            [tensor("image", "FP32", [FREE, 3, 224, 224])],
+            [tensor("logits", "FP32", [FREE, 1000])],
+            self._constants,
+        )
 
     def _bottleneck(self, x: str, channels: int, width: int, stride: int) -> str:
         y = self._relu(self._conv(x, channels, width, kernel=1))
@@ -84,18 +101,31 @@ class _ResNet:
             x = self._conv(x, channels, 4 * width, kernel=1, stride=stride)
         return self._relu(self._node("Add", [y, x]))
 
-    def _conv(self, x: str, inputs: int, outputs: int, *, kernel: int, stride: int = 1, gain: float = 1.0) -> str:
+    def _conv(
+        self, x: str, inputs: int, outputs: int, *, kernel: int, stride: int = 1, gain: float = 1.0
+    ) -> str:
         scale = np.sqrt(2 / (inputs * kernel * kernel))
-        weights = self._rng.standard_normal((outputs, inputs, kernel, kernel), np.float32) * np.float32(scale)
-        x = self._node("Conv", [x, self._constant(weights)], kernel_shape=[kernel, kernel], strides=[stride, stride],
-                       pads=[kernel // 2] * 4)
+        weights = self._rng.standard_normal(
+            (outputs, inputs, kernel, kernel), np.float32
+        ) * np.float32(scale)
+        x = self._node(
+            "Conv",
+            [x, self._constant(weights)],
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[kernel // 2] * 4,
+        )
         ones, zeros = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
         parts = [self._constant(part) for part in (ones * np.float32(gain), zeros, zeros, ones)]
         return self._node("BatchNormalization", [x, *parts])
 
     def _gemm(self, x: str, inputs: int, outputs: int) -> str:
-        weights = self._rng.standard_normal((inputs, outputs), np.float32) * np.float32(1 / np.sqrt(inputs))
-        return self._node("Gemm", [x, self._constant(weights), self._constant(np.zeros(outputs, np.float32))])
+        weights = self._rng.standard_normal((inputs, outputs), np.float32) * np.float32(
+            1 / np.sqrt(inputs)
+        )
+        return self._node(
+            "Gemm", [x, self._constant(weights), self._constant(np.zeros(outputs, np.float32))]
+        )
 
     def _relu(self, x: str) -> str:
         return self._node("Relu", [x])
@@ -129,22 +159,32 @@ def _wide_mlp(folder: Folder, name: str, *, layers: int) -> None:
     with open(folder.path / "weights.bin", "wb") as data:
         for i in range(layers):
             weights = rng.standard_normal((WIDE, WIDE), np.float32)
-            weights *= np.float32(np.sqrt(2 / WIDE))  # keeps the activations' size from layer to layer
+            weights *= np.float32(
+                np.sqrt(2 / WIDE)
+            )  # keeps the activations' size from layer to layer
             constants.append(_external(f"w{i}", weights.shape, data.tell(), weights.nbytes))
             data.write(weights)
             nodes.append(helper.make_node("Gemm", [f"x{i}" if i else "x", f"w{i}"], [f"gemm{i}"]))
-            nodes.append(helper.make_node("Relu", [f"gemm{i}"], [f"x{i + 1}" if i + 1 < layers else "y"]))
+            nodes.append(
+                helper.make_node("Relu", [f"gemm{i}"], [f"x{i + 1}" if i + 1 < layers else "y"])
+            )
             x = np.maximum(x @ weights, 0)
     shape = [FREE, WIDE]
-    model = model_of(name, nodes, [tensor("x", "FP32", shape)], [tensor("y", "FP32", shape)], constants)
-    folder.write_model(model, check=False)  # the checker would look for the data relative to no folder
+    model = model_of(
+        name, nodes, [tensor("x", "FP32", shape)], [tensor("y", "FP32", shape)], constants
+    )
+    folder.write_model(
+        model, check=False
+    )  # the checker would look for the data relative to no folder
     onnx.checker.check_model(str(folder.path / "model.onnx"))
     folder.write_example(inputs, {"y": x}, tolerance=1e-3)
 
 
 def _external(name: str, shape, offset: int, length: int) -> onnx.TensorProto:
     assert offset % PAGE == 0
-    proto = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+    proto = TensorProto(
+        name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL
+    )
     for key, value in {"location": "weights.bin", "offset": offset, "length": length}.items():
         proto.external_data.add(key=key, value=str(value))
     return proto

@@ -52,10 +52,24 @@ def logistic_zipmap(folder: Folder) -> None:
 
 def gbdt(folder: Folder) -> None:
     """500 boosted trees of depth 6 over 30 features: one TreeEnsemble node of about 2.4 MB."""
-    rows, labels = make_classification(n_samples=50_000, n_features=30, n_informative=24, n_redundant=0, flip_y=0.3,
-                                       n_clusters_per_class=8, random_state=SEED)
-    classifier = HistGradientBoostingClassifier(max_iter=500, max_depth=6, max_leaf_nodes=64, min_samples_leaf=1,
-                                                learning_rate=0.05, early_stopping=False, random_state=SEED)
+    rows, labels = make_classification(
+        n_samples=50_000,
+        n_features=30,
+        n_informative=24,
+        n_redundant=0,
+        flip_y=0.3,
+        n_clusters_per_class=8,
+        random_state=SEED,
+    )
+    classifier = HistGradientBoostingClassifier(
+        max_iter=500,
+        max_depth=6,
+        max_leaf_nodes=64,
+        min_samples_leaf=1,
+        learning_rate=0.05,
+        early_stopping=False,
+        random_state=SEED,
+    )
     rows = rows.astype(np.float32)
     classifier.fit(rows, labels)
     folder.write_model(_trees_model(classifier, features=30))
@@ -70,19 +84,39 @@ def _trees_model(classifier: HistGradientBoostingClassifier, *, features: int) -
     leaves = every["is_leaf"].astype(bool)
     tree_ids = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
     node_ids = np.concatenate([np.arange(len(tree)) for tree in trees])
-    where = {"nodes_treeids": tree_ids, "nodes_nodeids": node_ids, "nodes_featureids": every["feature_idx"],
-             "nodes_truenodeids": every["left"], "nodes_falsenodeids": every["right"],
-             "class_treeids": tree_ids[leaves], "class_nodeids": node_ids[leaves],
-             "class_ids": np.zeros(leaves.sum(), int), "classlabels_int64s": np.array([0, 1])}
-    how = {"nodes_values": _round_down(np.where(leaves, 0, every["num_threshold"])), "class_weights": every["value"][leaves],
-           "base_values": classifier._baseline_prediction.ravel()}
-    node = helper.make_node("TreeEnsembleClassifier", ["X"], ["label", "probabilities"], domain="ai.onnx.ml",
-                            nodes_modes=["LEAF" if leaf else "BRANCH_LEQ" for leaf in leaves], post_transform="LOGISTIC",
-                            **{key: [int(v) for v in values] for key, values in where.items()},
-                            **{key: [float(v) for v in values] for key, values in how.items()})
-    return model_of("gbdt", [node], [tensor("X", "FP32", [FREE, features])],
-                    [tensor("label", "INT64", [FREE]), tensor("probabilities", "FP32", [FREE, 2])],
-                    domains={"ai.onnx.ml": 3})
+    where = {
+        "nodes_treeids": tree_ids,
+        "nodes_nodeids": node_ids,
+        "nodes_featureids": every["feature_idx"],
+        "nodes_truenodeids": every["left"],
+        "nodes_falsenodeids": every["right"],
+        "class_treeids": tree_ids[leaves],
+        "class_nodeids": node_ids[leaves],
+        "class_ids": np.zeros(leaves.sum(), int),
+        "classlabels_int64s": np.array([0, 1]),
+    }
+    how = {
+        "nodes_values": _round_down(np.where(leaves, 0, every["num_threshold"])),
+        "class_weights": every["value"][leaves],
+        "base_values": classifier._baseline_prediction.ravel(),
+    }
+    node = helper.make_node(
+        "TreeEnsembleClassifier",
+        ["X"],
+        ["label", "probabilities"],
+        domain="ai.onnx.ml",
+        nodes_modes=["LEAF" if leaf else "BRANCH_LEQ" for leaf in leaves],
+        post_transform="LOGISTIC",
+        **{key: [int(v) for v in values] for key, values in where.items()},
+        **{key: [float(v) for v in values] for key, values in how.items()},
+    )
+    return model_of(
+        "gbdt",
+        [node],
+        [tensor("X", "FP32", [FREE, features])],
+        [tensor("label", "INT64", [FREE]), tensor("probabilities", "FP32", [FREE, 2])],
+        domains={"ai.onnx.ml": 3},
+    )
 
 
 def _round_down(thresholds: np.ndarray) -> np.ndarray:
@@ -113,8 +147,13 @@ def _scaled_logistic():
 
 
 def _export(classifier, name: str, *, features: int, zipmap: bool) -> onnx.ModelProto:
-    model = to_onnx(classifier, name=name, initial_types=[("X", FloatTensorType([None, features]))],
-                    target_opset={"": OPSET, "ai.onnx.ml": 3}, options={"zipmap": zipmap})
+    model = to_onnx(
+        classifier,
+        name=name,
+        initial_types=[("X", FloatTensorType([None, features]))],
+        target_opset={"": OPSET, "ai.onnx.ml": 3},
+        options={"zipmap": zipmap},
+    )
     model.ir_version = IR_VERSION
     _rename_outputs(model.graph, {"output_label": "label", "output_probability": "probabilities"})
     return model
@@ -133,7 +172,9 @@ def _rename_outputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 
 def _split_input(graph: onnx.GraphProto, columns) -> None:
     """Replaces the matrix input X by one vector input a column."""
-    nodes = [helper.make_node("Unsqueeze", [name, "axis_1"], [f"{name}_column"]) for name in columns]
+    nodes = [
+        helper.make_node("Unsqueeze", [name, "axis_1"], [f"{name}_column"]) for name in columns
+    ]
     nodes.append(helper.make_node("Concat", [f"{name}_column" for name in columns], ["X"], axis=1))
     nodes.extend(graph.node)
     graph.ClearField("node")
@@ -144,5 +185,7 @@ def _split_input(graph: onnx.GraphProto, columns) -> None:
 
 
 def _answers(classifier, rows: np.ndarray, label_type) -> dict[str, np.ndarray]:
-    return {"label": label_type(classifier.predict(rows)),
-            "probabilities": classifier.predict_proba(rows).astype(np.float32)}
+    return {
+        "label": label_type(classifier.predict(rows)),
+        "probabilities": classifier.predict_proba(rows).astype(np.float32),
+    }

