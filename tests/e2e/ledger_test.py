@@ -1,0 +1,96 @@
+"""The bill equals what was asked; a backup brings a node back."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import unittest
+from pathlib import Path
+
+from case import NodeCase
+from node import Node, tensor
+
+ONE = tensor("x", "FP32", [1], [1])
+
+
+class UsageTest(NodeCase):
+    functions = {"f": "identity_fp32", "slow": "slow", "gather": "gather"}
+
+    def test_every_request_is_on_the_bill_once(self) -> None:
+        for _ in range(100):
+            self.assertServed(self.node.infer("f", ONE))
+        self.assertEqual(self.node.usage("f")["requests"], 100)
+
+    def test_failed_runs_are_recorded_too(self) -> None:
+        self.assertRefused(
+            self.node.infer("gather", tensor("index", "INT64", [1], [9])), 400, "model_error"
+        )
+        self.assertServed(self.node.example("gather"))
+        self.assertEqual(self.node.usage("gather")["requests"], 2)
+
+    def test_cpu_time_is_that_of_the_work(self) -> None:
+        reply = self.node.infer("slow", tensor("count", "INT64", [1], [1000]))
+        self.assertServed(reply)
+        run = float(reply.headers["Server-Timing"].split("run;dur=")[1].split(",")[0]) / 1000
+        cpu = self.node.usage("slow")["cpu_seconds"]
+        self.assertGreater(cpu, 0.1)
+        self.assertLessEqual(cpu, run * 1.05)
+
+    def test_metrics_count_the_same_requests(self) -> None:
+        reply = self.node.request("GET", "/metrics")
+        self.assertServed(reply)
+        self.assertIn(b'function="f"', reply.body)
+
+
+class DurabilityTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="mayfly-e2e-files-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def test_kill_9_neither_loses_nor_doubles_a_record(self) -> None:
+        node = self.start()
+        node.deploy("f", "identity_fp32")
+        for round_ in range(1, 4):
+            for _ in range(50):
+                self.assertEqual(node.infer("f", ONE).status, 200)
+            node.kill()
+            node.start()
+            self.assertEqual(node.usage("f")["requests"], 50 * round_)
+
+    def test_a_backup_of_a_running_node_restores_and_predicts(self) -> None:
+        node = self.start()
+        node.deploy("f", "identity_fp32")
+        node.deploy("iris")
+        for _ in range(10):
+            self.assertEqual(node.infer("f", ONE).status, 200)
+        backup, data = self.folder / "backup", self.folder / "restored"
+        node.cli("backup", str(backup))
+        node.cli("restore", str(backup), "--data", str(data))
+        restored = self.start(data=data)
+        self.assertEqual(restored.infer("f", ONE).output("y"), [1])
+        self.assertEqual(
+            restored.example("iris").output("label"), ["setosa", "versicolor", "virginica"]
+        )
+        self.assertEqual(restored.usage("f")["requests"], 11)
+
+    def test_restore_refuses_a_folder_in_use_and_a_damaged_backup(self) -> None:
+        node = self.start()
+        node.deploy("f", "identity_fp32")
+        backup = self.folder / "backup"
+        node.cli("backup", str(backup))
+        self.assertNotEqual(
+            node.cli("restore", str(backup), "--data", str(node.data), check=False).returncode, 0
+        )
+        victim = max(
+            (path for path in backup.rglob("*") if path.is_file()),
+            key=lambda path: path.stat().st_size,
+        )
+        victim.chmod(0o644)
+        victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+        done = node.cli("restore", str(backup), "--data", str(self.folder / "other"), check=False)
+        self.assertNotEqual(done.returncode, 0)
+
+    def start(self, **options) -> Node:
+        node = Node(**options)
+        self.addCleanup(node.close)
+        return node
