@@ -59,12 +59,22 @@ Status write_maps(pid_t pid, const IdMapping& ids) {
   return write_map(pid, "gid_map", fmt::format("{} {} 1", kInsideId, ids.group));
 }
 
+// The kernel keeps from a namespace's init what its own processes send it, except signals it has a
+// handler for. So jail init inherits none of the blank's.
+void forget_signal_handlers() {
+  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
 [[noreturn]] void run_child(Pipe go, JailBody& body, JailBirth birth) {
   go.write_end.reset();
   char byte = 0;
   // End of file: the blank gave up, or died.
   if (::read(go.read_end.get(), &byte, 1) != 1) ::_exit(1);
   go.read_end.reset();
+  forget_signal_handlers();
   ::_exit(body(std::move(birth)));
 }
 

@@ -1,20 +1,358 @@
+// What the full jail looks like from inside.
 #include "sandbox/jail.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
 #include <doctest/doctest.h>
+#include "base/file.h"
+#include "sandbox/caps.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/testing/jail_harness.h"
 
 namespace mayfly {
-TEST_CASE("a probe runs in a full jail") {
-  JailRun run = run_in_jail(full_plan(Profile::Template), [] { return std::string("hello"); });
-  CHECK(run.error == "");
-  CHECK(run.report == "hello");
-  run = run_in_jail(full_plan(Profile::Template), [] { return std::string("hello"); },
-                    {.instance = Profile::Instance});
-  CHECK(run.error == "");
-  CHECK(run.report == "hello");
-  run = run_in_jail(full_plan(Profile::Publish), [] { return std::string("hello"); },
-                    {.as = RunAs::OrdinaryUser});
-  CHECK(run.error == "");
-  CHECK(run.report == "hello");
+namespace {
+
+std::vector<RunAs> everyone() {
+  if (running_as_root()) return {RunAs::Self, RunAs::OrdinaryUser};
+  return {RunAs::Self};
 }
+
+// A folder that the jail's id may read: mounting passes over the folders above it.
+class Artifact {
+ public:
+  Artifact() : folder_(TempDir::create()) {
+    REQUIRE(folder_.has_value());
+    REQUIRE(::chmod(path().c_str(), 0755) == 0);
+    REQUIRE(write_file_durably(path() + "/model", "weights").has_value());
+    REQUIRE(::chmod((path() + "/model").c_str(), 0644) == 0);
+  }
+  std::string path() const { return folder_->path(); }
+
+ private:
+  Result<TempDir> folder_;
+};
+
+JailPlan plan_with(const Artifact& artifact) {
+  JailPlan plan = full_plan(Profile::Template);
+  plan.mounts = {{.source = artifact.path(), .target = "/artifact"}};
+  return plan;
+}
+
+// "name:errno " of a call that should have failed with one of `expected`, nothing if it did.
+std::string unexpected(std::string_view name, long result, std::initializer_list<int> expected) {
+  const int got = result < 0 ? errno : 0;
+  for (const int error : expected) {
+    if (got == error) return "";
+  }
+  return fmt::format("{}:{} ", name, got);
+}
+
+TEST_CASE("templates, instances and publish jobs run, as root and as an ordinary user") {
+  const Probe hello = [] { return std::string("hello"); };
+  for (const RunAs as : everyone()) {
+    for (const Profile profile : {Profile::Template, Profile::Publish}) {
+      const JailRun run = run_in_jail(full_plan(profile), hello, {.as = as});
+      CHECK(run.error.empty());
+      CHECK(run.report == "hello");
+    }
+    for (const Profile profile : {Profile::Instance, Profile::ThreadedInstance}) {
+      const JailRunOptions options{.as = as, .instance = profile};
+      const JailRun run = run_in_jail(full_plan(Profile::Template), hello, options);
+      CHECK(run.error.empty());
+      CHECK(run.report == "hello");
+    }
+  }
+}
+
+std::string try_files() {
+  std::string wrong;
+  const int model = ::open("/artifact/model", O_RDONLY | O_CLOEXEC);
+  std::array<char, 8> text{};
+  if (model < 0 || ::read(model, text.data(), text.size()) != 7) wrong += "model unreadable ";
+  wrong += unexpected("write", ::open("/artifact/model", O_RDWR), {EROFS, EACCES});
+  wrong += unexpected("create", ::open("/artifact/new", O_RDWR | O_CREAT, 0600), {EROFS, EACCES});
+  wrong += unexpected("root", ::open("/new", O_RDWR | O_CREAT, 0600), {EROFS, EACCES});
+  for (const char* path : {"/etc/passwd", "/artifact/../../etc/passwd", "/proc/self/maps",
+                           "/dev/null", "/sys", "/tmp", "/run", "/artifact/../tmp"}) {
+    wrong += unexpected(path, ::open(path, O_RDONLY | O_CLOEXEC), {ENOENT, EACCES});
+  }
+  return wrong;
+}
+
+TEST_CASE("a template sees its artifact, cannot write it, and sees nothing else") {
+  const Artifact artifact;
+  for (const RunAs as : everyone()) {
+    const JailRun run = run_in_jail(plan_with(artifact), try_files, {.as = as});
+    CHECK(run.error.empty());
+    CHECK(run.report.empty());
+    // The read-only mount holds without Landlock, too.
+    const JailPlan bare = JailPlanSurgeon::without(plan_with(artifact), {Layer::Landlock});
+    CHECK(run_in_jail(bare, try_files, {.as = as}).report.empty());
+  }
+}
+
+TEST_CASE("publishing writes beneath /work and nowhere else") {
+  const Artifact source;
+  const auto work = TempDir::create();
+  REQUIRE(work.has_value());
+  for (const RunAs as : everyone()) {
+    const bool ordinary = as == RunAs::OrdinaryUser;
+    const uid_t owner = ordinary ? kOrdinaryId : IdMapping::for_slot(7).user;
+    REQUIRE(::chown(work->path().c_str(), owner, owner) == 0);
+    JailPlan plan = full_plan(Profile::Publish);
+    plan.mounts = {{.source = source.path(), .target = "/source"},
+                   {.source = work->path(), .target = "/work", .access = Access::ReadWrite}};
+    const JailRun run =
+        run_in_jail(plan,
+                    [] {
+                      std::string wrong;
+                      wrong += unexpected("source", ::open("/source/new", O_RDWR | O_CREAT, 0600),
+                                          {EROFS, EACCES});
+                      const int fd = ::open("/work/compiled", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+                      if (fd < 0 || ::write(fd, "done", 4) != 4 || ::fsync(fd) != 0)
+                        wrong += "work ";
+                      if (::rename("/work/compiled", "/work/final") != 0) wrong += "rename ";
+                      return wrong;
+                    },
+                    {.as = as});
+    CHECK(run.error.empty());
+    CHECK(run.report.empty());
+    CHECK(*read_file(work->path() / "final") == "done");
+    std::filesystem::remove(work->path() / "final");
+  }
+}
+
+std::string try_attacks() {
+  std::string wrong;
+  const auto refused = [&wrong](std::string_view name, long result) {
+    wrong += unexpected(name, result, {EPERM});
+  };
+  refused("socket", ::syscall(SYS_socket, 1, 1, 0));
+  refused("socketpair", ::syscall(SYS_socketpair, 1, 1, 0, nullptr));
+  refused("connect", ::syscall(SYS_connect, 0, nullptr, 0));
+  refused("ptrace", ::syscall(SYS_ptrace, 0, 0, nullptr, nullptr));
+  refused("process_vm_readv", ::syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0));
+  refused("pidfd_open", ::syscall(SYS_pidfd_open, 1, 0));
+  refused("pidfd_getfd", ::syscall(SYS_pidfd_getfd, 0, 0, 0));
+  refused("tgkill", ::syscall(SYS_tgkill, 1, 1, SIGKILL));
+  refused("tkill", ::syscall(SYS_tkill, 1, SIGKILL));
+  refused("io_uring_setup", ::syscall(SYS_io_uring_setup, 1, nullptr));
+  refused("bpf", ::syscall(SYS_bpf, 0, nullptr, 0));
+  refused("perf_event_open", ::syscall(SYS_perf_event_open, nullptr, 0, 0, 0, 0));
+  refused("keyctl", ::syscall(SYS_keyctl, 0, 0, 0, 0, 0));
+  refused("add_key", ::syscall(SYS_add_key, nullptr, nullptr, nullptr, 0, 0));
+  refused("userfaultfd", ::syscall(SYS_userfaultfd, 0));
+  refused("mount", ::syscall(SYS_mount, nullptr, nullptr, nullptr, 0, nullptr));
+  refused("umount2", ::syscall(SYS_umount2, "/", 2));
+  refused("open_tree", ::syscall(SYS_open_tree, 0, "/", 1));
+  refused("pivot_root", ::syscall(SYS_pivot_root, "/", "/"));
+  refused("chroot", ::syscall(SYS_chroot, "/"));
+  refused("setns", ::syscall(SYS_setns, 0, 0));
+  refused("unshare", ::syscall(SYS_unshare, 0x10000000));
+  refused("setresuid", ::syscall(SYS_setresuid, 0, 0, 0));
+  refused("capset", ::syscall(SYS_capset, nullptr, nullptr));
+  refused("execve", ::syscall(SYS_execve, "/artifact/model", nullptr, nullptr));
+  refused("memfd_create", ::syscall(SYS_memfd_create, "x", 0));
+  refused("shmget", ::syscall(SYS_shmget, 1, 4096, 01000));
+  refused("ioctl", ::syscall(SYS_ioctl, 0, 0x5412, nullptr));
+  refused("personality", ::syscall(SYS_personality, 0x0400000));
+  refused("prlimit64", ::syscall(SYS_prlimit64, 0, 7, nullptr, nullptr));
+  refused("sysinfo", ::syscall(SYS_sysinfo, nullptr));
+  return wrong;
+}
+
+TEST_CASE("what attacks are made of is refused in every profile") {
+  for (const RunAs as : everyone()) {
+    CHECK(run_in_jail(full_plan(Profile::Template), try_attacks, {.as = as}).report.empty());
+    CHECK(run_in_jail(full_plan(Profile::Publish), try_attacks, {.as = as}).report.empty());
+    for (const Profile profile : {Profile::Instance, Profile::ThreadedInstance}) {
+      const JailRunOptions options{.as = as, .instance = profile};
+      CHECK(run_in_jail(full_plan(Profile::Template), try_attacks, options).report.empty());
+    }
+  }
+}
+
+TEST_CASE("jail init cannot be killed from inside") {
+  const JailRun run = run_in_jail(full_plan(Profile::Publish), [] {
+    ::kill(1, SIGKILL);
+    ::kill(1, SIGSEGV);
+    return std::string("alive");
+  });
+  CHECK(run.report == "alive");
+}
+
+TEST_CASE("a process in a jail has the inside id, no group and no capability") {
+  const JailPlan plan = JailPlanSurgeon::without(full_plan(Profile::Template), {Layer::Seccomp});
+  const JailRun run = run_in_jail(plan, [] {
+    const auto capable = holds_capabilities();
+    return fmt::format("{} {} {} {} {}", ::getuid(), ::geteuid(), ::getgid(),
+                       ::getgroups(0, nullptr), capable && !*capable);
+  });
+  CHECK(run.report == fmt::format("{0} {0} {0} 0 true", kInsideId));
+}
+
+TEST_CASE("an instance holds the descriptors it was told to keep and no other") {
+  const JailRunOptions options{.instance = Profile::Instance};
+  const JailRun run = run_in_jail(
+      full_plan(Profile::Template),
+      [] {
+        int open = 0;
+        for (int fd = 0; fd < 1024; ++fd) open += ::fcntl(fd, F_GETFL) >= 0 ? 1 : 0;
+        return fmt::format("{}", open);
+      },
+      options);
+  CHECK(run.report == "1");
+}
+
+TEST_CASE("an instance neither opens the artifact nor forks") {
+  const Artifact artifact;
+  const JailRunOptions options{.instance = Profile::Instance};
+  const JailRun run = run_in_jail(
+      plan_with(artifact),
+      [] {
+        return unexpected("open", ::open("/artifact/model", O_RDONLY), {EPERM}) +
+               unexpected("fork", ::fork(), {EPERM});
+      },
+      options);
+  CHECK(run.error.empty());
+  CHECK(run.report.empty());
+}
+
+TEST_CASE("an instance with threads opens the artifact itself") {
+  const Artifact artifact;
+  const JailRunOptions options{.instance = Profile::ThreadedInstance};
+  const JailRun run = run_in_jail(
+      plan_with(artifact),
+      [] { return fmt::format("{}", ::open("/artifact/model", O_RDONLY) >= 0); }, options);
+  CHECK(run.report == "true");
+}
+
+TEST_CASE("a memory bomb ends its instance; the neighbour's group is untouched") {
+  RealCgroupFs fs;
+  const auto support = detect_cgroups(fs);
+  REQUIRE(support.has_value());
+  if (!support->limits_memory()) {
+    MESSAGE("skipped: ", support->describe());
+    return;
+  }
+  auto node = NodeCgroups::open(fs, *support, fmt::format("jail{}", ::getpid()));
+  REQUIRE(node.has_value());
+  auto version = node->make_version("v", {.cpus = 1, .processes = 32, .instance_memory = mib(48)});
+  REQUIRE(version.has_value());
+  const auto bomb = version->acquire();
+  const auto neighbour = version->acquire();
+  REQUIRE(neighbour.has_value());
+  JailPlan plan = full_plan(Profile::Template);
+  plan.cgroups = version->template_joins();
+  const JailRunOptions options{.instance = Profile::Instance, .instance_cgroups = {bomb->join}};
+  const JailRun run = run_in_jail(
+      plan,
+      [] {
+        constexpr std::size_t kStep = 1 << 20;
+        for (int i = 0; i < 256; ++i) {
+          void* block =
+              ::mmap(nullptr, kStep, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+          if (block == MAP_FAILED) return std::string("refused");
+          std::memset(block, 1, kStep);
+        }
+        return std::string("survived");
+      },
+      options);
+  CHECK(run.error.empty());
+  CHECK(run.report.empty());
+  CHECK(run.signal == SIGKILL);
+  CHECK(version->oom_kills(*bomb) == 1);
+  CHECK(version->oom_kills(*neighbour) == 0);
+}
+
+TEST_CASE("a fork bomb ends at the process limit without any controller") {
+  JailPlan plan = full_plan(Profile::Template);
+  plan.limits.processes = 20;
+  for (const RunAs as : everyone()) {
+    const JailRun run = run_in_jail(plan,
+                                    [] {
+                                      int forked = 0;
+                                      for (pid_t child = 1; child > 0 && forked < 100; ++forked) {
+                                        child = ::fork();
+                                        if (child == 0) ::_exit(0);
+                                      }
+                                      return fmt::format("{}", forked < 30);
+                                    },
+                                    {.as = as});
+    CHECK(run.report == "true");
+  }
+}
+
+TEST_CASE("killing jail init ends processes that spin, and their descendants") {
+  // run_in_jail returns when jail init is reaped, which is when its whole namespace is.
+  const JailRun run = run_in_jail(full_plan(Profile::Template),
+                                  [] {
+                                    for (int i = 0; i < 3; ++i) {
+                                      if (::fork() == 0) {
+                                        for (volatile unsigned spin = 0;; spin = spin + 1) {
+                                        }
+                                      }
+                                    }
+                                    return std::string("spinning");
+                                  },
+                                  {.kill_at_report = true});
+  CHECK(run.report == "spinning");
+}
+
+TEST_CASE("the end of a template harms no instance") {
+  // In the harness the worker exits as soon as it has cloned the instance.
+  const JailRunOptions options{.instance = Profile::Instance};
+  const JailRun run = run_in_jail(
+      full_plan(Profile::Template),
+      [] {
+        for (int i = 0; i < 50; ++i) ::sched_yield();
+        return std::string("alive");
+      },
+      options);
+  CHECK(run.report == "alive");
+}
+
+TEST_CASE("a server killed with -9 leaves no process of its jails") {
+  auto life = make_pipe();
+  REQUIRE(life.has_value());
+  const int alive = life->write_end.get();
+  const pid_t server = ::fork();
+  if (server == 0) {
+    (void)run_in_jail(full_plan(Profile::Template), [alive] {
+      (void)!::write(alive, "a", 1);
+      while (true) ::poll(nullptr, 0, -1);
+      return std::string();
+    });
+    ::_exit(0);
+  }
+  life->write_end.reset();
+  char byte = 0;
+  REQUIRE(::read(life->read_end.get(), &byte, 1) == 1);
+  ::kill(server, SIGKILL);
+  ::waitpid(server, nullptr, 0);
+  // End of file: every process that inherited the other end is gone.
+  CHECK(::read(life->read_end.get(), &byte, 1) == 0);
+}
+
+TEST_CASE("a jail whose source is missing says which") {
+  JailPlan plan = full_plan(Profile::Template);
+  plan.mounts = {{.source = "/no/such/folder", .target = "/artifact"}};
+  CHECK(run_in_jail(plan, [] { return std::string(); }).error ==
+        "bind /no/such/folder: No such file or directory");
+}
+
+}  // namespace
 }  // namespace mayfly

@@ -121,8 +121,16 @@ int run_init(const Setting& s, JailBirth birth) {
   ::_exit(0);
 }
 
+struct Gathered {
+  JailRun run;
+  pid_t init = 0;
+  bool reported = false;
+};
+
+Gathered decode(std::string_view all);
+
 // Reads to the end of the pipe, or to the deadline: a probe that hangs is killed by the caller.
-std::string gather(int fd) {
+std::string gather(int fd, bool stop_at_report) {
   std::string all;
   std::array<char, 4096> chunk;
   while (true) {
@@ -131,13 +139,10 @@ std::string gather(int fd) {
     const ssize_t got = ::read(fd, chunk.data(), chunk.size());
     if (got <= 0) return all;
     all.append(chunk.data(), static_cast<std::size_t>(got));
+    if (!stop_at_report) continue;
+    if (const Gathered so_far = decode(all); so_far.reported && so_far.init > 0) return all;
   }
 }
-
-struct Gathered {
-  JailRun run;
-  pid_t init = 0;
-};
 
 Gathered decode(std::string_view all) {
   Gathered found;
@@ -146,7 +151,10 @@ Gathered decode(std::string_view all) {
     std::memcpy(&length, all.data() + 1, sizeof length);
     const std::string_view text = all.substr(3, length);
     if (all[0] == kErrorTag) found.run.error = text;
-    if (all[0] == kReportTag) found.run.report = text;
+    if (all[0] == kReportTag) {
+      found.run.report = text;
+      found.reported = true;
+    }
     if (all[0] == kPidTag) std::memcpy(&found.init, text.data(), sizeof found.init);
     if (all[0] == kExitTag) {
       JailExit ended{};
@@ -175,7 +183,7 @@ JailRun run_in_jail(JailPlan plan, const Probe& probe, const JailRunOptions& opt
   const pid_t blank = ::fork();
   if (blank == 0) play_blank({plan, probe, options, *filters, pipe->write_end.get()});
   pipe->write_end.reset();
-  Gathered found = decode(gather(pipe->read_end.get()));
+  Gathered found = decode(gather(pipe->read_end.get(), options.kill_at_report));
   if (found.init > 0) ::kill(found.init, SIGKILL);
   // The blank, and jail init where there is one, are this process's only children meanwhile.
   while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {
