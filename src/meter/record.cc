@@ -1,0 +1,110 @@
+#include "meter/record.h"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "meter/wire.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::uint8_t kFormat = 1;
+
+std::uint32_t checksum(std::span<const std::byte> payload) {
+  return static_cast<std::uint32_t>(::crc32(0, reinterpret_cast<const Bytef*>(payload.data()),
+                                            static_cast<uInt>(payload.size())));
+}
+
+std::uint64_t as_count(std::chrono::microseconds duration) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
+}
+
+std::chrono::microseconds get_duration(WireReader& in) {
+  return std::chrono::microseconds(static_cast<std::int64_t>(in.get<std::uint64_t>()));
+}
+
+void encode_payload(const InvocationRecord& record, std::string& out) {
+  WireWriter wire(out);
+  wire.put(kFormat);
+  wire.put(static_cast<std::uint8_t>(record.tier));
+  wire.put(record.attempt);
+  wire.put_bytes(record.invocation.bytes);
+  wire.put(static_cast<std::uint64_t>(record.time.time_since_epoch().count()));
+  wire.put(record.version.value);
+  for (const auto duration : {record.queue, record.start, record.run, record.cpu}) {
+    wire.put(as_count(duration));
+  }
+  for (const Bytes bytes :
+       {record.memory_limit, record.memory_peak, record.received, record.sent}) {
+    wire.put(bytes.count);
+  }
+  for (const std::string* text :
+       {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {
+    wire.put_text(*text);
+  }
+}
+
+bool is_sane(const InvocationRecord& record) {
+  const auto tier = static_cast<std::uint8_t>(record.tier);
+  const bool durations =
+      std::ranges::all_of(std::initializer_list{record.queue, record.start, record.run, record.cpu},
+                          [](std::chrono::microseconds duration) { return duration.count() >= 0; });
+  return durations && tier >= static_cast<std::uint8_t>(StartTier::Hot) &&
+         tier <= static_cast<std::uint8_t>(StartTier::None) && record.attempt > 0;
+}
+
+}  // namespace
+
+void encode_record(const InvocationRecord& record, std::string& frames) {
+  const std::size_t head = frames.size();
+  frames.append(kFrameHead, '\0');
+  encode_payload(record, frames);
+  const auto payload = std::as_bytes(std::span(frames).subspan(head + kFrameHead));
+  std::string fields;
+  WireWriter wire(fields);
+  wire.put(static_cast<std::uint32_t>(payload.size()));
+  wire.put(checksum(payload));
+  std::memcpy(frames.data() + head, fields.data(), kFrameHead);
+}
+
+std::optional<std::span<const std::byte>> intact_frame(std::span<const std::byte> bytes) {
+  WireReader wire(bytes);
+  const auto length = wire.get<std::uint32_t>();
+  const auto expected = wire.get<std::uint32_t>();
+  if (!wire.ok() || length < kMinPayload || length > kMaxPayload) return std::nullopt;
+  const auto payload = wire.take(length);
+  if (!wire.ok() || checksum(payload) != expected) return std::nullopt;
+  return payload;
+}
+
+Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
+  WireReader wire(payload);
+  if (const auto format = wire.get<std::uint8_t>(); format != kFormat) {
+    return fail(Code::DataLoss, fmt::format("a ledger record has the unknown format {}", format));
+  }
+  InvocationRecord record;
+  record.tier = static_cast<StartTier>(wire.get<std::uint8_t>());
+  record.attempt = wire.get<std::uint16_t>();
+  std::ranges::copy(wire.take(record.invocation.bytes.size()), record.invocation.bytes.begin());
+  record.time = WallTime(Duration(static_cast<std::int64_t>(wire.get<std::uint64_t>())));
+  record.version.value = wire.get<std::uint32_t>();
+  for (auto* duration : {&record.queue, &record.start, &record.run, &record.cpu}) {
+    *duration = get_duration(wire);
+  }
+  for (Bytes* bytes : {&record.memory_limit, &record.memory_peak, &record.received, &record.sent}) {
+    bytes->count = wire.get<std::uint64_t>();
+  }
+  for (std::string* text :
+       {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {
+    *text = wire.get_text();
+  }
+  if (!wire.ok() || !wire.at_end() || !is_sane(record)) {
+    return fail(Code::DataLoss, "a ledger record is malformed");
+  }
+  return record;
+}
+
+}  // namespace mayfly
