@@ -11,7 +11,7 @@ bin=$PWD/build/${PRESET:-release}/bin
 models=${MODELS:-build/models}
 data=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-demo.XXXXXX")
 server=
-bold= dim= plain=
+bold='' dim='' plain=''
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; fi
 
 cleanup() {
