@@ -50,6 +50,12 @@ Result<std::uint64_t> element_count(std::span<const std::int64_t> shape);
 // element_count × element_size, overflow-checked; only for fixed-size types.
 Result<std::uint64_t> byte_count(DataType type, std::span<const std::int64_t> shape);
 
+// What the bytes of an input are. Numbers are part of the shared-memory layout: append only.
+enum class InputForm : std::uint8_t {
+  Tensor = 0,
+  EncodedImage = 1,  // a PNG or JPEG file, decoded inside the jail; carried as UINT8 of rank 1
+};
+
 struct TensorSpec {
   std::string name;
   DataType type = DataType::Fp32;

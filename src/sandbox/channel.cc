@@ -103,6 +103,12 @@ Result<Region> Region::attach(Fd memfd, std::size_t bytes) {
   return Region(Fd(), data, bytes);
 }
 
+Result<Region> Region::anonymous(std::size_t bytes) {
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return fail_errno("map memory");
+  return Region(Fd(), static_cast<std::byte*>(data), bytes);
+}
+
 Region::Region(Region&& other) noexcept
     : memfd_(std::move(other.memfd_)),
       data_(std::exchange(other.data_, nullptr)),
@@ -156,8 +162,10 @@ RequestMemory::RequestMemory(RequestLayout layout, std::optional<Region> region,
   const std::size_t inputs = layout_.inputs().size();
   for (std::size_t i = 0; i < inputs; ++i) {
     const InputPlan& input = layout_.inputs()[i];
-    store(memory(), slot_offset(i),
-          make_slot(input.index, input.type, input.shape, layout_.input_offset(i), input.bytes));
+    TensorSlot slot =
+        make_slot(input.index, input.type, input.shape, layout_.input_offset(i), input.bytes);
+    slot.form = static_cast<std::uint16_t>(input.form);
+    store(memory(), slot_offset(i), slot);
   }
   for (std::size_t i = 0; i < layout_.outputs().size(); ++i) {
     store(memory(), slot_offset(inputs + i),
@@ -253,10 +261,14 @@ Result<RequestView> read_request(const Region& region) {
         !inside(slot.offset, slot.bytes, region.size())) {
       return bad("input outside the region");
     }
+    if (slot.form > static_cast<std::uint16_t>(InputForm::EncodedImage)) {
+      return bad("unknown form of an input");
+    }
     view.inputs.push_back({.index = slot.index,
                            .type = static_cast<DataType>(slot.type),
                            .shape = Shape(slot.dims.begin(), slot.dims.begin() + slot.rank),
-                           .bytes = region.bytes().subspan(slot.offset, slot.bytes)});
+                           .bytes = region.bytes().subspan(slot.offset, slot.bytes),
+                           .form = static_cast<InputForm>(slot.form)});
   }
   for (std::size_t i = 0; i < header.output_count; ++i) {
     view.outputs.push_back(

@@ -64,7 +64,7 @@ struct TensorSlot {
   std::uint32_t index;  // in the signature's inputs or outputs
   std::uint8_t type;    // DataType
   std::uint8_t rank;
-  std::uint16_t reserved;
+  std::uint16_t form;  // InputForm; 0 for outputs
   std::array<std::int64_t, kMaxRank> dims;
   std::uint64_t offset;
   std::uint64_t bytes;
@@ -80,6 +80,8 @@ class Region {
   static Result<Region> create(std::size_t bytes);  // server: memfd, sealed, mapped
   static Result<Region> attach(Fd memfd,
                                std::size_t bytes);  // instance: maps, then closes the descriptor
+  // Memory of this process and its forks only, without a descriptor: to warm a session with.
+  static Result<Region> anonymous(std::size_t bytes);
   Region(Region&& other) noexcept;
   Region& operator=(Region&& other) noexcept;
   ~Region();
@@ -104,6 +106,7 @@ struct InputPlan {
   DataType type = DataType::Fp32;
   Shape shape;
   std::uint64_t bytes = 0;
+  InputForm form = InputForm::Tensor;
 };
 
 // Where everything of one request lies. Pure arithmetic, overflow-checked.
@@ -171,6 +174,7 @@ struct InputView {
   DataType type = DataType::Fp32;
   Shape shape;
   std::span<std::byte> bytes;
+  InputForm form = InputForm::Tensor;
 };
 
 struct RequestView {
