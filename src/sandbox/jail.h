@@ -39,7 +39,8 @@ struct JailBirth {
 using JailBody = std::move_only_function<int(JailBirth)>;
 
 // Clones jail init into the plan's namespaces and maps its ids. Called in the blank, whose parent
-// is the server. `body` runs once the maps are written, with every signal at its default. When the
+// is the server. `body` runs once the maps are written, with every signal at its default
+// (SIGPIPE and SIGXFSZ ignored). When the
 // maps cannot be written the new process is killed and its pid stands in the message: the server,
 // whose child it is, reaps it.
 Result<JailedProcess> clone_jail(const JailPlan& plan, JailBody body);

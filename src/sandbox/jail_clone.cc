@@ -60,9 +60,11 @@ Status write_maps(pid_t pid, const IdMapping& ids) {
 }
 
 // The kernel keeps from a namespace's init what its own processes send it, except signals it has a
-// handler for. So jail init inherits none of the blank's.
+// handler for. So jail init inherits none of the blank's. A closed pipe or a file at its limit is
+// an error to whoever writes, not a death.
 void forget_signal_handlers() {
   for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+  for (const int number : {SIGPIPE, SIGXFSZ}) ::signal(number, SIG_IGN);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

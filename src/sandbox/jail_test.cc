@@ -135,6 +135,28 @@ TEST_CASE("publishing writes beneath /work and nowhere else") {
   }
 }
 
+TEST_CASE("an output bomb ends at the file limit, with an error and not a signal") {
+  const auto work = TempDir::create();
+  REQUIRE(work.has_value());
+  const IdMapping owner = IdMapping::for_slot(7);
+  REQUIRE(::chown(work->path().c_str(), owner.user, owner.group) == 0);
+  JailPlan plan = full_plan(Profile::Publish);
+  plan.mounts = {{.source = work->path(), .target = "/work", .access = Access::ReadWrite}};
+  plan.limits.file_bytes = 64 << 10;
+  const JailRun run = run_in_jail(plan, [] {
+    const int fd = ::open("/work/bomb", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    static std::array<char, 16 << 10> block{};
+    for (int i = 0; i < 100; ++i) {
+      if (::write(fd, block.data(), block.size()) < 0) return unexpected("write", -1, {EFBIG});
+    }
+    return std::string("not limited");
+  });
+  CHECK(run.error.empty());
+  CHECK(run.report.empty());
+  CHECK(run.signal == 0);
+  CHECK(*mayfly::file_size(work->path() / "bomb") == 64 << 10);
+}
+
 std::string try_attacks() {
   std::string wrong;
   const auto refused = [&wrong](std::string_view name, long result) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -11,7 +12,8 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <thread>
+#include <cstdint>
+#include <new>
 
 #include <doctest/doctest.h>
 #include "sandbox/seccomp_table.h"
@@ -73,7 +75,8 @@ int under_filter(const SeccompProgram& program, Action action) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // no core file of the ones that are killed
-    ::signal(SIGILL, SIG_DFL);             // and no report of doctest's
+    // … and no report of a crash by doctest or a sanitizer.
+    for (const int number : {SIGILL, SIGSEGV, SIGBUS}) ::signal(number, SIG_DFL);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !install_seccomp(program)) ::_exit(99);
     ::_exit(action());
   }
@@ -99,34 +102,68 @@ SeccompProgram compiled(Profile profile) {
   return *std::move(program);
 }
 
+using Answers = std::array<std::uint8_t, kLastNumber + 1>;
+
+// All the numbers that return, tried by one child, which leaves its answers in shared memory.
+Answers answers_of(const SeccompProgram& program, Profile profile) {
+  void* shared =
+      ::mmap(nullptr, sizeof(Answers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(shared != MAP_FAILED);
+  auto* answers = new (shared) Answers{};
+  Answers returns{};
+  for (int number = 0; number <= kLastNumber; ++number) {
+    const Verdict verdict = seccomp_verdict(profile, number);
+    returns.at(static_cast<std::size_t>(number)) =
+        verdict != Verdict::Unfiltered &&
+        !(verdict == Verdict::Allowed && ends_the_process(number));
+  }
+  CHECK(under_filter(program, [&] {
+          for (int number = 0; number <= kLastNumber; ++number) {
+            const auto index = static_cast<std::size_t>(number);
+            if (returns[index] == 0) continue;
+            (*answers)[index] = static_cast<std::uint8_t>(classify(invoke(harmless(number))));
+          }
+          return 0;
+        }) == 0);
+  const Answers copy = *answers;
+  ::munmap(shared, sizeof(Answers));
+  return copy;
+}
+
+void check_answer(const SeccompProgram& program, Verdict verdict, int number, int got) {
+  switch (verdict) {
+    case Verdict::Denied:
+    case Verdict::AllowedByArgument:  // all bits set satisfy no argument rule
+      CHECK(got == kAnsweredEperm);
+      return;
+    case Verdict::NotImplemented:
+      CHECK(got == kAnsweredEnosys);
+      return;
+    case Verdict::Unfiltered: {
+      const int alone = answer(program, {number, {}});
+      // EPERM from kernels that do not know the number.
+      CHECK((alone == kAnsweredEperm || alone == kAnsweredElse || alone == 128 + SIGILL));
+      return;
+    }
+    case Verdict::Allowed:
+      if (ends_the_process(number)) {
+        CHECK(answer(program, {number, {}}) != kAnsweredEperm);
+      } else {
+        CHECK(got == kAnsweredElse);
+      }
+      return;
+  }
+}
+
 TEST_CASE("every system-call number is answered as the table says") {
   for (const Profile profile : kProfiles) {
     CAPTURE(to_string(profile));
     const SeccompProgram program = compiled(profile);
+    const Answers answers = answers_of(program, profile);
     for (int number = 0; number <= kLastNumber; ++number) {
       CAPTURE(number);
-      const Verdict verdict = seccomp_verdict(profile, number);
-      if (verdict == Verdict::Allowed && ends_the_process(number)) {
-        CHECK(answer(program, {number, {}}) != kAnsweredEperm);
-        continue;
-      }
-      const int got = answer(program, harmless(number));
-      switch (verdict) {
-        case Verdict::Denied:
-        case Verdict::AllowedByArgument:  // all bits set satisfy no argument rule
-          CHECK(got == kAnsweredEperm);
-          break;
-        case Verdict::Unfiltered:
-          // EPERM from kernels that do not know the number.
-          CHECK((got == kAnsweredEperm || got == kAnsweredElse || got == 128 + SIGILL));
-          break;
-        case Verdict::NotImplemented:
-          CHECK(got == kAnsweredEnosys);
-          break;
-        case Verdict::Allowed:
-          CHECK(got == kAnsweredElse);
-          break;
-      }
+      const int got = answers.at(static_cast<std::size_t>(number));
+      check_answer(program, seccomp_verdict(profile, number), number, got);
     }
   }
 }
@@ -234,13 +271,16 @@ TEST_CASE("no page becomes executable") {
 }
 
 TEST_CASE("threads start where a session may have them, and nowhere else") {
+  // Not std::thread: the sanitizers check its virtual calls with a pipe, which the filter refuses.
   const auto start_thread = [] {
     int seen = 0;
-    try {
-      std::thread([&seen] { seen = 7; }).join();
-    } catch (const std::system_error&) {
-      return 1;
-    }
+    const auto body = [](void* where) -> void* {
+      *static_cast<int*>(where) = 7;
+      return nullptr;
+    };
+    pthread_t thread{};
+    if (::pthread_create(&thread, nullptr, body, &seen) != 0) return 1;
+    ::pthread_join(thread, nullptr);
     return seen == 7 ? 0 : 2;
   };
   CHECK(under_filter(compiled(Profile::ThreadedInstance), start_thread) == 0);
