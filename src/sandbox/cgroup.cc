@@ -188,7 +188,11 @@ Status VersionCgroup::make_v1() {
   if (support_.processes && limits_.processes > 0) {
     TRY(fs_->write(*support_.processes / name_ / "pids.max", fmt::format("{}", limits_.processes)));
   }
-  if (support_.memory) TRY(fs_->make(*support_.memory / name_ / "template"));
+  if (support_.memory) {
+    const Path group = *support_.memory / name_ / "template";
+    TRY(fs_->make(group));
+    TRY(limit_memory(*fs_, support_, group, limits_.template_memory));
+  }
   for (const Path& place : places_of(support_)) {
     if (place == support_.unified) continue;
     TRY(open_join(place == support_.memory ? place / name_ / "template" : place / name_));
@@ -210,6 +214,7 @@ Status VersionCgroup::make_unified() {
   // Only memory is told apart below the version; a group with controllers holds no process itself.
   TRY(fs_->write(group / "cgroup.subtree_control", "+memory"));
   TRY(fs_->make(group / "template"));
+  TRY(limit_memory(*fs_, support_, group / "template", limits_.template_memory));
   return open_join(group / "template");
 }
 
@@ -238,7 +243,7 @@ Result<MemorySlot> VersionCgroup::acquire() {
       free != slots_.end() ? static_cast<std::size_t>(free - slots_.begin()) : TRY(add_slot());
   Slot& slot = slots_.at(index);
   slot.state = Slot::State::Used;
-  slot.oom_kills_before = oom_count(slot).value_or(0);
+  slot.oom_kills_before = oom_count(slot.group).value_or(0);
   return MemorySlot{.index = index, .join = slot.join.get()};
 }
 
@@ -275,22 +280,35 @@ bool VersionCgroup::make_ready(Slot& slot) {
 
 std::optional<Bytes> VersionCgroup::peak_memory(const MemorySlot& slot) const {
   if (slot.join < 0) return std::nullopt;
-  const Path& group = slots_.at(slot.index).group;
+  return peak_of(slots_.at(slot.index).group);
+}
+
+std::optional<Bytes> VersionCgroup::template_peak_memory() const {
+  const auto group = memory_group();
+  return group ? peak_of(*group / "template") : std::nullopt;
+}
+
+std::optional<std::uint64_t> VersionCgroup::template_oom_kills() const {
+  const auto group = memory_group();
+  return group ? oom_count(*group / "template") : std::nullopt;
+}
+
+std::optional<Bytes> VersionCgroup::peak_of(const Path& group) const {
   const bool v1 = support_.memory.has_value();
   const auto peak = read_number(*fs_, group / (v1 ? "memory.max_usage_in_bytes" : "memory.peak"));
   if (!peak) return std::nullopt;
   return Bytes{*peak};
 }
 
-std::optional<std::uint64_t> VersionCgroup::oom_count(const Slot& slot) const {
+std::optional<std::uint64_t> VersionCgroup::oom_count(const Path& group) const {
   const bool v1 = support_.memory.has_value();
-  return read_field(*fs_, slot.group / (v1 ? "memory.oom_control" : "memory.events"), "oom_kill");
+  return read_field(*fs_, group / (v1 ? "memory.oom_control" : "memory.events"), "oom_kill");
 }
 
 std::optional<std::uint64_t> VersionCgroup::oom_kills(const MemorySlot& slot) const {
   if (slot.join < 0) return std::nullopt;
   const Slot& used = slots_.at(slot.index);
-  const auto count = oom_count(used);
+  const auto count = oom_count(used.group);
   if (!count) return std::nullopt;
   return *count - std::min(*count, used.oom_kills_before);
 }

@@ -26,7 +26,8 @@ namespace mayfly {
 struct VersionLimits {
   double cpus = 0;              // 0: not limited
   std::uint64_t processes = 0;  // 0: not limited
-  Bytes instance_memory;        // per instance; 0: not limited
+  Bytes instance_memory = {};   // per instance; 0: not limited
+  Bytes template_memory = {};   // the template and the weights it reads; 0: not limited
 };
 
 // A borrowed group of the pool. `join` is its cgroup.procs, open for writing: the instance writes
@@ -56,6 +57,9 @@ class VersionCgroup {
   // Since the slot was acquired. nullopt where the kernel keeps no such figure.
   std::optional<Bytes> peak_memory(const MemorySlot& slot) const;
   std::optional<std::uint64_t> oom_kills(const MemorySlot& slot) const;
+  // The same of the template's group, since it was made.
+  std::optional<Bytes> template_peak_memory() const;
+  std::optional<std::uint64_t> template_oom_kills() const;
   // Of every process of the version, ever.
   std::optional<Duration> cpu_total() const;
 
@@ -79,7 +83,8 @@ class VersionCgroup {
   bool make_ready(Slot& slot);
   std::vector<Path> version_groups() const;
   std::optional<Path> memory_group() const;
-  std::optional<std::uint64_t> oom_count(const Slot& slot) const;
+  std::optional<Bytes> peak_of(const Path& group) const;
+  std::optional<std::uint64_t> oom_count(const Path& group) const;
 
   CgroupFs* fs_;
   CgroupSupport support_;

@@ -1,0 +1,18 @@
+// The instance: waits at its doorbell, runs the request in the region, rings back, until the server
+// hangs up or kills it. Its descriptors are the doorbell and the log (1 and 2).
+#pragma once
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "runner/onnx_session.h"
+
+namespace mayfly {
+
+// Serves until the server hangs up. Returns the exit code.
+int serve_doorbell(int doorbell, OnnxSession& session);
+
+// What forks share must not be alike in them: seeds of the C library and of ONNX Runtime's random
+// operators are drawn anew. Before a session with such operators is built.
+void reseed();
+
+}  // namespace mayfly

@@ -1,0 +1,67 @@
+#include "runner/request_server.h"
+
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr int kWarmRuns = 3;
+
+void write_error(const Region& region, const Error& error) {
+  const bool ours = error.reason == reason::kInternal || error.reason.empty();
+  write_reply_error(region, ours ? ReplyStatus::InternalError : ReplyStatus::ModelError,
+                    error.message);
+}
+
+}  // namespace
+
+std::uint64_t RequestServer::serve(const Region& region) {
+  const auto request = read_request(region);
+  if (!request) {
+    write_error(region, request.error());
+    return 0;
+  }
+  const std::uint64_t begin = outputs_offset(region);
+  const auto results = session_.invoker().run(*request, region.bytes(), begin);
+  if (!results) {
+    write_error(region, results.error());
+    return 0;
+  }
+  results_ = *results;
+  if (results_->in_place) {
+    write_reply_slots(region, results_->plans, *results_->in_place);
+    return 0;
+  }
+  const OutputPlacement placement = place_outputs(results_->plans, begin, region.size());
+  if (placement.offsets.size() != results_->plans.size()) {
+    return place_outputs(results_->plans, 0, SIZE_MAX).end;
+  }
+  copy_to(region, region, placement);
+  return 0;
+}
+
+void RequestServer::finish_in(const Region& slots, const Region& outputs) {
+  const OutputPlacement placement = place_outputs(results_->plans, 0, outputs.size());
+  if (placement.offsets.size() != results_->plans.size()) {
+    write_reply_error(slots, ReplyStatus::InternalError, "the region for the outputs is too small");
+    return;
+  }
+  copy_to(slots, outputs, placement);
+}
+
+void RequestServer::copy_to(const Region& slots, const Region& target,
+                            const OutputPlacement& placement) {
+  if (const Status copied = session_.invoker().copy_results(placement, target.bytes()); !copied) {
+    write_error(slots, copied.error());
+    return;
+  }
+  write_reply_slots(slots, results_->plans, placement);
+}
+
+void warm_session(OnnxSession& session, const Region& region) {
+  RequestServer server(session);
+  for (int run = 0; run < kWarmRuns; ++run) server.serve(region);
+  server.release();
+}
+
+}  // namespace mayfly

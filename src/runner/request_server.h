@@ -1,0 +1,33 @@
+// From a request in a region to its reply in it, whatever happens. Knows no sockets.
+#pragma once
+
+#include <cstdint>
+
+#include "runner/onnx_session.h"
+#include "sandbox/channel.h"
+
+namespace mayfly {
+
+class RequestServer {
+ public:
+  explicit RequestServer(OnnxSession& session) : session_(session) {}  // outlives me
+
+  // 0: the reply, or the model's complaint, is written. Otherwise the outputs need a region of
+  // their own of this many bytes, and wait for finish_in().
+  std::uint64_t serve(const Region& region);
+  void finish_in(const Region& slots, const Region& outputs);
+  // Frees what the last request left. After the reply has gone out: nobody waits for it.
+  void release() { session_.invoker().release_results(); }
+
+ private:
+  void copy_to(const Region& slots, const Region& target, const OutputPlacement& placement);
+
+  OnnxSession& session_;
+  const RunResults* results_ = nullptr;
+};
+
+// Runs what a warm-up region holds, as often as it takes for caches and arena to settle. A model
+// that refuses generated input is loaded all the same: its complaint is no failure.
+void warm_session(OnnxSession& session, const Region& region);
+
+}  // namespace mayfly

@@ -1,0 +1,118 @@
+#include "runner/template.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "runner/instance.h"
+#include "runner/onnx_session.h"
+#include "runner/request_server.h"
+#include "runner/warmup.h"
+#include "sandbox/channel.h"
+#include "sandbox/jail.h"
+
+namespace mayfly {
+namespace {
+
+constexpr const char* kArtifact = "/artifact";
+
+Result<OnnxSession> load_warm(const TemplateTask& task) {
+  OnnxSession session = TRY(OnnxSession::load(task.runtime, kArtifact, task.threads));
+  // Dropped before the first fork: what instances inherit holds nothing they could share.
+  if (const auto region = make_warmup_region(kArtifact, session.signature())) {
+    warm_session(session, *region);
+  }
+  return session;
+}
+
+class Template {
+ public:
+  explicit Template(const TemplateTask& task) : task_(task) {}
+
+  Status prepare() {
+    TRY(populate_weights(kArtifact));
+    if (task_.session == SessionTime::BeforeFork) session_.emplace(TRY(load_warm(task_)));
+    return {};
+  }
+
+  // Ends by an error (the server hung up), or with an instance's exit code.
+  Result<int> serve() {
+    while (true) {
+      auto message = TRY(receive_spawn(kControlFd));
+      if (!message || message->header.kind != SpawnKind::Fork || message->descriptors.empty()) {
+        return fail(Code::DataLoss, "not a request to fork");
+      }
+      const auto instance = clone_instance();
+      if (instance && instance->pid == 0) return run_instance(std::move(*message));
+      TRY(report(message->header.id, instance));
+    }
+  }
+
+ private:
+  static Status report(std::uint64_t id, const Result<JailedProcess>& instance) {
+    if (!instance) {
+      return send_spawn(kControlFd, {.kind = SpawnKind::ForkFailed, .id = id},
+                        instance.error().message);
+    }
+    const int pidfd = instance->pidfd.get();
+    return send_spawn(kControlFd, {.kind = SpawnKind::Forked, .id = id, .pid = instance->pid}, {},
+                      std::span(&pidfd, 1));
+  }
+
+  int run_instance(SpawnMessage message) {
+    if (const Status tight = tighten(message); !tight) {
+      // No reply names the cause: the log does, and the server sees the exit.
+      std::ignore = write_all(kLogFd, tight.error().message + "\n");
+      return 1;
+    }
+    reseed();
+    if (!session_) {
+      auto session = load_warm(task_);
+      if (!session) {
+        std::ignore = write_all(kLogFd, session.error().message + "\n");
+        return 1;
+      }
+      session_.emplace(std::move(*session));
+    }
+    return serve_doorbell(doorbell_, *session_);
+  }
+
+  Status tighten(SpawnMessage& message) {
+    doorbell_ = message.descriptors.front().release();
+    std::array<int, kMaxSpawnDescriptors> groups{};
+    std::size_t count = 0;
+    for (Fd& descriptor : message.descriptors) {
+      if (descriptor) groups.at(count++) = descriptor.release();  // closed by the tightening
+    }
+    const std::array keep = {kLogFd, kLogFd + 1, doorbell_};
+    const auto profile =
+        task_.session == SessionTime::BeforeFork ? Profile::Instance : Profile::ThreadedInstance;
+    return tighten_instance(
+        {.profile = profile, .cgroups = std::span(groups).first(count), .keep = keep},
+        task_.filters);
+  }
+
+  const TemplateTask& task_;
+  std::optional<OnnxSession> session_;
+  int doorbell_ = -1;
+};
+
+}  // namespace
+
+int run_template(const TemplateTask& task) {
+  // Never destroyed: a session that a fork inherited may not be torn down in it, and every process
+  // of a jail leaves by _exit.
+  auto* self = new Template(task);
+  if (const Status ready = self->prepare(); !ready) {
+    std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, ready.error().message);
+    return 1;
+  }
+  if (!send_spawn(kControlFd, {.kind = SpawnKind::Ready})) return 1;
+  const Result<int> ended = self->serve();
+  return ended ? *ended : ended.error().code == Code::Unavailable ? 0 : 1;
+}
+
+}  // namespace mayfly

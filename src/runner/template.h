@@ -1,0 +1,24 @@
+// The template: loads the artifact's model, warms it, then forks an instance for each Fork message
+// until the server hangs up. It never sees a request.
+#pragma once
+
+#include <cstdint>
+
+#include "runner/onnx_runtime.h"
+#include "sandbox/seccomp.h"
+#include "sandbox/spawn_protocol.h"
+
+namespace mayfly {
+
+struct TemplateTask {
+  const OnnxRuntime& runtime;
+  const SeccompFilters& filters;
+  SessionTime session = SessionTime::BeforeFork;
+  std::uint32_t threads = 1;
+};
+
+// Runs in the jail's worker, its control socket at kControlFd. Returns the exit code, in the
+// template as in each instance.
+int run_template(const TemplateTask& task);
+
+}  // namespace mayfly

@@ -1,0 +1,91 @@
+// One instance, seen from the server: its doorbell, its pidfd, its memory. The jail's template
+// group (process_template.h) keeps it until its process is gone; the handle that dispatch holds may
+// go earlier. Loop thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "async/loop.h"
+#include "async/timer.h"
+#include "async/watch.h"
+#include "base/fd.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/channel.h"
+#include "sandbox/process_jail.h"
+#include "sandbox/spawner.h"
+
+namespace mayfly {
+
+class InstanceProcess {
+ public:
+  struct Making {
+    std::shared_ptr<const Signature> signature;
+    Bytes max_reply;
+    std::optional<MemorySlot> slot;
+    std::shared_ptr<Region> own;
+    Fd doorbell;
+  };
+  // `jail` outlives my process. `on_gone` is my last act: it may destroy me.
+  InstanceProcess(Loop& loop, JailProcess& jail, Making making, InstanceEvents events,
+                  std::function<void()> on_gone);
+  ~InstanceProcess();
+  InstanceProcess(const InstanceProcess&) = delete;
+  InstanceProcess& operator=(const InstanceProcess&) = delete;
+
+  void run(RequestMemory request);
+  void kill();
+  Duration cpu() const;
+  Bytes peak_memory() const;
+  // The handle is gone: no event may follow, and the process must end.
+  void abandon();
+
+  // From the template.
+  void handle_forked(pid_t inside, Fd pidfd);
+  void handle_never_forked();
+  // From jail init.
+  void handle_report(const JailExit& report);
+  // The jail has ended, so this process has too.
+  void handle_jail_end();
+  // The template is gone, and a pidfd that has not arrived never will.
+  void handle_template_gone();
+
+ private:
+  void handle_doorbell();
+  void handle_message(ReceivedMessage received);
+  void handle_done();
+  void handle_room(std::uint64_t bytes);
+  void violate(std::string_view what);
+  void answer(Result<Reply> reply);
+  Region* own_region();
+  void handle_pidfd();
+  void finish();
+
+  Loop& loop_;
+  JailProcess& jail_;
+  Making making_;
+  InstanceEvents events_;
+  std::function<void()> on_gone_;
+  std::unique_ptr<Watch> doorbell_watch_;
+  std::unique_ptr<Watch> pidfd_watch_;
+  Timer report_wait_;
+  Fd pidfd_;
+  pid_t inside_ = 0;        // as the template says: only for matching reports
+  pid_t host_ = 0;          // as the kernel says of the pidfd
+  pid_t ringer_ = 0;        // as the kernel says of the doorbell's messages
+  mutable Duration cpu_{};  // last seen
+  mutable Bytes peak_{};
+  std::optional<Exit> exit_;
+  bool own_sent_ = false;
+  std::optional<RequestMemory> request_;  // in flight
+  Region* slots_ = nullptr;               // where it was placed
+  std::shared_ptr<Region> room_;          // the outputs' own region
+  std::uint64_t sequence_ = 0;
+  bool started_ = false;
+  bool abandoned_ = false;
+  bool killed_ = false;
+  bool gone_ = false;
+};
+
+}  // namespace mayfly

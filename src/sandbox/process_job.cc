@@ -1,0 +1,88 @@
+#include "sandbox/process_job.h"
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/reason.h"
+#include "sandbox/spawn_protocol.h"
+
+namespace mayfly {
+namespace {
+
+// Jail init speaks before the job does: a StartFailed message, where the job sends plain text.
+std::optional<std::string_view> start_failure(std::string_view text) {
+  SpawnHeader header;
+  if (text.size() < sizeof header) return std::nullopt;
+  std::memcpy(&header, text.data(), sizeof header);
+  if (header.kind != SpawnKind::StartFailed || header.body_bytes != text.size() - sizeof header)
+    return std::nullopt;
+  return text.substr(sizeof header);
+}
+
+}  // namespace
+
+JobJail::JobJail(Loop& loop, JailProcess::Making making, Duration timeout, JobEvents events,
+                 std::function<void()> on_end)
+    : events_(std::move(events)),
+      on_end_(std::move(on_end)),
+      timeout_(timeout),
+      timer_(loop,
+             [this] {
+               timed_out_ = true;
+               jail_.kill();
+             }),
+      jail_(loop, std::move(making),
+            {.on_control = [this] { handle_control(); },
+             .on_process_exit = [](const JailExit&) {},
+             .on_end = [this](const JailProcess::Ended& ended) { handle_end(ended); },
+             .on_failed = [this](Error error) { complaint_ = std::move(error.message); }}) {}
+
+Status JobJail::start(BlankProcess& blank, std::function<void(std::string_view line)> on_log) {
+  TRY(jail_.make(blank, std::move(on_log)));
+  timer_.arm_in(timeout_);
+  return {};
+}
+
+void JobJail::abandon() {
+  abandoned_ = true;
+  jail_.kill();
+}
+
+void JobJail::handle_control() {
+  std::array<char, kMaxJobMessage> text;
+  while (jail_.control() >= 0) {
+    const ssize_t got = ::recv(jail_.control(), text.data(), text.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    if (got <= 0) return jail_.close_control();
+    handle_text({text.data(), static_cast<std::size_t>(got)});
+  }
+}
+
+void JobJail::handle_text(std::string_view text) {
+  if (const auto failure = start_failure(text)) {
+    complaint_ = *failure;
+  } else if (!abandoned_ && events_.on_progress) {
+    events_.on_progress(text);
+  }
+}
+
+void JobJail::handle_end(const JailProcess::Ended& ended) {
+  timer_.cancel();
+  if (!abandoned_ && events_.on_end) {
+    if (!complaint_.empty()) {
+      events_.on_end(refuse(reason::kStartFailed, std::move(complaint_)));
+    } else {
+      events_.on_end(
+          JobEnd{.exit = ended.worker, .timed_out = timed_out_, .peak_memory = ended.peak_memory});
+    }
+  }
+  const auto on_end = std::move(on_end_);
+  on_end();  // destroys this
+}
+
+}  // namespace mayfly

@@ -1,0 +1,41 @@
+// A job's jail, seen from the server. Kept by the spawner until it is reaped. Loop thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "async/loop.h"
+#include "async/timer.h"
+#include "sandbox/job.h"
+#include "sandbox/process_jail.h"
+
+namespace mayfly {
+
+class JobJail {
+ public:
+  // `on_end` is my last act: it destroys me.
+  JobJail(Loop& loop, JailProcess::Making making, Duration timeout, JobEvents events,
+          std::function<void()> on_end);
+
+  Status start(BlankProcess& blank, std::function<void(std::string_view line)> on_log);
+  void kill() { jail_.kill(); }
+  void abandon();  // the handle is gone
+  void end_now() { jail_.end_now(); }
+  std::uint32_t slot() const { return jail_.slot(); }
+
+ private:
+  void handle_control();
+  void handle_text(std::string_view text);
+  void handle_end(const JailProcess::Ended& ended);
+
+  JobEvents events_;
+  std::function<void()> on_end_;
+  Duration timeout_;
+  Timer timer_;
+  std::string complaint_;  // why there is no jail
+  bool timed_out_ = false;
+  bool abandoned_ = false;
+  JailProcess jail_;
+};
+
+}  // namespace mayfly

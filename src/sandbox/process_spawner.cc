@@ -1,0 +1,185 @@
+#include "sandbox/process_spawner.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace mayfly {
+namespace {
+
+// A label is for people; a control group's name is one path component.
+std::string group_key(std::string_view label, std::uint64_t id) {
+  std::string key(label.substr(0, 100));
+  for (char& c : key) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '@' || c == '-';
+    if (!plain) c = '_';
+  }
+  return fmt::format("{}-{}", key, id);
+}
+
+class InstanceHandle final : public Instance {
+ public:
+  explicit InstanceHandle(std::shared_ptr<InstanceProcess> process)
+      : process_(std::move(process)) {}
+  ~InstanceHandle() override { process_->abandon(); }
+  InstanceHandle(const InstanceHandle&) = delete;
+  InstanceHandle& operator=(const InstanceHandle&) = delete;
+  void run(RequestMemory request) override { process_->run(std::move(request)); }
+  void kill() override { process_->kill(); }
+  Duration cpu() const override { return process_->cpu(); }
+  Bytes peak_memory() const override { return process_->peak_memory(); }
+
+ private:
+  std::shared_ptr<InstanceProcess> process_;
+};
+
+class TemplateHandle final : public Template {
+ public:
+  explicit TemplateHandle(std::weak_ptr<TemplateJail> jail) : jail_(std::move(jail)) {}
+  ~TemplateHandle() override {
+    if (const auto jail = jail_.lock()) jail->evict();
+  }
+  TemplateHandle(const TemplateHandle&) = delete;
+  TemplateHandle& operator=(const TemplateHandle&) = delete;
+  Result<std::unique_ptr<Instance>> fork(InstanceEvents events) override {
+    const auto jail = jail_.lock();
+    if (!jail) return fail(Code::Unavailable, "the template is gone");
+    return std::make_unique<InstanceHandle>(TRY(jail->fork(std::move(events))));
+  }
+
+ private:
+  std::weak_ptr<TemplateJail> jail_;
+};
+
+class JobHandle final : public Job {
+ public:
+  explicit JobHandle(std::weak_ptr<JobJail> jail) : jail_(std::move(jail)) {}
+  ~JobHandle() override {
+    if (const auto jail = jail_.lock()) jail->abandon();
+  }
+  JobHandle(const JobHandle&) = delete;
+  JobHandle& operator=(const JobHandle&) = delete;
+  void kill() override {
+    if (const auto jail = jail_.lock()) jail->kill();
+  }
+
+ private:
+  std::weak_ptr<JobJail> jail_;
+};
+
+}  // namespace
+
+ProcessSpawner::ProcessSpawner(Loop& loop, ProcessSpawnerOptions options)
+    : loop_(loop), options_(std::move(options)), blank_(loop, options_.runner, log_of("runner")) {}
+
+Result<std::unique_ptr<ProcessSpawner>> ProcessSpawner::create(Loop& loop,
+                                                               ProcessSpawnerOptions options) {
+  std::unique_ptr<ProcessSpawner> spawner(new ProcessSpawner(loop, std::move(options)));
+  TRY(spawner->blank_.start());
+  return spawner;
+}
+
+ProcessSpawner::~ProcessSpawner() {
+  for (const auto& [id, jail] : templates_) jail->kill();
+  for (const auto& [id, jail] : jobs_) jail->kill();
+  blank_.stop();
+  for (const auto& [id, jail] : templates_) jail->end_now();
+  for (const auto& [id, jail] : jobs_) jail->end_now();
+}
+
+std::function<void(std::string_view)> ProcessSpawner::log_of(const std::string& label) const {
+  return [this, label](std::string_view line) {
+    if (options_.on_log) options_.on_log(label, line);
+  };
+}
+
+JailProcess::Making ProcessSpawner::begin(std::string label, Profile profile) {
+  std::uint32_t slot = 0;
+  while (slots_.contains(slot)) ++slot;
+  slots_.insert(slot);
+  JailProcess::Making making;
+  making.label = std::move(label);
+  making.slot = slot;
+  making.plan = full_plan(profile);
+  making.plan.ids = IdMapping::for_slot(slot, options_.id_base);
+  return making;
+}
+
+Status ProcessSpawner::make_groups(JailProcess::Making& making, Bytes instance_memory,
+                                   Bytes template_memory) {
+  if (options_.cgroups == nullptr) return {};
+  making.groups.emplace(TRY(options_.cgroups->make_version(group_key(making.label, next_id_),
+                                                           {.cpus = 0,
+                                                            .processes = options_.processes,
+                                                            .instance_memory = instance_memory,
+                                                            .template_memory = template_memory})));
+  return {};
+}
+
+Result<std::unique_ptr<Template>> ProcessSpawner::start_template(TemplateSpec spec,
+                                                                 TemplateEvents events) {
+  JailProcess::Making making = begin(spec.label, Profile::Template);
+  const std::uint32_t slot = making.slot;
+  const std::uint64_t id = next_id_;
+  making.plan.mounts.push_back(
+      {.source = spec.artifact, .target = "/artifact", .access = Access::ReadOnly});
+  making.session = spec.session_after_fork || spec.threads > 1 ? SessionTime::AfterFork
+                                                               : SessionTime::BeforeFork;
+  making.threads = spec.threads;
+  if (Status made = make_groups(making, spec.memory, spec.template_memory); !made) {
+    release(slot);
+    return std::unexpected(std::move(made).error());
+  }
+  const auto jail = std::make_shared<TemplateJail>(
+      loop_, std::move(making), std::move(spec.signature),
+      TemplateJail::Limits{.max_reply = options_.max_reply, .start_timeout = spec.start_timeout},
+      std::move(events), [this, id, slot] {
+        release(slot);
+        templates_.erase(id);
+      });
+  if (Status started = jail->start(blank_, log_of(spec.label)); !started) {
+    release(slot);
+    return std::unexpected(std::move(started).error());
+  }
+  templates_.emplace(id, jail);
+  ++next_id_;
+  return std::make_unique<TemplateHandle>(jail);
+}
+
+Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents events) {
+  if (spec.request.size() > kMaxJobRequest)
+    return fail(Code::InvalidArgument, "the job's request is too long");
+  JailProcess::Making making = begin(spec.label, Profile::Publish);
+  const std::uint32_t slot = making.slot;
+  const std::uint64_t id = next_id_;
+  making.plan.mounts.push_back(
+      {.source = spec.source, .target = "/source", .access = Access::ReadOnly});
+  making.plan.mounts.push_back(
+      {.source = spec.work, .target = "/work", .access = Access::ReadWrite});
+  making.request = std::move(spec.request);
+  const bool owned = ::geteuid() != 0 ||
+                     ::chown(spec.work.c_str(), making.plan.ids.user, making.plan.ids.group) == 0;
+  Status made = owned ? make_groups(making, {}, spec.memory)
+                      : fail_errno(fmt::format("chown {}", spec.work.native()));
+  if (!made) {
+    release(slot);
+    return std::unexpected(std::move(made).error());
+  }
+  const auto jail = std::make_shared<JobJail>(loop_, std::move(making), spec.timeout,
+                                              std::move(events), [this, id, slot] {
+                                                release(slot);
+                                                jobs_.erase(id);
+                                              });
+  if (Status started = jail->start(blank_, log_of(spec.label)); !started) {
+    release(slot);
+    return std::unexpected(std::move(started).error());
+  }
+  jobs_.emplace(id, jail);
+  ++next_id_;
+  return std::make_unique<JobHandle>(jail);
+}
+
+}  // namespace mayfly

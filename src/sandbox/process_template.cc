@@ -1,0 +1,208 @@
+#include "sandbox/process_template.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <utility>
+
+#include "core/reason.h"
+#include "core/units.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxComplaint = 2000;
+
+// A hostile template's words: bounded, and without what a terminal would act upon.
+std::string printable(std::string_view text) {
+  std::string clean(text.substr(0, kMaxComplaint));
+  for (char& c : clean) {
+    const auto code = static_cast<unsigned char>(c);
+    if (code < ' ' || code == 127) c = ' ';
+  }
+  return clean;
+}
+
+std::string describe(const Exit& exit) {
+  if (exit.oom) return "it ran out of memory";
+  if (exit.signal != 0) return fmt::format("it was ended by signal {}", exit.signal);
+  return fmt::format("it ended with code {}", exit.code);
+}
+
+// Each message then carries its sender's number, which the kernel vouches for.
+Status ask_for_credentials(int socket) {
+  const int on = 1;
+  if (::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+    return fail_errno("SO_PASSCRED");
+  return {};
+}
+
+}  // namespace
+
+TemplateJail::TemplateJail(Loop& loop, JailProcess::Making making,
+                           std::shared_ptr<const Signature> signature, Limits limits,
+                           TemplateEvents events, std::function<void()> on_end)
+    : loop_(loop),
+      signature_(std::move(signature)),
+      limits_(limits),
+      events_(std::move(events)),
+      on_end_(std::move(on_end)),
+      asked_(loop.now()),
+      start_timer_(loop,
+                   [this] {
+                     complaint_ = fmt::format("it was not ready within {}",
+                                              to_string(limits_.start_timeout));
+                     jail_.kill();
+                   }),
+      jail_(loop, std::move(making),
+            {.on_control = [this] { handle_control(); },
+             .on_process_exit = [this](const JailExit& report) { handle_exit_report(report); },
+             .on_end = [this](const JailProcess::Ended& ended) { handle_end(ended); },
+             .on_failed = [this](Error error) { complaint_ = std::move(error.message); }}) {}
+
+Status TemplateJail::start(BlankProcess& blank, std::function<void(std::string_view line)> on_log) {
+  TRY(jail_.make(blank, std::move(on_log)));
+  start_timer_.arm_in(limits_.start_timeout);
+  return {};
+}
+
+// ---- Forks --------------------------------------------------------------------------------------
+
+Result<std::shared_ptr<InstanceProcess>> TemplateJail::fork(InstanceEvents events) {
+  if (state_ != State::Ready) return refuse(reason::kStartFailed, "the template is gone");
+  InstanceProcess::Making making;
+  making.signature = signature_;
+  making.max_reply = limits_.max_reply;
+  SocketPair doorbell = TRY(make_seqpacket_pair());
+  TRY(set_nonblocking(doorbell.ours.get()));
+  TRY(ask_for_credentials(doorbell.ours.get()));
+  making.own = std::make_shared<Region>(TRY(Region::create(kInstanceRegion)));
+  making.doorbell = std::move(doorbell.ours);
+  std::array<int, 2> passed = {doorbell.theirs.get(), -1};
+  if (jail_.groups()) {
+    making.slot = TRY(jail_.groups()->acquire());
+    passed[1] = making.slot->join;
+  }
+  const std::size_t count = passed[1] >= 0 ? 2 : 1;
+  const std::optional<MemorySlot> slot = making.slot;
+  const std::uint64_t id = next_id_++;
+  if (Status sent = send_spawn(jail_.control(), {.kind = SpawnKind::Fork, .id = id}, {},
+                               std::span(passed).first(count));
+      !sent) {
+    if (slot) jail_.groups()->release(*slot);
+    return std::unexpected(std::move(sent).error().in("ask the template to fork"));
+  }
+  auto instance = std::make_shared<InstanceProcess>(loop_, jail_, std::move(making),
+                                                    std::move(events), [this, id] {
+                                                      instances_.erase(id);
+                                                      end_if_idle();
+                                                    });
+  instances_.emplace(id, instance);
+  return instance;
+}
+
+std::vector<std::shared_ptr<InstanceProcess>> TemplateJail::all_instances() const {
+  std::vector<std::shared_ptr<InstanceProcess>> all;
+  for (const auto& [id, instance] : instances_) all.push_back(instance);
+  return all;
+}
+
+void TemplateJail::evict() {
+  evicted_ = true;
+  start_timer_.cancel();
+  if (state_ == State::Building || instances_.empty()) return jail_.kill();
+  // It reads the end of the messages after the forks that it was asked for.
+  jail_.finish_control();
+}
+
+void TemplateJail::end_if_idle() {
+  if ((evicted_ || state_ == State::Lost) && instances_.empty()) jail_.kill();
+}
+
+// ---- What comes back ----------------------------------------------------------------------------
+
+void TemplateJail::handle_control() {
+  while (jail_.control() >= 0) {
+    auto message = receive_spawn(jail_.control());
+    if (message && !*message) return;
+    if (!message) {
+      // Malformed: it means harm, or is beyond help.
+      if (message.error().code != Code::Unavailable) jail_.kill();
+      return handle_template_gone();
+    }
+    handle_message(std::move(**message));
+  }
+}
+
+void TemplateJail::handle_message(SpawnMessage message) {
+  if (message.header.kind == SpawnKind::Ready) return handle_ready();
+  if (message.header.kind == SpawnKind::StartFailed) {
+    complaint_ = printable(message.body);
+    return;
+  }
+  const auto found = instances_.find(message.header.id);
+  if (found == instances_.end()) return;
+  const std::shared_ptr<InstanceProcess> instance = found->second;
+  if (message.header.kind == SpawnKind::Forked && message.descriptors.size() == 1) {
+    instance->handle_forked(message.header.pid, std::move(message.descriptors[0]));
+  } else if (message.header.kind == SpawnKind::ForkFailed) {
+    instance->handle_never_forked();
+  }
+}
+
+void TemplateJail::handle_ready() {
+  if (state_ != State::Building || evicted_ || !complaint_.empty()) return;
+  state_ = State::Ready;
+  answered_ = true;
+  start_timer_.cancel();
+  events_.on_ready(
+      TemplateReady{.build = loop_.now() - asked_, .private_bytes = jail_.worker_memory()});
+}
+
+void TemplateJail::handle_template_gone() {
+  jail_.close_control();
+  for (const auto& instance : all_instances()) instance->handle_template_gone();
+}
+
+void TemplateJail::handle_exit_report(const JailExit& report) {
+  if (report.pid == kWorkerPid) {
+    Exit exit = exit_of(report);
+    exit.oom = jail_.worker_oom();
+    // What it had sent before its end counts.
+    handle_control();
+    lose(exit);
+    return;
+  }
+  for (const auto& instance : all_instances()) instance->handle_report(report);
+}
+
+void TemplateJail::lose(Exit exit) {
+  if (state_ == State::Building) {
+    fail_start(refuse(reason::kStartFailed,
+                      complaint_.empty()
+                          ? fmt::format("the template did not start: {}", describe(exit))
+                          : complaint_)
+                   .error());
+  } else if (state_ == State::Ready) {
+    state_ = State::Lost;
+    if (!evicted_ && events_.on_lost) events_.on_lost(exit);
+  }
+  state_ = State::Lost;
+  end_if_idle();
+}
+
+void TemplateJail::fail_start(Error error) {
+  start_timer_.cancel();
+  if (std::exchange(answered_, true) || evicted_) return;
+  events_.on_ready(std::unexpected(std::move(error)));
+}
+
+void TemplateJail::handle_end(const JailProcess::Ended& ended) {
+  for (const auto& instance : all_instances()) instance->handle_jail_end();
+  lose(ended.worker);
+  const auto on_end = std::move(on_end_);
+  on_end();  // destroys this
+}
+
+}  // namespace mayfly

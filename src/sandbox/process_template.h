@@ -1,0 +1,68 @@
+// A template's jail with its instances, seen from the server. Kept by the spawner until nothing
+// runs in it: the template may go first, the handles of template and instances may go earlier. Loop
+// thread.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/loop.h"
+#include "async/timer.h"
+#include "sandbox/process_instance.h"
+#include "sandbox/process_jail.h"
+#include "sandbox/spawner.h"
+
+namespace mayfly {
+
+class TemplateJail {
+ public:
+  struct Limits {
+    Bytes max_reply;
+    Duration start_timeout{};
+  };
+  // `on_end` is my last act: it destroys me.
+  TemplateJail(Loop& loop, JailProcess::Making making, std::shared_ptr<const Signature> signature,
+               Limits limits, TemplateEvents events, std::function<void()> on_end);
+
+  Status start(BlankProcess& blank, std::function<void(std::string_view line)> on_log);
+  Result<std::shared_ptr<InstanceProcess>> fork(InstanceEvents events);
+  // The handle is gone: the template ends, the instances go on.
+  void evict();
+  void kill() { jail_.kill(); }
+  void end_now() { jail_.end_now(); }
+  std::uint32_t slot() const { return jail_.slot(); }
+
+ private:
+  enum class State : std::uint8_t { Building, Ready, Lost };
+
+  void handle_control();
+  void handle_message(SpawnMessage message);
+  void handle_ready();
+  void handle_template_gone();
+  void handle_exit_report(const JailExit& report);
+  void handle_end(const JailProcess::Ended& ended);
+  void fail_start(Error error);
+  void lose(Exit exit);
+  void end_if_idle();
+  std::vector<std::shared_ptr<InstanceProcess>> all_instances() const;
+
+  Loop& loop_;
+  std::shared_ptr<const Signature> signature_;
+  Limits limits_;
+  TemplateEvents events_;
+  std::function<void()> on_end_;
+  TimePoint asked_;
+  Timer start_timer_;
+  std::string complaint_;
+  State state_ = State::Building;
+  bool answered_ = false;  // on_ready was called
+  bool evicted_ = false;
+  std::uint64_t next_id_ = 1;
+  JailProcess jail_;
+  std::map<std::uint64_t, std::shared_ptr<InstanceProcess>> instances_;
+};
+
+}  // namespace mayfly
