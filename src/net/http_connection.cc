@@ -103,7 +103,10 @@ void HttpConnection::on_event(Ready ready) {
 }
 
 void HttpConnection::close_if_idle() {
-  if (idle_) resume(Outcome::Closed);
+  if (!idle_) return;
+  // A request may have arrived without its event: look once more, or it would be lost.
+  readable_ = true;
+  resume(Outcome::Ready);
 }
 
 void HttpConnection::abort() {
@@ -378,7 +381,7 @@ Task<Status> HttpConnection::respond(Response response) {
     for (const auto& part : std::get<SharedBytes>(response.body).parts) length += part.size();
   }
   const bool has_body = status_has_body(response.status);
-  prepare_head(response.status, response.headers, has_body ? std::optional(length) : 0);
+  prepare_head(response.status, response.headers, has_body ? std::optional(length) : std::nullopt);
   if (has_body && head_.method != Method::Head) {
     if (text != nullptr) {
       add_part(std::as_bytes(std::span(*text)));
@@ -473,7 +476,7 @@ Task<void> HttpConnection::serve() {
       if (shared_.draining && buffered().empty()) co_return;
       const Outcome outcome = co_await wait(WaitFor::Input, head_deadline());
       if (outcome == Outcome::Ready) continue;
-      if (outcome == Outcome::Closed || idle_ || buffered().empty()) co_return;
+      if (outcome == Outcome::Closed || buffered().empty()) co_return;
       head = client_stalls();
     }
     if (!head) {

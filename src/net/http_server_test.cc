@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "async/event.h"
@@ -53,6 +54,16 @@ Task<void> stream_three(Exchange& exchange) {
   if (exchange.head().target != "/cut") (void)co_await exchange.finish();
 }
 
+Task<void> answer_no_content(Exchange& exchange) {
+  Response response{.status = 204, .headers = {}, .body = {}};
+  (void)co_await exchange.respond(std::move(response));
+}
+
+Task<void> inject_header(Exchange& exchange) {
+  Response response{.status = 200, .headers = {{.name = "X", .value = "a\r\nY: b"}}, .body = {}};
+  (void)co_await exchange.respond(std::move(response));
+}
+
 Task<void> answer_nothing(Exchange&) { co_return; }
 
 Task<void> send_shared(Exchange& exchange, std::shared_ptr<std::vector<std::string>> texts) {
@@ -62,13 +73,15 @@ Task<void> send_shared(Exchange& exchange, std::shared_ptr<std::vector<std::stri
   (void)co_await exchange.respond(std::move(response));
 }
 
-// Hands out what a handler did to the test's thread.
+// Tells the test's thread what the first handler saw.
 struct Parked {
+  bool used = false;
   std::promise<void> entered;
   std::promise<bool> cancelled;
 };
 
 Task<void> park(Exchange& exchange, Loop& loop, Parked& parked) {
+  if (std::exchange(parked.used, true)) co_return;
   Future<void> done(loop);
   const Promise<void> promise = done.promise();
   const CancelCallback callback(exchange.disconnected(), [&] {
@@ -157,6 +170,32 @@ TEST_CASE("a reply to HEAD has the length and no body") {
   const std::string head = client.read_until("\r\n\r\n");
   CHECK(head.contains("Content-Length: 3\r\n"));
   CHECK(client.read_to_end().starts_with("HTTP/1.1 200"));
+}
+
+TEST_CASE("a reply without a body has no length") {
+  ServerThread server(answer_no_content);
+  RawClient client(server.port());
+  client.send(std::string(kGet) + std::string(kGet));
+  const std::string reply = client.read_until("\r\n\r\n");
+  CHECK(reply.starts_with("HTTP/1.1 204 No Content\r\n"));
+  CHECK_FALSE(reply.contains("Content-Length"));
+  CHECK(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 204"));
+}
+
+TEST_CASE("a client that closes its sending side still gets what it asked for") {
+  ServerThread server(echo);
+  RawClient client(server.port());
+  client.send(std::string(kGet) + std::string(kGet));
+  client.half_close();
+  const std::string replies = client.read_to_end();
+  CHECK(replies.contains("/a|HTTP/1.1 200"));
+  CHECK(replies.ends_with("/a|"));
+}
+
+TEST_CASE("a reply with a malformed header is not sent") {
+  ServerThread server(inject_header);
+  HttpClient client(parse_url(server.url()).value());
+  CHECK(client.send({})->status == 500);
 }
 
 TEST_CASE("100 Continue is sent when the handler reads, and not before") {
@@ -289,18 +328,14 @@ TEST_CASE("who sends a head too slowly gets 408, an idle connection just ends") 
 
 TEST_CASE("a client that goes away cancels the handler's work, also with requests pipelined") {
   Parked parked;
-  Loop* loop = nullptr;
-  ServerThread server([&](Exchange& exchange) { return park(exchange, *loop, parked); });
-  loop = &server.loop();
+  Loop loop;
+  ServerThread server(loop, [&](Exchange& exchange) { return park(exchange, loop, parked); });
   RawClient client(server.port());
   client.send(std::string(kGet) + std::string(kGet));
   parked.entered.get_future().wait();
   auto cancelled = parked.cancelled.get_future();
   client.reset();
   CHECK(cancelled.get());
-  server.begin_close(0s);
-  parked = Parked();
-  server.wait_closed();
 }
 
 TEST_CASE("a handler that does not answer is a 500") {
@@ -310,11 +345,11 @@ TEST_CASE("a handler that does not answer is a 500") {
 }
 
 TEST_CASE("closing ends idle connections, lets accepted requests finish, and refuses new ones") {
-  Loop* loop = nullptr;
+  Loop loop;
   Promise<void> release;
   std::promise<void> entered;
-  ServerThread server([&](Exchange& exchange) { return hold(exchange, *loop, release, entered); });
-  loop = &server.loop();
+  ServerThread server(loop,
+                      [&](Exchange& exchange) { return hold(exchange, loop, release, entered); });
   RawClient idle(server.port());
   RawClient busy(server.port());
   busy.send(kGet);
@@ -330,9 +365,8 @@ TEST_CASE("closing ends idle connections, lets accepted requests finish, and ref
 
 TEST_CASE("closing disconnects what is not done in time") {
   Parked parked;
-  Loop* loop = nullptr;
-  ServerThread server([&](Exchange& exchange) { return park(exchange, *loop, parked); });
-  loop = &server.loop();
+  Loop loop;
+  ServerThread server(loop, [&](Exchange& exchange) { return park(exchange, loop, parked); });
   RawClient client(server.port());
   client.send(kGet);
   parked.entered.get_future().wait();

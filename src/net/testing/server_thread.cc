@@ -11,7 +11,10 @@
 namespace mayfly {
 
 ServerThread::ServerThread(Handler handler, HttpServerOptions options)
-    : server_(loop_, options, std::move(handler)) {
+    : ServerThread(own_loop_, std::move(handler), options) {}
+
+ServerThread::ServerThread(Loop& loop, Handler handler, HttpServerOptions options)
+    : loop_(loop), server_(loop, options, std::move(handler)) {
   const Result<std::uint16_t> port = server_.listen("127.0.0.1", 0);
   CHECK(port);
   port_ = *port;

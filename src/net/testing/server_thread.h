@@ -15,6 +15,8 @@ namespace mayfly {
 class ServerThread {
  public:
   explicit ServerThread(Handler handler, HttpServerOptions options = {});
+  // On a loop that the handler knows too; `loop` outlives the server.
+  ServerThread(Loop& loop, Handler handler, HttpServerOptions options = {});
   ~ServerThread();  // closes with no patience
 
   std::uint16_t port() const { return port_; }
@@ -28,7 +30,8 @@ class ServerThread {
  private:
   static Task<void> close_then_stop(ServerThread& self, Duration timeout);
 
-  Loop loop_;
+  Loop own_loop_;
+  Loop& loop_;
   HttpServer server_;
   std::uint16_t port_ = 0;
   std::thread thread_;
