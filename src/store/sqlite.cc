@@ -182,7 +182,11 @@ Status Database::copy_to(const Path& path) {
   if (backup == nullptr) return sqlite_error(raw, sqlite3_errcode(raw), purpose);
   // All pages in one step: one read transaction, hence one state of the database.
   sqlite3_backup_step(backup, -1);
-  const int result = sqlite3_backup_finish(backup);
+  int result = sqlite3_backup_finish(backup);
+  // One file that can be opened where nothing can be written: WAL would want others beside it.
+  if (result == SQLITE_OK) {
+    result = sqlite3_exec(raw, "PRAGMA journal_mode=DELETE", nullptr, nullptr, nullptr);
+  }
   if (result != SQLITE_OK) return sqlite_error(raw, result, purpose);
   return {};
 }

@@ -1,0 +1,67 @@
+// Backup and restore of a node's data: registry, blobs and ledger. Compiled forms are left out:
+// they are made again.
+//
+// A backup is taken while the node runs. The registry is copied as one state (SQLite's online
+// backup), then the blobs that this state names, then the ledger; garbage collection waits. Blobs
+// are hard links where the file system allows it. The folder, readable without Mayfly:
+//
+//   DIR/registry.db
+//   DIR/blobs/sha256/ab/abcdef…
+//   DIR/ledger/…
+//   DIR/MANIFEST       written last: a backup without it is not complete
+//
+//   mayfly-backup 1
+//   mayfly-data 1
+//   <sha256> <size> <path>     one line a file
+//   end <number of files>
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "registry/pins.h"
+#include "registry/registry.h"
+#include "store/data_dir.h"
+#include "store/digest.h"
+#include "store/local_blob_store.h"
+
+namespace mayfly {
+
+struct BackupFile {
+  std::string path;  // relative
+  std::uint64_t size = 0;
+  Digest digest;
+  bool operator==(const BackupFile&) const = default;
+};
+
+struct BackupManifest {
+  std::uint32_t data_format = kDataFormat;
+  std::vector<BackupFile> files;
+  Bytes size() const;
+  bool operator==(const BackupManifest&) const = default;
+};
+
+std::string to_text(const BackupManifest& manifest);
+// data_loss for anything that to_text did not write; paths never leave the folder.
+Result<BackupManifest> parse_backup_manifest(std::string_view text);
+
+struct BackupSource {  // all outlive the call
+  const DataDir& data;
+  Registry& registry;
+  const LocalBlobStore& blobs;
+  Pins& pins;
+};
+
+// `to` is new or empty. conflict while garbage is collected. Durable when it returns.
+Result<BackupManifest> back_up(const BackupSource& source, const Path& to);
+
+// Copies a backup into a new or empty folder, verifying every byte; nothing is left usable there
+// unless all of it is right. data_loss names the file that is damaged.
+Result<BackupManifest> restore_backup(const Path& from, const Path& to);
+
+}  // namespace mayfly

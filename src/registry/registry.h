@@ -1,0 +1,119 @@
+// The registry: functions, their immutable versions, settings and history.
+//
+// One writer: changes take turns behind a mutex, are committed durably (SQLite, synchronous=FULL),
+// append one line each to a history that is never edited, and then publish a new FunctionTable.
+// Methods block on the disk and are called from pools; snapshot() and cached_manifest() never touch
+// it and are fit for the loop thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "core/manifest.h"
+#include "core/names.h"
+#include "core/settings.h"
+#include "registry/function_table.h"
+#include "registry/manifest_cache.h"
+#include "registry/registry_db.h"
+#include "store/digest.h"
+
+namespace mayfly {
+
+// Who changes something, and why, for the history.
+struct Author {
+  std::string who;
+  std::string why;
+};
+
+struct Deployment {
+  FunctionName function;
+  Manifest manifest;
+  std::string report = "{}";  // JSON of what publishing measured
+};
+
+struct FunctionVersion {
+  FunctionName function;
+  VersionNumber number;
+};
+
+// Everything that the remaining versions need.
+struct LiveContent {
+  std::unordered_set<Digest> blobs;
+  std::unordered_set<Digest> artifacts;  // digests of compiled forms
+};
+
+class Registry {
+ public:
+  using Snapshot = std::shared_ptr<const FunctionTable>;
+
+  // `clock` outlives me.
+  static Result<std::unique_ptr<Registry>> open(const Path& database, const Clock& clock);
+
+  Snapshot snapshot() const;
+  // Called with every new snapshot, in order, on the thread that made the change and before it
+  // returns; posts to the loop, no more. Set before the first change.
+  void on_publish(std::function<void(Snapshot)> listener);
+
+  // Makes the next version and points the function at it; makes the function when it is new.
+  Result<VersionNumber> deploy(const Deployment& deployment, const Author& author);
+  // {"idle_timeout":"5s"}: checked as a whole, then in force for new decisions.
+  Result<FunctionSettings> configure(const FunctionName& function, std::string_view changes_json,
+                                     const Author& author);
+  Status point(const FunctionName& function, VersionNumber version, const Author& author);
+  // Gone at once for everybody; its bytes go with the next garbage collection.
+  Status remove(const FunctionName& function, const Author& author);
+
+  Result<std::vector<VersionRow>> versions(const FunctionName& function);
+  // Newest first; also of a function that was deleted.
+  Result<std::vector<Change>> history(const FunctionName& function, std::uint32_t limit);
+  // The log of all changes, oldest first, from behind `sequence`.
+  Result<std::vector<Change>> changes_after(std::uint64_t sequence, std::uint32_t limit);
+
+  // Parsed once and kept while in use. NotFound; data_loss when the stored text is not what its
+  // digest says.
+  Result<std::shared_ptr<const Manifest>> manifest(const Digest& digest);
+  std::shared_ptr<const Manifest> cached_manifest(const Digest& digest);  // null: ask manifest()
+
+  // For garbage collection. superseded_versions: what `keep_versions` lets go.
+  std::vector<FunctionVersion> superseded_versions() const;
+  // Removes their rows, those of deleted functions and manifests that nobody names any more.
+  Status retire(const std::vector<FunctionVersion>& versions, const Author& author);
+  // What is in use if `without` were retired.
+  Result<LiveContent> live_content(const std::vector<FunctionVersion>& without);
+
+  // A consistent copy of the database, for backups.
+  Status copy_to(const Path& path);
+
+ private:
+  Registry(RegistryDb db, const Clock& clock);
+  Status load();
+  Result<FunctionTable::Entry> need(const FunctionName& function) const;
+  std::shared_ptr<const VersionContent> content(const Digest& manifest, const Digest& artifact);
+  Result<std::uint64_t> record(const FunctionName& function, std::string_view kind,
+                               std::string detail, const Author& author);
+  void publish(FunctionTable table);
+
+  const Clock& clock_;
+  std::mutex writer_;  // db_, contents_, listener_, and the order of publishing
+  RegistryDb db_;
+  // Equal contents are one object, as long as some version has it.
+  std::unordered_map<Digest, std::weak_ptr<const VersionContent>> contents_;
+  std::function<void(Snapshot)> listener_;
+
+  mutable std::mutex snapshot_mutex_;  // held for a pointer copy
+  Snapshot snapshot_;
+  ManifestCache manifests_;
+};
+
+}  // namespace mayfly

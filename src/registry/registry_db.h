@@ -1,0 +1,91 @@
+// The registry's tables and the statements on them: rows in, rows out, no decisions. Calls that
+// belong together run in a Transaction of the caller. One thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "core/names.h"
+#include "store/digest.h"
+#include "store/sqlite.h"
+
+namespace mayfly {
+
+struct FunctionRow {
+  std::int64_t id = 0;
+  std::string name;
+  WallTime created{};
+  std::uint32_t current = 0;
+  std::string settings;  // JSON
+};
+
+struct VersionRow {
+  std::int64_t function = 0;
+  std::uint32_t number = 0;
+  Digest manifest;
+  Digest artifact;
+  WallTime created{};
+  std::string deployed_by;
+  std::string report;  // JSON of what the deploy measured; only for people
+};
+
+// One line of the append-only history. `detail` is JSON, its keys depend on the kind.
+struct Change {
+  std::uint64_t sequence = 0;
+  WallTime time{};
+  std::string who;
+  std::string function;
+  std::string kind;  // deploy, configure, point, delete, retire
+  std::string detail;
+};
+
+class RegistryDb {
+ public:
+  static Result<RegistryDb> open(const Path& path);
+
+  Database& database() { return database_; }
+
+  Result<std::vector<FunctionRow>> live_functions();
+  // Of live functions, or of one; by function and number. Reports are left out of the former.
+  Status for_each_version(const std::function<Status(const VersionRow&)>& visit);
+  Result<std::vector<VersionRow>> versions_of(std::int64_t function);
+  Result<std::uint64_t> last_sequence();
+  Result<std::vector<Change>> changes_of(std::string_view function, std::uint32_t limit);
+  Result<std::vector<Change>> changes_after(std::uint64_t sequence, std::uint32_t limit);
+  Result<std::optional<std::string>> manifest_json(const Digest& digest);
+  // (manifest, blob) pairs.
+  Status for_each_blob(const std::function<Status(const Digest&, const Digest&)>& visit);
+
+  // The next number for a name; numbers are never used twice, not even after a delete.
+  Result<std::uint32_t> take_number(std::string_view name);
+  Result<std::int64_t> insert_function(const FunctionRow& row, std::string_view created_by);
+  // Does nothing when the manifest is there.
+  Status insert_manifest(const Digest& digest, std::string_view json, const Digest& artifact,
+                         const std::vector<Digest>& blobs);
+  Status insert_version(const VersionRow& row);
+  Status set_current(std::int64_t function, std::uint32_t number);
+  Status set_settings(std::int64_t function, std::string_view json);
+  Status mark_deleted(std::int64_t function, WallTime when);
+  Result<std::uint64_t> append_change(const Change& change);  // its sequence
+  Status delete_version(std::int64_t function, std::uint32_t number);
+  // Rows of deleted functions and manifests that no version names.
+  Status purge();
+
+ private:
+  explicit RegistryDb(Database database) : database_(std::move(database)) {}
+  Result<std::vector<Change>> read_changes(Statement query);
+  Database database_;
+};
+
+// All blobs that a copy of a registry names.
+Result<std::vector<Digest>> blobs_named_in(Database& registry);
+
+}  // namespace mayfly
