@@ -218,45 +218,19 @@ Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view requ
     // A server that is gone ends the jail; a lost line of progress is nothing.
     (void)::send(control_fd, line.data(), line.size(), MSG_NOSIGNAL);
   };
-  const Outcome outcome = TRY(publish_model(runtime, job, "/source", "/work", progress));
+  const PublishOutcome outcome = TRY(publish_model(runtime, job, "/source", "/work", progress));
   const Fd file = TRY(open_file("/work/report.json", O_WRONLY | O_CREAT | O_TRUNC, 0644));
   return write_all(file.get(), to_json(outcome));
 }
 
 }  // namespace
 
-std::string to_json(const PublishJob& job) {
-  return Json{{"model", job.model},
-              {"example", job.example},
-              {"threads", job.threads},
-              {"timeout_ns", job.timeout.count()},
-              {"instance_memory", job.instance_memory.count},
-              {"publish_memory", job.publish_memory.count}}
-      .dump();
-}
-
-Result<PublishJob> parse_publish_job(std::string_view text) {
-  const Json json = TRY(parse_json(text, "publish job"));
-  PublishJob job;
-  std::uint64_t timeout = static_cast<std::uint64_t>(job.timeout.count());
-  JsonReader reader(json, "publish job", reason::kBadRequest);
-  reader.text("model", job.model)
-      .text("example", job.example)
-      .integer("threads", job.threads, 1U, 64U)
-      .integer("timeout_ns", timeout, 1, INT64_MAX / 8)
-      .integer("instance_memory", job.instance_memory.count, 1, INT64_MAX)
-      .integer("publish_memory", job.publish_memory.count, 1, INT64_MAX);
-  TRY(reader.finish());
-  job.timeout = Duration(timeout);
-  return job;
-}
-
-Result<Outcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job, const Path& source,
+Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job, const Path& source,
                               const Path& work, const PublishProgress& progress) {
   auto report = publish_checked(runtime, job, source, work, progress);
-  if (report) return Outcome(*std::move(report));
+  if (report) return PublishOutcome(*std::move(report));
   if (!is_refusal(report.error())) return std::unexpected(std::move(report).error());
-  return Outcome(
+  return PublishOutcome(
       Refusal{std::string(report.error().reason), report.error().message.substr(0, 8000)});
 }
 

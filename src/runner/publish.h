@@ -9,35 +9,21 @@
 // is seen by the server, which names the step it was told last.
 #pragma once
 
-#include <cstdint>
 #include <functional>
-#include <string>
 #include <string_view>
 
-#include "base/bytes.h"
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/result.h"
 #include "runner/onnx_runtime.h"
+#include "runner/report/publish_job.h"
 #include "runner/report/report.h"
 
 namespace mayfly {
 
-struct PublishJob {
-  std::string model;    // path inside the source; empty: the only *.onnx there
-  std::string example;  // path inside the source; empty: example.json if it exists
-  std::uint32_t threads = 1;
-  Duration timeout = std::chrono::seconds(30);  // for one run of the model
-  Bytes instance_memory = mib(512);
-  Bytes publish_memory = gib(2);  // what the jail is limited to
-};
-std::string to_json(const PublishJob& job);
-Result<PublishJob> parse_publish_job(std::string_view json);
-
 // The pipeline with its folders and progress as parameters. An Error is a fault of ours or of the
 // machine; what is wrong with the model is a Refusal.
 using PublishProgress = std::function<void(std::string_view step, std::string_view detail)>;
-Result<Outcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job, const Path& source,
+Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job, const Path& source,
                               const Path& work, const PublishProgress& progress);
 
 // Entry point of the jail: /source, /work, progress on `control_fd`. Returns the exit code: 0 when

@@ -316,9 +316,7 @@ Result<Tried> try_original(const PublishContext& context,
   auto lines =
       run_in_child(limits, [&](const ChildSay& say) { return run_original(context, sets, say); });
   if (!lines) {
-    return std::unexpected(in_step(std::move(lines).error(),
-                                   "the model, loaded and run on trial inputs, in a process "
-                                   "of its own"));
+    return std::unexpected(in_step(std::move(lines).error(), "trying the model"));
   }
   Tried tried{.signature = context.base.graph.signature,
               .trial = {.input = example ? TrialInput::Example : TrialInput::Generated,

@@ -217,7 +217,7 @@ Json report_json(const Report& report) {
           {"files", files_json(report.files)}};
 }
 
-Result<Outcome> read_report(const Json& json) {
+Result<PublishOutcome> read_report(const Json& json) {
   Report report;
   std::uint32_t format = 0;
   std::string optimisation;
@@ -251,7 +251,7 @@ Result<Outcome> read_report(const Json& json) {
   return report;
 }
 
-Result<Outcome> read_refusal(const Json& json) {
+Result<PublishOutcome> read_refusal(const Json& json) {
   Refusal refusal;
   JsonReader reader(json, "publish report: refused", reason::kPublishFailed);
   reader.text("reason", refusal.reason).text("message", refusal.message);
@@ -279,7 +279,7 @@ std::string_view to_string(Optimise level) {
   return "none";
 }
 
-std::string to_json(const Outcome& outcome) {
+std::string to_json(const PublishOutcome& outcome) {
   // Names come from the model and may be no UTF-8; a replacement character harms no report.
   const auto dump = [](const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -290,7 +290,7 @@ std::string to_json(const Outcome& outcome) {
   return dump(report_json(std::get<Report>(outcome)));
 }
 
-Result<Outcome> parse_outcome(std::string_view text) {
+Result<PublishOutcome> parse_outcome(std::string_view text) {
   if (text.size() > kMaxReport) return malformed(fmt::format("longer than {} bytes", kMaxReport));
   auto json = parse_json(text, "publish report");
   if (!json) return refuse(reason::kPublishFailed, std::move(json).error().message);

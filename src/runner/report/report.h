@@ -78,10 +78,10 @@ struct Refusal {
   bool operator==(const Refusal&) const = default;
 };
 
-using Outcome = std::variant<Report, Refusal>;
-std::string to_json(const Outcome& outcome);
+using PublishOutcome = std::variant<Report, Refusal>;
+std::string to_json(const PublishOutcome& outcome);
 // `json` comes from the jail. What passes is well-formed: names and files within bounds, `chosen` a
 // measured candidate, a reason that the catalogue knows for a refusal.
-Result<Outcome> parse_outcome(std::string_view json);
+Result<PublishOutcome> parse_outcome(std::string_view json);
 
 }  // namespace mayfly

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runner/report/choose.h"
+#include "runner/report/publish_job.h"
 
 #include <doctest/doctest.h>
 
@@ -40,18 +41,26 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
 }  // namespace
 
 TEST_CASE("a report survives the way out of the jail") {
-  const Outcome report = sample();
+  const PublishOutcome report = sample();
   const auto parsed = parse_outcome(to_json(report));
   REQUIRE(parsed.has_value());
   CHECK(*parsed == report);
-  const Outcome refusal = Refusal{"invalid_model", "a cycle"};
+  const PublishOutcome refusal = Refusal{"invalid_model", "a cycle"};
   const auto refused = parse_outcome(to_json(refusal));
   REQUIRE(refused.has_value());
   CHECK(*refused == refusal);
 }
 
+TEST_CASE("a job's request survives the way into the jail") {
+  const PublishJob job{"m.onnx", "e.json", 4, 5s, mib(7), gib(8)};
+  const auto parsed = parse_publish_job(to_json(job));
+  REQUIRE(parsed.has_value());
+  CHECK(*parsed == job);
+  CHECK_FALSE(parse_publish_job(R"({"threads":0})").has_value());
+}
+
 TEST_CASE("a hostile report is refused with publish_failed") {
-  const std::string good = to_json(Outcome(sample()));
+  const std::string good = to_json(PublishOutcome(sample()));
   const std::string bad[] = {
       "",
       "[]",

@@ -1,0 +1,204 @@
+#include "publish/compiled_store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <utility>
+
+#include "base/log.h"
+#include "core/json_reader.h"
+#include "core/reason.h"
+#include "store/digest.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxCompiled = 2 * kMaxReport;
+
+std::unexpected<Error> suspicious(std::string_view path, std::string_view why) {
+  return refuse(reason::kPublishFailed, fmt::format("seal: the compiled file '{}' {}", path, why));
+}
+
+Result<std::string> hash_file(int fd) {
+  Sha256 hash;
+  std::vector<std::byte> chunk(std::size_t{1} << 20);
+  while (true) {
+    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno("read");
+    if (got == 0) return to_string(hash.digest());
+    hash.update(std::span(chunk).first(static_cast<std::size_t>(got)));
+  }
+}
+
+// A file the jail wrote becomes the server's: nobody else can write it any more.
+Status take_over(const Fd& file, const CompiledFile& listed) {
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) return fail_errno("fstat");
+  if (!S_ISREG(status.st_mode) || status.st_nlink != 1) {
+    return suspicious(listed.path, "is not a plain file of its own");
+  }
+  if (static_cast<std::uint64_t>(status.st_size) != listed.size) {
+    return suspicious(listed.path,
+                      fmt::format("has {} bytes instead of {}", status.st_size, listed.size));
+  }
+  if (::fchown(file.get(), ::geteuid(), ::getegid()) != 0) return fail_errno("fchown");
+  if (::fchmod(file.get(), 0444) != 0) return fail_errno("fchmod");
+  if (::fsync(file.get()) != 0) return fail_errno("fsync");
+  return {};
+}
+
+Json files_json(const std::vector<ArtifactFile>& files) {
+  Json list = Json::array();
+  for (const ArtifactFile& file : files) {
+    list.push_back({{"path", file.path}, {"sha256", file.sha256}, {"size", file.size}});
+  }
+  return list;
+}
+
+Result<std::vector<ArtifactFile>> read_files(const Json* json) {
+  if (json == nullptr || !json->is_array()) {
+    return fail(Code::DataLoss, "compiled.json: 'files' must be a list");
+  }
+  std::vector<ArtifactFile> files;
+  for (const Json& item : *json) {
+    ArtifactFile file;
+    JsonReader reader(item, "compiled.json", reason::kInvalidManifest);
+    reader.text("path", file.path)
+        .text("sha256", file.sha256)
+        .integer("size", file.size, 0, INT64_MAX);
+    TRY(reader.finish());
+    TRY(check_artifact_path(file.path));
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+}  // namespace
+
+std::string to_json(const Compiled& compiled) {
+  return Json{{"format", 1},
+              {"runtime", compiled.target.runtime},
+              {"cpu", compiled.target.cpu},
+              {"files", files_json(compiled.files)},
+              {"report", Json::parse(to_json(PublishOutcome(compiled.report)))}}
+      .dump();
+}
+
+Result<Compiled> parse_compiled(std::string_view text) {
+  const Json json = TRY(parse_json(text, "compiled.json"));
+  Compiled compiled;
+  std::uint32_t format = 0;
+  JsonReader reader(json, "compiled.json", reason::kInvalidManifest);
+  reader.integer("format", format, 1U, 1U)
+      .text("runtime", compiled.target.runtime)
+      .text("cpu", compiled.target.cpu);
+  const Json* files = reader.value("files");
+  const Json* report = reader.value("report");
+  TRY(reader.finish());
+  if (format != 1 || report == nullptr) return fail(Code::DataLoss, "compiled.json is not whole");
+  compiled.files = TRY(read_files(files));
+  PublishOutcome outcome = TRY(parse_outcome(report->dump()));
+  if (!std::holds_alternative<Report>(outcome)) {
+    return fail(Code::DataLoss, "compiled.json holds no report");
+  }
+  compiled.report = std::get<Report>(std::move(outcome));
+  return compiled;
+}
+
+bool CompiledStore::is_verified(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  return verified_.contains(key);
+}
+
+void CompiledStore::remember(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  verified_.insert(key);
+}
+
+Status CompiledStore::verify(const Compiled& compiled, const Path& folder) const {
+  for (const ArtifactFile& file : compiled.files) {
+    const Fd opened = TRY(open_file(folder / file.path, O_RDONLY | O_NOFOLLOW));
+    if (TRY(hash_file(opened.get())) != file.sha256) {
+      return fail(Code::DataLoss,
+                  fmt::format("{} does not have the bytes it was compiled to",
+                              (folder / file.path).native()),
+                  reason::kDigestMismatch);
+    }
+  }
+  return {};
+}
+
+Result<std::optional<Compiled>> CompiledStore::find(const std::string& key) {
+  const Path path = folder(key);
+  auto text = read_file(path / "compiled.json", kMaxCompiled);
+  if (!text) {
+    if (text.error().code == Code::NotFound) return std::nullopt;
+    return std::unexpected(std::move(text).error());
+  }
+  auto compiled = parse_compiled(*text);
+  if (compiled && is_verified(key)) return std::optional(*std::move(compiled));
+  const Status intact =
+      compiled ? verify(*compiled, path) : Status(std::unexpected(compiled.error()));
+  if (intact) {
+    remember(key);
+    return std::optional(*std::move(compiled));
+  }
+  // Out of the way, to be compiled again: a running template keeps what it has mapped.
+  LOG(error, "compiled artifact is damaged", {"key", key}, {"error", intact.error().message});
+  const TempDir grave = TRY(TempDir::create(tmp_));
+  if (::rename(path.c_str(), (grave.path() / "damaged").c_str()) != 0) {
+    return fail_errno(fmt::format("move {}", path.native()));
+  }
+  return std::nullopt;
+}
+
+Result<std::vector<ArtifactFile>> CompiledStore::take_files(const Report& report, const Path& out,
+                                                            const Path& folder) {
+  const Fd from = TRY(open_file(out, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  std::vector<ArtifactFile> files;
+  for (const CompiledFile& listed : report.files) {
+    if (listed.path == "compiled.json") return suspicious(listed.path, "has a reserved name");
+    const Fd file(
+        ::openat(from.get(), listed.path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+    if (!file) return suspicious(listed.path, "cannot be opened");
+    TRY(take_over(file, listed));
+    const std::string digest = TRY(hash_file(file.get()));
+    const Path target = folder / listed.path;
+    if (::renameat(from.get(), listed.path.c_str(), AT_FDCWD, target.c_str()) != 0) {
+      return fail_errno(fmt::format("move {}", listed.path));
+    }
+    files.push_back({listed.path, digest, listed.size});
+  }
+  return files;
+}
+
+Result<Compiled> CompiledStore::install(const std::string& key, const CompileTarget& target,
+                                        Report report, const Path& out) {
+  const TempDir staging = TRY(TempDir::create(tmp_));
+  const Path folder_in_tmp = staging.path() / "compiled";
+  TRY(make_directories(folder_in_tmp));
+  Compiled compiled{.target = target, .report = std::move(report), .files = {}};
+  compiled.files = TRY(take_files(compiled.report, out, folder_in_tmp));
+  TRY(write_file_durably(folder_in_tmp / "compiled.json", to_json(compiled)));
+  if (::chmod(folder_in_tmp.c_str(), 0755) != 0) return fail_errno("chmod");
+  TRY(sync_directory(folder_in_tmp));
+  if (::rename(folder_in_tmp.c_str(), folder(key).c_str()) != 0) {
+    // The same artifact was published twice at once: the first one stays.
+    if (errno != ENOTEMPTY && errno != EEXIST) return fail_errno(fmt::format("move to {}", key));
+    auto first = TRY(find(key));
+    if (!first) return fail(Code::Aborted, "the compiled artifact vanished", reason::kConflict);
+    return *std::move(first);
+  }
+  TRY(sync_directory(root_));
+  remember(key);
+  return compiled;
+}
+
+}  // namespace mayfly

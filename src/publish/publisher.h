@@ -1,0 +1,77 @@
+// Publishing seen from the server: an uploaded artifact becomes a manifest and a compiled folder.
+//
+// The server parses no model: it lays the artifact's files out, runs the job in its jail
+// (runner/publish.h), and takes over what the job made after checking everything it says. A job
+// that crashes, hangs or runs out of memory costs only this publish, with the step it was in.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "async/loop.h"
+#include "async/pool.h"
+#include "async/task.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "core/manifest.h"
+#include "publish/compiled_store.h"
+#include "publish/source_folder.h"
+#include "publish/target.h"
+#include "runner/report/report.h"
+#include "sandbox/job.h"
+
+namespace mayfly {
+
+struct PublishRequest {
+  std::string label;  // of the function, for logs
+  std::vector<SourceFile> files;
+  VersionOptions options;
+};
+
+struct Published {
+  Manifest manifest;
+  Report report;
+  Path compiled;        // the folder that a template mounts at /artifact
+  bool reused = false;  // an equal artifact had been compiled before
+  Bytes peak_memory{};  // of the job; 0: unknown, or reused
+};
+
+class Publisher {
+ public:
+  struct Folders {
+    Path compiled;
+    Path tmp;  // emptied at every start of the node: leftovers of killed publishes end there
+  };
+  // Told on the loop thread: "optimise", "onnx, all".
+  using Progress = std::function<void(std::string_view step, std::string_view detail)>;
+
+  // `loop`, `pool` and `jobs` outlive the publisher, and it outlives its tasks.
+  Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target);
+
+  // Destroying the task kills the job. Reasons: invalid_model, invalid_input, publish_failed.
+  Task<Result<Published>> publish(PublishRequest request, Progress progress);
+
+  // The compiled folder of a version; NotFound when it must be rebuilt for this machine.
+  Task<Result<Path>> compiled_for(Manifest manifest);
+  // The same, rebuilt from `files` when it must be: after an upgrade of ONNX Runtime, on another
+  // CPU, or when the folder was lost or damaged. Fails when the rebuilt signature is another one.
+  Task<Result<Path>> rebuilt_for(std::string label, Manifest manifest,
+                                 std::vector<SourceFile> files);
+
+  const CompileTarget& target() const { return target_; }
+
+ private:
+  Task<Result<Published>> run_job(PublishRequest request, std::string key, Progress progress);
+  JobSpec spec_of(const PublishRequest& request, const SourceFolder& folder) const;
+
+  Loop& loop_;
+  Pool& pool_;
+  JobRunner& jobs_;
+  const Folders folders_;
+  const CompileTarget target_;
+  CompiledStore store_;
+};
+
+}  // namespace mayfly

@@ -1,0 +1,66 @@
+#include "publish/source_folder.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr auto kFolderMode = 0755;
+constexpr mode_t kReadable = S_IRUSR | S_IRGRP | S_IROTH;
+
+Status make_folder(const Path& path) {
+  TRY(make_directories(path));
+  if (::chmod(path.c_str(), kFolderMode) != 0) return fail_errno(path.native());
+  return {};
+}
+
+Status copy_blob(const Path& blob, const Path& target) {
+  std::error_code error;
+  std::filesystem::copy_file(blob, target, error);
+  if (error) return std::unexpected(errno_error("copy a blob", error.value()));
+  if (::chmod(target.c_str(), 0444) != 0) return fail_errno("chmod");
+  return {};
+}
+
+// A link when the blob can be read by the jail's id as it is: changing the mode of a link would
+// change the blob's.
+Status place(const SourceFile& source, const Path& target) {
+  struct stat status{};
+  if (::stat(source.blob.c_str(), &status) != 0) return fail_errno(source.file.path);
+  const bool readable = (status.st_mode & kReadable) == kReadable;
+  if (readable && ::link(source.blob.c_str(), target.c_str()) == 0) return {};
+  return copy_blob(source.blob, target);
+}
+
+}  // namespace
+
+Result<SourceFolder> SourceFolder::create(const Path& tmp, const std::vector<SourceFile>& files) {
+  SourceFolder folder(TRY(TempDir::create(tmp)));
+  TRY(make_folder(folder.source()));
+  TRY(make_folder(folder.work()));
+  for (const SourceFile& source : files) {
+    TRY(check_artifact_path(source.file.path));
+    Path parent = folder.source();
+    const Path inside(source.file.path);
+    for (const Path& component : inside.parent_path()) {
+      parent /= component;
+      TRY(make_folder(parent));
+    }
+    auto placed = place(source, folder.source() / inside);
+    if (!placed) {
+      return std::unexpected(
+          std::move(placed).error().in(fmt::format("lay out '{}'", source.file.path)));
+    }
+  }
+  return folder;
+}
+
+}  // namespace mayfly

@@ -1,0 +1,35 @@
+// The folders one publish job works in, under tmp/, and gone with the object:
+//
+//   source/   the artifact's files by their paths: hard links to blobs, readable by everybody
+//   work/     empty, the job's own
+//
+// Blocking: for pools.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "core/manifest.h"
+
+namespace mayfly {
+
+struct SourceFile {
+  ArtifactFile file;
+  Path blob;  // holds its bytes; linked where the file system allows, else copied
+};
+
+class SourceFolder {
+ public:
+  static Result<SourceFolder> create(const Path& tmp, const std::vector<SourceFile>& files);
+
+  Path source() const { return folder_.path() / "source"; }
+  Path work() const { return folder_.path() / "work"; }
+
+ private:
+  explicit SourceFolder(TempDir folder) : folder_(std::move(folder)) {}
+  TempDir folder_;
+};
+
+}  // namespace mayfly
