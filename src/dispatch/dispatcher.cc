@@ -1,0 +1,71 @@
+#include "dispatch/dispatcher.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "async/timer.h"
+#include "core/reason.h"
+#include "dispatch/scheduler.h"
+#include "dispatch/version_pool.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+// How long killed processes may take to be reaped before their owners are destroyed regardless.
+constexpr Duration kReapGrace = 5s;
+
+Error draining() {
+  return refuse(reason::kDraining, "the node is shutting down; send the request elsewhere").error();
+}
+
+DispatchOptions complete(DispatchOptions options) {
+  options.cores = std::max(options.cores, 1U);
+  if (options.max_builds == 0) options.max_builds = options.cores;
+  return options;
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(Loop& loop, Spawner& spawner, DispatchOptions options)
+    : calls_(loop), scheduler_(std::make_unique<Scheduler>(loop, spawner, complete(options))) {}
+
+Dispatcher::~Dispatcher() = default;
+
+Task<Outcome> Dispatcher::predict(Call call) {
+  const std::optional<Gate::Hold> hold = calls_.hold();
+  if (!hold) {
+    co_return Outcome{.reply = std::unexpected(draining()), .retry_after = 1s};
+  }
+  Request request(*scheduler_, std::move(call));
+  scheduler_->admit(request);
+  co_return co_await request;
+}
+
+void Dispatcher::serve(std::shared_ptr<const VersionRuntime> current,
+                       std::shared_ptr<const FunctionSettings> settings) {
+  scheduler_->serve(std::move(current), std::move(settings));
+}
+void Dispatcher::retire(FunctionId function) { scheduler_->retire(function); }
+void Dispatcher::retire(VersionKey version) { scheduler_->retire(version); }
+void Dispatcher::evict(FunctionId function) { scheduler_->evict(function); }
+void Dispatcher::evict(VersionKey version) { scheduler_->evict(version); }
+Bytes Dispatcher::relieve(Bytes wanted) { return scheduler_->relieve(wanted); }
+DispatchStatus Dispatcher::status() const { return scheduler_->status(); }
+
+Task<void> Dispatcher::drain(Duration timeout) {
+  Loop& loop = scheduler_->loop();
+  {
+    Timer cut(loop, [this] { scheduler_->fail_all(draining()); });
+    cut.arm_in(timeout);
+    co_await calls_.close();
+  }
+  scheduler_->stop();
+  Timer grace(loop, [this] { scheduler_->destroy_all(); });
+  grace.arm_in(kReapGrace);
+  co_await scheduler_->processes().close();
+}
+
+}  // namespace mayfly

@@ -1,0 +1,41 @@
+// One prediction's way through dispatch: what is asked and what came of it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "async/cancel.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "core/invocation.h"
+#include "core/settings.h"
+#include "dispatch/version_runtime.h"
+#include "sandbox/channel.h"
+#include "sandbox/spawner.h"
+
+namespace mayfly {
+
+struct Call {
+  std::shared_ptr<const VersionRuntime> version;
+  // Of the function; used when dispatch holds no state of it (Dispatcher::serve sets newer ones).
+  std::shared_ptr<const FunctionSettings> settings;
+  RequestMemory request;
+  TimePoint deadline;
+  CancelToken cancel{};  // the client is gone: its work is ended
+};
+
+struct Outcome {
+  // Reasons of errors: queue_full, hopeless_deadline, memory_pressure, draining, start_failed,
+  // instance_crashed, out_of_memory, deadline_exceeded, client_gone, model_error, bad_reply.
+  Result<Reply> reply;
+  StartTier tier = StartTier::None;
+  Timing timing{};
+  Bytes peak_memory{};         // of the instance so far, sampled at most every 100 ms; 0: unknown
+  Bytes memory_limit{};        // of the instance
+  std::uint64_t instance = 0;  // unique on this node since it started; 0: none
+  std::chrono::seconds retry_after{};  // for Retry-After; 0: nothing to say
+};
+
+}  // namespace mayfly

@@ -1,0 +1,170 @@
+// The scaling policy: pure functions from a snapshot to what to do and why. No clock, no process,
+// no state: scheduler.h takes the snapshots and acts.
+//
+// The rule: an idle instance, else fork, else queue. Forking is bounded by
+//   - max_instances, over all versions of a function (an idle instance of another version yields);
+//   - CPU: each running or starting instance holds `tokens` (its threads, at most all); the sum
+//     stays within the node's cores. A function that has nothing running and has waited longer
+//     than the node's patience may go up to twice that, so that other functions' long calls cannot
+//     starve it: the kernel then shares the cores;
+//   - memory: what a new process is expected to need must fit the budget; idle processes are ended
+//     for it, least valuable first (value.h).
+// Which function is asked first is fair_share.h's business. Nothing is forked ahead of demand but
+// min_instances.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+
+namespace mayfly {
+
+enum class Action : std::uint8_t {
+  None,           // nothing is wanted
+  Dispatch,       // hand the oldest queued request to an idle instance
+  Fork,           // with the oldest queued request in hand, if there is one
+  BuildTemplate,  //
+  MakeRoom,       // end the least valuable idle process of the node, then ask again
+  EndSibling,     // end an idle instance of another version of the function, then ask again
+  EndInstance,    // end this version's longest idle instance, then ask again
+  EvictTemplate,  //
+  Wait,           // until what `why` names has changed
+  Refuse,         // fail what is queued: it can never run here
+};
+inline constexpr std::size_t kActions = 10;
+std::string_view to_string(Action action);
+
+enum class Why : std::uint8_t {
+  NothingWanted,
+  IdleInstance,
+  Demand,
+  Starved,
+  MinInstances,
+  KeepWarm,
+  CpuFull,
+  MaxInstances,
+  TemplateBuilding,
+  BackingOff,
+  BuildsFull,
+  MemoryFull,
+  TooLargeForNode,
+  SiblingIdle,
+  YieldMemory,
+  IdleTimeout,
+  TemplateTimeout,
+  MemoryPressure,
+  FreshPerRequest,
+  Retired,
+  Asked,
+  BadReply,
+  Deadline,
+  ClientGone,
+  Crashed,
+  OutOfMemory,
+  StartFailed,
+  TemplateLost,
+  Stopping,
+};
+inline constexpr std::size_t kWhys = 29;
+std::string_view slug(Why why);     // "idle_timeout": for metrics
+std::string_view explain(Why why);  // "idle longer than idle_timeout": for people
+
+enum class TemplateState : std::uint8_t { None, Building, Ready, BackingOff };
+std::string_view to_string(TemplateState state);
+
+enum class Keep : std::uint8_t { Nothing, Template };
+
+// One version, with what its function's settings and other versions mean for it.
+struct VersionLoad {
+  std::uint32_t queued = 0;
+  std::uint32_t idle = 0;  // instances, by state
+  std::uint32_t starting = 0;
+  std::uint32_t running = 0;
+  std::uint32_t function_busy = 0;  // starting and running instances of all versions
+  std::uint32_t function_idle = 0;  // idle instances of all versions
+  std::uint32_t min_instances = 0;  // 0 unless it is the function's current version
+  std::uint32_t max_instances = 0;  // 0: unlimited
+  Keep keep = Keep::Nothing;
+  TemplateState template_state = TemplateState::None;
+  std::uint32_t threads = 1;
+  Bytes instance_bytes{};  // expected of the next instance
+  Bytes template_bytes{};  // expected of the template
+  Duration waited{};       // of the oldest queued request
+};
+
+enum class Room : std::uint8_t { MayBeMade, NoneLeft };
+
+struct NodeLoad {
+  std::uint32_t tokens = 1;
+  std::uint32_t tokens_used = 0;
+  std::uint32_t builds = 0;  // templates being built
+  std::uint32_t max_builds = 1;
+  Bytes memory{};
+  Bytes memory_used{};
+  Room room = Room::MayBeMade;  // NoneLeft: no idle process is left to end
+  // Functions without any instance that wait for memory.
+  std::uint32_t without_memory = 0;
+  Duration patience = std::chrono::milliseconds(500);
+};
+
+struct Decision {
+  Action action = Action::None;
+  Why why = Why::NothingWanted;
+  bool operator==(const Decision&) const = default;
+};
+
+// What one instance of `threads` counts for on a node of `tokens`.
+std::uint32_t tokens_of(std::uint32_t threads, std::uint32_t tokens);
+
+Decision decide(const VersionLoad& version, const NodeLoad& node);
+
+// ---- What a version keeps while nobody asks -----------------------------------------------------
+
+enum class Standing : std::uint8_t { Serving, Retiring };
+
+struct RestView {
+  Standing standing = Standing::Serving;
+  std::uint32_t queued = 0;
+  std::uint32_t idle = 0;
+  std::uint32_t busy = 0;  // starting and running
+  std::uint32_t min_instances = 0;
+  Keep keep = Keep::Nothing;
+  TimePoint oldest_idle{};  // since when; only read when idle > 0
+  Duration idle_timeout{};
+  TemplateState template_state = TemplateState::None;
+  TimePoint last_used{};  // a request came or ended, or the template became ready
+  Duration template_timeout{};
+};
+
+// EndInstance (the longest idle one), EvictTemplate or None; `next`: when to ask again at the
+// latest if nothing happens before.
+struct Upkeep {
+  Decision decision;
+  TimePoint next = TimePoint::max();
+};
+Upkeep upkeep(const RestView& view, TimePoint now);
+
+// ---- Estimates ----------------------------------------------------------------------------------
+
+struct QueueView {
+  std::uint32_t queued = 0;  // ahead of the request
+  Duration mean_run{};       // 0: not known yet
+  std::uint32_t threads = 1;
+  std::uint32_t max_instances = 0;
+  std::uint32_t tokens = 1;
+};
+
+// How long the queue takes at best: with the whole node for itself. Never refuses what could have
+// made it, and an empty queue estimates 0, so that one slow call cannot shut a function for good.
+Duration estimated_wait(const QueueView& view);
+
+// For Retry-After: whole seconds, 1 to 60.
+std::chrono::seconds retry_after(Duration estimate);
+
+// The pause after the n-th failed start in a row (n ≥ 1): 0.5 s, doubled each time, at most 60 s.
+Duration back_off(std::uint32_t failures);
+inline constexpr Duration kLongestBackOff = std::chrono::seconds(60);
+
+}  // namespace mayfly

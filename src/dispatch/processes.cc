@@ -1,0 +1,411 @@
+// What the scheduler does with templates and instances: starting, handing over, ending.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "core/reason.h"
+#include "core/units.h"
+#include "dispatch/scheduler.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Of a version that has never answered: what its first calls are charged in advance.
+constexpr Duration kUnknownRun = 10ms;
+// Reading an instance's peak memory is a system call or two; a peak this old is good enough.
+constexpr Duration kSampleInterval = 100ms;
+
+std::string describe(const Exit& exit) {
+  if (exit.oom) return "exceeded its memory limit";
+  if (exit.signal != 0) return fmt::format("was killed by signal {}", exit.signal);
+  return fmt::format("exited with code {}", exit.code);
+}
+
+}  // namespace
+
+// ---- Templates ----------------------------------------------------------------------------------
+
+void Scheduler::begin_build(VersionPool& pool) {
+  pool.tmpl.state = TemplateState::Building;
+  pool.tmpl.build = ++builds_made_;
+  pool.tmpl.begun = now_;
+  pool.tmpl.forks = 0;
+  ++builds_;
+  charge(pool.tmpl.charged, pool.tmpl.bytes);
+  loop_.spawn(build(pool.runtime, pool.tmpl.build));
+}
+
+// Finding the compiled folder may take long (it is rebuilt when it was lost), so the version may be
+// gone, or another build under way, when it is there.
+Task<void> Scheduler::build(std::shared_ptr<const VersionRuntime> runtime, std::uint64_t number) {
+  const std::optional<Gate::Hold> hold = processes_.hold();
+  CHECK(hold.has_value());
+  Result<Path> artifact = co_await runtime->artifact();
+  VersionPool* pool = find(runtime->key);
+  if (pool == nullptr || pool->tmpl.build != number) co_return;
+  tick();
+  if (artifact) {
+    start_template(*pool, *std::move(artifact));
+  } else {
+    start_failed(*pool, std::move(artifact).error().in("its compiled form"));
+  }
+  run();
+}
+
+void Scheduler::start_template(VersionPool& pool, Path artifact) {
+  const VersionRuntime& runtime = *pool.runtime;
+  TemplateSpec spec{.label = runtime.label,
+                    .artifact = std::move(artifact),
+                    .signature = runtime.signature,
+                    .threads = runtime.threads,
+                    .session_after_fork = runtime.session_after_fork,
+                    .memory = runtime.memory,
+                    .template_memory = runtime.template_memory,
+                    .start_timeout = runtime.start_timeout};
+  TemplateEvents events{
+      .on_ready = [this,
+                   &pool](Result<TemplateReady> ready) { template_ready(pool, std::move(ready)); },
+      .on_lost = [this, &pool](Exit exit) { template_lost(pool, exit); }};
+  auto started = spawner_.start_template(std::move(spec), std::move(events));
+  if (!started) return start_failed(pool, std::move(started).error());
+  pool.tmpl.process = *std::move(started);
+}
+
+void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
+  tick();
+  if (pool.tmpl.state != TemplateState::Building) return;
+  if (ready) {
+    --builds_;
+    build_freed_ = true;
+    pool.tmpl.state = TemplateState::Ready;
+    pool.tmpl.ready = now_;
+    pool.tmpl.build_time = ready->build;
+    if (ready->private_bytes.count != 0) pool.tmpl.bytes = ready->private_bytes;
+    charge(pool.tmpl.charged, pool.tmpl.bytes);
+    pool.last_used = now_;
+    contend(pool);
+    touch(pool);
+  } else {
+    start_failed(pool, std::move(ready).error());
+  }
+  run();
+}
+
+// A template that had given an instance before it died is simply built again when one is wanted;
+// one that died before that is a failed start.
+void Scheduler::template_lost(VersionPool& pool, Exit exit) {
+  tick();
+  if (pool.tmpl.state != TemplateState::Ready) return;
+  LOG(warn, "template lost", {"version", pool.runtime->label}, {"how", describe(exit)});
+  if (pool.tmpl.forks > 0) {
+    end_template(pool, Why::TemplateLost);
+    contend(pool);
+  } else {
+    start_failed(pool, Error{.code = Code::Unavailable,
+                             .message = fmt::format("its template {}", describe(exit))});
+  }
+  run();
+}
+
+void Scheduler::end_template(VersionPool& pool, Why why) {
+  if (pool.tmpl.state == TemplateState::None || pool.tmpl.state == TemplateState::BackingOff) {
+    return;
+  }
+  record(pool, Action::EvictTemplate, why);
+  if (pool.tmpl.state == TemplateState::Building) {
+    --builds_;
+    build_freed_ = true;
+  }
+  pool.tmpl.state = TemplateState::None;
+  pool.tmpl.build = 0;
+  charge(pool.tmpl.charged, Bytes{});
+  bury(std::move(pool.tmpl.process));
+  touch(pool);
+}
+
+// Requests that other instances of the version can still serve go on waiting for them.
+void Scheduler::start_failed(VersionPool& pool, Error cause) {
+  end_template(pool, Why::StartFailed);
+  TemplateSlot& slot = pool.tmpl;
+  if (slot.state != TemplateState::BackingOff) {
+    slot.state = TemplateState::BackingOff;
+    ++slot.failures;
+    slot.retry = now_ + back_off(slot.failures);
+    LOG(warn, "cannot start", {"version", pool.runtime->label}, {"cause", cause.message},
+        {"failures", slot.failures}, {"retry_in", to_string(slot.retry - now_)});
+  }
+  slot.cause = std::move(cause);
+  if (pool.live() == 0) fail_queue(pool, start_refused(pool));
+  touch(pool);
+}
+
+// ---- Instances ----------------------------------------------------------------------------------
+
+void Scheduler::fork(VersionPool& pool) {
+  std::optional<Gate::Hold> stay = processes_.hold();
+  CHECK(stay.has_value());
+  auto made = std::make_unique<Worker>(pool, ++workers_made_, *std::move(stay));
+  Worker& worker = *made;
+  Request* request = pool.queued > 0 ? &take_from_queue(pool.queue.front()) : nullptr;
+  auto instance = pool.tmpl.process->fork(events_of(worker));
+  if (!instance) {
+    start_failed(pool, std::move(instance).error());
+    if (request == nullptr) return;
+    Refusal refused = start_refused(pool);
+    return finish(*request, std::unexpected(std::move(refused.error)), refused.retry_after);
+  }
+  ++pool.tmpl.forks;
+  worker.instance = *std::move(instance);
+  worker.index = pool.workers.size();
+  pool.workers.push_back(std::move(made));
+  ++pool.starting;
+  ++pool.function.busy;
+  charge(worker.charged, pool.instance_bytes);
+  take_tokens(worker);
+  if (request == nullptr) return;
+  request->tier = StartTier::Template;
+  if (request->found_template != pool.tmpl.build) {
+    // The wait for the template belongs to the start, the wait for a core before and after to the
+    // queue.
+    request->tier = StartTier::Cold;
+    const TimePoint begun = std::max(request->accepted, pool.tmpl.begun);
+    request->timing.start = pool.tmpl.ready - begun;
+    request->timing.queue -= request->timing.start;
+  }
+  hold(*request, worker);
+  worker.instance->run(std::move(request->call.request));
+}
+
+InstanceEvents Scheduler::events_of(Worker& worker) {
+  return {.on_started = [this, &worker] { instance_started(worker); },
+          .on_reply =
+              [this, &worker](Result<Reply> reply) { instance_replied(worker, std::move(reply)); },
+          .on_exit = [this, &worker](Exit exit) { instance_exited(worker, exit); }};
+}
+
+void Scheduler::hold(Request& request, Worker& worker) {
+  request.state = Request::State::Held;
+  request.worker = &worker;
+  request.instance = worker.id;
+  request.handed = now_;
+  worker.request = &request;
+}
+
+void Scheduler::hand_over(Request& request, Worker& worker) {
+  request.tier = StartTier::Hot;
+  request.timing.queue = now_ - request.accepted;
+  request.runs = now_;
+  leave_idle(worker);
+  set_state(worker, WorkerState::Running);
+  take_tokens(worker);
+  hold(request, worker);
+  worker.instance->run(std::move(request.call.request));
+}
+
+void Scheduler::instance_started(Worker& worker) {
+  tick();
+  if (worker.state != WorkerState::Starting) return;
+  VersionPool& pool = worker.pool;
+  if (pool.tmpl.state != TemplateState::BackingOff) {
+    pool.tmpl.failures = 0;
+    pool.tmpl.cause.reset();
+  }
+  if (worker.request != nullptr) {
+    worker.request->runs = now_;
+    worker.request->timing.start += now_ - worker.request->handed;
+    set_state(worker, WorkerState::Running);
+    return;
+  }
+  release_tokens(worker);
+  make_idle(worker);
+  run();
+}
+
+void Scheduler::instance_replied(Worker& worker, Result<Reply> reply) {
+  tick();
+  if (worker.request == nullptr) return;  // it was given up while the reply was under way
+  VersionPool& pool = worker.pool;
+  sample(worker);
+  Request& request = *detach(worker);
+  // An eighth of the new value: follows a change within some ten calls, and no single one.
+  const Duration ran = request.timing.run;
+  pool.mean_run =
+      pool.mean_run == Duration::zero() ? ran : pool.mean_run + (ran - pool.mean_run) / 8;
+  const bool malformed = !reply && reply.error().reason == reason::kBadReply;
+  finish(request, std::move(reply));
+  release_tokens(worker);
+  if (malformed) {
+    end(worker, Why::BadReply);
+  } else if (pool.runtime->isolation == Isolation::Request) {
+    end(worker, Why::FreshPerRequest);
+  } else if (worker.afterwards == Afterwards::End) {
+    end(worker, Why::Asked);
+  } else {
+    make_idle(worker);
+  }
+  run();
+}
+
+void Scheduler::instance_exited(Worker& worker, Exit exit) {
+  tick();
+  VersionPool& pool = worker.pool;
+  const WorkerState was = worker.state;
+  if (was != WorkerState::Ending) {
+    sample(worker);
+    Request* request = detach(worker);
+    end(worker, exit.oom ? Why::OutOfMemory
+                         : (was == WorkerState::Starting ? Why::StartFailed : Why::Crashed));
+    const std::string what =
+        fmt::format("{}: the instance {}", pool.runtime->label, describe(exit));
+    LOG(warn, "instance died", {"version", pool.runtime->label}, {"instance", worker.id},
+        {"how", describe(exit)});
+    if (request != nullptr) {
+      std::string_view slug =
+          was == WorkerState::Starting ? reason::kStartFailed : reason::kInstanceCrashed;
+      if (exit.oom) slug = reason::kOutOfMemory;
+      finish(*request,
+             refuse(slug, exit.oom ? fmt::format("{} of {}", what, to_string(pool.runtime->memory))
+                                   : what));
+    }
+    if (was == WorkerState::Starting) {
+      start_failed(pool, Error{.code = Code::Unavailable,
+                               .message = fmt::format("a fresh instance {}", describe(exit))});
+    }
+  }
+  bury(worker);
+  run();
+}
+
+// Kills it as a unit. Its exit is awaited only to know that it is gone.
+void Scheduler::end(Worker& worker, Why why) {
+  if (worker.state == WorkerState::Ending) return;
+  record(worker.pool, Action::EndInstance, why);
+  if (worker.state == WorkerState::Idle) leave_idle(worker);
+  release_tokens(worker);
+  charge(worker.charged, Bytes{});
+  set_state(worker, WorkerState::Ending);
+  worker.instance->kill();
+  contend_all(worker.pool.function);
+  touch(worker.pool);
+}
+
+void Scheduler::make_idle(Worker& worker) {
+  set_state(worker, WorkerState::Idle);
+  worker.since = now_;
+  worker.pool.idle.push_back(&worker);
+  worker.pool.last_used = now_;
+  unpark(worker.pool);                                    // what it lacked it has now
+  if (!parked_for_memory_.empty()) memory_freed_ = true;  // it may be ended for them
+  contend_all(worker.pool.function);
+  touch(worker.pool);
+}
+
+void Scheduler::leave_idle(Worker& worker) {
+  std::vector<Worker*>& idle = worker.pool.idle;
+  const auto found = std::find(idle.rbegin(), idle.rend(), &worker);
+  CHECK(found != idle.rend());
+  idle.erase(std::next(found).base());
+}
+
+// Takes the request off its instance, with its last figures.
+Request* Scheduler::detach(Worker& worker) {
+  Request* request = std::exchange(worker.request, nullptr);
+  if (request == nullptr) return nullptr;
+  if (request->runs) {
+    request->timing.run = now_ - *request->runs;
+  } else {
+    request->timing.start += now_ - request->handed;
+  }
+  const Duration cpu = worker.instance->cpu();
+  request->timing.cpu = std::max(cpu - worker.cpu_seen, Duration::zero());
+  worker.cpu_seen = std::max(cpu, worker.cpu_seen);
+  request->peak_memory = worker.peak;
+  request->worker = nullptr;
+  request->state = Request::State::New;
+  return request;
+}
+
+void Scheduler::set_state(Worker& worker, WorkerState state) {
+  VersionPool& pool = worker.pool;
+  const auto count = [&](WorkerState which, std::uint32_t by) {
+    switch (which) {
+      case WorkerState::Starting:
+        pool.starting += by;
+        pool.function.busy += by;
+        break;
+      case WorkerState::Running:
+        pool.running += by;
+        pool.function.busy += by;
+        break;
+      case WorkerState::Idle:
+        pool.function.idle += by;
+        break;
+      case WorkerState::Ending:
+        pool.ending += by;
+        break;
+    }
+  };
+  count(worker.state, static_cast<std::uint32_t>(-1));
+  count(state, 1);
+  worker.state = state;
+}
+
+void Scheduler::take_tokens(Worker& worker) {
+  const VersionPool& pool = worker.pool;
+  worker.tokens = tokens_of(pool.runtime->threads, options_.cores);
+  worker.since = now_;
+  tokens_used_ += worker.tokens;
+  const Duration expected = pool.mean_run == Duration::zero() ? kUnknownRun : pool.mean_run;
+  worker.estimate = expected * worker.tokens;
+  share_.begin(pool.function.share, worker.estimate);
+}
+
+void Scheduler::release_tokens(Worker& worker) {
+  const std::uint32_t tokens = std::exchange(worker.tokens, 0U);
+  if (tokens == 0) return;
+  tokens_used_ -= tokens;
+  share_.correct(worker.pool.function.share, worker.estimate, (now_ - worker.since) * tokens);
+}
+
+void Scheduler::sample(Worker& worker) {
+  if (worker.peak_sampled != TimePoint{} && now_ - worker.peak_sampled < kSampleInterval) return;
+  worker.peak_sampled = now_;
+  worker.peak = std::max(worker.peak, worker.instance->peak_memory());
+  if (worker.peak <= worker.charged) return;
+  if (worker.state != WorkerState::Ending) charge(worker.charged, worker.peak);
+  worker.pool.instance_bytes = std::max(worker.pool.instance_bytes, worker.peak);
+}
+
+void Scheduler::charge(Bytes& slot, Bytes amount) {
+  if (amount < slot) memory_freed_ = true;
+  memory_used_ = memory_used_ + amount - slot;
+  slot = amount;
+}
+
+void Scheduler::bury(std::unique_ptr<Template> process) {
+  if (process == nullptr) return;
+  dead_templates_.push_back(std::move(process));
+  burial_.arm(now_);
+}
+
+void Scheduler::bury(Worker& worker) {
+  VersionPool& pool = worker.pool;
+  CHECK(worker.state == WorkerState::Ending);
+  --pool.ending;
+  const std::size_t index = worker.index;
+  dead_workers_.push_back(std::move(pool.workers.at(index)));
+  if (index + 1 < pool.workers.size()) {
+    pool.workers[index] = std::move(pool.workers.back());
+    pool.workers[index]->index = index;
+  }
+  pool.workers.pop_back();
+  burial_.arm(now_);
+  touch(pool);
+}
+
+}  // namespace mayfly

@@ -1,0 +1,501 @@
+#include "dispatch/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "core/reason.h"
+#include "core/units.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+Duration rounded(Duration duration) {
+  return std::chrono::ceil<std::chrono::milliseconds>(std::max(duration, Duration::zero()));
+}
+
+Error error_of(std::string_view slug, std::string message) {
+  return refuse(slug, std::move(message)).error();
+}
+
+}  // namespace
+
+Request::Request(Scheduler& scheduler, Call accepted_call)
+    : call(std::move(accepted_call)),
+      accepted(scheduler.loop().now()),
+      scheduler_(scheduler),
+      deadline_(scheduler.loop(), [this] {
+        scheduler_.tick();
+        scheduler_.give_up(*this, Why::Deadline,
+                           error_of(reason::kDeadlineExceeded,
+                                    fmt::format("{}: no reply before the deadline, {} after the "
+                                                "request was accepted",
+                                                call.version->label,
+                                                to_string(rounded(call.deadline - accepted)))));
+      }) {}
+
+Request::~Request() {
+  if (state == State::Queued || state == State::Held) scheduler_.abandon(*this);
+}
+
+Scheduler::Scheduler(Loop& loop, Spawner& spawner, DispatchOptions options)
+    : loop_(loop),
+      spawner_(spawner),
+      options_(options),
+      now_(loop.now()),
+      processes_(loop),
+      patience_(loop,
+                [this] {
+                  tick();
+                  run();
+                }),
+      burial_(loop, [this] {
+        dead_workers_.clear();
+        dead_templates_.clear();
+      }) {}
+
+Scheduler::~Scheduler() { destroy_all(); }
+
+// ---- Admission ----------------------------------------------------------------------------------
+
+void Scheduler::admit(Request& request) {
+  now_ = request.accepted;
+  VersionPool& pool = pool_of(request.call);
+  request.pool = &pool;
+  pool.rate.count(now_);
+  pool.last_used = now_;
+  touch(pool);
+  if (std::optional<Refusal> refused = refusal(request, pool)) {
+    finish(request, std::unexpected(std::move(refused->error)), refused->retry_after);
+  } else {
+    ++pool.function.in_flight;
+    watch_for_end(request);
+    if (!dispatch_at_once(request, pool)) enqueue(request, pool);
+  }
+  run();
+  // What must wait needs a place in the queue. A version that has no process yet may always have
+  // one caller wait for it: a queue_limit of 0 means "no waiting for others", not "never start".
+  if (request.state != Request::State::Queued) return;
+  const std::uint32_t limit =
+      std::max(pool.function.settings->queue_limit, pool.live() == 0 ? 1U : 0U);
+  if (pool.function.queued <= limit) return;
+  Refusal refused = queue_full(pool);
+  finish(take_from_queue(request), std::unexpected(std::move(refused.error)), refused.retry_after);
+  touch(pool);
+  run();
+}
+
+VersionPool* Scheduler::find(VersionKey key) const {
+  const auto found = pools_.find(key);
+  return found == pools_.end() ? nullptr : found->second.get();
+}
+
+VersionPool& Scheduler::pool_of(const Call& call) {
+  if (VersionPool* pool = find(call.version->key)) return *pool;
+  return add_pool(function_of(call.version->key.function, call.settings), call.version);
+}
+
+FunctionState& Scheduler::function_of(FunctionId id,
+                                      const std::shared_ptr<const FunctionSettings>& settings) {
+  std::unique_ptr<FunctionState>& slot = functions_[id];
+  if (slot == nullptr) slot = std::make_unique<FunctionState>(id, settings);
+  return *slot;
+}
+
+VersionPool& Scheduler::add_pool(FunctionState& function,
+                                 std::shared_ptr<const VersionRuntime> runtime) {
+  const VersionKey key = runtime->key;
+  std::unique_ptr<VersionPool>& slot = pools_[key];
+  slot = std::make_unique<VersionPool>(loop_, function, std::move(runtime), [this, key] {
+    tick();
+    touch(*find(key));
+    run();
+  });
+  function.pools.push_back(slot.get());
+  return *slot;
+}
+
+std::optional<Scheduler::Refusal> Scheduler::refusal(const Request& request,
+                                                     const VersionPool& pool) const {
+  const FunctionSettings& settings = *pool.function.settings;
+  const std::string& label = pool.runtime->label;
+  if (request.call.cancel.cancelled()) {
+    return Refusal{.error = error_of(reason::kClientGone, "the client disconnected")};
+  }
+  if (request.call.deadline <= now_) {
+    return Refusal{.error = error_of(reason::kDeadlineExceeded,
+                                     fmt::format("{}: the deadline had passed on arrival", label))};
+  }
+  if (pool.tmpl.state == TemplateState::BackingOff && pool.live() == 0) return start_refused(pool);
+  if (settings.max_concurrency != 0 && pool.function.in_flight >= settings.max_concurrency) {
+    return Refusal{.error = error_of(reason::kQueueFull,
+                                     fmt::format("{}: {} requests are in flight (max_concurrency)",
+                                                 label, pool.function.in_flight)),
+                   .retry_after = retry_after(estimated_wait(queue_view(pool)))};
+  }
+  if (pool.function.queued > 0 && pool.function.queued >= settings.queue_limit) {
+    return queue_full(pool);
+  }
+  const Duration wait = estimated_wait(queue_view(pool));
+  if (now_ + wait <= request.call.deadline) return std::nullopt;
+  return Refusal{.error = error_of(reason::kHopelessDeadline,
+                                   fmt::format("{}: {} requests wait; the deadline is in {} and "
+                                               "the queue takes about {}",
+                                               label, pool.queued,
+                                               to_string(rounded(request.call.deadline - now_)),
+                                               to_string(rounded(wait)))),
+                 .retry_after = retry_after(wait)};
+}
+
+Scheduler::Refusal Scheduler::queue_full(const VersionPool& pool) const {
+  return {.error = error_of(
+              reason::kQueueFull,
+              fmt::format("{}: {} requests wait already (queue_limit = {})", pool.runtime->label,
+                          pool.function.queued, pool.function.settings->queue_limit)),
+          .retry_after = retry_after(estimated_wait(queue_view(pool)))};
+}
+
+Scheduler::Refusal Scheduler::start_refused(const VersionPool& pool) const {
+  const Duration left = rounded(pool.tmpl.retry - now_);
+  return {.error = error_of(
+              reason::kStartFailed,
+              fmt::format("{} cannot be started: {}; next attempt in {}", pool.runtime->label,
+                          pool.tmpl.cause ? pool.tmpl.cause->message : "unknown", to_string(left))),
+          .retry_after = retry_after(left)};
+}
+
+QueueView Scheduler::queue_view(const VersionPool& pool) const {
+  return {.queued = pool.queued,
+          .mean_run = pool.mean_run,
+          .threads = pool.runtime->threads,
+          .max_instances = pool.function.settings->max_instances,
+          .tokens = options_.cores};
+}
+
+void Scheduler::watch_for_end(Request& request) {
+  request.deadline_.arm(request.call.deadline);
+  request.cancelled_.emplace(request.call.cancel, [this, &request] {
+    tick();
+    give_up(request, Why::ClientGone, error_of(reason::kClientGone, "the client disconnected"));
+  });
+}
+
+// The short way of a hot call: past the queue, by the same policy. Whoever waits for a core goes
+// first, by the order of shares.
+bool Scheduler::dispatch_at_once(Request& request, VersionPool& pool) {
+  if (pool.idle.empty() || pool.queued > 0 || share_.size() > 0) return false;
+  VersionLoad load = load_of(pool);
+  load.queued = 1;
+  const Decision decision = decide(load, node_load());
+  if (decision.action != Action::Dispatch) return false;
+  record(pool, decision.action, decision.why);
+  hand_over(request, *pool.idle.back());
+  return true;
+}
+
+void Scheduler::enqueue(Request& request, VersionPool& pool) {
+  request.state = Request::State::Queued;
+  if (pool.tmpl.state == TemplateState::Ready) request.found_template = pool.tmpl.build;
+  pool.queue.push_back(request);
+  ++pool.queued;
+  ++pool.function.queued;
+  contend(pool);
+}
+
+Request& Scheduler::take_from_queue(Request& request) {
+  CHECK(request.state == Request::State::Queued);
+  request.unlink();
+  --request.pool->queued;
+  --request.pool->function.queued;
+  request.timing.queue = now_ - request.accepted;
+  request.state = Request::State::New;
+  if (request.pool->queued == 0) unpark(*request.pool);  // nobody needs to yield for it any more
+  return request;
+}
+
+// The deadline passed or the client went away.
+void Scheduler::give_up(Request& request, Why why, Error error) {
+  VersionPool& pool = *request.pool;
+  if (request.state == Request::State::Queued) {
+    take_from_queue(request);
+    touch(pool);
+  } else {
+    Worker& worker = *request.worker;
+    sample(worker);
+    detach(worker);
+    end(worker, why);
+  }
+  finish(request, std::unexpected(std::move(error)));
+  run();
+}
+
+void Scheduler::abandon(Request& request) {
+  tick();
+  give_up(request, Why::ClientGone, error_of(reason::kClientGone, "nobody waits for the reply"));
+}
+
+void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::seconds retry) {
+  request.deadline_.cancel();
+  if (request.cancelled_) {  // it was admitted
+    request.cancelled_.reset();
+    --request.pool->function.in_flight;
+  }
+  request.outcome.emplace(Outcome{.reply = std::move(reply),
+                                  .tier = request.tier,
+                                  .timing = request.timing,
+                                  .peak_memory = request.peak_memory,
+                                  .memory_limit = request.call.version->memory,
+                                  .instance = request.instance,
+                                  .retry_after = retry});
+  request.state = Request::State::Done;
+  request.pool = nullptr;
+  if (request.resumption.handle) loop_.make_ready(request.resumption);
+}
+
+void Scheduler::fail_queue(VersionPool& pool, const Refusal& why) {
+  while (!pool.queue.empty()) {
+    finish(take_from_queue(pool.queue.front()), std::unexpected(why.error), why.retry_after);
+  }
+  touch(pool);
+}
+
+void Scheduler::fail_all(const Error& error) {
+  tick();
+  for (auto& [key, pool] : pools_) {
+    fail_queue(*pool, {.error = error, .retry_after = 1s});
+    for (std::size_t i = 0; i < pool->workers.size(); ++i) {
+      Worker& worker = *pool->workers[i];
+      if (worker.request == nullptr) continue;
+      sample(worker);
+      Request* request = detach(worker);
+      end(worker, Why::Stopping);
+      finish(*request, std::unexpected(error), 1s);
+    }
+  }
+  run();
+}
+
+// ---- The loop -----------------------------------------------------------------------------------
+
+void Scheduler::touch(VersionPool& pool) {
+  if (pool.touched) return;
+  pool.touched = true;
+  touched_.push_back(&pool);
+}
+
+void Scheduler::run() {
+  if (running_) return;  // the call further up goes on with what this event changed
+  running_ = true;
+  for (pump(); !touched_.empty(); pump()) {
+    while (!touched_.empty()) {
+      VersionPool& pool = *touched_.back();
+      touched_.pop_back();
+      pool.touched = false;
+      look_after(pool);
+    }
+  }
+  running_ = false;
+}
+
+void Scheduler::pump() {
+  for (;;) {
+    if (VersionPool* parked = retry_parked()) {
+      step(*parked);
+      continue;
+    }
+    FairShare::Contender* head = share_.head();
+    if (head == nullptr) return;
+    if (step(static_cast<PoolContender*>(head)->pool) == Flow::Stop) return;
+  }
+}
+
+// One at a time: as long as the first one must go on waiting, nothing has changed for the others.
+VersionPool* Scheduler::retry_parked() {
+  if (build_freed_ && !parked_for_build_.empty()) return &parked_for_build_.front();
+  if (memory_freed_ && !parked_for_memory_.empty()) return &parked_for_memory_.front();
+  build_freed_ = memory_freed_ = false;
+  return nullptr;
+}
+
+Scheduler::Flow Scheduler::step(VersionPool& pool) {
+  NodeLoad node = node_load();
+  for (;;) {
+    const Decision decision = decide(load_of(pool), node);
+    switch (decision.action) {
+      case Action::MakeRoom: {
+        ReclaimEntry* least = victim();
+        if (least != nullptr) reclaim(*least, Why::MemoryPressure);
+        node = node_load();
+        if (least == nullptr) node.room = Room::NoneLeft;
+        break;
+      }
+      case Action::EndSibling: {
+        for (VersionPool* sibling : pool.function.pools) {
+          if (sibling->idle.empty()) continue;
+          end(*sibling->idle.front(), decision.why);
+          break;
+        }
+        node = node_load();
+        break;
+      }
+      case Action::EndInstance:
+        end(*pool.idle.front(), decision.why);
+        return Flow::GoOn;  // those that wait for the memory go first
+      default:
+        return act(pool, decision);
+    }
+  }
+}
+
+Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
+  if (decision.action == Action::Wait) return wait(pool, decision.why);
+  unpark(pool);
+  share_.remove(pool.contender);
+  if (decision.action == Action::None) return Flow::GoOn;
+  touch(pool);
+  record(pool, decision.action, decision.why);
+  switch (decision.action) {
+    case Action::Dispatch:
+      hand_over(take_from_queue(pool.queue.front()), *pool.idle.back());
+      break;
+    case Action::Fork:
+      fork(pool);
+      break;
+    case Action::BuildTemplate:
+      begin_build(pool);
+      return Flow::GoOn;  // its end makes the version contend again
+    default:
+      pool.keep_retry = now_ + kLongestBackOff;
+      fail_queue(pool, {.error = error_of(
+                            reason::kMemoryPressure,
+                            fmt::format("{}: {}", pool.runtime->label, explain(decision.why)))});
+      return Flow::GoOn;
+  }
+  contend(pool);
+  return Flow::GoOn;
+}
+
+Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
+  record(pool, Action::Wait, why);
+  switch (why) {
+    case Why::CpuFull: {
+      const bool was_parked = pool.parked != VersionPool::Parked::No;
+      unpark(pool);
+      share_.add(pool.contender);
+      if (pool.queued > 0 && pool.function.busy == 0) {
+        const TimePoint patient_until = pool.queue.front().accepted + options_.patience;
+        if (patient_until > now_) patience_.arm(patient_until);
+      }
+      return was_parked ? Flow::GoOn : Flow::Stop;
+    }
+    case Why::MemoryFull:
+      memory_freed_ = false;
+      if (pool.queued > 0) {
+        park(pool, VersionPool::Parked::ForMemory);
+      } else {
+        unpark(pool);
+        share_.remove(pool.contender);
+        pool.keep_retry = now_ + 1s;
+        touch(pool);
+      }
+      return Flow::GoOn;
+    case Why::BuildsFull:
+      build_freed_ = false;
+      park(pool, VersionPool::Parked::ForBuild);
+      return Flow::GoOn;
+    default:
+      unpark(pool);
+      share_.remove(pool.contender);
+      return Flow::GoOn;
+  }
+}
+
+void Scheduler::park(VersionPool& pool, VersionPool::Parked where) {
+  share_.remove(pool.contender);
+  if (pool.parked == where) return;
+  unpark(pool);
+  pool.parked = where;
+  if (where == VersionPool::Parked::ForBuild) {
+    parked_for_build_.push_back(pool);
+    return;
+  }
+  parked_for_memory_.push_back(pool);
+  pool.starves = pool.function.idle + pool.function.busy == 0 ? 1 : 0;
+  without_memory_ += pool.starves;
+}
+
+void Scheduler::unpark(VersionPool& pool) {
+  pool.unlink();
+  pool.parked = VersionPool::Parked::No;
+  without_memory_ -= std::exchange(pool.starves, 0U);
+}
+
+// Building a template needs no core of those that requests share, so it does not queue behind them.
+void Scheduler::contend(VersionPool& pool) {
+  if (pool.parked != VersionPool::Parked::No || !wants_something(pool)) return;
+  const bool startable = pool.tmpl.state == TemplateState::Ready;
+  if (!pool.idle.empty() || startable) {
+    share_.add(pool.contender);
+  } else if (pool.tmpl.state == TemplateState::None) {
+    park(pool, VersionPool::Parked::ForBuild);
+    build_freed_ = true;
+  }  // else the end of the build or of the pause comes back to it
+}
+
+void Scheduler::contend_all(FunctionState& function) {
+  for (VersionPool* pool : function.pools) {
+    if (pool->queued > 0) contend(*pool);
+  }
+}
+
+bool Scheduler::wants_something(const VersionPool& pool) const {
+  if (mode_ == Mode::Stopping) return false;
+  if (pool.queued > 0) return true;
+  if (!pool.current() || now_ < pool.keep_retry) return false;
+  const FunctionSettings& settings = *pool.function.settings;
+  if (pool.live() < settings.min_instances) return true;
+  return settings.keep_warm && pool.tmpl.state == TemplateState::None;
+}
+
+VersionLoad Scheduler::load_of(VersionPool& pool) const {
+  const FunctionSettings& settings = *pool.function.settings;
+  const bool kept = pool.current() && now_ >= pool.keep_retry;
+  return {.queued = pool.queued,
+          .idle = static_cast<std::uint32_t>(pool.idle.size()),
+          .starting = pool.starting,
+          .running = pool.running,
+          .function_busy = pool.function.busy,
+          .function_idle = pool.function.idle,
+          .min_instances = kept ? settings.min_instances : 0,
+          .max_instances = settings.max_instances,
+          .keep = kept && settings.keep_warm ? Keep::Template : Keep::Nothing,
+          .template_state = pool.tmpl.state,
+          .threads = pool.runtime->threads,
+          .instance_bytes = pool.instance_bytes,
+          .template_bytes = pool.tmpl.bytes,
+          .waited = pool.queued > 0 ? now_ - pool.oldest_accepted() : Duration::zero()};
+}
+
+NodeLoad Scheduler::node_load() const {
+  return {.tokens = options_.cores,
+          .tokens_used = tokens_used_,
+          .builds = builds_,
+          .max_builds = options_.max_builds,
+          .memory = options_.memory,
+          .memory_used = memory_used_,
+          .without_memory = without_memory_,
+          .patience = options_.patience};
+}
+
+void Scheduler::record(VersionPool& pool, Action action, Why why) {
+  const bool first = pool.decisions.add(now_, action, why);
+  if (!first && action == Action::Wait) return;
+  ++counts_.at(static_cast<std::size_t>(action)).at(static_cast<std::size_t>(why));
+}
+
+}  // namespace mayfly

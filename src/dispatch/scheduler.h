@@ -1,0 +1,182 @@
+// The thin loop around policy.h: it keeps the state of every version that has work or processes,
+// asks the policy what to do whenever something happened, does it, and remembers why. Internal to
+// dispatch; dispatcher.h is the door.
+//
+// Every event (a call, a reply, an exit, a timer) changes the state it is about, touches the
+// versions concerned and calls run(). run() serves those that may act, in the order of
+// fair_share.h, until nothing more can be done, then looks after the versions touched: idle
+// timeouts, dropping what is at zero. A version waits in exactly one place: among the contenders
+// (work to do, or all cores taken), parked (memory or a build slot), or nowhere when only an event
+// of its own function can help it. An event costs O(log n) in the versions that wait.
+//
+// Processes are told to end at once, but their objects are destroyed by a timer, never inside one
+// of their own callbacks. Memory is accounted as free from the kill on: SIGKILL is not negotiable.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "async/gate.h"
+#include "async/loop.h"
+#include "async/task.h"
+#include "async/timer.h"
+#include "base/result.h"
+#include "dispatch/dispatcher.h"
+#include "dispatch/fair_share.h"
+#include "dispatch/policy.h"
+#include "dispatch/status.h"
+#include "dispatch/value.h"
+#include "dispatch/version_pool.h"
+#include "sandbox/spawner.h"
+
+namespace mayfly {
+
+class Scheduler {
+ public:
+  Scheduler(Loop& loop, Spawner& spawner, DispatchOptions options);  // both outlive me
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Decides the request's fate or lets it wait; it is resumed when it has an outcome.
+  void admit(Request& request);
+  // The request is being destroyed without an outcome.
+  void abandon(Request& request);
+
+  void serve(std::shared_ptr<const VersionRuntime> current,
+             std::shared_ptr<const FunctionSettings> settings);
+  void retire(FunctionId function);
+  void retire(VersionKey version);
+  void evict(FunctionId function);
+  void evict(VersionKey version);
+  Bytes relieve(Bytes wanted);
+
+  void fail_all(const Error& error);  // every request, queued or running
+  void stop();                        // ends every process; nothing is started any more
+  void destroy_all();                 // without waiting for their ends
+  Gate& processes() { return processes_; }
+  Loop& loop() { return loop_; }
+  DispatchStatus status() const;
+
+ private:
+  friend class Request;
+  enum class Flow : std::uint8_t { GoOn, Stop };
+
+  // Admission (scheduler.cc)
+  VersionPool& pool_of(const Call& call);
+  VersionPool& add_pool(FunctionState& function, std::shared_ptr<const VersionRuntime> runtime);
+  FunctionState& function_of(FunctionId id,
+                             const std::shared_ptr<const FunctionSettings>& settings);
+  VersionPool* find(VersionKey key) const;
+  struct Refusal {
+    Error error{};
+    std::chrono::seconds retry_after{};
+  };
+  std::optional<Refusal> refusal(const Request& request, const VersionPool& pool) const;
+  Refusal queue_full(const VersionPool& pool) const;
+  Refusal start_refused(const VersionPool& pool) const;
+  QueueView queue_view(const VersionPool& pool) const;
+  void enqueue(Request& request, VersionPool& pool);
+  bool dispatch_at_once(Request& request, VersionPool& pool);
+  void watch_for_end(Request& request);
+  void give_up(Request& request, Why why, Error error);
+  Request& take_from_queue(Request& request);
+  void finish(Request& request, Result<Reply> reply, std::chrono::seconds retry_after = {});
+  void fail_queue(VersionPool& pool, const Refusal& why);
+
+  // The loop (scheduler.cc)
+  void tick() { now_ = loop_.now(); }
+  void touch(VersionPool& pool);
+  void run();
+  void pump();
+  VersionPool* retry_parked();
+  Flow step(VersionPool& pool);
+  Flow act(VersionPool& pool, Decision decision);
+  Flow wait(VersionPool& pool, Why why);
+  void park(VersionPool& pool, VersionPool::Parked where);
+  void unpark(VersionPool& pool);
+  void contend(VersionPool& pool);
+  void contend_all(FunctionState& function);
+  bool wants_something(const VersionPool& pool) const;
+  VersionLoad load_of(VersionPool& pool) const;
+  NodeLoad node_load() const;
+  void record(VersionPool& pool, Action action, Why why);
+
+  // Looking after versions (upkeep.cc)
+  void look_after(VersionPool& pool);
+  RestView rest_of(const VersionPool& pool) const;
+  TimePoint end_overdue(VersionPool& pool);
+  TimePoint end_back_off(VersionPool& pool);
+  void end_stuck_starts(VersionPool& pool);
+  void list_for_reclaim(VersionPool& pool);
+  bool droppable(const VersionPool& pool) const;
+  void drop(VersionPool& pool);
+  ReclaimEntry* victim();
+  Bytes reclaim(ReclaimEntry& entry, Why why);
+  void evict(VersionPool& pool);
+  void retire(VersionPool& pool);
+
+  // Processes (processes.cc)
+  void begin_build(VersionPool& pool);
+  Task<void> build(std::shared_ptr<const VersionRuntime> runtime, std::uint64_t number);
+  void start_template(VersionPool& pool, Path artifact);
+  void template_ready(VersionPool& pool, Result<TemplateReady> ready);
+  void template_lost(VersionPool& pool, Exit exit);
+  void end_template(VersionPool& pool, Why why);
+  void start_failed(VersionPool& pool, Error cause);
+  void fork(VersionPool& pool);
+  InstanceEvents events_of(Worker& worker);
+  void hold(Request& request, Worker& worker);
+  void hand_over(Request& request, Worker& worker);
+  void instance_started(Worker& worker);
+  void instance_replied(Worker& worker, Result<Reply> reply);
+  void instance_exited(Worker& worker, Exit exit);
+  void end(Worker& worker, Why why);
+  void make_idle(Worker& worker);
+  void leave_idle(Worker& worker);
+  Request* detach(Worker& worker);
+  void set_state(Worker& worker, WorkerState state);
+  void take_tokens(Worker& worker);
+  void release_tokens(Worker& worker);
+  void sample(Worker& worker);
+  void charge(Bytes& slot, Bytes amount);
+  void bury(std::unique_ptr<Template> process);
+  void bury(Worker& worker);
+
+  Loop& loop_;
+  Spawner& spawner_;
+  const DispatchOptions options_;
+  TimePoint now_;  // of the event being handled
+
+  Gate processes_;  // held by every instance and every build
+  std::unordered_map<FunctionId, std::unique_ptr<FunctionState>, FunctionIdHash> functions_;
+  FairShare share_;
+  ReclaimOrder reclaim_order_;
+  HookList<VersionPool> parked_for_memory_;
+  HookList<VersionPool> parked_for_build_;
+  std::unordered_map<VersionKey, std::unique_ptr<VersionPool>, VersionKeyHash> pools_;
+  std::vector<VersionPool*> touched_;
+  enum class Mode : std::uint8_t { Serving, Stopping } mode_ = Mode::Serving;
+  bool running_ = false;
+  bool memory_freed_ = false;  // since the first version parked for memory was last tried
+  bool build_freed_ = false;
+
+  std::uint32_t tokens_used_ = 0;
+  std::uint32_t builds_ = 0;
+  Bytes memory_used_;
+  std::uint32_t without_memory_ = 0;
+  std::uint64_t workers_made_ = 0;
+  std::uint64_t builds_made_ = 0;
+  std::array<std::array<std::uint64_t, kWhys>, kActions> counts_{};
+
+  Timer patience_;
+  std::vector<std::unique_ptr<Worker>> dead_workers_;
+  std::vector<std::unique_ptr<Template>> dead_templates_;
+  Timer burial_;
+};
+
+}  // namespace mayfly

@@ -1,0 +1,185 @@
+// The state of one version on this node while it has work or processes: its queue, instances and
+// template. Plain data that scheduler.cc changes; nothing here decides. Loop thread only.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "async/cancel.h"
+#include "async/gate.h"
+#include "async/hook.h"
+#include "async/loop.h"
+#include "async/timer.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "core/settings.h"
+#include "dispatch/fair_share.h"
+#include "dispatch/outcome.h"
+#include "dispatch/policy.h"
+#include "dispatch/status.h"
+#include "dispatch/value.h"
+#include "dispatch/version_runtime.h"
+#include "sandbox/spawner.h"
+
+namespace mayfly {
+
+class Scheduler;
+class VersionPool;
+struct Worker;
+
+// A call inside dispatch. It lives in the frame of the coroutine that awaits it; destroying it
+// drops the call from the queue, or kills the instance that runs it.
+class Request : public Hook {
+ public:
+  Request(Scheduler& scheduler, Call accepted_call);  // `scheduler` outlives me
+  ~Request();
+
+  bool await_ready() const noexcept { return outcome.has_value(); }
+  void await_suspend(std::coroutine_handle<> waiter) noexcept { resumption.handle = waiter; }
+  Outcome await_resume() { return *std::move(outcome); }
+
+  // The rest is the scheduler's.
+  enum class State : std::uint8_t { New, Queued, Held, Done };  // Held: an instance has it
+  Call call;
+  State state = State::New;
+  VersionPool* pool = nullptr;
+  std::uint64_t found_template = 0;  // the build that was ready when it came; 0: none
+  Worker* worker = nullptr;
+  TimePoint accepted{};
+  TimePoint handed{};             // to an instance or its fork
+  std::optional<TimePoint> runs;  // since when
+  StartTier tier = StartTier::None;
+  Timing timing{};
+  Bytes peak_memory{};
+  std::uint64_t instance = 0;
+  std::optional<Outcome> outcome;
+  Resumption resumption;
+
+ private:
+  friend class Scheduler;
+  Scheduler& scheduler_;
+  Timer deadline_;
+  std::optional<CancelCallback> cancelled_;
+};
+
+enum class WorkerState : std::uint8_t { Starting, Idle, Running, Ending };
+inline constexpr std::size_t kWorkerStates = 4;
+
+enum class Afterwards : std::uint8_t { Stay, End };
+
+// One instance.
+struct Worker {
+  Worker(VersionPool& owner, std::uint64_t number, Gate::Hold stay)
+      : pool(owner), id(number), hold(std::move(stay)) {}
+  VersionPool& pool;
+  std::uint64_t id;
+  Gate::Hold hold;
+  std::unique_ptr<Instance> instance;
+  WorkerState state = WorkerState::Starting;
+  Afterwards afterwards = Afterwards::Stay;  // when its request is done
+  Request* request = nullptr;
+  std::size_t index = 0;     // in VersionPool::workers
+  std::uint32_t tokens = 0;  // held now
+  Duration estimate{};       // charged to the function's share when the tokens were taken
+  TimePoint since{};         // of the state, or of taking the tokens
+  Duration cpu_seen{};
+  Bytes peak{};
+  TimePoint peak_sampled{};
+  Bytes charged{};  // to the node's memory
+};
+
+struct TemplateSlot {
+  TemplateState state = TemplateState::None;
+  std::unique_ptr<Template> process;
+  std::uint64_t build = 0;  // tells a build that was given up from its successor
+  TimePoint begun{};        // the build
+  TimePoint ready{};
+  Bytes charged{};
+  Duration build_time{};  // the last one's, or as published
+  Bytes bytes{};          // measured, or expected
+  std::uint64_t forks = 0;
+  // Failed starts in a row, of the template or of instances.
+  std::uint32_t failures = 0;
+  TimePoint retry{};  // the back-off ends
+  std::optional<Error> cause{};
+};
+
+class FunctionState {
+ public:
+  FunctionState(FunctionId function, std::shared_ptr<const FunctionSettings> initial)
+      : id(function), settings(std::move(initial)) {}
+  FunctionId id;
+  std::shared_ptr<const FunctionSettings> settings;
+  std::optional<std::uint32_t> current;  // the version that min_instances and keep_warm mean
+  FairShare::Account share;
+  std::vector<VersionPool*> pools;
+  std::uint32_t queued = 0;
+  std::uint32_t in_flight = 0;
+  std::uint32_t idle = 0;  // instances
+  std::uint32_t busy = 0;  // starting and running
+};
+
+struct PoolContender : FairShare::Contender {
+  explicit PoolContender(VersionPool& owner, FairShare::Account& account)
+      : Contender(account), pool(owner) {}
+  VersionPool& pool;
+};
+
+// An entry of the node's reclaim order that knows its version.
+struct ReclaimEntry : ReclaimOrder::Entry {
+  explicit ReclaimEntry(VersionPool& owner, Action how) : pool(owner), action(how) {}
+  VersionPool& pool;
+  Action action;  // EndInstance or EvictTemplate
+};
+
+class VersionPool : public Hook {  // the hook: parked until memory or a build slot is free
+ public:
+  VersionPool(Loop& loop, FunctionState& owner, std::shared_ptr<const VersionRuntime> what,
+              std::move_only_function<void()> on_due)
+      : function(owner),
+        runtime(std::move(what)),
+        contender(*this, owner.share),
+        due(loop, std::move(on_due)) {
+    tmpl.bytes = runtime->template_bytes.count != 0 ? runtime->template_bytes : mib(32);
+    tmpl.build_time = runtime->build_time;
+    instance_bytes = runtime->instance_bytes.count != 0 ? runtime->instance_bytes : mib(4);
+  }
+  FunctionState& function;
+  std::shared_ptr<const VersionRuntime> runtime;
+  Standing standing = Standing::Serving;
+
+  HookList<Request> queue;
+  std::uint32_t queued = 0;
+  std::vector<std::unique_ptr<Worker>> workers;
+  std::vector<Worker*> idle;  // the longest idle first; the most recent is used first
+  std::uint32_t starting = 0;
+  std::uint32_t running = 0;
+  std::uint32_t ending = 0;
+  TemplateSlot tmpl;
+
+  PoolContender contender;
+  enum class Parked : std::uint8_t { No, ForMemory, ForBuild } parked = Parked::No;
+  std::uint32_t starves = 0;  // 1: parked for memory while the function has no instance
+  bool touched = false;       // in Scheduler::touched_
+  ReclaimEntry reclaim_instance{*this, Action::EndInstance};
+  ReclaimEntry reclaim_template{*this, Action::EvictTemplate};
+  Timer due;               // upkeep, end of a back-off, next attempt to keep warm
+  TimePoint keep_retry{};  // not before this is anything started that nobody waits for
+
+  Rate rate;
+  TimePoint last_used{};
+  Duration mean_run{};
+  Bytes instance_bytes{};  // the next instance is expected to need
+  DecisionLog<8> decisions;
+
+  TimePoint oldest_accepted() { return queue.front().accepted; }
+  bool current() const { return function.current == runtime->key.version; }
+  std::uint32_t live() const {
+    return starting + running + static_cast<std::uint32_t>(idle.size());
+  }
+};
+
+}  // namespace mayfly

@@ -1,0 +1,65 @@
+// What dispatch must know of a version to run it: an immutable value made from its manifest,
+// published by whoever reads the registry and shared by all calls of the version.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "async/task.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "core/manifest.h"
+#include "core/tensor.h"
+
+namespace mayfly {
+
+// The registry's number of a function. Never reused: a name deleted and deployed again is another
+// function, so that no process of the old one ever serves the new one.
+struct FunctionId {
+  std::uint64_t value = 0;
+  auto operator<=>(const FunctionId&) const = default;
+};
+
+struct VersionKey {
+  FunctionId function{};
+  std::uint32_t version = 0;
+  auto operator<=>(const VersionKey&) const = default;
+};
+
+struct FunctionIdHash {
+  std::size_t operator()(const FunctionId& id) const {
+    return std::hash<std::uint64_t>{}(id.value);
+  }
+};
+struct VersionKeyHash {
+  std::size_t operator()(const VersionKey& key) const {
+    // Versions are few and small; the odd constant (2^64 / golden ratio) spreads them.
+    return std::hash<std::uint64_t>{}(key.function.value + key.version * 0x9e37'79b9'7f4a'7c15U);
+  }
+};
+
+struct VersionRuntime {
+  VersionKey key{};
+  std::string label{};  // "fraud@7": for people
+  std::shared_ptr<const Signature> signature{};
+  Isolation isolation = Isolation::Instance;
+  std::uint32_t threads = 1;
+  bool session_after_fork = false;
+  Bytes memory = mib(512);         // limit of one instance's private bytes
+  Bytes template_memory = gib(4);  // limit of the template
+  Duration start_timeout = std::chrono::seconds(60);
+  // Measured while publishing; 0: unknown. Better figures replace them as processes are seen.
+  Bytes instance_bytes{};
+  Bytes template_bytes{};
+  Duration build_time{};
+  // The compiled folder, rebuilt first where it has been lost. Called on the loop thread.
+  // It ends soon when the node drains.
+  std::function<Task<Result<Path>>()> artifact{};
+};
+
+}  // namespace mayfly

@@ -1,0 +1,145 @@
+#include "sandbox/testing/fake_spawner.h"
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "base/check.h"
+#include "core/reason.h"
+
+namespace mayfly {
+
+// ---- Instances ----------------------------------------------------------------------------------
+
+FakeInstance::FakeInstance(FakeSpawner& spawner, std::string label, InstanceEvents events)
+    : spawner_(spawner),
+      label_(std::move(label)),
+      events_(std::move(events)),
+      starting_(spawner.loop_,
+                [this] {
+                  if (spawner_.script(label_).fate == Fate::DiesAtStart) {
+                    exit({.code = 1, .signal = 0, .oom = false});
+                  } else {
+                    start();
+                  }
+                }),
+      running_(spawner.loop_, [this] { come_to_fate(); }),
+      dying_(spawner.loop_, [this] { exit({.code = 0, .signal = SIGKILL, .oom = false}); }) {
+  spawner_.instances_.push_back(this);
+  const Script& script = spawner_.script(label_);
+  if (script.fate != Fate::NeverStarts) starting_.arm_in(script.start);
+}
+
+FakeInstance::~FakeInstance() { std::erase(spawner_.instances_, this); }
+
+void FakeInstance::run(RequestMemory request) {
+  CHECK(!busy_ && !killed_ && !gone_);
+  const RequestMemory placed = std::move(request);  // as a real one would take it
+  busy_ = true;
+  ++requests_;
+  if (started_) begin();
+}
+
+void FakeInstance::begin() {
+  if (spawner_.script(label_).fate != Fate::Hangs) running_.arm_in(spawner_.script(label_).run);
+}
+
+void FakeInstance::start() {
+  CHECK(!started_ && !gone_);
+  starting_.cancel();
+  started_ = true;
+  if (busy_) begin();
+  events_.on_started();
+}
+
+void FakeInstance::come_to_fate() {
+  switch (spawner_.script(label_).fate) {
+    case Fate::Crashes:
+      return exit({.code = 0, .signal = SIGSEGV, .oom = false});
+    case Fate::RunsOutOfMemory:
+      return exit({.code = 0, .signal = SIGKILL, .oom = true});
+    case Fate::RepliesGarbage:
+      return reply(refuse(reason::kBadReply, "the instance's reply is malformed: unknown status"));
+    default:
+      return reply();
+  }
+}
+
+void FakeInstance::reply(Result<Reply> reply) {
+  CHECK(busy_ && !gone_);
+  running_.cancel();
+  busy_ = false;
+  cpu_ += spawner_.script(label_).run;
+  events_.on_reply(std::move(reply));
+}
+
+void FakeInstance::exit(Exit how) {
+  if (gone_) return;
+  gone_ = true;
+  starting_.cancel();
+  running_.cancel();
+  dying_.cancel();
+  events_.on_exit(how);
+}
+
+void FakeInstance::kill() {
+  killed_ = true;
+  starting_.cancel();
+  running_.cancel();
+  if (!gone_) dying_.arm_in({});
+}
+
+Bytes FakeInstance::peak_memory() const { return spawner_.script(label_).instance_bytes; }
+
+// ---- Templates ----------------------------------------------------------------------------------
+
+FakeTemplate::FakeTemplate(FakeSpawner& spawner, TemplateSpec spec, TemplateEvents events)
+    : spawner_(spawner),
+      spec_(std::move(spec)),
+      events_(std::move(events)),
+      building_(spawner.loop_, [this] {
+        const Script& script = spawner_.script(spec_.label);
+        if (script.template_fails) return events_.on_ready(std::unexpected(*script.template_fails));
+        ready_ = true;
+        events_.on_ready(
+            TemplateReady{.build = script.build, .private_bytes = script.template_bytes});
+      }) {
+  spawner_.templates_.push_back(this);
+  building_.arm_in(spawner_.script(spec_.label).build);
+}
+
+FakeTemplate::~FakeTemplate() { std::erase(spawner_.templates_, this); }
+
+Result<std::unique_ptr<Instance>> FakeTemplate::fork(InstanceEvents events) {
+  CHECK(ready_);
+  if (const auto& refusal = spawner_.script(spec_.label).refuses_fork) {
+    return std::unexpected(*refusal);
+  }
+  ++spawner_.forks_;
+  return std::make_unique<FakeInstance>(spawner_, spec_.label, std::move(events));
+}
+
+void FakeTemplate::lose(Exit how) {
+  CHECK(ready_);
+  ready_ = false;
+  events_.on_lost(how);
+}
+
+// ---- The spawner --------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Template>> FakeSpawner::start_template(TemplateSpec spec,
+                                                              TemplateEvents events) {
+  if (refuses_) return std::unexpected(*refuses_);
+  ++templates_started_;
+  return std::make_unique<FakeTemplate>(*this, std::move(spec), std::move(events));
+}
+
+std::vector<FakeInstance*> FakeSpawner::instances(const std::string& label) const {
+  std::vector<FakeInstance*> found;
+  for (FakeInstance* instance : instances_) {
+    if (instance->label() == label) found.push_back(instance);
+  }
+  return found;
+}
+
+}  // namespace mayfly
