@@ -67,8 +67,8 @@ class Node:
         command = [
             str(BIN / "mayfly"),
             "serve",
-            "--port",
-            str(self.port),
+            "--listen",
+            f"127.0.0.1:{self.port}",
             "--data",
             str(self.data),
             *self._arguments,
