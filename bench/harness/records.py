@@ -90,7 +90,7 @@ class Report:
         target: Target | None = None,
     ) -> None:
         """A figure that no windows were alternated for: a count, a size. The ratio is value / rival_value."""
-        ratio = None if rival_value is None else value / rival_value if rival_value else 1.0
+        ratio = None if rival_value is None else _ratio(value, rival_value)
         made = None if ratio is None else Ratio(ratio, ratio, ratio)
         self._add(model, metric, value, unit, rival, rival_value, made, target, None)
 
@@ -129,6 +129,13 @@ class Report:
                 kernel=kernel(),
             )
         )
+
+
+def _ratio(value: float, rival_value: float) -> float:
+    """Beside nothing, nothing is equal and anything is beyond every target; JSON knows no infinity."""
+    if rival_value:
+        return value / rival_value
+    return 1.0 if value == 0 else 1e9
 
 
 def as_json(records: list[Record]) -> list[dict]:
