@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdlib>
@@ -46,23 +47,28 @@ bool is_path_char(char c) {
          c == '.' || c == '_' || c == '-' || c == '+';
 }
 
-// "/onnxruntime_src/core/x.cc:42": an absolute path, with a line number.
-std::size_t path_length(std::string_view text) {
+struct FoundPath {
   std::size_t length = 0;
-  while (length < text.size() && is_path_char(text[length])) ++length;
-  std::size_t digits = length;
-  if (digits < text.size() && text[digits] == ':') {
-    ++digits;
-    while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
-    if (digits > length + 1) length = digits;
-  }
-  return length;
+  std::string_view name;  // what stays of it
+};
+
+// "/artifact/model.onnx" keeps its file name. "/onnxruntime_src/core/x.cc:42", a place in the
+// source, keeps nothing.
+FoundPath measure_path(std::string_view text) {
+  std::size_t end = 0;
+  while (end < text.size() && is_path_char(text[end])) ++end;
+  const std::string_view path = text.substr(0, end);
+  std::size_t digits = end + 1;
+  while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+  if (end < text.size() && text[end] == ':' && digits > end + 1)
+    return {.length = digits, .name = {}};
+  return {.length = end, .name = path.substr(path.rfind('/') + 1)};
 }
 
 bool begins_path(std::string_view text, std::size_t at) {
   if (text[at] != '/' || (at > 0 && is_path_char(text[at - 1]))) return false;
-  const std::size_t length = path_length(text.substr(at));
-  return text.substr(at + 1, length - 1).find('/') != std::string_view::npos;
+  const FoundPath path = measure_path(text.substr(at));
+  return text.substr(at + 1, path.length - 1).find('/') != std::string_view::npos;
 }
 
 }  // namespace
@@ -106,8 +112,10 @@ std::string clean_ort_message(std::string_view text) {
   std::string clean;
   for (std::size_t at = 0; at < text.size();) {
     if (begins_path(text, at)) {
-      at += path_length(text.substr(at));
-      while (at < text.size() && text[at] == ' ') ++at;
+      const FoundPath path = measure_path(text.substr(at));
+      clean += path.name;
+      at += path.length;
+      if (path.name.empty()) at = std::min(text.find_first_not_of(' ', at), text.size());
     } else {
       clean.push_back(text[at++]);
     }

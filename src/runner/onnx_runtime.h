@@ -42,8 +42,8 @@ class OnnxRuntime {
 template <typename T>
 using OrtOwned = std::unique_ptr<T, void (*)(T*)>;
 
-// "path/of/a/file" in a message of ONNX Runtime tells about the host's or the jail's folders and
-// its source tree, never anything of use to a caller: they are removed.
+// A message of ONNX Runtime without what is of no use to a caller: places in its source are
+// removed, other absolute paths keep their file name.
 std::string clean_ort_message(std::string_view text);
 
 }  // namespace mayfly

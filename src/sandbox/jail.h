@@ -73,7 +73,7 @@ struct InstanceTightening {
   std::span<const int> cgroups = {};    // cgroup.procs files to join; closed afterwards
   std::span<const int> keep = {};       // ascending; at most kMaxKept
 };
-inline constexpr std::size_t kMaxKept = 8;
+inline constexpr std::size_t kMaxKept = 16;
 Status tighten_instance(const InstanceTightening& how, const SeccompFilters& filters);
 
 // Closes every descriptor but those named, in ascending order.

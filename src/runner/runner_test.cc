@@ -1,0 +1,148 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "runner/dummy_model.h"
+#include "runner/load_plan.h"
+#include "runner/onnx_runtime.h"
+#include "runner/onnx_session.h"
+#include "runner/request_server.h"
+#include "runner/warmup.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+
+namespace {
+
+const OnnxRuntime& runtime() {
+  static const Result<OnnxRuntime> opened =
+      OnnxRuntime::open(std::filesystem::read_symlink("/proc/self/exe").parent_path());
+  REQUIRE_MESSAGE(opened.has_value(), opened.error().message);
+  return *opened;
+}
+
+OnnxSession dummy_session() {
+  auto session =
+      OnnxSession::open(runtime(), std::as_bytes(std::span(kDummyModel)), SessionOptions{});
+  REQUIRE_MESSAGE(session.has_value(), session.error().message);
+  return *std::move(session);
+}
+
+RequestLayout floats_layout(Shape shape) {
+  const std::uint64_t bytes = byte_count(DataType::Fp32, shape).value();
+  return RequestLayout::plan(
+             {{.index = 0, .type = DataType::Fp32, .shape = std::move(shape), .bytes = bytes}}, {0})
+      .value();
+}
+
+Region region_with(const RequestLayout& layout, std::span<const float> values,
+                   std::size_t size = kInstanceRegion) {
+  Region region = Region::create(size).value();
+  std::ranges::copy(make_request_image(layout), region.bytes().begin());
+  std::memcpy(region.bytes().data() + layout.input_offset(0), values.data(), values.size_bytes());
+  return region;
+}
+
+std::vector<float> floats_in(const OutputView& view) {
+  std::vector<float> values(view.bytes.size() / sizeof(float));
+  std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("a session reads its own signature") {
+  const Signature& signature = dummy_session().signature();
+  CHECK(signature.inputs == std::vector<TensorSpec>{{"x", DataType::Fp32, {1, 2}}});
+  CHECK(signature.outputs == std::vector<TensorSpec>{{"y", DataType::Fp32, {1, 2}}});
+}
+
+TEST_CASE("a request in a region gets its reply in it, the first time and in place") {
+  OnnxSession session = dummy_session();
+  RequestServer server(session);
+  const RequestLayout layout = floats_layout({1, 2});
+  const std::array<float, 2> values = {2, 3};
+  const Region region = region_with(layout, values);
+  for (int run = 0; run < 3; ++run) {
+    CHECK(server.serve(region) == 0);
+    const auto outputs = read_reply(region, region, layout, session.signature());
+    REQUIRE_MESSAGE(outputs.has_value(), outputs.error().message);
+    CHECK(floats_in(outputs->at(0)) == std::vector<float>{11, 16});
+    CHECK(outputs->at(0).shape == Shape{1, 2});
+    server.release();
+  }
+}
+
+TEST_CASE("outputs that do not fit ask for room and are put there") {
+  OnnxSession session = dummy_session();
+  RequestServer server(session);
+  const RequestLayout layout = floats_layout({1, 2});
+  const std::array<float, 2> values = {1, 0};
+  const Region region = region_with(layout, values, layout.request_bytes());
+  const std::uint64_t room = server.serve(region);
+  CHECK(room == 8);
+  const Region outputs = Region::create(room).value();
+  server.finish_in(region, outputs);
+  const auto views = read_reply(region, outputs, layout, session.signature());
+  REQUIRE(views.has_value());
+  CHECK(floats_in(views->at(0)) == std::vector<float>{1, 2});
+}
+
+TEST_CASE("what a model says of a wrong shape is its error, without paths") {
+  OnnxSession session = dummy_session();
+  RequestServer server(session);
+  const RequestLayout layout = floats_layout({1, 3});
+  const std::array<float, 3> values = {1, 2, 3};
+  const Region region = region_with(layout, values);
+  CHECK(server.serve(region) == 0);
+  const auto outputs = read_reply(region, region, layout, session.signature());
+  REQUIRE_FALSE(outputs.has_value());
+  CHECK(outputs.error().reason == "model_error");
+  CHECK(outputs.error().message.find("/onnxruntime_src") == std::string::npos);
+}
+
+TEST_CASE("messages lose places in the source and keep file names") {
+  CHECK(clean_ort_message("/onnxruntime_src/a/b.cc:12 Foo failed") == "Foo failed");
+  CHECK(clean_ort_message("Load model from /artifact/model.onnx failed") ==
+        "Load model from model.onnx failed");
+  CHECK(clean_ort_message("a/b and 1/2 stay") == "a/b and 1/2 stay");
+  CHECK(clean_ort_message("/") == "/");
+  CHECK(clean_ort_message("") == "");
+}
+
+TEST_CASE("a load plan survives its JSON; strangers are refused") {
+  LoadPlan plan;
+  plan.form = ModelForm::Ort;
+  plan.model = "model.ort";
+  plan.prepack = false;
+  plan.signature = {.inputs = {{"x", DataType::Bytes, {-1, 2}}},
+                    .outputs = {{"y", DataType::Bf16, {}}}};
+  const auto parsed = parse_load_plan(to_json(plan));
+  REQUIRE_MESSAGE(parsed.has_value(), parsed.error().message);
+  CHECK(parsed->form == plan.form);
+  CHECK(parsed->model == plan.model);
+  CHECK(parsed->signature == plan.signature);
+  CHECK_FALSE(parsed->prepack);
+  CHECK_FALSE(parse_load_plan("{}").has_value());
+  plan.model = "../model.onnx";
+  CHECK_FALSE(parse_load_plan(to_json(plan)).has_value());
+}
+
+TEST_CASE("the zero request holds every input with free dimensions of one") {
+  const Signature signature{
+      .inputs = {{"a", DataType::Fp32, {-1, 3}}, {"s", DataType::Bytes, {-1}}},
+      .outputs = {{"y", DataType::Fp32, {-1}}}};
+  const auto image = make_zero_request(signature);
+  REQUIRE(image.has_value());
+  const Region region = Region::anonymous(image->size()).value();
+  std::ranges::copy(*image, region.bytes().begin());
+  const auto request = read_request(region);
+  REQUIRE(request.has_value());
+  CHECK(request->inputs[0].shape == Shape{1, 3});
+  CHECK(request->inputs[0].bytes.size() == 12);
+  CHECK(request->inputs[1].bytes.size() == 4);
+  CHECK(request->outputs == std::vector<std::uint32_t>{0});
+}
