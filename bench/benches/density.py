@@ -41,7 +41,7 @@ def _functions(context: Context, node: BenchNode, report: Report) -> None:
     before = _server_rss(node)
     names = [f"f{i:05}" for i in range(FUNCTIONS)]
     for name in names:
-        node.api("POST", f"/api/v1/functions/{name}/versions", version)
+        node.deploy_known(name, version)
     deployed = _server_rss(node)
     for name in names:
         _call(node, name, body)
