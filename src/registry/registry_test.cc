@@ -301,6 +301,8 @@ TEST_CASE("the cache of manifests forgets the least recently used one") {
   CHECK(cache.size() == 2);
 }
 
+// The sanitizers' allocators do not tell what is in use.
+#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 namespace {
 
 // Functions like the first one, made in one statement: 10,000 deploys would take seconds.
@@ -316,8 +318,6 @@ COMMIT;
 
 }  // namespace
 
-// The sanitizers' allocators do not tell what is in use.
-#if !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
 TEST_CASE("10,000 functions of one artifact cost at most 1 KiB each, and changes stay cheap") {
   RegistryFixture f("/dev/shm");
   f.deploy("warm-up", "a");

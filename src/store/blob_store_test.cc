@@ -149,8 +149,8 @@ void on_both_stores(Run run) {
   }
 }
 
-// Commits blobs of random sizes as fast as it can until it is killed.
-[[noreturn]] void write_until_killed(const Disk& disk, std::uint64_t seed) {
+// Commits blobs of random sizes until it is killed, reporting every step.
+[[noreturn]] void write_until_killed(const Disk& disk, std::uint64_t seed, int report) {
   const auto store = disk.open();
   std::mt19937_64 random(seed);
   while (true) {
@@ -159,11 +159,11 @@ void on_both_stores(Run run) {
     auto writer = random() % 2 ? store->create() : store->resume(sha256(text));
     if (!writer) ::_exit(1);
     for (std::size_t at = 0; at < text.size(); at += 4096) {
-      if (!(*writer)->append(
-              bytes_of(text).subspan(at, std::min<std::size_t>(4096, text.size() - at))))
-        ::_exit(1);
+      const auto step = bytes_of(text).subspan(at, std::min<std::size_t>(4096, text.size() - at));
+      if (!(*writer)->append(step) || ::write(report, "a", 1) != 1) ::_exit(1);
     }
     if (random() % 4 && !(*writer)->commit()) ::_exit(1);
+    if (::write(report, "c", 1) != 1) ::_exit(1);
   }
 }
 
@@ -283,11 +283,16 @@ TEST_CASE("after kill -9 at any moment every named blob hashes to its name") {
   std::mt19937_64 random(seed);
   std::size_t blobs = 0;
   for (int round = 0; round < 30; ++round) {
+    Pipe steps = make_pipe().value();
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
-    if (child == 0) write_until_killed(disk, random());
-    random();
-    ::usleep(static_cast<useconds_t>(500 + random() % 12'000));  // the moment of the kill
+    const std::uint64_t child_seed = random();
+    if (child == 0) write_until_killed(disk, child_seed, steps.write_end.get());
+    // Killed after so many steps, in the middle of the next one.
+    char step = 0;
+    for (std::uint64_t left = random() % 60; left > 0; --left) {
+      REQUIRE(::read(steps.read_end.get(), &step, 1) == 1);
+    }
     ::kill(child, SIGKILL);
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
