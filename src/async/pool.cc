@@ -8,7 +8,7 @@
 
 namespace mayfly {
 
-Pool::Pool(Loop& loop, std::string name, std::size_t threads)
+Pool::Pool(Loop& loop, const std::string& name, std::size_t threads)
     : loop_(loop),
       finished_event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       // Edge-triggered, so that the eventfd need not be read back: each write is a new edge.

@@ -31,7 +31,7 @@ class Pool {
  public:
   // `loop` outlives the pool; the pool outlives what waits for it. The name is what `top -H` shows
   // (15 characters at most).
-  Pool(Loop& loop, std::string name, std::size_t threads);
+  Pool(Loop& loop, const std::string& name, std::size_t threads);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;

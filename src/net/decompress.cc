@@ -85,6 +85,10 @@ std::optional<Encoding> choose_encoding(std::string_view accept_encoding) {
 }
 
 struct Decompressor::State {
+  State(Encoding of, Bytes limit) : encoding(of), output_left(limit.count) {}
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+
   Encoding encoding;
   std::uint64_t output_left;
   z_stream stream{};
@@ -134,7 +138,7 @@ struct Decompressor::State {
 };
 
 Decompressor::Decompressor(Encoding encoding, Bytes limit)
-    : state_(new State{.encoding = encoding, .output_left = limit.count}) {
+    : state_(std::make_unique<State>(encoding, limit)) {
   if (encoding == Encoding::Gzip) state_->start(kGzipWindow);
 }
 Decompressor::~Decompressor() = default;

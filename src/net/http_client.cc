@@ -23,8 +23,8 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kMaxResponseHead = 64 * 1024;
-constexpr std::size_t kPiece = 256 * 1024;
+constexpr std::size_t kMaxResponseHead = 65'536;
+constexpr std::size_t kPiece = 262'144;
 
 std::unexpected<Error> ended_early() {
   return fail(Code::Cancelled, "the node ended the connection before its reply was complete");

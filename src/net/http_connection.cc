@@ -18,7 +18,7 @@ constexpr std::size_t kFirstBuffer = 4096;
 // How long and how much a connection that is being closed still reads, so that the reply is not
 // lost to the reset that closing with unread input sends (RFC 9112 §9.6).
 constexpr Duration kLingerTime = std::chrono::seconds(2);
-constexpr std::size_t kLingerBytes = 4 * 1024 * 1024;
+constexpr std::size_t kLingerBytes = 4'194'304;
 constexpr std::size_t kMaxParts = 1024;  // IOV_MAX
 
 std::unexpected<Error> client_gone() {
@@ -469,20 +469,29 @@ Task<void> HttpConnection::linger() {
   }
 }
 
+// False: nobody will send a request on this connection any more. InvalidArgument and the like: what
+// came is none.
+Task<Result<bool>> HttpConnection::wait_for_head() {
+  while (true) {
+    if (shared_.draining && buffered().empty()) co_return false;
+    const Outcome outcome = co_await wait(WaitFor::Input, head_deadline());
+    if (outcome == Outcome::Ready) {
+      Result<bool> head = try_read_head();
+      if (!head || *head) co_return head;
+    } else if (outcome == Outcome::Closed || buffered().empty()) {
+      co_return false;
+    } else {
+      co_return client_stalls();
+    }
+  }
+}
+
 Task<void> HttpConnection::serve() {
   while (true) {
     Result<bool> head = try_read_head();
-    if (head && !*head) {
-      if (shared_.draining && buffered().empty()) co_return;
-      const Outcome outcome = co_await wait(WaitFor::Input, head_deadline());
-      if (outcome == Outcome::Ready) continue;
-      if (outcome == Outcome::Closed || buffered().empty()) co_return;
-      head = client_stalls();
-    }
-    if (!head) {
-      if (head.error().code != Code::Cancelled) co_await refuse(std::move(head).error());
-      co_return;
-    }
+    if (head && !*head) head = co_await wait_for_head();
+    if (!head && head.error().code != Code::Cancelled) co_await refuse(head.error());
+    if (!head || !*head) co_return;
     begin_request();
     co_await shared_.handler(*this);
     in_handler_ = false;

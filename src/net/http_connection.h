@@ -101,6 +101,7 @@ class HttpConnection final : public Exchange, public Hook {
   std::size_t take_buffered(std::span<std::byte> into);
   Result<bool> try_read_head();
   TimePoint head_deadline();
+  Task<Result<bool>> wait_for_head();
   void begin_request();
   bool body_done() const;
   Result<Received> try_read_body(std::span<std::byte> into);

@@ -13,6 +13,8 @@ namespace {
 
 using namespace mayfly;
 
+constexpr std::size_t kHeadLimit = 16'384;
+
 // Returns what follows the body; empty when it is incomplete or malformed.
 std::string_view skip_chunked(std::string_view bytes, std::size_t piece) {
   ChunkDecoder decoder;
@@ -31,7 +33,7 @@ std::string_view skip_chunked(std::string_view bytes, std::size_t piece) {
 void read_connection(std::string_view bytes, std::size_t piece) {
   RequestHead head;
   while (!bytes.empty()) {
-    HeadScanner scanner(16 * 1024);
+    HeadScanner scanner(kHeadLimit);
     Result<std::size_t> size = std::size_t{0};
     for (std::size_t end = 0; size && *size == 0 && end < bytes.size();) {
       end = std::min(bytes.size(), end + piece);
@@ -58,9 +60,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   read_connection(bytes, data[0] % 64U + 1U);
-  HeadScanner scanner(16 * 1024);
+  HeadScanner scanner(kHeadLimit);
   if (const Result<std::size_t> end = scanner.scan(bytes); end && *end > 0) {
-    (void)parse_response_head(bytes.substr(0, *end));
+    const Result<ResponseHead> reply = parse_response_head(bytes.substr(0, *end));
+    CHECK(!reply || reply->status >= 0);
   }
   return 0;
 }

@@ -23,9 +23,9 @@
 namespace mayfly {
 
 struct HttpServerOptions {
-  std::size_t max_header_bytes = 16 * 1024;      // 431 past it
-  std::size_t max_connections = 10'000;          // 503 past it
-  std::uint64_t unread_body_limit = 256 * 1024;  // skipped to keep a connection; else it closes
+  std::size_t max_header_bytes = 16'384;      // 431 past it
+  std::size_t max_connections = 10'000;       // 503 past it
+  std::uint64_t unread_body_limit = 262'144;  // skipped to keep a connection; else it closes
   Duration header_timeout = std::chrono::seconds(10);  // from a head's first byte to its last
   Duration idle_timeout = std::chrono::seconds(75);    // between requests
   Duration body_timeout = std::chrono::seconds(30);    // without one byte of the body
