@@ -1,6 +1,12 @@
 #include "runner/request_server.h"
 
+#include <fmt/format.h>
+
+#include <optional>
+#include <utility>
+
 #include "core/reason.h"
+#include "runner/image/image.h"
 
 namespace mayfly {
 namespace {
@@ -16,9 +22,13 @@ void write_error(const Region& region, const Error& error) {
 }  // namespace
 
 std::uint64_t RequestServer::serve(const Region& region) {
-  const auto request = read_request(region);
+  auto request = read_request(region);
   if (!request) {
     write_error(region, request.error());
+    return 0;
+  }
+  if (const Status decoded = decode_images(*request); !decoded) {
+    write_error(region, decoded.error());
     return 0;
   }
   const std::uint64_t begin = outputs_offset(region);
@@ -38,6 +48,27 @@ std::uint64_t RequestServer::serve(const Region& region) {
   }
   copy_to(region, region, placement);
   return 0;
+}
+
+Status RequestServer::decode_images(RequestView& request) {
+  pixels_.clear();
+  for (InputView& input : request.inputs) {
+    if (input.form != InputForm::EncodedImage) continue;
+    const Signature& signature = session_.signature();
+    if (input.index >= signature.inputs.size()) {
+      return refuse(reason::kInvalidInput, fmt::format("no input has index {}", input.index));
+    }
+    const TensorSpec& spec = signature.inputs[input.index];
+    const std::optional<ImageInput> target = image_input(spec);
+    if (!target) {
+      return refuse(reason::kInvalidInput, fmt::format("input '{}' takes no image", spec.name));
+    }
+    DecodedImage image = TRY(decode_image(input.bytes, *target));
+    input.type = spec.type;
+    input.shape = std::move(image.shape);
+    input.bytes = pixels_.emplace_back(std::move(image.bytes));
+  }
+  return {};
 }
 
 void RequestServer::finish_in(const Region& slots, const Region& outputs) {

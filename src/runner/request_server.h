@@ -1,8 +1,11 @@
 // From a request in a region to its reply in it, whatever happens. Knows no sockets.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
+#include "base/result.h"
 #include "runner/onnx_session.h"
 #include "sandbox/channel.h"
 
@@ -20,9 +23,12 @@ class RequestServer {
   void release() { session_.invoker().release_results(); }
 
  private:
+  // Puts pixels in the place of inputs that are encoded images.
+  Status decode_images(RequestView& request);
   void copy_to(const Region& slots, const Region& target, const OutputPlacement& placement);
 
   OnnxSession& session_;
+  std::vector<std::vector<std::byte>> pixels_;  // of the request being run
   const RunResults* results_ = nullptr;
 };
 

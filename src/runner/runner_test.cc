@@ -55,7 +55,8 @@ std::vector<float> floats_in(const OutputView& view) {
 }  // namespace
 
 TEST_CASE("a session reads its own signature") {
-  const Signature& signature = dummy_session().signature();
+  const OnnxSession session = dummy_session();
+  const Signature& signature = session.signature();
   CHECK(signature.inputs == std::vector<TensorSpec>{{"x", DataType::Fp32, {1, 2}}});
   CHECK(signature.outputs == std::vector<TensorSpec>{{"y", DataType::Fp32, {1, 2}}});
 }
@@ -145,4 +146,24 @@ TEST_CASE("the zero request holds every input with free dimensions of one") {
   CHECK(request->inputs[0].bytes.size() == 12);
   CHECK(request->inputs[1].bytes.size() == 4);
   CHECK(request->outputs == std::vector<std::uint32_t>{0});
+}
+
+TEST_CASE("an encoded image for an input that takes none is the request's fault") {
+  OnnxSession session = dummy_session();
+  const RequestLayout layout = RequestLayout::plan({{.index = 0,
+                                                     .type = DataType::Uint8,
+                                                     .shape = {8},
+                                                     .bytes = 8,
+                                                     .form = InputForm::EncodedImage}},
+                                                   {0})
+                                   .value();
+  Region region = Region::create(kInstanceRegion).value();
+  RequestMemory memory = RequestMemory::allocate(layout, 0).value();
+  memory.place(region);
+  CHECK(read_request(region).value().inputs.at(0).form == InputForm::EncodedImage);
+  RequestServer server(session);
+  CHECK(server.serve(region) == 0);
+  const auto reply = read_reply(region, region, layout, session.signature());
+  REQUIRE_FALSE(reply.has_value());
+  CHECK(reply.error().message == "input 'x' takes no image");
 }
