@@ -127,7 +127,7 @@ class Blank {
     if (task.plan.profile == Profile::Publish) {
       return task_.job == nullptr ? 1 : task_.job(task_.runtime, kControlFd, task.request);
     }
-    return run_template({.runtime = task_.runtime,
+    return task_.serve_template({.runtime = task_.runtime,
                          .filters = filters_,
                          .session = task.header.session,
                          .threads = task.header.threads});

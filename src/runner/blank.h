@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "runner/onnx_runtime.h"
+#include "runner/template.h"
 
 namespace mayfly {
 
@@ -15,9 +16,13 @@ namespace mayfly {
 // the exit code.
 using JobMain = int (*)(const OnnxRuntime& runtime, int control_fd, std::string_view request);
 
+// The template's. Returns the exit code, in the template as in each instance.
+using TemplateMain = int (*)(const TemplateTask& task);
+
 struct BlankTask {
   const OnnxRuntime& runtime;
   JobMain job = nullptr;
+  TemplateMain serve_template = &run_template;
 };
 
 // Readies what every fork inherits, says so, and serves until the server hangs up. Returns the exit

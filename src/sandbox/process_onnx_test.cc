@@ -69,6 +69,26 @@ TEST_CASE("a session built after the fork answers the same") {
   CHECK(floats_of(*reply) == std::vector<float>{8, 14});
 }
 
+TEST_CASE("random operators differ from instance to instance, and from template to template") {
+  const TinyArtifact artifact = TinyArtifact::create(TinyArtifact::Model::Random);
+  SpawnerRig rig("mayfly-runner");
+  TemplateSpec spec = tiny_spec(artifact);
+  spec.session_after_fork = true;
+  std::vector<std::vector<float>> seen;
+  for (int i = 0; i < 2; ++i) {
+    const auto model = rig.start(spec);
+    REQUIRE(rig.wait([&] { return model->ready.has_value(); }));
+    for (int j = 0; j < 2; ++j) {
+      const auto instance = rig.fork(*model);
+      const auto reply = rig.ask(*instance, floats_request(0, 0));
+      REQUIRE_MESSAGE(reply.has_value(), reply.error().message);
+      seen.push_back(floats_of(*reply));
+    }
+  }
+  std::ranges::sort(seen);
+  CHECK(std::ranges::adjacent_find(seen) == seen.end());
+}
+
 TEST_CASE("no process of the runner has a thread, a file or a socket that it should not have") {
   const TinyArtifact artifact = TinyArtifact::create();
   SpawnerRig rig("mayfly-runner");

@@ -18,11 +18,13 @@ namespace mayfly {
 // The folder this test's executable lies in, with mayfly-runner and scripted_runner beside it.
 Path executable_folder();
 
-// x: FP32 [1,2] → y = Relu(x · [[1, 2], [3, 4]]); a folder as publishing leaves it.
+// x: FP32 [1,2] → y: FP32 [1,2], a folder as publishing leaves it. Linear: Relu(x · [[1, 2], [3,
+// 4]]). Random: normal deviates, without a seed.
 struct TinyArtifact {
+  enum class Model { Linear, Random };
   TempDir folder;
   std::shared_ptr<const Signature> signature;
-  static TinyArtifact create();
+  static TinyArtifact create(Model model = Model::Linear);
 };
 
 // x: UINT8 [-1] → y: UINT8 [-1]: what the scripted runner's instances take and give.

@@ -1,0 +1,268 @@
+// A runner whose templates, instances and jobs do as they are told, mostly harm: for tests of the
+// server's side. The blank and the jail are the real ones. A template reads its part in
+// /artifact/script, an instance in the first byte of each request, a job in its request.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "runner/blank.h"
+#include "runner/onnx_runtime.h"
+#include "sandbox/channel.h"
+#include "sandbox/jail.h"
+#include "sandbox/spawn_protocol.h"
+
+namespace {
+
+using namespace mayfly;
+
+[[noreturn]] void crash() {
+  *static_cast<volatile int*>(nullptr) = 1;
+  ::_exit(99);
+}
+
+[[noreturn]] void hang() {
+  while (true) ::poll(nullptr, 0, -1);
+}
+
+[[noreturn]] void spin() {
+  for (volatile unsigned turns = 0;;) turns = turns + 1;
+}
+
+[[noreturn]] void hog() {
+  constexpr std::size_t kPiece = 16 << 20;
+  while (true) {
+    void* piece =
+        ::mmap(nullptr, kPiece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (piece == MAP_FAILED) ::_exit(98);
+    std::memset(piece, 1, kPiece);
+  }
+}
+
+class ScriptedInstance {
+ public:
+  explicit ScriptedInstance(int doorbell) : doorbell_(doorbell) {}
+
+  int run() {
+    if (!send_message(doorbell_, {.kind = DoorbellKind::Started})) return 0;
+    while (true) {
+      auto received = receive_message(doorbell_);
+      if (!received || !*received) return 0;
+      play(std::move(**received));
+    }
+  }
+
+ private:
+  void play(ReceivedMessage received) {
+    if (received.message.kind != DoorbellKind::Run) return;
+    message_ = received.message;
+    if (message_.use != RegionUse::None) {
+      truncated_ = ::ftruncate(received.descriptor.get(), 4096) == 0;
+      Region region = Region::attach(std::move(received.descriptor), message_.bytes).value();
+      (message_.use == RegionUse::Own ? own_ : once_).emplace(std::move(region));
+    }
+    region_ = message_.use == RegionUse::Once ? &*once_ : &*own_;
+    const auto request = read_request(*region_);
+    if (!request) ::_exit(97);
+    const auto bytes = request->inputs.at(0).bytes;
+    const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    act(text);
+  }
+
+  void act(const std::string& text) {
+    switch (text[0]) {
+      case 'c':
+        crash();
+      case 'a':
+        std::abort();
+      case 'x':
+        ::_exit(3);
+      case 'h':
+        hang();
+      case 'b':
+        spin();
+      case 'm':
+        hog();
+      case 'r':
+        return ask_for_room(std::stoull(text.substr(1)));
+      case 'l':
+        std::ignore = write_all(1, "hello\nfrom the \x1b jail\n");
+        return echo("l");
+      case 'L':
+        return flood();
+      case 't':
+        return echo(truncated_ ? "truncated" : "sealed");
+      default:
+        return misbehave(text);
+    }
+  }
+
+  void misbehave(const std::string& text) {
+    switch (text[0]) {
+      case 's':
+        scribble();
+        return done();
+      case 'S':
+        echo("S");
+        while (true) scribble();
+      case 'w':
+        message_.sequence += 7;
+        return done();
+      case 'z':
+        ::send(doorbell_, "short", 5, MSG_NOSIGNAL);
+        return;
+      case 'd':
+        echo("d");
+        return done();
+      case 'R':
+        std::ignore = send_message(
+            doorbell_,
+            {.kind = DoorbellKind::NeedOutputRegion, .sequence = message_.sequence, .bytes = 64});
+        std::ignore = send_message(
+            doorbell_,
+            {.kind = DoorbellKind::NeedOutputRegion, .sequence = message_.sequence, .bytes = 64});
+        return;
+      case 'f':
+        write_output("f");
+        std::ignore =
+            send_message(doorbell_, {.kind = DoorbellKind::Done, .sequence = message_.sequence}, 1);
+        return;
+      default:
+        return echo(text);
+    }
+  }
+
+  void done() {
+    std::ignore =
+        send_message(doorbell_, {.kind = DoorbellKind::Done, .sequence = message_.sequence});
+  }
+
+  void write_output(const std::string& text) {
+    const std::array plans = {OutputPlan{.type = DataType::Uint8,
+                                         .shape = {static_cast<std::int64_t>(text.size())},
+                                         .bytes = text.size()}};
+    const auto placement = place_outputs(plans, outputs_offset(*region_), region_->size());
+    std::memcpy(region_->bytes().data() + placement.offsets.at(0), text.data(), text.size());
+    write_reply_slots(*region_, plans, placement);
+  }
+
+  void echo(const std::string& text) {
+    write_output(text);
+    done();
+  }
+
+  void flood() {
+    const std::string line(100, 'x');
+    for (int i = 0; i < 100'000; ++i) std::ignore = ::write(1, line.data(), line.size());
+    echo("L");
+  }
+
+  // Everything the server will read: counts, offsets, sizes, status, the request's own slots.
+  void scribble() {
+    std::memset(region_->bytes().data(), 0xFF, sizeof(RegionHeader) + 4 * sizeof(TensorSlot));
+  }
+
+  void ask_for_room(std::uint64_t bytes) {
+    std::ignore = send_message(
+        doorbell_,
+        {.kind = DoorbellKind::NeedOutputRegion, .sequence = message_.sequence, .bytes = bytes});
+    auto answer = receive_message(doorbell_);
+    if (!answer || !*answer) ::_exit(0);
+    if ((*answer)->message.kind == DoorbellKind::Run) return play(std::move(**answer));
+    const Region room =
+        Region::attach(std::move((*answer)->descriptor), (*answer)->message.bytes).value();
+    std::memset(room.bytes().data(), 'r', bytes);
+    const std::array plans = {OutputPlan{
+        .type = DataType::Uint8, .shape = {static_cast<std::int64_t>(bytes)}, .bytes = bytes}};
+    write_reply_slots(*region_, plans, place_outputs(plans, 0, room.size()));
+    done();
+  }
+
+  int doorbell_;
+  DoorbellMessage message_;
+  std::optional<Region> own_;
+  std::optional<Region> once_;
+  Region* region_ = nullptr;
+  bool truncated_ = false;
+};
+
+int become_instance(SpawnMessage message, const TemplateTask& task) {
+  const int doorbell = message.descriptors.at(0).release();
+  std::array<int, 1> group = {-1};
+  if (message.descriptors.size() > 1) group[0] = message.descriptors[1].release();
+  const std::array keep = {1, 2, doorbell};
+  const auto groups = std::span<const int>(group).first(group[0] < 0 ? 0 : 1);
+  if (!tighten_instance({.profile = Profile::Instance, .cgroups = groups, .keep = keep},
+                        task.filters))
+    return 96;
+  return ScriptedInstance(doorbell).run();
+}
+
+int scripted_template(const TemplateTask& task) {
+  const std::string script = read_file("/artifact/script").value_or("");
+  if (script == "fail") {
+    std::ignore =
+        send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, "it was told to \x1b fail");
+    return 1;
+  }
+  if (script == "crash") crash();
+  if (script == "hang") hang();
+  if (script == "hog") hog();
+  std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::Ready});
+  while (true) {
+    auto message = receive_spawn(kControlFd);
+    if (!message || !*message) {
+      if (script == "stay") hang();
+      return 0;
+    }
+    if (script == "die") crash();
+    if (script == "babble") std::ignore = ::send(kControlFd, "??", 2, MSG_NOSIGNAL);
+    const std::uint64_t id = (*message)->header.id;
+    const auto instance = clone_instance();
+    if (!instance) return 95;
+    if (instance->pid == 0) return become_instance(std::move(**message), task);
+    const Fd file = open_file("/artifact/script", O_RDONLY).value();
+    const int sent = script == "lie" ? file.get() : instance->pidfd.get();
+    std::ignore =
+        send_spawn(kControlFd, {.kind = SpawnKind::Forked, .id = id, .pid = instance->pid}, {},
+                   std::span(&sent, 1));
+  }
+}
+
+int scripted_job(const OnnxRuntime& /*runtime*/, int control, std::string_view request) {
+  const auto say = [control](std::string_view text) {
+    ::send(control, text.data(), text.size(), MSG_NOSIGNAL);
+  };
+  say("one");
+  if (request == "hang") hang();
+  if (request == "crash") crash();
+  if (request == "hog") hog();
+  if (request == "write") {
+    const Fd file = open_file("/work/result", O_WRONLY | O_CREAT, 0644).value();
+    std::ignore = write_all(file.get(), read_file("/source/input").value_or("no input"));
+  }
+  say("two");
+  return 4;
+}
+
+}  // namespace
+
+int main() {
+  const Path self = std::filesystem::read_symlink("/proc/self/exe");
+  const auto runtime = OnnxRuntime::open(self.parent_path());
+  const int code =
+      runtime
+          ? run_blank(
+                {.runtime = *runtime, .job = &scripted_job, .serve_template = &scripted_template})
+          : 94;
+  ::_exit(code);
+}

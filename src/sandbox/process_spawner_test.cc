@@ -1,0 +1,375 @@
+// The server's side against processes that do harm: crashes, floods, lies, deaths at every point.
+#include "sandbox/process_spawner.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "sandbox/process_handle.h"
+#include "sandbox/testing/spawner_rig.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+
+namespace {
+
+struct Script {
+  TempDir folder = TempDir::create().value();
+  explicit Script(const std::string& word = "serve") {
+    std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+    std::ofstream(folder.path() / "script") << word;
+    std::filesystem::permissions(folder.path() / "script", std::filesystem::perms(0644));
+  }
+  TemplateSpec spec() const {
+    TemplateSpec made;
+    made.label = "script@1";
+    made.artifact = folder.path();
+    made.signature = script_signature();
+    made.memory = mib(64);
+    made.template_memory = mib(128);
+    return made;
+  }
+};
+
+struct Played {
+  Script script;
+  SpawnerRig rig;
+  std::shared_ptr<SeenTemplate> model;
+  explicit Played(const std::string& word = "serve",
+                  SpawnerRig::Groups groups = SpawnerRig::Groups::None)
+      : script(word), rig("scripted_runner", groups), model(rig.start(script.spec())) {
+    REQUIRE(rig.wait([this] { return model->ready.has_value(); }));
+  }
+  void require_ready() {
+    REQUIRE_MESSAGE(model->ready->has_value(), model->ready->error().message);
+  }
+  std::string ask(SeenInstance& instance, std::string_view text) {
+    const auto reply = rig.ask(instance, bytes_request(text));
+    return reply ? bytes_of(*reply) : fmt::format("error {}", reply.error().reason);
+  }
+  Exit end_of(SeenInstance& instance) {
+    REQUIRE(rig.wait([&] { return instance.exit.has_value(); }));
+    return *instance.exit;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an instance that ends tells how, and harms no other") {
+  Played play;
+  play.require_ready();
+  const auto neighbour = play.rig.fork(*play.model);
+  CHECK(play.ask(*neighbour, "echo") == "echo");
+  struct Case {
+    std::string act;
+    int code;
+    int signal;
+  };
+  for (const Case& c : {Case{"c", 0, SIGSEGV}, Case{"x", 3, 0}}) {
+    const auto instance = play.rig.fork(*play.model);
+    instance->handle->run(bytes_request(c.act));
+    const Exit exit = play.end_of(*instance);
+    CHECK(exit.code == c.code);
+    CHECK(exit.signal == c.signal);
+    CHECK_FALSE(exit.oom);
+    CHECK(instance->replies.empty());
+  }
+  const auto aborting = play.rig.fork(*play.model);
+  aborting->handle->run(bytes_request("a"));
+  CHECK(play.end_of(*aborting).signal != 0);
+  CHECK(play.ask(*neighbour, "echo") == "echo");
+}
+
+TEST_CASE("an instance that hangs or spins is ended by kill") {
+  Played play;
+  play.require_ready();
+  for (const char* act : {"h", "b"}) {
+    const auto instance = play.rig.fork(*play.model);
+    instance->handle->run(bytes_request(act));
+    REQUIRE(play.rig.wait([&] { return instance->started; }));
+    instance->handle->kill();
+    CHECK(play.end_of(*instance).signal == SIGKILL);
+  }
+  // A handle that goes takes the process with it.
+  auto instance = play.rig.fork(*play.model);
+  instance->handle->run(bytes_request("b"));
+  instance.reset();
+  CHECK(play.rig.wait([] { return descendants().size() == 3; }));
+}
+
+TEST_CASE("an instance over its memory is ended as such, and costs nobody else") {
+  Played play("serve", SpawnerRig::Groups::Real);
+  play.require_ready();
+  if (!play.rig.limits_memory()) {
+    MESSAGE("skipped: no memory controller here");
+    return;
+  }
+  const auto neighbour = play.rig.fork(*play.model);
+  const auto instance = play.rig.fork(*play.model);
+  instance->handle->run(bytes_request("m"));
+  const Exit exit = play.end_of(*instance);
+  CHECK(exit.oom);
+  CHECK(exit.signal == SIGKILL);
+  CHECK(instance->handle->peak_memory() > mib(48));
+  CHECK(play.ask(*neighbour, "echo") == "echo");
+  // The pool's group is used again, its figures at zero.
+  const auto next = play.rig.fork(*play.model);
+  CHECK(play.ask(*next, "x") == "error ");
+  CHECK_FALSE(play.end_of(*next).oom);
+}
+
+TEST_CASE("an evicted template leaves its instances, and its jail goes with the last") {
+  for (const char* word : {"serve", "stay"}) {
+    Played play(word);
+    play.require_ready();
+    const auto first = play.rig.fork(*play.model);
+    auto second = play.rig.fork(*play.model);  // still being forked
+    CHECK(play.ask(*first, "echo") == "echo");
+    play.model->handle.reset();
+    CHECK(play.ask(*first, "even") == "even");
+    CHECK(play.ask(*second, "every") == "every");
+    CHECK(play.rig.spawner().jails() == 1);
+    second->handle.reset();
+    first->handle.reset();
+    CHECK(play.rig.wait([&] { return play.rig.spawner().jails() == 0; }));
+    CHECK(descendants().size() == 1);  // the blank
+  }
+}
+
+TEST_CASE("a template that dies before it has forked is told of, and the fork ends") {
+  Played play("die");
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  REQUIRE(play.rig.wait([&] { return play.model->lost.has_value(); }));
+  CHECK(play.model->lost->signal == SIGSEGV);
+  REQUIRE(play.rig.wait([&] { return instance->exit.has_value(); }));
+  CHECK_FALSE(play.model->handle->fork({}).has_value());
+  CHECK(play.rig.wait([&] { return play.rig.spawner().jails() == 0; }));
+}
+
+TEST_CASE("the instances of a template that dies go on") {
+  Played other;
+  other.require_ready();
+  const auto survivor = other.rig.fork(*other.model);
+  CHECK(other.ask(*survivor, "echo") == "echo");
+  const auto family = descendants();  // blank, init, template, instance
+  REQUIRE(family.size() == 4);
+  ::kill(family.at(2), SIGKILL);
+  REQUIRE(other.rig.wait([&] { return other.model->lost.has_value(); }));
+  CHECK(other.model->lost->signal == SIGKILL);
+  CHECK(other.ask(*survivor, "energy") == "energy");
+}
+
+TEST_CASE("a template that cannot start says why") {
+  CHECK(Played("fail").model->ready->error().message == "it was told to   fail");
+  CHECK(Played("crash").model->ready->error().message ==
+        "the template did not start: it was ended by signal 11");
+  Script script("hang");
+  SpawnerRig rig("scripted_runner");
+  TemplateSpec spec = script.spec();
+  spec.start_timeout = std::chrono::milliseconds(50);
+  const auto model = rig.start(spec);
+  REQUIRE(rig.wait([&] { return model->ready.has_value(); }));
+  CHECK(model->ready->error().message == "it was not ready within 50ms");
+  CHECK(rig.wait([&] { return rig.spawner().jails() == 0; }));
+}
+
+TEST_CASE("a template over its memory says so") {
+  Played play("hog", SpawnerRig::Groups::Real);
+  if (!play.rig.limits_memory()) {
+    MESSAGE("skipped: no memory controller here");
+    return;
+  }
+  REQUIRE_FALSE(play.model->ready->has_value());
+  CHECK(play.model->ready->error().message == "the template did not start: it ran out of memory");
+}
+
+TEST_CASE("a template that lies or babbles costs its own jail only") {
+  for (const char* word : {"lie", "babble"}) {
+    Played play(word);
+    play.require_ready();
+    const auto instance = play.rig.fork(*play.model);
+    CHECK(
+        play.rig.wait([&] { return instance->exit.has_value() && play.model->lost.has_value(); }));
+    CHECK(play.rig.wait([&] { return play.rig.spawner().jails() == 0; }));
+  }
+}
+
+TEST_CASE("the blank is started again, and its end harms no jail") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  const pid_t blank = play.rig.spawner().blank_pid();
+  ::kill(blank, SIGKILL);
+  REQUIRE(play.rig.wait([&] { return play.rig.spawner().blank_pid() == 0; }));
+  CHECK(play.ask(*instance, "echo") == "echo");
+  CHECK(play.ask(*play.rig.fork(*play.model), "eight") == "eight");
+  REQUIRE(play.rig.wait([&] { return play.rig.spawner().ready(); }));
+  const auto next = play.rig.start(play.script.spec());
+  REQUIRE(play.rig.wait([&] { return next->ready.has_value(); }));
+  CHECK(next->ready->has_value());
+}
+
+TEST_CASE("a jail asked of a blank that dies fails, and does not hang") {
+  Played play;
+  const auto next = play.rig.start(play.script.spec());
+  ::kill(play.rig.spawner().blank_pid(), SIGKILL);
+  REQUIRE(play.rig.wait([&] { return next->ready.has_value(); }));
+}
+
+TEST_CASE("what a hostile instance sends is refused and ends it") {
+  Played play;
+  play.require_ready();
+  for (const char* act : {"s", "w", "z", "R"}) {
+    CAPTURE(act);
+    const auto instance = play.rig.fork(*play.model);
+    CHECK(play.ask(*instance, act) == "error bad_reply");
+    CHECK(play.rig.wait([&] { return instance->exit.has_value(); }));
+  }
+  // One message too many, after a reply that was good.
+  const auto twice = play.rig.fork(*play.model);
+  CHECK(play.ask(*twice, "d") == "d");
+  CHECK(play.rig.wait([&] { return twice->exit.has_value(); }));
+  // A descriptor along with the reply is closed.
+  const std::size_t before = open_descriptors();
+  const auto giver = play.rig.fork(*play.model);
+  CHECK(play.ask(*giver, "f") == "f");
+  giver->handle.reset();
+  CHECK(play.rig.wait([&] { return open_descriptors() <= before; }));
+}
+
+TEST_CASE("an instance that rewrites the region while its reply is read harms its own bytes only") {
+  Played play;
+  play.require_ready();
+  int sound = 0;
+  for (int i = 0; i < 30; ++i) {
+    const auto instance = play.rig.fork(*play.model);
+    const std::string answer = play.ask(*instance, "S");
+    sound +=
+        answer.size() == 1 || answer == "error bad_reply" || answer == "error model_error" ? 1 : 0;
+  }
+  CHECK(sound == 30);
+}
+
+TEST_CASE("an instance cannot resize its memory") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  CHECK(play.ask(*instance, "t") == "sealed");
+}
+
+TEST_CASE(
+    "outputs get room up to the limit; beyond it the request fails and the instance goes on") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  CHECK(play.ask(*instance, "r1000000") == std::string(1'000'000, 'r'));
+  CHECK(play.ask(*instance, "r100000000") == "error too_large");
+  CHECK(play.ask(*instance, "echo") == "echo");
+}
+
+TEST_CASE("a large request comes in memory of its own") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  CHECK(play.ask(*instance, "echo") == "echo");
+  const std::string large = "r5" + std::string(kInlineRequest, 'z');
+  CHECK(play.ask(*instance, large) == "rrrrr");
+  CHECK(play.ask(*instance, "even") == "even");
+  CHECK(play.ask(*play.rig.fork(*play.model), large) == "rrrrr");
+}
+
+TEST_CASE("a reply that is still being read survives the next request") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  const auto first = play.rig.ask(*instance, bytes_request("one"));
+  const auto second = play.rig.ask(*instance, bytes_request("otter"));
+  CHECK(bytes_of(*first) == "one");
+  CHECK(bytes_of(*second) == "otter");
+}
+
+TEST_CASE("what a jail writes becomes bounded lines; a flood blocks nobody") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  CHECK(play.ask(*instance, "l") == "l");
+  CHECK(play.rig.wait([&] { return play.rig.log().size() >= 2; }));
+  CHECK(play.rig.log().at(0) == "script@1: hello");
+  CHECK(play.rig.log().at(1) == "script@1: from the   jail");
+  CHECK(play.ask(*instance, "L") == "L");
+  for (const std::string& line : play.rig.log()) CHECK(line.size() < LogLines::kLongest + 20);
+}
+
+TEST_CASE("a job tells its progress and its end, and leaves its result") {
+  SpawnerRig rig("scripted_runner", SpawnerRig::Groups::Real);
+  const TempDir source = TempDir::create().value();
+  const TempDir work = TempDir::create().value();
+  std::filesystem::permissions(source.path(), std::filesystem::perms(0755));
+  std::ofstream(source.path() / "input") << "bytes";
+  std::filesystem::permissions(source.path() / "input", std::filesystem::perms(0644));
+  std::vector<std::string> progress;
+  std::optional<Result<JobEnd>> end;
+  const auto run = [&](std::string request, Duration timeout) {
+    progress.clear();
+    end.reset();
+    JobSpec spec{.label = "job",
+                 .source = source.path(),
+                 .work = work.path(),
+                 .request = std::move(request),
+                 .memory = mib(64),
+                 .timeout = timeout};
+    auto job = rig.spawner().run_job(
+        std::move(spec),
+        {.on_progress = [&](std::string_view text) { progress.emplace_back(text); },
+         .on_end = [&](Result<JobEnd> how) { end = std::move(how); }});
+    REQUIRE_MESSAGE(job.has_value(), job.error().message);
+    REQUIRE(rig.wait([&] { return end.has_value(); }));
+    REQUIRE_MESSAGE(end->has_value(), end->error().message);
+    return **end;
+  };
+  CHECK(run("write", std::chrono::minutes(1)).exit.code == 4);
+  CHECK(progress == std::vector<std::string>{"one", "two"});
+  CHECK(read_file(work.path() / "result").value() == "bytes");
+  CHECK(run("crash", std::chrono::minutes(1)).exit.signal == SIGSEGV);
+  CHECK(progress == std::vector<std::string>{"one"});
+  CHECK(run("hang", std::chrono::milliseconds(300)).timed_out);
+  if (rig.limits_memory()) CHECK(run("hog", std::chrono::minutes(1)).exit.oom);
+  CHECK(rig.wait([&] { return rig.spawner().jails() == 0; }));
+}
+
+TEST_CASE("a server killed at once leaves no process") {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  auto pipe = make_pipe().value();
+  const pid_t server = ::fork();
+  if (server == 0) {
+    Played play;
+    const auto instance = play.rig.fork(*play.model);
+    if (play.ask(*instance, "echo") != "echo") ::_exit(1);
+    instance->handle->run(bytes_request("b"));
+    const auto family = descendants();
+    std::string pids;
+    for (const int pid : family) pids += fmt::format("{}\n", pid);
+    std::ignore = write_all(pipe.write_end.get(), pids);
+    pipe.write_end.reset();
+    ::kill(::getpid(), SIGKILL);
+  }
+  pipe.write_end.reset();
+  const std::string pids = read_all_fd(pipe.read_end.get(), 4096).value();
+  CHECK(std::ranges::count(pids, '\n') == 4);
+  // As a subreaper this process inherits the orphans, so their ends can be awaited.
+  int ended = 0;
+  while (::waitpid(-1, nullptr, 0) > 0) ++ended;
+  CHECK(ended >= 3);  // the server, the blank, jail init; the rest is reaped by init or the kernel
+  CHECK(descendants().empty());
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+}
