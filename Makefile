@@ -18,7 +18,7 @@ build: setup ## build everything: build/release/bin/mayfly, mayfly-runner
 	@cmake --build $(BUILD) -j $(JOBS)
 
 models: setup ## generate the models that demo and tests use (cached in build/models)
-	@.deps/venv/bin/python scripts/make_models.py build/models --set test
+	@.deps/venv/bin/python scripts/make_models.py build/models --only test
 
 demo: build models ## start a node, deploy real models, predict, scale to zero and back, print the bill
 	@scripts/demo.sh $(BUILD)/bin

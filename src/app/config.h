@@ -13,10 +13,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "meter/ledger.h"
 
 namespace mayfly {
 
-enum class LedgerSync : std::uint8_t { Interval, Always };
 enum class IsolationLevel : std::uint8_t { Best, Strict };
 
 struct Config {

@@ -32,11 +32,11 @@ Status list_functions(const CliContext& context) {
     print_json(list);
     return {};
   }
-  Table table({"FUNCTION", "VERSION", "STATE", "INSTANCES", "REQUESTS", "CREATED"});
-  for (const CliJson& item : list) {
+  Table table({"FUNCTION", "VERSION", "STATE", "INSTANCES", "QUEUED", "CREATED"});
+  for (const CliJson& item : list["functions"]) {
     table.add({item.value("name", ""), std::to_string(item.value("version", 0)),
                item.value("state", ""), std::to_string(item.value("instances", 0)),
-               human_count(item.value("requests", 0ULL)), item.value("created", "")});
+               human_count(item.value("queued", 0ULL)), item.value("created", "")});
   }
   fmt::print("{}", table.empty() ? "no functions; `mayfly deploy NAME MODEL.onnx` makes the first\n"
                                  : table.str());
@@ -49,11 +49,11 @@ Status list_versions(const std::string& name, const CliContext& context) {
     print_json(list);
     return {};
   }
-  Table table({"VERSION", "CURRENT", "STATE", "ARTIFACT", "SIZE", "CREATED"});
-  for (const CliJson& item : list) {
+  Table table({"VERSION", "CURRENT", "STATE", "ARTIFACT", "DEPLOYED BY", "CREATED"});
+  for (const CliJson& item : list["versions"]) {
     table.add({std::to_string(item.value("version", 0)), item.value("current", false) ? "*" : "",
                item.value("state", ""), item.value("artifact", "").substr(0, 12),
-               human_bytes(item.value("size", 0ULL)), item.value("created", "")});
+               item.value("deployed_by", ""), item.value("created", "")});
   }
   fmt::print("{}", table.str());
   return {};
@@ -122,7 +122,7 @@ Status configure(const std::string& name, const std::vector<std::string>& assign
       return {};
     }
     Table table({"WHEN", "WHO", "CHANGE"});
-    for (const CliJson& item : list) {
+    for (const CliJson& item : list["history"]) {
       table.add({item.value("time", ""), item.value("who", ""),
                  item.value("change", CliJson::object()).dump()});
     }

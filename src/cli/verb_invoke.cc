@@ -28,10 +28,14 @@ std::string content_type_of(const std::string& file) {
   return "application/json";
 }
 
+Result<std::string> read_input_file(const std::string& file) {
+  return file.empty() || file == "-" ? read_all_fd(0, kMaxInput) : read_file(file, kMaxInput);
+}
+
 Result<std::string> input_of(const InvokeFlags& flags) {
+  if (flags.data.starts_with('@')) return read_input_file(flags.data.substr(1));
   if (!flags.data.empty()) return flags.data;
-  if (!flags.file.empty() && flags.file != "-") return read_file(flags.file, kMaxInput);
-  return read_all_fd(0, kMaxInput);
+  return read_input_file(flags.file);
 }
 
 // The protocol's own form ({"inputs":[…]}) goes to the protocol's own path; anything else is plain.
@@ -68,8 +72,9 @@ void add_invoke_verb(CLI::App& app, CliContext& context) {
       "invoke", "Predict: from JSON, a file (also .png, .jpg) or standard input");
   auto flags = std::make_shared<InvokeFlags>();
   verb->add_option("NAME", flags->name, "the function, or NAME@VERSION")->required();
-  verb->add_option("-d,--data", flags->data,
-                   R"(inputs: {"age": [41]} or the v2 form {"inputs": […]})");
+  verb->add_option(
+      "-d,--data", flags->data,
+      R"(inputs: {"age": [41]} or the v2 form {"inputs": […]}; @FILE reads a file, @- standard input)");
   verb->add_option("-f,--file", flags->file, "read the inputs from a file; - is standard input");
   verb->add_flag("-v,--verbose", flags->verbose,
                  "show start tier, version and timing on standard error");

@@ -25,7 +25,7 @@ Status status(const CliContext& context) {
   fmt::print("{} at {}, up {}\n", about.value("ready", false) ? "ready" : "not ready", node.url(),
              human_micros(about.value("uptime_s", 0.0) * 1e6));
   Table table({"FUNCTIONS", "INSTANCES", "TEMPLATES", "QUEUED", "MEMORY", "OF", "ISOLATION"});
-  table.add({human_count(about.value("functions", 0ULL)),
+  table.add({human_count(about.value("function_count", 0ULL)),
              human_count(about.value("instances", 0ULL)),
              human_count(about.value("templates", 0ULL)), human_count(about.value("queued", 0ULL)),
              human_bytes(about.value("memory_bytes", 0ULL)),

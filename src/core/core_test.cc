@@ -150,3 +150,15 @@ TEST_CASE("every reason has an HTTP status of its own class and a meaning") {
   CHECK(http_status(refuse(reason::kQueueFull, "").error()) == 429);
   CHECK(http_status(Error{Code::Unavailable, ""}) == 503);
 }
+
+TEST_CASE("times print in RFC 3339 and parse back; anything else is refused") {
+  const auto time = parse_time("2026-01-31T08:09:10.250Z");
+  REQUIRE(time.has_value());
+  CHECK(format_time(*time) == "2026-01-31T08:09:10.250Z");
+  CHECK(format_time(parse_time("1999-12-31T23:59:59Z").value()) == "1999-12-31T23:59:59.000Z");
+  for (const char* bad :
+       {"", "2026-01-31", "2026-02-30T00:00:00Z", "2026-01-31T24:00:00Z", "2026-01-31 08:09:10Z",
+        "2026-01-31T08:09:10+01:00", "2026-1-31T08:09:10Z00", "2026-01-31T08:09:10,5Z"}) {
+    CHECK_FALSE(parse_time(bad).has_value());
+  }
+}

@@ -189,6 +189,11 @@ std::string to_json(const Manifest& manifest) {
       .dump();
 }
 
+Result<std::vector<ArtifactFile>> parse_artifact_files(std::string_view text) {
+  const Json json = TRY(parse_json(text, "files"));
+  return read_files(&json);
+}
+
 Result<Manifest> parse_manifest(std::string_view text) {
   const Json json = TRY(parse_json(text, "manifest"));
   Manifest manifest;

@@ -47,6 +47,9 @@ struct ArtifactFile {
 // characters.
 Status check_artifact_path(std::string_view path);
 
+// A JSON list of {"path", "sha256", "size"}: at least one, no path twice; sorted by path.
+Result<std::vector<ArtifactFile>> parse_artifact_files(std::string_view json);
+
 struct Manifest {
   VersionOptions options;
   std::vector<ArtifactFile> files;  // sorted by path

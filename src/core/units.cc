@@ -77,4 +77,51 @@ std::string to_string(Duration duration) {
 
 std::string to_string(Bytes bytes) { return print(bytes.count, kSizes); }
 
+std::string format_time(WallTime time) {
+  using namespace std::chrono;
+  const auto day = floor<days>(time);
+  const year_month_day date(day);
+  const hh_mm_ss clock(floor<milliseconds>(time - day));
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", static_cast<int>(date.year()),
+                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                     clock.hours().count(), clock.minutes().count(), clock.seconds().count(),
+                     clock.subseconds().count());
+}
+
+Result<WallTime> parse_time(std::string_view text) {
+  using namespace std::chrono;
+  const auto bad = [&] {
+    return refuse(reason::kBadRequest,
+                  fmt::format("'{}' is not a time: write 2026-01-31T08:00:00Z", text));
+  };
+  // Fixed places: YYYY-MM-DDThh:mm:ss, then perhaps a fraction, then Z.
+  std::array<int, 6> fields{};
+  constexpr std::array<std::size_t, 6> kBegin = {0, 5, 8, 11, 14, 17};
+  if (text.size() < 20 || text.size() > 30 || text.back() != 'Z' || text[4] != '-' ||
+      text[7] != '-' || text[10] != 'T' || text[13] != ':' || text[16] != ':') {
+    return bad();
+  }
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    const char* begin = text.data() + kBegin.at(i);
+    const char* end = begin + (i == 0 ? 4 : 2);
+    if (std::from_chars(begin, end, fields.at(i)).ptr != end) return bad();
+  }
+  Duration fraction{};
+  if (text[19] != 'Z') {
+    std::int64_t unit = 100'000'000;
+    for (const char c : text.substr(20, text.size() - 21)) {
+      if (text[19] != '.' || c < '0' || c > '9') return bad();
+      fraction += Duration((c - '0') * unit);
+      unit /= 10;
+    }
+  }
+  const year_month_day date(year(fields[0]), month(static_cast<unsigned>(fields[1])),
+                            day(static_cast<unsigned>(fields[2])));
+  const bool in_range = fields[0] >= 1970 && fields[0] < 2200 && fields[3] >= 0 && fields[3] < 24 &&
+                        fields[4] >= 0 && fields[4] < 60 && fields[5] >= 0 && fields[5] < 61;
+  if (!date.ok() || !in_range) return bad();
+  return WallTime(sys_days(date)) + hours(fields[3]) + minutes(fields[4]) + seconds(fields[5]) +
+         fraction;
+}
+
 }  // namespace mayfly

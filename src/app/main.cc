@@ -1,0 +1,62 @@
+// mayfly: server and command line in one executable.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "app/verbs.h"
+#include "cli/verbs.h"
+#include "core/reason.h"
+#include "core/version.h"
+
+namespace mayfly {
+namespace {
+
+void add_verbs(CLI::App& app, CliContext& context) {
+  add_serve_verb(app, context);
+  add_deploy_verb(app, context);
+  add_invoke_verb(app, context);
+  add_functions_verb(app, context);
+  add_versions_verb(app, context);
+  add_describe_verb(app, context);
+  add_configure_verb(app, context);
+  add_evict_verb(app, context);
+  add_delete_verb(app, context);
+  add_logs_verb(app, context);
+  add_usage_verb(app, context);
+  add_status_verb(app, context);
+  add_top_verb(app, context);
+  add_gc_verb(app, context);
+  add_backup_verb(app, context);
+  add_restore_verb(app, context);
+  add_doctor_verb(app, context);
+  add_completion_verb(app, context);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Mayfly: serverless machine learning that you run yourself");
+  CliContext context;
+  app.set_version_flag("--version", std::string(kVersion));
+  app.add_option("--url", context.url,
+                 "the node; else MAYFLY_URL, else the configuration, else http://127.0.0.1:8080");
+  app.add_flag("--json", context.json, "print JSON");
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer("mayfly VERB --help explains a verb; docs/cli.md lists the exit codes.");
+  add_verbs(app, context);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : exit_code(Code::InvalidArgument);
+  }
+  if (context.outcome) return 0;
+  const Error& error = context.outcome.error();
+  fmt::print(stderr, "mayfly: {}{}\n", error.message,
+             error.reason.empty() ? "" : fmt::format(" ({})", error.reason));
+  return exit_code(error.code);
+}
+
+}  // namespace
+}  // namespace mayfly
+
+int main(int argc, char** argv) { return mayfly::run(argc, argv); }

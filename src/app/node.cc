@@ -1,0 +1,293 @@
+#include "app/node.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <thread>
+
+#include "app/notify.h"
+#include "app/signals.h"
+#include "async/loop.h"
+#include "async/pool.h"
+#include "async/sleep.h"
+#include "base/log.h"
+#include "core/reason.h"
+#include "core/units.h"
+#include "core/version.h"
+#include "dispatch/dispatcher.h"
+#include "gateway/gateway.h"
+#include "meter/ledger.h"
+#include "net/http_server.h"
+#include "publish/publisher.h"
+#include "registry/registry.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/doctor.h"
+#include "sandbox/process_spawner.h"
+#include "store/data_dir.h"
+#include "store/local_blob_store.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kMaintenance = 10min;
+
+struct Endpoint4or6 {
+  std::string address;
+  std::uint16_t port = 0;
+};
+
+// "127.0.0.1:8080", "[::1]:8080", "localhost:8080". Only loopback: there are no keys yet.
+Result<Endpoint4or6> parse_listen(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  Endpoint4or6 endpoint;
+  if (colon != std::string::npos) {
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + colon + 1, end, endpoint.port);
+    if (error == std::errc() && rest == end) endpoint.address = text.substr(0, colon);
+  }
+  if (endpoint.address == "localhost") endpoint.address = "127.0.0.1";
+  if (endpoint.address == "[::1]") endpoint.address = "::1";
+  if (endpoint.address.empty()) {
+    return refuse(reason::kInvalidSetting,
+                  fmt::format("server.listen: '{}' is not ADDRESS:PORT", text));
+  }
+  if (endpoint.address != "::1" && !endpoint.address.starts_with("127.")) {
+    return refuse(
+        reason::kInvalidSetting,
+        fmt::format(
+            "server.listen: {} is reachable from other machines, and this version has no keys: "
+            "anybody could deploy code. Listen on 127.0.0.1 and put an authenticating proxy in "
+            "front",
+            text));
+  }
+  return endpoint;
+}
+
+Bytes machine_memory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page = ::sysconf(_SC_PAGESIZE);
+  return Bytes{static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page)};
+}
+
+Bytes memory_budget(const Config& config) {
+  return config.memory.count > 0 ? config.memory : Bytes{machine_memory().count / 4 * 3};
+}
+
+std::uint32_t cores(const Config& config) {
+  return config.cpus > 0 ? config.cpus : std::max(1U, std::thread::hardware_concurrency());
+}
+
+// bin/mayfly and bin/mayfly-runner lie side by side, in the build folder as in an installation.
+Result<Path> runner_path() {
+  std::error_code error;
+  const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return std::unexpected(errno_error("/proc/self/exe", error.value()));
+  Path runner = self.parent_path() / "mayfly-runner";
+  if (!std::filesystem::exists(runner)) {
+    return fail(Code::NotFound,
+                fmt::format("{} is missing: it belongs beside mayfly", runner.native()));
+  }
+  return runner;
+}
+
+// A connection and three descriptors an instance: the default of 1024 would be the first limit to
+// be hit.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::string isolation_of(const std::vector<LayerHealth>& layers) {
+  std::vector<std::string_view> missing;
+  for (const LayerHealth& layer : layers) {
+    if (layer.state == LayerState::Missing) missing.push_back(to_string(layer.layer));
+  }
+  return missing.empty() ? "full" : fmt::format("without {}", fmt::join(missing, ", "));
+}
+
+Result<Prices> prices_of(const Config& config) {
+  Prices prices;
+  const std::map<std::string, std::uint64_t Prices::*> known = {
+      {"gib_second", &Prices::gib_second},
+      {"cpu_second", &Prices::cpu_second},
+      {"million_requests", &Prices::million_requests}};
+  for (const auto& [key, value] : config.prices) {
+    const auto found = known.find(key);
+    if (found == known.end())
+      return refuse(reason::kInvalidSetting, fmt::format("prices.{}: no such price", key));
+    std::uint64_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size()) {
+      return refuse(reason::kInvalidSetting,
+                    fmt::format("prices.{}: write a whole number of billionths", key));
+    }
+    prices.*found->second = number;
+  }
+  return prices;
+}
+
+// What must run although nobody asked: functions with min_instances or keep_warm.
+Task<void> serve_kept(Catalog& catalog, Dispatcher& dispatcher) {
+  const Registry::Snapshot table = catalog.table();
+  for (const auto& function : table->all()) {
+    if (function->settings->min_instances == 0 && !function->settings->keep_warm) continue;
+    const auto serving = co_await catalog.find(function->name.str(), "");
+    if (serving) dispatcher.serve((*serving)->runtime, (*serving)->settings);
+  }
+}
+
+Task<void> maintain(Loop& loop, Pool& pool, Ledger& ledger, LedgerRetention retention,
+                    CancelToken stop) {
+  while (co_await sleep_until(loop, loop.now() + kMaintenance, stop)) {
+    const Status done = co_await pool.run([&] { return ledger.maintain(retention); });
+    if (!done) LOG(error, "ledger maintenance failed", {"error", done.error().message});
+  }
+}
+
+// Names the node's control groups: the same for the same data folder, so that a restart sweeps what
+// a killed server left, and another for every other.
+std::string node_id(const Path& data) { return sha256_hex(data.native()).substr(0, 12); }
+
+Task<Status> runner_ready(Loop& loop, ProcessSpawner& spawner) {
+  Future<void> ready(loop);
+  spawner.on_ready([promise = std::make_shared<Promise<void>>(ready.promise())](Status status) {
+    promise->set(std::move(status));
+  });
+  co_return co_await ready;
+}
+
+}  // namespace
+
+Status run_node(const Config& config) {
+  configure_log(config.log_level, config.log_format);
+  raise_descriptor_limit();
+  const Endpoint4or6 endpoint = TRY(parse_listen(config.listen));
+  const Prices prices = TRY(prices_of(config));
+  const Path runner = TRY(runner_path());
+
+  SystemClock clock;
+  SystemRng rng;
+  Loop loop(clock);
+  bool stopping = false;
+  CancelSource stop;
+  const auto signals = TRY(StopSignals::create(loop, [&] {
+    stopping = true;
+    stop.cancel();
+    loop.stop();
+  }));
+
+  DataDir data = TRY(DataDir::open(config.data));                          // what survives
+  const auto blobs = TRY(LocalBlobStore::open(data.blobs(), data.tmp()));  // bytes
+  const auto registry = TRY(Registry::open(data.registry_db(), clock));    // functions and versions
+  Pins pins(clock);
+  const auto ledger =
+      TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));  // what happened
+  Pool pool(loop, "control", 2);
+  Pool parse_pool(loop, "parse", 2);
+
+  RealCgroupFs cgroup_fs;
+  const CgroupSupport support = TRY(detect_cgroups(cgroup_fs));
+  const std::vector<LayerHealth> layers = examine_layers(support);
+  if (config.isolation_level == IsolationLevel::Strict) {
+    auto every = require_every_layer(layers);
+    if (!every) return refuse(reason::kWeakIsolation, std::move(every).error().message);
+  }
+  NodeCgroups cgroups = TRY(NodeCgroups::open(cgroup_fs, support, node_id(data.root())));  // limits
+  FunctionLogs logs(loop);
+  const auto spawner = TRY(
+      ProcessSpawner::create(loop, {.runner = runner,
+                                    .cgroups = &cgroups,
+                                    .max_reply = config.max_reply,
+                                    .on_log = [&](std::string_view label, std::string_view line) {
+                                      logs.add(label, line);
+                                    }}));  // jails
+  TRY(loop.run(runner_ready(loop, *spawner)));
+
+  const CompileTarget target = TRY(this_machine(spawner->runtime_version()));
+  Publisher publisher(loop, pool, *spawner, {.compiled = data.compiled(), .tmp = data.tmp()},
+                      target);  // models in, artifacts out
+  Dispatcher dispatcher(
+      loop, *spawner, {.cores = cores(config), .memory = memory_budget(config)});  // who runs what
+  Catalog catalog(*registry, *blobs, publisher, pool);
+  registry->on_publish([&](Registry::Snapshot table) {
+    loop.post(
+        [&catalog, table = std::move(table)]() mutable { catalog.publish(std::move(table)); });
+  });
+
+  Metrics metrics(clock);
+  LedgerWriter ledger_writer(loop, *ledger);
+  InvocationIds ids(clock, rng);
+  Predictions predictions({.loop = loop,
+                           .parse_pool = parse_pool,
+                           .catalog = catalog,
+                           .dispatcher = dispatcher,
+                           .ledger = ledger_writer,
+                           .metrics = metrics,
+                           .ids = ids},
+                          {.max_body = config.max_body, .max_reply = config.max_reply});
+  const auto ready = [&] {
+    ledger_writer.probe();
+    return !stopping && spawner->ready() && ledger_writer.healthy();
+  };
+  BlobApi blob_api(*blobs, pool, config.max_upload);
+  HttpServer* listening = nullptr;
+  ControlApi control(
+      {.loop = loop,
+       .pool = pool,
+       .data = data,
+       .blobs = *blobs,
+       .pins = pins,
+       .registry = *registry,
+       .catalog = catalog,
+       .dispatcher = dispatcher,
+       .publisher = publisher,
+       .ledger = *ledger,
+       .metrics = metrics,
+       .logs = logs,
+       .cgroups = support,
+       .prices = prices,
+       .isolation = isolation_of(layers),
+       .ready = ready,
+       .connections = [&] { return listening == nullptr ? 0 : listening->connections(); }});
+  Gateway gateway({.predictions = predictions,
+                   .control = control,
+                   .blobs = blob_api,
+                   .catalog = catalog,
+                   .metrics = metrics,
+                   .ready = ready},
+                  {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
+  HttpServer server(
+      loop,
+      {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections},
+      [&](Exchange& exchange) { return gateway.handle(exchange); });
+  listening = &server;
+  const std::uint16_t port = TRY(server.listen(endpoint.address, endpoint.port));
+  const std::string url = endpoint.address == "::1"
+                              ? fmt::format("http://[::1]:{}", port)
+                              : fmt::format("http://{}:{}", endpoint.address, port);
+  TRY(write_file_durably(data.run() / "url", url + "\n"));
+  loop.spawn(serve_kept(catalog, dispatcher));
+  loop.spawn(maintain(loop, pool, *ledger,
+                      {.max_age = config.ledger_keep, .max_bytes = config.ledger_max},
+                      stop.token()));
+  LOG(info, "serving", {"url", url}, {"data", data.root().native()}, {"version", kVersion},
+      {"isolation", isolation_of(layers)});
+  notify_supervisor("READY=1");
+
+  loop.run();
+
+  LOG(info, "stopping", {"drain_timeout", to_string(config.drain_timeout)});
+  notify_supervisor("STOPPING=1");
+  loop.run(server.close(config.drain_timeout));
+  loop.run(dispatcher.drain(5s));
+  return {};
+}
+
+}  // namespace mayfly

@@ -1,0 +1,55 @@
+// mayfly serve: reads the configuration from flags, environment and file, and runs the node.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+
+#include "app/config.h"
+#include "app/node.h"
+#include "app/verbs.h"
+
+namespace mayfly {
+namespace {
+
+struct ServeFlags {
+  std::string config_file;
+  ConfigValues values;
+  bool print = false;
+};
+
+// A file that was named must be there; a default one may be missing.
+Result<ConfigValues> read_config_files(const std::string& named) {
+  const char* variable = std::getenv("MAYFLY_CONFIG");
+  if (!named.empty()) return read_config_file(named);
+  if (variable != nullptr && *variable != '\0') return read_config_file(variable);
+  for (const Path& path : default_config_files()) {
+    if (std::filesystem::exists(path)) return read_config_file(path);
+  }
+  return ConfigValues{};
+}
+
+Status serve(const ServeFlags& flags) {
+  const ConfigValues file = TRY(read_config_files(flags.config_file));
+  const Config config = TRY(make_config({flags.values, read_config_environment(), file}));
+  return run_node(config);
+}
+
+}  // namespace
+
+void add_serve_verb(CLI::App& app, CliContext& context) {
+  CLI::App* verb = app.add_subcommand("serve", "Run the node in the foreground");
+  auto flags = std::make_shared<ServeFlags>();
+  verb->add_option("--config", flags->config_file,
+                   "a TOML file; else MAYFLY_CONFIG, else the default places");
+  for (const ConfigKey& key : config_keys()) {
+    verb->add_option_function<std::string>(
+        std::string(key.flag),
+        [flags, key](const std::string& value) { flags->values[std::string(key.key)] = value; },
+        fmt::format("{} [{}, {}]", key.help, key.environment, key.key));
+  }
+  verb->footer(
+      "A flag wins over its environment variable, that over the file, that over the default.");
+  verb->callback([flags, &context] { context.outcome = serve(*flags); });
+}
+
+}  // namespace mayfly

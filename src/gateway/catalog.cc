@@ -1,0 +1,135 @@
+#include "gateway/catalog.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/reason.h"
+#include "gateway/measured.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kCached = 1024;
+constexpr Bytes kTemplateRoom = mib(256);
+constexpr Bytes kRuntimeBytes = mib(10);  // of ONNX Runtime's own heap in a template
+
+}  // namespace
+
+Catalog::Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher,
+                 Pool& registry_pool)
+    : registry_(registry),
+      blobs_(blobs),
+      publisher_(publisher),
+      pool_(registry_pool),
+      table_(registry.snapshot()) {}
+
+void Catalog::publish(Registry::Snapshot table) {
+  if (table->sequence() > table_->sequence()) table_ = std::move(table);
+}
+
+Result<ResolvedVersion> Catalog::resolve(std::string_view name, std::string_view version) const {
+  ModelRef ref = TRY(parse_model_ref(name));
+  if (!version.empty()) {
+    const VersionNumber number = TRY(parse_version_number(version));
+    if (ref.version && *ref.version != number) {
+      return refuse(reason::kBadRequest,
+                    fmt::format("'{}' and version {} contradict each other", name, number.value));
+    }
+    ref.version = number;
+  }
+  return table_->resolve(ref);
+}
+
+Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view version) {
+  std::string key = version.empty() ? std::string(name) : fmt::format("{}/{}", name, version);
+  const auto cached = cache_.find(key);
+  if (cached != cache_.end() && cached->second.sequence == table_->sequence())
+    co_return cached->second.serving;
+  CO_TRY(const ResolvedVersion resolved, resolve(name, version));
+  CO_TRY(ServingRef serving, co_await find(resolved));
+  keep(std::move(key), serving);
+  co_return serving;
+}
+
+Task<Result<ServingRef>> Catalog::find(ResolvedVersion resolved) {
+  const std::string label =
+      fmt::format("{}@{}", resolved.function->name.str(), resolved.version->number.value);
+  const auto cached = cache_.find(label);
+  if (cached != cache_.end()) {
+    const Serving& serving = *cached->second.serving;
+    // The same life of the name, the same settings: nothing that a serving is made of has changed.
+    if (serving.runtime->key.function.value == static_cast<std::uint64_t>(resolved.function->id) &&
+        serving.settings == resolved.function->settings) {
+      cached->second.sequence = table_->sequence();
+      co_return cached->second.serving;
+    }
+  }
+  CO_TRY(ServingRef serving, co_await make(resolved));
+  keep(label, serving);
+  co_return serving;
+}
+
+Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved) {
+  const Digest digest = resolved.version->content->manifest;
+  std::shared_ptr<const Manifest> manifest = registry_.cached_manifest(digest);
+  if (!manifest) {
+    CO_TRY(manifest, co_await pool_.run([&] { return registry_.manifest(digest); }));
+  }
+  const FunctionName name = resolved.function->name;
+  CO_TRY(const std::vector<VersionRow> rows,
+         co_await pool_.run([&] { return registry_.versions(name); }));
+  const auto row = std::ranges::find(rows, resolved.version->number.value, &VersionRow::number);
+  const Measured measured = parse_measured(row == rows.end() ? "{}" : row->report);
+  std::string label = fmt::format("{}@{}", name.str(), resolved.version->number.value);
+
+  auto runtime = std::make_shared<VersionRuntime>();
+  runtime->key = {FunctionId{static_cast<std::uint64_t>(resolved.function->id)},
+                  resolved.version->number.value};
+  runtime->label = label;
+  runtime->signature = std::shared_ptr<const Signature>(manifest, &manifest->signature);
+  runtime->isolation = manifest->options.isolation;
+  runtime->threads = manifest->options.threads;
+  runtime->session_after_fork = manifest->session_after_fork;
+  runtime->memory = manifest->options.memory;
+  // Weights twice: mapped, and prepacked where that was chosen.
+  runtime->template_memory =
+      manifest->options.memory + Bytes{2 * measured.artifact_bytes} + kTemplateRoom;
+  runtime->instance_bytes = measured.private_bytes;
+  runtime->template_bytes = measured.private_bytes + kRuntimeBytes;
+  runtime->build_time = measured.load;
+  runtime->artifact = [this, manifest, label] { return artifact(manifest, label); };
+  co_return std::make_shared<const Serving>(Serving{.function = name.str(),
+                                                    .version = resolved.version->number,
+                                                    .manifest = manifest,
+                                                    .settings = resolved.function->settings,
+                                                    .runtime = std::move(runtime),
+                                                    .output_bytes = measured.output_bytes});
+}
+
+Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, std::string label) {
+  auto compiled = co_await publisher_.compiled_for(*manifest);
+  if (compiled || compiled.error().code != Code::NotFound) co_return compiled;
+  std::vector<SourceFile> files;
+  for (const ArtifactFile& file : manifest->files) {
+    files.push_back({.file = file, .blob = blobs_.path_of(parse_digest(file.sha256).value())});
+  }
+  co_return co_await publisher_.rebuilt_for(std::move(label), *manifest, std::move(files));
+}
+
+void Catalog::keep(std::string key, ServingRef serving) {
+  const auto found = cache_.find(key);
+  if (found != cache_.end()) {
+    recent_.erase(found->second.place);
+    cache_.erase(found);
+  }
+  recent_.push_front(key);
+  cache_.emplace(std::move(key), Cached{table_->sequence(), std::move(serving), recent_.begin()});
+  if (recent_.size() > kCached) {
+    cache_.erase(recent_.back());
+    recent_.pop_back();
+  }
+}
+
+}  // namespace mayfly

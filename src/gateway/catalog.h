@@ -1,0 +1,56 @@
+// From the name in a request to what serves it: the registry's snapshot, manifests and compiled
+// artifacts, kept as immutable Serving values. Loop thread.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "async/pool.h"
+#include "async/task.h"
+#include "gateway/serving.h"
+#include "publish/publisher.h"
+#include "registry/registry.h"
+#include "store/local_blob_store.h"
+
+namespace mayfly {
+
+class Catalog {
+ public:
+  // All outlive me.
+  Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& registry_pool);
+
+  // `name` may be "fraud@3"; `version` stands in v2 paths and may be empty.
+  Task<Result<ServingRef>> find(std::string_view name, std::string_view version);
+  Task<Result<ServingRef>> find(ResolvedVersion resolved);
+  Result<ResolvedVersion> resolve(std::string_view name, std::string_view version) const;
+
+  // The registry changed; a table older than the one known is ignored. Called on the loop thread.
+  void publish(Registry::Snapshot table);
+  const Registry::Snapshot& table() const { return table_; }
+
+ private:
+  struct Cached {
+    std::uint64_t sequence = 0;  // of the table it was checked against
+    ServingRef serving;
+    std::list<std::string>::iterator place;
+  };
+  Task<Result<ServingRef>> make(ResolvedVersion resolved);
+  Task<Result<Path>> artifact(std::shared_ptr<const Manifest> manifest, std::string label);
+  void keep(std::string key, ServingRef serving);
+
+  Registry& registry_;
+  LocalBlobStore& blobs_;
+  Publisher& publisher_;
+  Pool& pool_;
+  Registry::Snapshot table_;
+  // By the name as it is written in requests. Bounded: 10,000 functions called once cost a list of
+  // names.
+  std::unordered_map<std::string, Cached> cache_;
+  std::list<std::string> recent_;  // the most recently made first
+};
+
+}  // namespace mayfly

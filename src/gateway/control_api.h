@@ -1,0 +1,92 @@
+// The control API under /api/v1: every verb of the command line is a call of it. Values in, JSON
+// out; docs/openapi.yaml describes it. Loop thread; what blocks runs on the pool.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "async/gate.h"
+#include "async/pool.h"
+#include "async/task.h"
+#include "core/json_reader.h"
+#include "dispatch/dispatcher.h"
+#include "gateway/catalog.h"
+#include "gateway/function_logs.h"
+#include "gateway/metrics.h"
+#include "gateway/route.h"
+#include "meter/ledger.h"
+#include "meter/prices.h"
+#include "net/exchange.h"
+#include "publish/publisher.h"
+#include "registry/pins.h"
+#include "registry/registry.h"
+#include "sandbox/cgroup_support.h"
+#include "store/data_dir.h"
+#include "store/local_blob_store.h"
+
+namespace mayfly {
+
+class ControlApi {
+ public:
+  struct Parts {  // all outlive me
+    Loop& loop;
+    Pool& pool;  // blocking work
+    DataDir& data;
+    LocalBlobStore& blobs;
+    Pins& pins;
+    Registry& registry;
+    Catalog& catalog;
+    Dispatcher& dispatcher;
+    Publisher& publisher;
+    Ledger& ledger;
+    Metrics& metrics;
+    FunctionLogs& logs;
+    const CgroupSupport& cgroups;
+    Prices prices;
+    std::string isolation;        // "full", or what is missing
+    std::function<bool()> ready;  // readiness of the node
+    std::function<std::size_t()> connections;
+  };
+
+  explicit ControlApi(Parts parts) : parts_(std::move(parts)), started_(parts_.loop.now()) {}
+
+  // Every endpoint that answers at once. Deploy and FunctionLogs stream: see the next two.
+  Task<Result<Response>> call(Exchange& exchange, const Route& route);
+  Task<Status> deploy(Exchange& exchange, const Route& route);
+  Task<Status> follow_logs(Exchange& exchange, const Route& route);
+
+ private:
+  // Functions
+  Task<Result<Response>> list_functions();
+  Task<Result<Response>> describe(const Route& route);
+  Task<Result<Response>> list_versions(const Route& route);
+  Task<Result<Response>> remove(const Exchange& exchange, const Route& route);
+  Task<Result<Response>> change_settings(Exchange& exchange, const Route& route);
+  Task<Result<Response>> settings_history(const Route& route);
+  Task<Result<Response>> evict(const Route& route);
+  Result<Response> settings(const Route& route) const;
+  Task<bool> called_recently(std::string function);
+  // Node
+  Result<Response> status() const;
+  Result<Response> top() const;
+  Task<Result<Response>> doctor();
+  Result<Response> metrics() const;
+  Task<Result<Response>> usage(const Exchange& exchange);
+  Task<Result<Response>> collect(const Exchange& exchange);
+  Task<Result<Response>> backup(Exchange& exchange);
+
+  struct Deploying;
+  Task<Result<Json>> publish(const Deploying& deploying, Exchange& exchange);
+  Json describe_processes(std::string_view function) const;
+
+  Parts parts_;
+  TimePoint started_;
+};
+
+Response json_response(const Json& json, int status = 200);
+Task<Result<std::string>> read_control_body(Exchange& exchange);
+// Who makes a control request: the peer's address until there are keys.
+std::string author_of(const Exchange& exchange);
+
+}  // namespace mayfly

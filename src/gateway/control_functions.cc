@@ -1,0 +1,234 @@
+// Functions, versions and settings.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/reason.h"
+#include "core/units.h"
+#include "gateway/control_api.h"
+#include "meter/ledger_reader.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kRecent = 10min;
+constexpr std::uint32_t kHistoryLines = 200;
+
+Json parsed_or_empty(const std::string& text) {
+  const Json json = Json::parse(text, nullptr, false);
+  return json.is_discarded() ? Json::object() : json;
+}
+
+Json specs_json(const std::vector<TensorSpec>& specs) {
+  Json list = Json::array();
+  for (const TensorSpec& spec : specs) {
+    list.push_back(
+        {{"name", spec.name}, {"datatype", to_string(spec.type)}, {"shape", spec.shape}});
+  }
+  return list;
+}
+
+struct Counts {
+  std::uint64_t instances = 0;
+  std::uint64_t templates = 0;
+  std::uint64_t queued = 0;
+};
+
+Counts counts_of(const DispatchStatus& status, std::int64_t function) {
+  Counts counts;
+  for (const VersionStatus& version : status.versions) {
+    if (version.key.function.value != static_cast<std::uint64_t>(function)) continue;
+    counts.instances += version.starting + version.idle + version.running;
+    counts.templates += version.tmpl.state == TemplateState::Ready ? 1 : 0;
+    counts.queued += version.queued;
+  }
+  return counts;
+}
+
+std::string_view state_of(const Counts& counts) {
+  if (counts.instances > 0) return "running";
+  return counts.templates > 0 ? "template" : "zero";
+}
+
+Json settings_json(const FunctionSettings& settings) { return parsed_or_empty(to_json(settings)); }
+
+}  // namespace
+
+Task<Result<Response>> ControlApi::list_functions() {
+  const DispatchStatus status = parts_.dispatcher.status();
+  Json list = Json::array();
+  for (const auto& entry : parts_.catalog.table()->all()) {
+    const Counts counts = counts_of(status, entry->id);
+    list.push_back({{"name", entry->name.str()},
+                    {"version", entry->current.value},
+                    {"versions", entry->versions.size()},
+                    {"state", state_of(counts)},
+                    {"instances", counts.instances},
+                    {"templates", counts.templates},
+                    {"queued", counts.queued},
+                    {"created", format_time(entry->created)}});
+  }
+  co_return json_response({{"functions", std::move(list)}});
+}
+
+Json ControlApi::describe_processes(std::string_view label) const {
+  const DispatchStatus status = parts_.dispatcher.status();
+  Json about{{"template", "none"}, {"idle", 0},   {"running", 0},
+             {"starting", 0},      {"queued", 0}, {"memory_bytes", 0}};
+  for (const VersionStatus& version : status.versions) {
+    if (version.label != label) continue;
+    about["template"] = to_string(version.tmpl.state);
+    about["idle"] = version.idle;
+    about["running"] = version.running;
+    about["starting"] = version.starting;
+    about["queued"] = version.queued;
+    about["memory_bytes"] = version.memory.count;
+    if (!version.tmpl.cause.empty()) about["last_failure"] = version.tmpl.cause;
+    Json decisions = Json::array();
+    for (const DecisionRecord& decision : version.decisions) {
+      decisions.push_back(
+          {{"seconds_ago", std::chrono::duration<double>(status.at - decision.at).count()},
+           {"action", to_string(decision.action)},
+           {"times", decision.times},
+           {"why", fmt::format("{}: {}", to_string(decision.action), explain(decision.why))}});
+    }
+    about["decisions"] = std::move(decisions);
+  }
+  return about;
+}
+
+Task<Result<Response>> ControlApi::describe(const Route& route) {
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, route.version));
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  const FunctionName name = resolved.function->name;
+  CO_TRY(const std::vector<VersionRow> rows,
+         co_await parts_.pool.run([&] { return parts_.registry.versions(name); }));
+  Json about{{"name", serving->function}, {"version", serving->version.value}};
+  Json processes = describe_processes(serving->runtime->label);
+  about["state"] =
+      processes["template"] == "none" && processes["idle"] == 0 && processes["running"] == 0
+          ? "zero"
+          : "running";
+  about["current"] = resolved.function->current == serving->version;
+  about["inputs"] = specs_json(serving->signature().inputs);
+  about["outputs"] = specs_json(serving->signature().outputs);
+  const Json manifest = parsed_or_empty(to_json(*serving->manifest));
+  about["options"] = manifest.value("options", Json::object());
+  about["session_after_fork"] = serving->manifest->session_after_fork;
+  about["files"] = manifest.value("files", Json::array());
+  about["settings"] = settings_json(*serving->settings);
+  for (const VersionRow& row : rows) {
+    if (row.number != serving->version.value) continue;
+    about["created"] = format_time(row.created);
+    about["deployed_by"] = row.deployed_by;
+    about["artifact"] = to_string(row.artifact);
+    about["measured"] = parsed_or_empty(row.report);
+  }
+  about["decisions"] = processes.value("decisions", Json::array());
+  processes.erase("decisions");
+  about["processes"] = std::move(processes);
+  co_return json_response(about);
+}
+
+Task<Result<Response>> ControlApi::list_versions(const Route& route) {
+  CO_TRY(const FunctionName name, FunctionName::parse(route.name));
+  CO_TRY(const std::vector<VersionRow> rows,
+         co_await parts_.pool.run([&] { return parts_.registry.versions(name); }));
+  CO_TRY(const ResolvedVersion current, parts_.catalog.resolve(route.name, ""));
+  const DispatchStatus status = parts_.dispatcher.status();
+  Json list = Json::array();
+  for (const VersionRow& row : rows) {
+    const auto running = std::ranges::find(
+        status.versions, fmt::format("{}@{}", name.str(), row.number), &VersionStatus::label);
+    list.push_back({{"version", row.number},
+                    {"current", row.number == current.function->current.value},
+                    {"state", running == status.versions.end() ? "zero" : "running"},
+                    {"artifact", to_string(row.artifact)},
+                    {"manifest", to_string(row.manifest)},
+                    {"created", format_time(row.created)},
+                    {"deployed_by", row.deployed_by},
+                    {"measured", parsed_or_empty(row.report)}});
+  }
+  co_return json_response({{"versions", std::move(list)}});
+}
+
+// From the ledger, so that it also holds after a restart.
+Task<bool> ControlApi::called_recently(std::string function) {
+  const TimeRange range{.from = parts_.loop.clock().wall_now() - kRecent};
+  bool found = false;
+  const Status read = co_await parts_.pool.run([&] {
+    return for_each_record(parts_.ledger.folder(), range,
+                           [&](const InvocationRecord& record) -> Status {
+                             found = found || record.function == function;
+                             return {};
+                           });
+  });
+  co_return found || !read;
+}
+
+Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route& route) {
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
+  const FunctionName name = resolved.function->name;
+  const bool force = exchange.head().query("force").value_or("") == "true";
+  if (!force && co_await called_recently(name.str())) {
+    co_return refuse(
+        reason::kRecentTraffic,
+        fmt::format("{} was called in the last 10 minutes; confirm with --yes (?force=true)",
+                    name.str()));
+  }
+  const Author author{.who = author_of(exchange), .why = "delete"};
+  CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.registry.remove(name, author); }));
+  parts_.catalog.publish(parts_.registry.snapshot());
+  parts_.dispatcher.retire(FunctionId{static_cast<std::uint64_t>(resolved.function->id)});
+  parts_.logs.forget(name.str());
+  co_return json_response({{"deleted", name.str()}});
+}
+
+Result<Response> ControlApi::settings(const Route& route) const {
+  const ResolvedVersion resolved = TRY(parts_.catalog.resolve(route.name, ""));
+  return json_response(settings_json(*resolved.function->settings));
+}
+
+Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Route& route) {
+  CO_TRY(const FunctionName name, FunctionName::parse(route.name));
+  CO_TRY(const std::string changes, co_await read_control_body(exchange));
+  const Author author{.who = author_of(exchange), .why = "configure"};
+  CO_TRY(const FunctionSettings settings, co_await parts_.pool.run([&] {
+    return parts_.registry.configure(name, changes, author);
+  }));
+  parts_.catalog.publish(parts_.registry.snapshot());
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(name.str(), ""));
+  parts_.dispatcher.serve(serving->runtime, serving->settings);
+  co_return json_response(settings_json(settings));
+}
+
+Task<Result<Response>> ControlApi::settings_history(const Route& route) {
+  CO_TRY(const FunctionName name, FunctionName::parse(route.name));
+  CO_TRY(const std::vector<Change> changes,
+         co_await parts_.pool.run([&] { return parts_.registry.history(name, kHistoryLines); }));
+  Json list = Json::array();
+  for (const Change& change : changes) {
+    list.push_back({{"sequence", change.sequence},
+                    {"time", format_time(change.time)},
+                    {"who", change.who},
+                    {"kind", change.kind},
+                    {"change", parsed_or_empty(change.detail)}});
+  }
+  co_return json_response({{"history", std::move(list)}});
+}
+
+Task<Result<Response>> ControlApi::evict(const Route& route) {
+  CO_TRY(const ModelRef ref, parse_model_ref(route.name));
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
+  const FunctionId function{static_cast<std::uint64_t>(resolved.function->id)};
+  if (ref.version) {
+    parts_.dispatcher.evict(VersionKey{function, ref.version->value});
+  } else {
+    parts_.dispatcher.evict(function);
+  }
+  co_return json_response({{"evicted", route.name}});
+}
+
+}  // namespace mayfly

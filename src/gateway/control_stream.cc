@@ -1,0 +1,196 @@
+// Deploy and logs: replies that grow while something happens, one JSON object a line.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "async/event.h"
+#include "core/reason.h"
+#include "core/units.h"
+#include "gateway/control_api.h"
+#include "gateway/measured.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A quiet stream says something now and then, so that a follower that is gone is noticed.
+constexpr Duration kHeartbeat = 15s;
+const Headers kStreamHeaders = {{"Content-Type", "application/x-ndjson"},
+                                {"Cache-Control", "no-store"}};
+
+std::string line_of(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Json error_json_of(const Error& error) {
+  return {{"error", error.message}, {"reason", error.reason}, {"status", http_status(error)}};
+}
+
+// Lines on their way to a client, between what makes them and what sends them.
+class LineQueue {
+ public:
+  explicit LineQueue(Loop& loop) : loop_(loop) {}
+  void push(std::string line) {
+    lines_.push_back(std::move(line));
+    wake_.set();
+  }
+  void close() {
+    closed_ = true;
+    wake_.set();
+  }
+  // nullopt: closed and empty.
+  Task<std::optional<std::string>> next() {
+    while (lines_.empty() && !closed_) {
+      Future<void> woken(loop_);
+      wake_ = woken.promise();
+      (void)co_await woken;
+    }
+    if (lines_.empty()) co_return std::nullopt;
+    std::string line = std::move(lines_.front());
+    lines_.pop_front();
+    co_return line;
+  }
+
+ private:
+  Loop& loop_;
+  std::deque<std::string> lines_;
+  bool closed_ = false;
+  Promise<void> wake_;
+};
+
+Task<void> send_lines(Exchange& exchange, LineQueue& queue, Promise<void> sent) {
+  while (const std::optional<std::string> line = co_await queue.next()) {
+    if (!co_await exchange.write(*line)) break;
+  }
+  sent.set();
+}
+
+}  // namespace
+
+// What a deploy asks for, checked.
+struct ControlApi::Deploying {
+  FunctionName function;
+  std::vector<ArtifactFile> files;
+  VersionOptions options;
+};
+
+namespace {
+
+struct DeployBody {
+  std::vector<ArtifactFile> files;
+  VersionOptions options;
+};
+
+Result<DeployBody> parse_deploy(const std::string& text) {
+  const Json json = TRY(parse_json(text, "body"));
+  JsonReader reader(json, "body", reason::kInvalidManifest);
+  const Json* files = reader.value("files");
+  const Json* options = reader.value("options");
+  TRY(reader.finish());
+  DeployBody request;
+  if (options != nullptr) request.options = TRY(parse_version_options(options->dump()));
+  request.files = TRY(parse_artifact_files(files == nullptr ? "null" : files->dump()));
+  return request;
+}
+
+}  // namespace
+
+Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route) {
+  CO_TRY(const FunctionName function, FunctionName::parse(route.name));
+  CO_TRY(const std::string body, co_await read_control_body(exchange));
+  CO_TRY(DeployBody request, parse_deploy(body));
+  std::vector<Digest> digests;
+  for (const ArtifactFile& file : request.files)
+    digests.push_back(parse_digest(file.sha256).value());
+  const Pin pin = parts_.pins.hold(digests);
+  CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
+    for (std::size_t i = 0; i < digests.size(); ++i) {
+      const auto blob = TRY(parts_.blobs.find(digests[i]));
+      if (!blob) {
+        return refuse(
+            reason::kNotFound,
+            fmt::format("'{}': the node does not have {}; upload it to /api/v1/blobs first",
+                        request.files[i].path, request.files[i].sha256));
+      }
+      if (blob->size != request.files[i].size) {
+        return refuse(reason::kInvalidManifest,
+                      fmt::format("'{}' has {} bytes, not {}", request.files[i].path, blob->size,
+                                  request.files[i].size));
+      }
+    }
+    return {};
+  }));
+  CO_TRY_STATUS(co_await exchange.start(200, kStreamHeaders));
+
+  const Deploying deploying{function, std::move(request.files), std::move(request.options)};
+  const TimePoint begun = parts_.loop.now();
+  const Result<Json> result = co_await publish(deploying, exchange);
+  parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
+  (void)co_await exchange.write(
+      line_of(result ? Json{{"result", *result}} : error_json_of(result.error())));
+  (void)co_await exchange.finish();
+  co_return Status{};
+}
+
+Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exchange) {
+  PublishRequest request{
+      .label = deploying.function.str(), .files = {}, .options = deploying.options};
+  for (const ArtifactFile& file : deploying.files) {
+    request.files.push_back(
+        {.file = file, .blob = parts_.blobs.path_of(parse_digest(file.sha256).value())});
+  }
+  LineQueue queue(parts_.loop);
+  Future<void> sent(parts_.loop);
+  parts_.loop.spawn(send_lines(exchange, queue, sent.promise()));
+  auto published = co_await parts_.publisher.publish(
+      std::move(request), [&](std::string_view step, std::string_view detail) {
+        queue.push(line_of({{"step", step}, {"detail", detail}}));
+      });
+  queue.close();
+  (void)co_await sent;
+  if (!published) co_return std::unexpected(std::move(published).error());
+
+  const Deployment deployment{.function = deploying.function,
+                              .manifest = published->manifest,
+                              .report = measured_json(*published)};
+  const Author author{.who = author_of(exchange), .why = "deploy"};
+  CO_TRY(const VersionNumber number,
+         co_await parts_.pool.run([&] { return parts_.registry.deploy(deployment, author); }));
+  // The registry has it; the loop may not have heard of it yet.
+  parts_.catalog.publish(parts_.registry.snapshot());
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(deploying.function.str(), ""));
+  parts_.dispatcher.serve(serving->runtime, serving->settings);
+  co_return Json{{"function", deploying.function.str()},
+                 {"version", number.value},
+                 {"measured", Json::parse(deployment.report)},
+                 {"notes", published->report.notes}};
+}
+
+Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route) {
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
+  const std::string function = resolved.function->name.str();
+  const bool follow = exchange.head().query("follow").value_or("") == "true";
+  CO_TRY_STATUS(co_await exchange.start(200, kStreamHeaders));
+  std::uint64_t last = 0;
+  while (true) {
+    std::string lines;
+    for (const LogLine& line : parts_.logs.since(function, last)) {
+      lines +=
+          line_of({{"time", format_time(line.time)}, {"source", line.source}, {"text", line.text}});
+      last = line.sequence;
+    }
+    if (!lines.empty() && !co_await exchange.write(lines)) break;
+    if (!follow) break;
+    const Status changed =
+        co_await parts_.logs.changed(parts_.loop.now() + kHeartbeat, exchange.disconnected());
+    if (!changed && changed.error().code == Code::Cancelled) break;
+    if (!changed && !co_await exchange.write("\n")) break;
+  }
+  (void)co_await exchange.finish();
+  co_return Status{};
+}
+
+}  // namespace mayfly

@@ -1,0 +1,31 @@
+#include "gateway/ledger_writer.h"
+
+#include <utility>
+
+#include "base/log.h"
+
+namespace mayfly {
+
+Task<Status> LedgerWriter::commit(const InvocationRecord& record) {
+  Future<void> written(loop_);
+  if (waiting_.empty()) loop_.after_turn([this] { flush(); });
+  encode_record(record, frames_);
+  waiting_.push_back(written.promise());
+  co_return co_await written;
+}
+
+void LedgerWriter::flush() {
+  const Status status = ledger_.append(frames_);
+  if (!status) LOG(error, "ledger cannot be written", {"error", status.error().message});
+  frames_.clear();
+  for (Promise<void>& promise : std::exchange(waiting_, {})) promise.set(status);
+}
+
+void LedgerWriter::probe() {
+  const TimePoint now = loop_.turn_time();
+  if (ledger_.healthy() || now - last_probe_ < std::chrono::seconds(1)) return;
+  last_probe_ = now;
+  if (ledger_.probe()) LOG(info, "ledger can be written again");
+}
+
+}  // namespace mayfly

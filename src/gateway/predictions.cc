@@ -1,0 +1,354 @@
+#include "gateway/predictions.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/reason.h"
+#include "core/wire/image_request.h"
+#include "core/wire/infer_reply.h"
+#include "core/wire/plain_reply.h"
+#include "core/wire/plain_request.h"
+#include "net/decompress.h"
+
+namespace mayfly {
+namespace {
+
+// JSON beyond this is parsed and written on a pool: a large body must not hold up small ones.
+constexpr std::size_t kLongText = 256 * 1024;
+constexpr std::size_t kCompressFrom = 4 * 1024;
+constexpr std::size_t kMaxRequestId = 128;
+
+// Given, when it is short and visible; it is echoed and recorded, never a key.
+std::string request_id_of(const RequestHead& head, const InvocationId& made) {
+  const auto given = head.headers.find("X-Request-Id");
+  const auto visible = [](char c) { return c > ' ' && c <= '~'; };
+  if (given && !given->empty() && given->size() <= kMaxRequestId &&
+      std::ranges::all_of(*given, visible)) {
+    return std::string(*given);
+  }
+  return to_string(made);
+}
+
+bool is_image(std::string_view content_type) {
+  return content_type.starts_with("image/png") || content_type.starts_with("image/jpeg");
+}
+
+// What programs send for JSON when nobody told them better; curl -d says urlencoded.
+Status check_content_type(std::string_view type) {
+  for (const char* known : {"application/json", "application/x-www-form-urlencoded", "text/plain",
+                            "application/octet-stream"}) {
+    if (type.empty() || type.starts_with(known)) return {};
+  }
+  return refuse(
+      reason::kUnsupportedMedia,
+      fmt::format(
+          "Content-Type '{}' is not accepted: send application/json, image/png or image/jpeg",
+          type.substr(0, 100)));
+}
+
+std::vector<ReplyTensor> reply_tensors(const InferRequest& request, const Signature& signature,
+                                       const Reply& reply) {
+  std::vector<ReplyTensor> tensors;
+  tensors.reserve(reply.outputs.size());
+  for (std::size_t i = 0; i < reply.outputs.size(); ++i) {
+    const OutputView& output = reply.outputs[i];
+    tensors.push_back({.name = signature.outputs[output.index].name,
+                       .type = output.type,
+                       .shape = output.shape,
+                       .bytes = output.bytes,
+                       .form = request.outputs[i].form});
+  }
+  return tensors;
+}
+
+std::uint64_t json_bytes(const std::vector<ReplyTensor>& tensors) {
+  std::uint64_t bytes = 0;
+  for (const ReplyTensor& tensor : tensors)
+    bytes += tensor.form == OutputForm::Json ? tensor.bytes.size() : 0;
+  return bytes;
+}
+
+// Text, then tensors from where the instance left them.
+Response mixed_response(EncodedReply encoded, Reply reply) {
+  struct Kept {
+    std::string text;
+    Reply reply;
+  };
+  auto kept = std::make_shared<Kept>(std::move(encoded.text), std::move(reply));
+  SharedBytes body;
+  body.parts.push_back(std::as_bytes(std::span(kept->text)));
+  for (const auto& part : encoded.binary) body.parts.push_back(part);
+  Response response{
+      .status = 200, .headers = {{"Content-Type", "application/octet-stream"}}, .body = {}};
+  response.headers.add("Inference-Header-Content-Length", std::to_string(kept->text.size()));
+  body.owner = std::move(kept);
+  response.body = std::move(body);
+  return response;
+}
+
+void compress_if_wanted(const RequestHead& head, Response& response) {
+  const auto accepted = head.headers.find("Accept-Encoding");
+  auto* text = std::get_if<std::string>(&response.body);
+  if (!accepted || text == nullptr || text->size() < kCompressFrom) return;
+  const auto encoding = choose_encoding(*accepted);
+  if (!encoding) return;
+  *text = compress(*encoding, *text);
+  response.headers.add("Content-Encoding", to_string(*encoding));
+}
+
+std::uint64_t size_of(const Response& response) {
+  if (const auto* text = std::get_if<std::string>(&response.body)) return text->size();
+  std::uint64_t bytes = 0;
+  for (const auto& part : std::get<SharedBytes>(response.body).parts) bytes += part.size();
+  return bytes;
+}
+
+double milliseconds(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+}  // namespace
+
+struct Predictions::Attempt {
+  InvocationId id;
+  WallTime accepted;
+  std::string request_id;
+  std::string caller;
+  ServingRef serving;  // null until the function is known: nothing is recorded before
+  std::optional<Outcome> outcome;
+  std::uint64_t received = 0;
+
+  StartTier tier() const { return outcome ? outcome->tier : StartTier::None; }
+  Timing timing() const { return outcome ? outcome->timing : Timing{}; }
+};
+
+struct Predictions::Decoded {
+  InferRequest request;
+  RequestMemory memory;
+};
+
+Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol protocol,
+                               std::string_view cors_origin) {
+  Attempt tried;
+  tried.id = parts_.ids.next();
+  tried.accepted = parts_.loop.clock().wall_now();
+  tried.request_id = request_id_of(exchange.head(), tried.id);
+  auto answered = co_await attempt(exchange, route, protocol, tried);
+  std::string_view reason = answered ? std::string_view() : answered.error().reason;
+  if (!answered && reason.empty()) reason = reason::kInternal;
+  Response response = answered ? *std::move(answered) : encode_error(answered.error(), tried);
+  compress_if_wanted(exchange.head(), response);
+
+  if (tried.serving) {
+    if (const Status written = co_await record(tried, reason, size_of(response)); !written) {
+      response = encode_error(written.error(), tried);
+      reason = written.error().reason;
+    }
+    parts_.metrics.prediction(tried.serving->function, reason, tried.tier(), tried.timing());
+    response.headers.add("Mayfly-Version", std::to_string(tried.serving->version.value));
+  } else {
+    parts_.metrics.refused(reason);
+  }
+  response.headers.add("Mayfly-Invocation", to_string(tried.id));
+  response.headers.add("Mayfly-Start", to_string(tried.tier()));
+  const Timing timing = tried.timing();
+  response.headers.add(
+      "Server-Timing",
+      fmt::format("queue;dur={:.3f}, start;dur={:.3f}, run;dur={:.3f}", milliseconds(timing.queue),
+                  milliseconds(timing.start), milliseconds(timing.run)));
+  response.headers.add("X-Request-Id", tried.request_id);
+  if (!cors_origin.empty()) {
+    response.headers.add("Access-Control-Allow-Origin", cors_origin);
+    response.headers.add("Vary", "Origin");
+  }
+  (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
+}
+
+Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& route,
+                                            Protocol protocol, Attempt& tried) {
+  CO_TRY(tried.serving, co_await parts_.catalog.find(route.name, route.version));
+  const Serving& serving = *tried.serving;
+  if (!parts_.ledger.healthy()) {
+    parts_.ledger.probe();
+    if (!parts_.ledger.healthy()) {
+      co_return refuse(reason::kStorageFull,
+                       "the ledger cannot be written; predictions stop until there is room");
+    }
+  }
+  CO_TRY(BodyReader body, BodyReader::open(exchange, limits_.max_body, "limits.max_body"));
+  auto decoded = co_await decode(exchange, body, protocol, serving);
+  tried.received = body.taken();
+  if (!decoded) co_return std::unexpected(std::move(decoded).error());
+
+  Duration timeout = serving.manifest->options.timeout;
+  if (decoded->request.timeout) timeout = std::min(timeout, *decoded->request.timeout);
+  Call call{.version = serving.runtime,
+            .settings = serving.settings,
+            .request = std::move(decoded->memory),
+            .deadline = parts_.loop.now() + timeout,
+            .cancel = exchange.disconnected()};
+  tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
+  if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
+  Reply reply = *std::move(tried.outcome->reply);
+  co_return co_await encode(decoded->request, serving, std::move(reply), protocol);
+}
+
+Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyReader& body,
+                                                       Protocol protocol, const Serving& serving) {
+  CO_TRY(InferRequest request, co_await decode_head(exchange.head(), body, protocol, serving));
+  std::vector<InputPlan> plans;
+  for (const InferInput& input : request.inputs) {
+    plans.push_back({.index = input.index,
+                     .type = input.type,
+                     .shape = input.shape,
+                     .bytes = input.bytes,
+                     .form = input.form});
+  }
+  std::vector<std::uint32_t> outputs;
+  for (const InferOutput& output : request.outputs) outputs.push_back(output.index);
+  CO_TRY(RequestLayout layout, RequestLayout::plan(std::move(plans), std::move(outputs)));
+  CO_TRY(RequestMemory memory, RequestMemory::allocate(std::move(layout), serving.output_bytes));
+  CO_TRY_STATUS(co_await fill(body, request, memory));
+  CO_TRY_STATUS(co_await body.expect_end());
+  co_return Decoded{std::move(request), std::move(memory)};
+}
+
+Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, BodyReader& body,
+                                                    Protocol protocol, const Serving& serving) {
+  const Signature& signature = serving.signature();
+  const std::string_view type = head.headers.find("Content-Type").value_or("");
+  const auto whole = [&] { return body.announced().value_or(0); };
+  if (protocol == Protocol::Plain && is_image(type)) {
+    if (!body.announced())
+      co_return refuse(reason::kBadRequest, "send images with a Content-Length");
+    co_return image_request(whole(), signature);
+  }
+  if (protocol == Protocol::Plain) {
+    CO_TRY_STATUS(check_content_type(type));
+  }
+
+  const auto length_header = head.headers.find("Inference-Header-Content-Length");
+  if (protocol == Protocol::Plain || !length_header) {
+    CO_TRY(std::string text, co_await body.read_rest());
+    co_return co_await decode_text(std::move(text), protocol, signature);
+  }
+  CO_TRY(const std::uint64_t length, parse_json_part_length(*length_header));
+  if (length == 0) {
+    if (!body.announced())
+      co_return refuse(reason::kBadRequest, "send raw tensors with a Content-Length");
+    co_return raw_infer_request(whole(), signature);
+  }
+  CO_TRY(std::string text, co_await body.read_text(length));
+  if (text.size() < length) {
+    co_return refuse(reason::kBadRequest,
+                     fmt::format("Inference-Header-Content-Length is {}, the body has {} bytes",
+                                 length, text.size()));
+  }
+  CO_TRY(InferRequest request, co_await decode_text(std::move(text), protocol, signature));
+  if (body.announced()) {
+    CO_TRY_STATUS(check_binary_size(request, whole() - length));
+  }
+  co_return request;
+}
+
+Task<Result<InferRequest>> Predictions::decode_text(std::string text, Protocol protocol,
+                                                    const Signature& signature) {
+  const SizeLimit limit{limits_.max_body.count, "limits.max_body"};
+  const auto decode_with = [&](JsonParser& parser) {
+    return protocol == Protocol::Plain
+               ? decode_plain_request(parser, std::move(text), signature, limit)
+               : decode_infer_request(parser, std::move(text), signature, limit);
+  };
+  if (text.size() <= kLongText) co_return decode_with(parser_);
+  co_return co_await parts_.parse_pool.run([&] {
+    JsonParser parser;
+    return decode_with(parser);
+  });
+}
+
+Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
+                               RequestMemory& memory) {
+  const auto read_json = [&]() -> Status {
+    for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+      if (request.inputs[i].source == InputSource::Json)
+        TRY(read_json_input(request.inputs[i], memory.input(i)));
+    }
+    return {};
+  };
+  if (request.text.size() <= kLongText) {
+    CO_TRY_STATUS(read_json());
+  } else {
+    CO_TRY_STATUS(co_await parts_.parse_pool.run(read_json));
+  }
+  for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+    const InferInput& input = request.inputs[i];
+    if (input.source == InputSource::Json) continue;
+    CO_TRY_STATUS(co_await body.read_exactly(receive_input(input, memory.input(i))));
+    CO_TRY_STATUS(check_received_input(input, memory.input(i)));
+  }
+  co_return Status{};
+}
+
+Task<Result<Response>> Predictions::encode(const InferRequest& request, const Serving& serving,
+                                           Reply reply, Protocol protocol) {
+  const SizeLimit limit{limits_.max_reply.count, "limits.max_reply"};
+  const std::vector<ReplyTensor> tensors = reply_tensors(request, serving.signature(), reply);
+  const bool is_long = json_bytes(tensors) > kLongText;
+  if (protocol == Protocol::Plain) {
+    const auto work = [&] { return encode_plain_reply(tensors, limit); };
+    Result<std::string> text = is_long ? co_await parts_.parse_pool.run(work) : work();
+    if (!text) co_return std::unexpected(std::move(text).error());
+    co_return Response{
+        .status = 200, .headers = {{"Content-Type", "application/json"}}, .body = *std::move(text)};
+  }
+  const std::string version = std::to_string(serving.version.value);
+  const InferReply answer{.model_name = serving.function,
+                          .model_version = version,
+                          .id = request.id,
+                          .outputs = tensors};
+  const auto work = [&] { return encode_infer_reply(answer, limit); };
+  Result<EncodedReply> encoded = is_long ? co_await parts_.parse_pool.run(work) : work();
+  if (!encoded) co_return std::unexpected(std::move(encoded).error());
+  if (encoded->mixed) co_return mixed_response(*std::move(encoded), std::move(reply));
+  co_return Response{.status = 200,
+                     .headers = {{"Content-Type", "application/json"}},
+                     .body = std::move(encoded->text)};
+}
+
+Response Predictions::encode_error(const Error& error, const Attempt& tried) const {
+  Response response = error_response(http_status(error), error.message, error.reason);
+  if (tried.outcome && tried.outcome->retry_after.count() > 0) {
+    response.headers.add("Retry-After", std::to_string(tried.outcome->retry_after.count()));
+  }
+  return response;
+}
+
+Task<Status> Predictions::record(const Attempt& tried, std::string_view reason,
+                                 std::uint64_t sent) {
+  const Timing timing = tried.timing();
+  InvocationRecord record{.invocation = tried.id,
+                          .time = tried.accepted,
+                          .caller = tried.caller,
+                          .request_id = tried.request_id,
+                          .function = tried.serving->function,
+                          .version = tried.serving->version,
+                          .tier = tried.tier(),
+                          .queue = to_us(timing.queue),
+                          .start = to_us(timing.start),
+                          .run = to_us(timing.run),
+                          .cpu = to_us(timing.cpu),
+                          .memory_limit = {},
+                          .memory_peak = {},
+                          .received = Bytes{tried.received},
+                          .sent = Bytes{sent},
+                          .reason = std::string(reason)};
+  if (tried.outcome) {
+    record.memory_limit = tried.outcome->memory_limit;
+    record.memory_peak = tried.outcome->peak_memory;
+  }
+  co_return co_await parts_.ledger.commit(record);
+}
+
+}  // namespace mayfly

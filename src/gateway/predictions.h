@@ -1,0 +1,74 @@
+// The path of a prediction through the gateway: decode into invocation memory, dispatch, encode,
+// write the record, answer. Loop thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "async/pool.h"
+#include "async/task.h"
+#include "core/invocation.h"
+#include "core/wire/infer_request.h"
+#include "dispatch/dispatcher.h"
+#include "gateway/body.h"
+#include "gateway/catalog.h"
+#include "gateway/ledger_writer.h"
+#include "gateway/metrics.h"
+#include "gateway/route.h"
+#include "gateway/serving.h"
+#include "net/exchange.h"
+
+namespace mayfly {
+
+struct PredictionLimits {
+  Bytes max_body = mib(64);
+  Bytes max_reply = mib(64);
+};
+
+// How the caller speaks.
+enum class Protocol : std::uint8_t { OpenInference, Plain };
+
+class Predictions {
+ public:
+  struct Parts {  // all outlive me
+    Loop& loop;
+    Pool& parse_pool;
+    Catalog& catalog;
+    Dispatcher& dispatcher;
+    LedgerWriter& ledger;
+    Metrics& metrics;
+    InvocationIds& ids;
+  };
+
+  Predictions(Parts parts, PredictionLimits limits) : parts_(parts), limits_(limits) {}
+
+  // Answers the exchange, whatever happens. `cors_origin` is empty or the origin that may read the
+  // reply.
+  Task<void> handle(Exchange& exchange, const Route& route, Protocol protocol,
+                    std::string_view cors_origin);
+
+ private:
+  struct Attempt;
+  struct Decoded;
+
+  Task<Result<Response>> attempt(Exchange& exchange, const Route& route, Protocol protocol,
+                                 Attempt& attempt);
+  Task<Result<Decoded>> decode(Exchange& exchange, BodyReader& body, Protocol protocol,
+                               const Serving& serving);
+  Task<Result<InferRequest>> decode_head(const RequestHead& head, BodyReader& body,
+                                         Protocol protocol, const Serving& serving);
+  Task<Result<InferRequest>> decode_text(std::string text, Protocol protocol,
+                                         const Signature& signature);
+  Task<Status> fill(BodyReader& body, const InferRequest& request, RequestMemory& memory);
+  Task<Result<Response>> encode(const InferRequest& request, const Serving& serving, Reply reply,
+                                Protocol protocol);
+  Response encode_error(const Error& error, const Attempt& attempt) const;
+  Task<Status> record(const Attempt& attempt, std::string_view reason, std::uint64_t sent);
+
+  Parts parts_;
+  PredictionLimits limits_;
+  JsonParser parser_;
+};
+
+}  // namespace mayfly
