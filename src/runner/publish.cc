@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -167,6 +168,7 @@ Result<std::vector<CompiledFile>> seal(const Path& out) {
     files.push_back({entry.path().filename().native(), TRY(mayfly::file_size(entry.path()))});
   }
   if (error) return std::unexpected(errno_error("list the compiled folder", error.value()));
+  std::ranges::sort(files, {}, &CompiledFile::path);
   return files;
 }
 

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <malloc.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -55,10 +57,37 @@ std::span<const std::byte> bytes_of(const std::string& text_bytes) {
   return std::as_bytes(std::span(text_bytes));
 }
 
-std::uint64_t heap_bytes() {
-  const struct mallinfo2 info = ::mallinfo2();
-  return info.uordblks + info.hblkhd;
-}
+// What of the heap is resident. ONNX Runtime reserves room for weights that it then maps instead,
+// so what was allocated says nothing; and there is no /proc in the jail. With M_MMAP_MAX = 0 all of
+// malloc's memory lies between these two addresses, and mincore(2) tells which anonymous pages
+// exist.
+class ResidentHeap {
+ public:
+  ResidentHeap() { ::mallopt(M_MMAP_MAX, 0); }
+
+  std::uint64_t bytes() const {
+    const auto end = reinterpret_cast<std::uintptr_t>(::sbrk(0)) / kPage * kPage;
+    if (end <= begin_) return 0;
+    const std::size_t pages = (end - begin_) / kPage;
+    // Not from the heap that is being counted.
+    void* memory =
+        ::mmap(nullptr, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return 0;
+    auto* present = static_cast<unsigned char*>(memory);
+    std::uint64_t count = 0;
+    if (::mincore(reinterpret_cast<void*>(begin_), end - begin_, present) == 0) {
+      count = static_cast<std::uint64_t>(std::count_if(
+          present, present + pages, [](unsigned char page) { return (page & 1U) != 0; }));
+    }
+    ::munmap(memory, pages);
+    return count * kPage;
+  }
+
+ private:
+  static constexpr std::uintptr_t kPage = 4096;
+  // What lies below was there before the fork, shared with the parent.
+  std::uintptr_t begin_ = (reinterpret_cast<std::uintptr_t>(::sbrk(0)) + kPage - 1) / kPage * kPage;
+};
 
 Path expected_file(const PublishContext& context, std::size_t i) {
   return context.scratch / fmt::format("expected-{}", i);
@@ -264,37 +293,49 @@ Status check_answers(OnnxSession& session, const Tried& tried) {
   return {};
 }
 
-enum class Depth : std::uint8_t { Start, All };
+// Start: the times of a load and a first run. All: answers and warm runs too. Memory: nothing but
+// the private bytes, because counting them changes how memory is allocated.
+enum class Depth : std::uint8_t { Start, All, Memory };
 
 // In the child.
 Status measure(const PublishContext& context, const Tried& tried, const Path& folder, Depth depth,
                const ChildSay& say) {
-  const std::uint64_t heap_before = heap_bytes();
   const auto begin = Steady::now();
   OnnxSession session = TRY(OnnxSession::load(context.runtime, folder, context.job.threads));
   const auto loaded = Steady::now();
   say(one("load", static_cast<std::uint64_t>((loaded - begin).count())));
-  if (tried.inputs.empty()) {
-    say(one("private", heap_bytes() - std::min(heap_bytes(), heap_before)));
-    return {};
-  }
+  if (tried.inputs.empty()) return {};
   (void)TRY(session.invoker().run(request_of(tried.inputs.front(), tried.signature), {}, 0));
   say(one("first", static_cast<std::uint64_t>((Steady::now() - loaded).count())));
   if (depth == Depth::Start) return {};
   // Random models answer differently each time.
   if (!context.base.session_after_fork) TRY(check_answers(session, tried));
   say(one("warm", static_cast<std::uint64_t>(warm_run(session.invoker(), tried).count())));
-  session.invoker().release_results();
-  const std::uint64_t heap_after = heap_bytes();
-  say(one("private", heap_after - std::min(heap_after, heap_before)));
+  return {};
+}
+
+// In the child.
+Status measure_memory(const PublishContext& context, const Tried& tried, const Path& folder,
+                      const ChildSay& say) {
+  const ResidentHeap heap;
+  const std::uint64_t before = heap.bytes();
+  OnnxSession session = TRY(OnnxSession::load(context.runtime, folder, context.job.threads));
+  say(one("loaded", true));
+  for (int run = 0; run < 2 && !tried.inputs.empty(); ++run) {
+    (void)TRY(session.invoker().run(request_of(tried.inputs.front(), tried.signature), {}, 0));
+  }
+  const std::uint64_t after = heap.bytes();
+  say(one("private", after - std::min(after, before)));
   return {};
 }
 
 Result<Json> measure_once(const PublishContext& context, const Tried& tried, const Path& folder,
                           Depth depth) {
   const ChildLimits limits{kLoadLimit, context.job.timeout * 4};
-  const auto lines = TRY(run_in_child(
-      limits, [&](const ChildSay& say) { return measure(context, tried, folder, depth, say); }));
+  const auto lines = TRY(run_in_child(limits, [&](const ChildSay& say) {
+    return depth == Depth::Memory ? measure_memory(context, tried, folder, say)
+                                  : measure(context, tried, folder, depth, say);
+  }));
   Json all = Json::object();
   for (const std::string& line : lines) all.update(TRY(parse_line(line)));
   return all;
@@ -390,7 +431,8 @@ Result<Candidate> measure_form(const PublishContext& context, const Tried& tried
   candidate.load = median(std::move(loads));
   candidate.first_run = median(std::move(firsts));
   candidate.warm_run = Duration(number(all, "warm"));
-  candidate.private_bytes = {number(all, "private")};
+  const Json memory = TRY(measure_once(context, tried, spec.folder, Depth::Memory));
+  candidate.private_bytes = {number(memory, "private")};
   for (const char* name : {"model.onnx", "model.ort", kWeights}) {
     if (const auto size = mayfly::file_size(spec.folder / name)) {
       candidate.artifact_bytes.count += *size;
