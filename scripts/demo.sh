@@ -57,8 +57,7 @@ running() { # KIND FUNCTION
   "$bin/mayfly" status --json | python3 -c '
 import json, sys
 kind, name = sys.argv[1:]
-entry = next(f for f in json.load(sys.stdin)["functions"] if f["name"] == name)
-print(entry[kind] if isinstance(entry[kind], int) else sum(entry[kind].values()))' "$1" "$2"
+print(sum(f[kind] for f in json.load(sys.stdin)["functions"] if f["name"] == name))' "$1" "$2"
 }
 none() { [ "$(running "$1" "$2")" = 0 ]; }
 
@@ -94,8 +93,8 @@ ask_iris() { ask /functions/iris -d @examples/iris/input.json; expect 'reply["la
 step "1. Start a node"
 port=$(free_port)
 export MAYFLY_URL=http://127.0.0.1:$port
-show "mayfly serve --port $port --data $data"
-"$bin/mayfly" serve --port "$port" --data "$data" >"$data.log" 2>&1 &
+show "mayfly serve --listen 127.0.0.1:$port --data $data"
+"$bin/mayfly" serve --listen "127.0.0.1:$port" --data "$data" >"$data.log" 2>&1 &
 server=$!
 wait_until 15 "starting the node" ready
 

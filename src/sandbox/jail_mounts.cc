@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <string>
 
 namespace mayfly {
@@ -33,6 +34,21 @@ Status attach(const JailMount& mount, const Fd& tree) {
   if (::mkdir(target.c_str(), 0755) != 0) return fail_errno(fmt::format("make {}", mount.target));
   if (::move_mount(tree.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     return fail_errno(fmt::format("mount {}", mount.target));
+  }
+  return {};
+}
+
+// ONNX Runtime resolves what it opened through /proc/self/fd before it trusts external data. This
+// /proc shows each process itself and nothing else: no other process (hidepid), not even those of
+// this pid namespace, and no kernel files (subset=pid); Landlock denies opening anything in it.
+// Where the host's own /proc is masked, as in many containers, the kernel refuses the mount
+// (EPERM): models without external data work there all the same.
+Status attach_proc() {
+  if (::mkdir("proc", 0555) != 0) return fail_errno("make /proc");
+  if (::mount("proc", "proc", "proc", kRootFlags | MS_RDONLY, "hidepid=ptraceable,subset=pid") !=
+          0 &&
+      errno != EPERM) {
+    return fail_errno("mount /proc");
   }
   return {};
 }
@@ -67,6 +83,7 @@ Status enter_root(std::span<const JailMount> mounts, std::vector<Fd> sources) {
   }
   if (::chdir(kMountPoint) != 0) return fail_errno("chdir to the empty root");
   for (std::size_t i = 0; i < mounts.size(); ++i) TRY(attach(mounts[i], sources.at(i)));
+  TRY(attach_proc());
   return leave_old_root();
 }
 

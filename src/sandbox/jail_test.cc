@@ -85,8 +85,9 @@ std::string try_files() {
   wrong += unexpected("write", ::open("/artifact/model", O_RDWR), {EROFS, EACCES});
   wrong += unexpected("create", ::open("/artifact/new", O_RDWR | O_CREAT, 0600), {EROFS, EACCES});
   wrong += unexpected("root", ::open("/new", O_RDWR | O_CREAT, 0600), {EROFS, EACCES});
-  for (const char* path : {"/etc/passwd", "/artifact/../../etc/passwd", "/proc/self/maps",
-                           "/dev/null", "/sys", "/tmp", "/run", "/artifact/../tmp"}) {
+  for (const char* path :
+       {"/etc/passwd", "/artifact/../../etc/passwd", "/proc/cpuinfo", "/proc/1/maps", "/proc/sys",
+        "/dev/null", "/sys", "/tmp", "/run", "/artifact/../tmp"}) {
     wrong += unexpected(path, ::open(path, O_RDONLY | O_CLOEXEC), {ENOENT, EACCES});
   }
   return wrong;
@@ -101,6 +102,33 @@ TEST_CASE("a template sees its artifact, cannot write it, and sees nothing else"
     // The read-only mount holds without Landlock, too.
     const JailPlan bare = JailPlanSurgeon::without(plan_with(artifact), {Layer::Landlock});
     CHECK(run_in_jail(bare, try_files, {.as = as}).report.empty());
+  }
+}
+
+// What ONNX Runtime needs of /proc, and nothing beyond.
+std::string try_proc() {
+  std::string wrong;
+  const int model = ::open("/artifact/model", O_RDONLY | O_CLOEXEC);
+  std::array<char, 64> target{};
+  const std::string link = "/proc/self/fd/" + std::to_string(model);
+  const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
+  if (std::string_view(target.data(), length < 0 ? 0 : static_cast<std::size_t>(length)) !=
+      "/artifact/model") {
+    wrong += "own descriptor unresolved ";
+  }
+  wrong += unexpected("own maps", ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC), {EACCES});
+  wrong += unexpected("own memory", ::open("/proc/self/mem", O_RDWR | O_CLOEXEC), {EACCES, EROFS});
+  if (::readlink("/proc/1/exe", target.data(), target.size()) >= 0) wrong += "sees jail init ";
+  return wrong;
+}
+
+TEST_CASE(
+    "of /proc a process sees itself alone, and may resolve its descriptors but open nothing") {
+  const Artifact artifact;
+  for (const RunAs as : everyone()) {
+    const JailRun run = run_in_jail(plan_with(artifact), try_proc, {.as = as});
+    CHECK(run.error.empty());
+    CHECK(run.report == "");
   }
 }
 
