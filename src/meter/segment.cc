@@ -16,7 +16,7 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kReadChunk = 256 * 1024;
+constexpr std::size_t kReadChunk = std::size_t{256} * 1024;
 constexpr std::size_t kTotalsLimit = std::size_t{1} << 30;
 
 std::optional<std::uint64_t> parse_number(std::string_view stem) {

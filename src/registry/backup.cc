@@ -20,7 +20,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::string_view kHead = "mayfly-backup 1";
-constexpr std::size_t kCopyChunk = 1024 * 1024;
+constexpr std::size_t kCopyChunk = std::size_t{1024} * 1024;
 constexpr int kLedgerTries = 10;
 
 struct Copied {

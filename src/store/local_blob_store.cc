@@ -22,7 +22,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kParkedHashes = 64;
-constexpr std::size_t kReadChunk = 256 * 1024;
+constexpr std::size_t kReadChunk = std::size_t{256} * 1024;
 
 WallTime modified_at(const struct stat& status) {
   return WallTime(std::chrono::seconds(status.st_mtim.tv_sec) +
