@@ -122,6 +122,13 @@ bool is_out_of_memory(std::string_view message) {
          message.find("bad_alloc") != std::string_view::npos;
 }
 
+// A run within the function's timeout, once the weights are in memory: they may have to come from a
+// slow disk first, each time when publish_memory holds less than all of them.
+Duration run_limit(const PublishContext& context) {
+  constexpr std::uint64_t kSlowDisk = 50'000'000;  // bytes per second
+  return context.job.timeout + std::chrono::seconds(context.base.weight_bytes / kSlowDisk);
+}
+
 // ---- The original -------------------------------------------------------------------------------
 
 SessionOptions base_options(const PublishContext& context) {
@@ -331,7 +338,7 @@ Status measure_memory(const PublishContext& context, const Tried& tried, const P
 
 Result<Json> measure_once(const PublishContext& context, const Tried& tried, const Path& folder,
                           Depth depth) {
-  const ChildLimits limits{kLoadLimit, context.job.timeout * 4};
+  const ChildLimits limits{kLoadLimit, 4 * run_limit(context)};
   const auto lines = TRY(run_in_child(limits, [&](const ChildSay& say) {
     return depth == Depth::Memory ? measure_memory(context, tried, folder, say)
                                   : measure(context, tried, folder, depth, say);
@@ -353,7 +360,7 @@ Result<Tried> try_original(const PublishContext& context,
                            const std::optional<TrialTensors>& example) {
   std::vector<TrialTensors> sets =
       example ? std::vector<TrialTensors>(1, *example) : generate_inputs(context.base.graph);
-  const ChildLimits limits{kLoadLimit, context.job.timeout};
+  const ChildLimits limits{kLoadLimit, run_limit(context)};
   auto lines =
       run_in_child(limits, [&](const ChildSay& say) { return run_original(context, sets, say); });
   if (!lines) {
