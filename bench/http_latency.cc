@@ -4,6 +4,7 @@
 //
 //   --port P --path /x [--body FILE] [--header "K: V"]… --count N [--connections C]
 //   --before PATH        POST this before each request, not timed (to evict a function, say)
+//   --settle-us N        wait after that, until what it ended has gone
 //   --expect-start TIER  count only replies with this Mayfly-Start; others are repeated, and told
 //   --pause-us N         wait after each request
 #include <netinet/in.h>
@@ -95,6 +96,7 @@ struct Plan {
   explicit Plan(const Arguments& arguments)
       : port(static_cast<std::uint16_t>(arguments.number("port", 0))),
         count(arguments.number("count", 1)),
+        settle_us(static_cast<useconds_t>(arguments.number("settle-us", 0))),
         pause_us(static_cast<useconds_t>(arguments.number("pause-us", 0))),
         expect(arguments.text("expect-start", "")) {
     std::string body;
@@ -113,6 +115,7 @@ struct Plan {
   }
   std::uint16_t port;
   std::size_t count;
+  useconds_t settle_us;
   useconds_t pause_us;
   std::string expect;
   std::string request;
@@ -127,6 +130,7 @@ std::vector<double> converse(const Plan& plan, std::atomic<std::size_t>& unexpec
     if (!plan.before.empty()) {
       const Reply done = connection.exchange(plan.before);
       require(done.status / 100 == 2, "--before was refused: " + connection.last_body());
+      if (plan.settle_us > 0) ::usleep(plan.settle_us);
     }
     const double begin = now_us();
     const Reply reply = connection.exchange(plan.request);

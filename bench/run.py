@@ -54,7 +54,7 @@ def run_bench(name: str, bench, context: Context, report: records.Report) -> boo
     try:
         bench.run(context, report)
     except (CouldNotRun, AssertionError, OSError, subprocess.SubprocessError) as problem:
-        print(f"{name}: could not run: {problem}", file=sys.stderr)
+        print(f"{name}: could not run: {problem}\n{context.epitaphs()}", file=sys.stderr)
         return False
     print(f"{name}: {context.elapsed():.0f} s", file=sys.stderr, flush=True)
     return True

@@ -6,6 +6,7 @@ forked ahead of demand. The hot function of the same model says what the same re
 
 from __future__ import annotations
 
+from harness import machine
 from harness.context import Context
 from harness.pairs import Figures, measure_pairs
 from harness.records import Report, at_most
@@ -17,6 +18,7 @@ MODELS = (*TINY, "ocrcls", *LARGE)
 SAMPLES = 1000  # a window
 EXECS = 150  # of bare_ort a window
 LARGE_SAMPLES = 8  # a window
+TIGHTENING_US = 100.0
 
 
 def run(context: Context, report: Report) -> None:
@@ -26,6 +28,7 @@ def run(context: Context, report: Report) -> None:
     _beside_hot(context, report, CNN, LARGE_SAMPLES, 0.30)
     _beside_hot(context, report, HUGE, LARGE_SAMPLES, 0.20)
     _forked_ahead(context, report)
+    _tightening(context, report)
 
 
 def _tiny(context: Context, report: Report, model: str) -> None:
@@ -101,6 +104,21 @@ def _forked_ahead(context: Context, report: Report) -> None:
         node.wait_until(lambda: node.running(name)[0] >= 1, "an instance is forked ahead")
         samples += context.http(load, name, 1)["us"]
     report.single("logistic", "p50 first, forked ahead", value=p50(samples), unit="us")
+
+
+def _tightening(context: Context, report: Report) -> None:
+    """What is done for each instance, within the first reply: groups, descriptors, the smaller filter."""
+    with machine.memory_group() as group:
+        taken = context.tool("tighten", "--count", SAMPLES, *(("--group", group) if group else ()))
+    report.single(
+        "any",
+        "p50 tightening",
+        value=p50(taken["us"]),
+        unit="us",
+        rival="allowance",
+        rival_value=TIGHTENING_US,
+        target=at_most(1.0),
+    )
 
 
 def _functions(context: Context, model: str) -> tuple[Workload, str, str]:

@@ -152,6 +152,11 @@ class Context:
             print(f"bench: {left}", file=sys.stderr)
         shutil.rmtree(node.data, ignore_errors=True)
 
+    def epitaphs(self) -> str:
+        """The last words of nodes that have died."""
+        dead = [node for node in self._nodes if node.process.poll() is not None]
+        return "\n".join(f"the node exited with {n.process.returncode}:\n{n.tail()}" for n in dead)
+
     def close(self) -> None:
         for node in list(self._nodes):
             self.close_node(node)

@@ -11,6 +11,8 @@ import atexit
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +104,24 @@ def cpuacct_folder() -> Path | None:
             folder = mount / path.lstrip("/")
             return folder if (folder / "cpuacct.usage").exists() else None
     return None
+
+
+@contextmanager
+def memory_group() -> Iterator[Path | None]:
+    """cgroup.procs of a fresh group with a memory controller; None where none can be made."""
+    for mount in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        group = mount / f"bench-tighten-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if (group / "cgroup.procs").exists():  # else it is a folder of a tmpfs
+                yield group / "cgroup.procs"
+                return
+        finally:
+            group.rmdir()
+    yield None
 
 
 def _join_cpuacct() -> tuple[Path | None, Path | None]:
