@@ -53,8 +53,12 @@ Result<pid_t> spawn_runner(const Path& runner, const Fd& control, const Fd& log)
   std::string no_telemetry = "ORT_DISABLE_TELEMETRY=1";
   // Heaps of huge pages make forks cheaper (measured: gbdt 180 → 80 µs).
   std::string huge_pages = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1";
+  // Symbols found at the first call would be looked up in every fork anew, page by page (measured:
+  // 85 µs for one call of srandom).
+  std::string bind_now = "LD_BIND_NOW=1";
   const std::array<char*, 3> arguments = {name.data(), word.data(), nullptr};
-  const std::array<char*, 3> environment = {no_telemetry.data(), huge_pages.data(), nullptr};
+  const std::array<char*, 4> environment = {no_telemetry.data(), huge_pages.data(), bind_now.data(),
+                                            nullptr};
   // Numbers above those they become: no dup2 may close what another still needs.
   const Fd safe_control = TRY(control.duplicate());
   const Fd safe_log = TRY(log.duplicate());
