@@ -21,7 +21,7 @@ models: setup ## generate the models that demo and tests use (cached in build/mo
 	@.deps/venv/bin/python scripts/make_models.py build/models --only test
 
 demo: build models ## start a node, deploy real models, predict, scale to zero and back, print the bill
-	@scripts/demo.sh $(BUILD)/bin
+	@PRESET=$(PRESET) scripts/demo.sh
 
 test: unit e2e layers ## unit tests, end-to-end tests, layer check
 
@@ -29,7 +29,7 @@ unit: build models ## unit tests and the replay of every fuzz corpus
 	@ctest --test-dir $(BUILD) --output-on-failure -L unit
 
 e2e: build models ## end-to-end tests: a real node, the official Triton client
-	@.deps/venv/bin/python tests/e2e/run.py --bin $(BUILD)/bin
+	@PRESET=$(PRESET) .deps/venv/bin/python tests/e2e/run.py
 
 asan: ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory unit PRESET=asan

@@ -321,9 +321,11 @@ Request* Scheduler::detach(Worker& worker) {
   } else {
     request->timing.start += now_ - request->handed;
   }
-  const Duration cpu = worker.instance->cpu();
-  request->timing.cpu = std::max(cpu - worker.cpu_seen, Duration::zero());
-  worker.cpu_seen = std::max(cpu, worker.cpu_seen);
+  // Records hold whole microseconds. What is left over counts with the instance's next request: a
+  // sum of short calls is neither above what was used nor far below.
+  const Duration unbilled = std::max(worker.instance->cpu() - worker.cpu_seen, Duration::zero());
+  request->timing.cpu = std::chrono::floor<std::chrono::microseconds>(unbilled);
+  worker.cpu_seen += request->timing.cpu;
   request->peak_memory = worker.peak;
   request->worker = nullptr;
   request->state = Request::State::New;

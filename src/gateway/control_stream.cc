@@ -105,7 +105,8 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route) {
   std::vector<Digest> digests;
   for (const ArtifactFile& file : request.files)
     digests.push_back(parse_digest(file.sha256).value());
-  const Pin pin = parts_.pins.hold(digests);
+  Pin pin = parts_.pins.hold(digests);
+  pin.add(parse_digest(artifact_digest(request.files)).value());
   CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
     for (std::size_t i = 0; i < digests.size(); ++i) {
       const auto blob = TRY(parts_.blobs.find(digests[i]));
@@ -136,8 +137,10 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route) {
 }
 
 Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exchange) {
-  PublishRequest request{
-      .label = deploying.function.str(), .files = {}, .options = deploying.options};
+  PublishRequest request{.label = deploying.function.str(),
+                         .files = {},
+                         .options = deploying.options,
+                         .cancel = exchange.disconnected()};
   for (const ArtifactFile& file : deploying.files) {
     request.files.push_back(
         {.file = file, .blob = parts_.blobs.path_of(parse_digest(file.sha256).value())});

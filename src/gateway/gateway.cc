@@ -5,6 +5,7 @@
 #include "core/reason.h"
 #include "core/version.h"
 #include "core/wire/model_metadata.h"
+#include "gateway/protocol_words.h"
 
 namespace mayfly {
 namespace {
@@ -113,10 +114,13 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, const Route& route) {
 }
 
 Task<Result<Response>> Gateway::model_metadata(const Route& route) {
-  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, route.version));
-  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  const auto resolved = parts_.catalog.resolve(route.name, route.version);
+  if (!resolved) {
+    co_return std::unexpected(in_protocol_words(resolved.error(), route.name, route.version));
+  }
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(*resolved));
   std::vector<VersionNumber> versions;
-  for (const VersionEntry& version : resolved.function->versions)
+  for (const VersionEntry& version : resolved->function->versions)
     versions.push_back(version.number);
   co_return json_text(model_metadata_json({.name = serving->function,
                                            .versions = versions,
@@ -126,7 +130,10 @@ Task<Result<Response>> Gateway::model_metadata(const Route& route) {
 
 // Ready: the next request can be served, if need be from zero.
 Task<Result<Response>> Gateway::model_ready(const Route& route) {
-  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(route.name, route.version));
+  const auto found = co_await parts_.catalog.find(route.name, route.version);
+  if (!found)
+    co_return std::unexpected(in_protocol_words(found.error(), route.name, route.version));
+  const ServingRef serving = *found;
   const bool ready = parts_.ready();
   co_return json_text(model_ready_json(serving->function, ready ? Readiness::Yes : Readiness::No),
                       ready ? 200 : 503);

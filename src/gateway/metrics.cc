@@ -71,10 +71,6 @@ struct Metrics::Families {
                                    .Help("How long publishing took")
                                    .Register(registry)
                                    .Add({}, seconds_buckets());
-  Family<Counter>& evictions = BuildCounter()
-                                   .Name("mayfly_evictions_total")
-                                   .Help("Processes ended to free them, by kind and cause")
-                                   .Register(registry);
   Family<Gauge>& instances =
       BuildGauge().Name("mayfly_instances").Help("Instances by state").Register(registry);
   Family<Gauge>& templates =
@@ -160,10 +156,6 @@ void Metrics::refused(std::string_view reason) {
 void Metrics::published(Duration took, bool succeeded) {
   families_->publishes.Add({{"outcome", succeeded ? "published" : "refused"}}).Increment();
   families_->publish_seconds.Observe(seconds(took));
-}
-
-void Metrics::evicted(std::string_view what, std::string_view why) {
-  families_->evictions.Add({{"kind", std::string(what)}, {"cause", std::string(why)}}).Increment();
 }
 
 void Metrics::drop_idle() {

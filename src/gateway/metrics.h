@@ -37,7 +37,6 @@ class Metrics {
                   const Timing& timing);
   void refused(std::string_view reason);  // before a function was known
   void published(Duration took, bool succeeded);
-  void evicted(std::string_view what, std::string_view why);  // "instance" | "template"
 
   // The text of /metrics (Prometheus text format 0.0.4); drops the series of idle functions first.
   std::string expose(const NodeGauges& gauges);

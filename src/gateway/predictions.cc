@@ -10,6 +10,7 @@
 #include "core/wire/infer_reply.h"
 #include "core/wire/plain_reply.h"
 #include "core/wire/plain_request.h"
+#include "gateway/protocol_words.h"
 #include "net/decompress.h"
 
 namespace mayfly {
@@ -168,7 +169,12 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
 
 Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& route,
                                             Protocol protocol, Attempt& tried) {
-  CO_TRY(tried.serving, co_await parts_.catalog.find(route.name, route.version));
+  auto found = co_await parts_.catalog.find(route.name, route.version);
+  if (!found && protocol == Protocol::OpenInference) {
+    co_return std::unexpected(in_protocol_words(found.error(), route.name, route.version));
+  }
+  if (!found) co_return std::unexpected(std::move(found).error());
+  tried.serving = *std::move(found);
   const Serving& serving = *tried.serving;
   if (!parts_.ledger.healthy()) {
     parts_.ledger.probe();

@@ -94,7 +94,9 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
                                  Result<JobEnd> end) mutable { promise.set(std::move(end)); }};
   JobSpec spec = spec_of(request, folder);
   CO_TRY(std::unique_ptr<Job> job, jobs_.run_job(std::move(spec), std::move(events)));
+  CancelCallback cancelled(request.cancel, [&job] { job->kill(); });
   CO_TRY(JobEnd end, co_await ended);
+  if (request.cancel.cancelled()) co_return fail(Code::Cancelled, "the deploy was interrupted");
   if (auto failure = failure_of(end, steps.last, request.options)) {
     co_return std::unexpected(*std::move(failure));
   }
@@ -122,8 +124,10 @@ Task<Result<Path>> Publisher::compiled_for(Manifest manifest) {
 
 Task<Result<Path>> Publisher::rebuilt_for(std::string label, Manifest manifest,
                                           std::vector<SourceFile> files) {
-  PublishRequest request{
-      .label = std::move(label), .files = std::move(files), .options = manifest.options};
+  PublishRequest request{.label = std::move(label),
+                         .files = std::move(files),
+                         .options = manifest.options,
+                         .cancel = {}};
   if (files_of(request.files) != manifest.files) {
     co_return fail(Code::DataLoss, "the files to compile are not those of the version");
   }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "async/cancel.h"
 #include "async/loop.h"
 #include "async/pool.h"
 #include "async/task.h"
@@ -28,6 +29,7 @@ struct PublishRequest {
   std::string label;  // of the function, for logs
   std::vector<SourceFile> files;
   VersionOptions options;
+  CancelToken cancel = {};  // whoever asked is gone: the job is killed and the publish fails
 };
 
 struct Published {

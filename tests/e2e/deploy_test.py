@@ -34,7 +34,7 @@ REFUSALS = {
     "keras_h5": ("Keras", "tf2onnx"),
     "unknown_setting": ("replicas",),
     "no_model": ("onnx",),
-    "crash_on_load": ("signal",),
+    "crash_on_load": ("crashed",),
     "hang": ("3s",),
     "greedy": ("memory",),
 }

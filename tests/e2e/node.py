@@ -154,20 +154,20 @@ class Node:
 
     def running(self, name: str) -> tuple[int, int]:
         """Instances and templates of a function."""
-        (entry,) = [f for f in self.cli_json("status")["functions"] if f["name"] == name]
-        return _count(entry["instances"]), _count(entry["templates"])
+        entries = [f for f in self.cli_json("status")["functions"] if f["name"] == name]
+        return sum(f["instances"] for f in entries), sum(f["templates"] for f in entries)
 
     def versions(self, name: str) -> list[int]:
         return [entry["version"] for entry in self.cli_json("versions", name)["versions"]]
 
     def usage(self, name: str) -> dict:
         """The priced totals of a function: at least `requests`, `cpu_seconds`, `gb_seconds`."""
-        (entry,) = [
-            row
-            for row in self.cli_json("usage", "--function", name)["functions"]
-            if row["function"] == name
-        ]
-        return entry
+        rows = self.cli_json("usage", "--function", name)["rows"]
+        return {
+            "requests": sum(row["requests"] for row in rows),
+            "cpu_seconds": sum(float(row["cpu_seconds"]) for row in rows),
+            "gb_seconds": sum(float(row["gb_seconds"]) for row in rows),
+        }
 
     def processes(self) -> set[tuple[int, str]]:
         """Every live descendant of the server, as (pid, command)."""
@@ -288,6 +288,3 @@ def footprint() -> set[str]:
     groups = {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "mayfly" in folder.lower()}
     return mounts | groups
 
-
-def _count(value) -> int:
-    return value if isinstance(value, int) else sum(value.values())

@@ -45,7 +45,8 @@ def main() -> int:
     result = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(suite)
     failed = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
     skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
-    print(f"{result.passed} passed, {failed} failed{skipped} in {time.monotonic() - started:.0f} s")
+    print(f"end-to-end tests: {time.monotonic() - started:.0f} s")
+    print(f"{result.passed} passed, {failed} failed{skipped}")
     return 1 if failed or loader.errors or not result.testsRun else 0
 
 

@@ -131,7 +131,7 @@ class TritonClientTest(NodeCase):
 
     def test_shapes_of_every_rank(self) -> None:
         value = {
-            "scalar": np.float32(7).reshape(()),
+            "scalar": np.array(7, np.float32),
             "vector": np.arange(2, dtype=np.float32),
             "matrix": np.arange(6, dtype=np.float32).reshape(2, 3),
             "cube": np.zeros((2, 3, 4), np.float32),

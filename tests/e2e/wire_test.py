@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socket
 import struct
 import zlib
 
@@ -25,6 +26,7 @@ class WireTest(NodeCase):
         "identity_bool": "identity_bool",
         "adder": "adder",
         "gather": "gather",
+        "multi_rank": "multi_rank",
     }
 
     def test_paths_and_methods(self) -> None:
@@ -130,9 +132,17 @@ class WireTest(NodeCase):
         self.assertRegex(reply.body.decode(), r"\[\s*Infinity\s*,\s*-Infinity\s*,\s*NaN\s*\]")
 
     def test_nested_and_flat_data_are_the_same(self) -> None:
-        for data in ([1, 2, 3], [[1], [2], [3]], [[[1, 2, 3]]]):
-            reply = self.node.infer("identity_fp32", tensor("x", "FP32", [3], data))
-            self.assertEqual(reply.output("y"), [1, 2, 3])
+        for data in ([1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]]):
+            reply = self.node.infer(
+                "multi_rank",
+                tensor("scalar", "FP32", [], [0]),
+                tensor("vector", "FP32", [1], [0]),
+                tensor("matrix", "FP32", [2, 3], data),
+                tensor("cube", "FP32", [1, 1, 1], [[[0]]]),
+            )
+            self.assertEqual(reply.output("matrix_out"), [1, 2, 3, 4, 5, 6])
+        nested_otherwise = tensor("x", "FP32", [3], [[1], [2], [3]])
+        self.assertRefused(self.node.infer("identity_fp32", nested_otherwise), 400)
 
     def test_inputs_that_do_not_fit_are_refused(self) -> None:
         big = 2**62
@@ -261,7 +271,7 @@ class WireTest(NodeCase):
         body = json.dumps({"inputs": [ONE]}).encode()
         chunks = [body[:5], body[5:6], body[6:]]
         reply = self.node.request(
-            "POST", "/v2/models/identity_fp32/infer", iter(chunks), {"Transfer-Encoding": "chunked"}
+            "POST", "/v2/models/identity_fp32/infer", iter(chunks)  # no length: sent in chunks
         )
         self.assertServed(reply)
         for encoding, content in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
@@ -286,9 +296,11 @@ class WireTest(NodeCase):
     def test_expect_100_continue_and_keep_alive(self) -> None:
         body = json.dumps({"inputs": [ONE]}).encode()
         head = f"POST /v2/models/identity_fp32/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
-        received = self.node.raw((head + "Expect: 100-continue\r\n\r\n").encode() + body)
-        self.assertTrue(received.startswith(b"HTTP/1.1 100 "), received[:100])
-        self.assertIn(b"HTTP/1.1 200 ", received)
+        with socket.create_connection(("127.0.0.1", self.node.port), timeout=60) as client:
+            client.sendall((head + "Expect: 100-continue\r\n\r\n").encode())
+            self.assertTrue(client.recv(1000).startswith(b"HTTP/1.1 100 "))
+            client.sendall(body)
+            self.assertTrue(client.recv(1000).startswith(b"HTTP/1.1 200 "))
         received = self.node.raw(((head + "\r\n").encode() + body) * 3)
         self.assertEqual(len(re.findall(rb"HTTP/1.1 200 ", received)), 3)
 

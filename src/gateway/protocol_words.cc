@@ -1,0 +1,21 @@
+#include "gateway/protocol_words.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/reason.h"
+
+namespace mayfly {
+
+Error in_protocol_words(Error error, std::string_view name, std::string_view version) {
+  if (error.reason == reason::kUnknownFunction) {
+    error.message = fmt::format("Request for unknown model: '{}' is not found", name);
+  } else if (error.reason == reason::kUnknownVersion && !version.empty()) {
+    error.message =
+        fmt::format("Request for unknown model: '{}' version {} is not found", name, version);
+  }
+  return error;
+}
+
+}  // namespace mayfly
