@@ -128,9 +128,9 @@ class Blank {
       return task_.job == nullptr ? 1 : task_.job(task_.runtime, kControlFd, task.request);
     }
     return task_.serve_template({.runtime = task_.runtime,
-                         .filters = filters_,
-                         .session = task.header.session,
-                         .threads = task.header.threads});
+                                 .filters = filters_,
+                                 .session = task.header.session,
+                                 .threads = task.header.threads});
   }
 
   const BlankTask& task_;

@@ -11,8 +11,8 @@ namespace mayfly {
 // Serves until the server hangs up. Returns the exit code.
 int serve_doorbell(int doorbell, OnnxSession& session);
 
-// What forks share must not be alike in them: the C library's generator is seeded anew. ONNX Runtime
-// seeds its random operators when their session is built.
+// What forks share must not be alike in them: the C library's generator is seeded anew. ONNX
+// Runtime seeds its random operators when their session is built.
 void reseed();
 
 }  // namespace mayfly

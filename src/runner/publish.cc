@@ -227,8 +227,9 @@ Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view requ
 
 }  // namespace
 
-Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job, const Path& source,
-                              const Path& work, const PublishProgress& progress) {
+Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job,
+                                     const Path& source, const Path& work,
+                                     const PublishProgress& progress) {
   auto report = publish_checked(runtime, job, source, work, progress);
   if (report) return PublishOutcome(*std::move(report));
   if (!is_refusal(report.error())) return std::unexpected(std::move(report).error());

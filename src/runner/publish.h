@@ -23,8 +23,9 @@ namespace mayfly {
 // The pipeline with its folders and progress as parameters. An Error is a fault of ours or of the
 // machine; what is wrong with the model is a Refusal.
 using PublishProgress = std::function<void(std::string_view step, std::string_view detail)>;
-Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job, const Path& source,
-                              const Path& work, const PublishProgress& progress);
+Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job,
+                                     const Path& source, const Path& work,
+                                     const PublishProgress& progress);
 
 // Entry point of the jail: /source, /work, progress on `control_fd`. Returns the exit code: 0 when
 // report.json holds the outcome. Single-threaded; `runtime` was made by the blank.
