@@ -266,9 +266,16 @@ Result<Config> make_config(const std::vector<ConfigValues>& sources) {
 
 Path default_data_folder() { return xdg_folder("XDG_DATA_HOME", ".local/share") / "mayfly"; }
 
-std::vector<Path> default_config_files() {
-  return {xdg_folder("XDG_CONFIG_HOME", ".config") / "mayfly/mayfly.toml",
-          "/etc/mayfly/mayfly.toml"};
+Result<ConfigValues> read_config_files(const std::string& named) {
+  const char* variable = std::getenv("MAYFLY_CONFIG");
+  if (!named.empty()) return read_config_file(named);
+  if (variable != nullptr && *variable != '\0') return read_config_file(variable);
+  for (const Path& path : {xdg_folder("XDG_CONFIG_HOME", ".config") / "mayfly/mayfly.toml",
+                           Path("/etc/mayfly/mayfly.toml")}) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path, ignored)) return read_config_file(path);
+  }
+  return ConfigValues{};
 }
 
 }  // namespace mayfly

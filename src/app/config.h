@@ -67,7 +67,9 @@ Result<Config> make_config(const std::vector<ConfigValues>& sources);
 
 // --config, then MAYFLY_CONFIG, then $XDG_CONFIG_HOME/mayfly/mayfly.toml if there is one, then
 // /etc/mayfly/mayfly.toml if there is one.
+// `named` is the flag's value, perhaps empty. A file that was named must be there, a default one
+// may be missing.
+Result<ConfigValues> read_config_files(const std::string& named);
 Path default_data_folder();
-std::vector<Path> default_config_files();
 
 }  // namespace mayfly

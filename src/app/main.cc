@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "app/config.h"
 #include "app/verbs.h"
 #include "cli/verbs.h"
 #include "core/reason.h"
@@ -33,9 +34,21 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_completion_verb(app, context);
 }
 
+// Where the node listens by the configuration. What cannot be read is serve's to complain about.
+std::string configured_listen() {
+  const ConfigValues environment = read_config_environment();
+  const ConfigValues file = read_config_files("").value_or(ConfigValues{});
+  for (const ConfigValues& source : {environment, file}) {
+    if (const auto found = source.find("server.listen"); found != source.end())
+      return found->second;
+  }
+  return {};
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Mayfly: serverless machine learning that you run yourself");
   CliContext context;
+  context.configured = configured_listen();
   app.set_version_flag("--version", std::string(kVersion));
   app.add_option("--url", context.url,
                  "the node; else MAYFLY_URL, else the configuration, else http://127.0.0.1:8080");

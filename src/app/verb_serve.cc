@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdlib>
 
 #include "app/config.h"
 #include "app/node.h"
@@ -16,17 +15,6 @@ struct ServeFlags {
   ConfigValues values;
   bool print = false;
 };
-
-// A file that was named must be there; a default one may be missing.
-Result<ConfigValues> read_config_files(const std::string& named) {
-  const char* variable = std::getenv("MAYFLY_CONFIG");
-  if (!named.empty()) return read_config_file(named);
-  if (variable != nullptr && *variable != '\0') return read_config_file(variable);
-  for (const Path& path : default_config_files()) {
-    if (std::filesystem::exists(path)) return read_config_file(path);
-  }
-  return ConfigValues{};
-}
 
 Status serve(const ServeFlags& flags) {
   const ConfigValues file = TRY(read_config_files(flags.config_file));

@@ -69,13 +69,10 @@ Url url_or_die(const std::string& text) {
 
 }  // namespace
 
-std::string find_node_url(const std::string& flag) {
+std::string find_node_url(const std::string& flag, const std::string& configured) {
   if (!flag.empty()) return flag;
   if (const char* url = std::getenv("MAYFLY_URL"); url != nullptr && *url != '\0') return url;
-  if (const char* listen = std::getenv("MAYFLY_LISTEN"); listen != nullptr && *listen != '\0') {
-    return fmt::format("http://{}", listen);
-  }
-  return "http://127.0.0.1:8080";
+  return configured.empty() ? "http://127.0.0.1:8080" : fmt::format("http://{}", configured);
 }
 
 std::string path_segment(std::string_view text) {

@@ -17,8 +17,8 @@ namespace mayfly {
 
 using CliJson = nlohmann::ordered_json;
 
-// --url, then MAYFLY_URL, then `listen` of the configuration file, then http://127.0.0.1:8080.
-std::string find_node_url(const std::string& flag);
+// --url, then MAYFLY_URL, then server.listen as configured, then http://127.0.0.1:8080.
+std::string find_node_url(const std::string& flag, const std::string& configured);
 
 struct RawReply {
   int status = 0;

@@ -16,11 +16,12 @@ class App;
 namespace mayfly {
 
 struct CliContext {
-  std::string url;    // --url
-  bool json = false;  // --json
-  Status outcome;     // of the verb that ran
+  std::string url;         // --url
+  std::string configured;  // server.listen of the configuration; empty: none
+  bool json = false;       // --json
+  Status outcome;          // of the verb that ran
 
-  NodeClient node() const { return NodeClient(find_node_url(url)); }
+  NodeClient node() const { return NodeClient(find_node_url(url, configured)); }
 };
 
 void add_deploy_verb(CLI::App& app, CliContext& context);
