@@ -26,6 +26,7 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"GET", "/v2", ServerMetadata},
     {"GET", "/v2/health/live", ServerLive},
     {"GET", "/v2/health/ready", ServerReady},
+    {"GET", "/v2/models/stats", Unsupported},  // before {name}: the protocol's own word
     {"GET", "/v2/models/{name}", ModelMetadata},
     {"GET", "/v2/models/{name}/versions/{version}", ModelMetadata},
     {"GET", "/v2/models/{name}/ready", ModelReady},
@@ -51,7 +52,6 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"GET", "/api/v1/usage", Usage},
     {"POST", "/api/v1/gc", CollectGarbage},
     {"POST", "/api/v1/backup", Backup},
-    {"GET", "/v2/models/stats", Unsupported},
     {"GET", "/v2/models/{name}/stats", Unsupported},
     {"GET", "/v2/models/{name}/versions/{version}/stats", Unsupported},
     {"GET", "/v2/models/{name}/config", Unsupported},
@@ -113,7 +113,7 @@ std::string decoded(std::string_view text) {
 
 }  // namespace
 
-bool is_control(Endpoint endpoint) { return endpoint >= NodeStatus; }
+bool is_control(Endpoint endpoint) { return endpoint >= Endpoint::NodeStatus; }
 
 RouteResult find_route(std::string_view method, std::string_view path) {
   if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
