@@ -319,6 +319,8 @@ namespace {
 std::uint64_t run_and_kill(const Fixture& f, std::uint64_t next, int reports,
                            const LedgerRetention& retention) {
   Pipe pipe = make_pipe().value();
+  // A page of reports is all that the child may be ahead, however late this process is woken.
+  REQUIRE(::fcntl(pipe.write_end.get(), F_SETPIPE_SZ, 4096) >= 0);
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) append_until_killed(f, next, pipe.write_end.get(), retention);
