@@ -7,6 +7,7 @@ processes, mounts, control groups, temporary files.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,6 @@ import onnx
 from harness.context import BenchNode, Context, CouldNotRun
 from harness.records import Report, at_most
 from harness.workload import MODELS as MODEL_FOLDER
-
-import node as e2e
 
 MODELS = ("logistic",)
 
@@ -41,10 +40,10 @@ def _cycles(context: Context, node: BenchNode, report: Report) -> None:
     for cycle in range(1, CYCLES + 1):
         if cycle % FRESH_EVERY == 0:
             _change_bytes(folder / "model.onnx", cycle)
-        _one_cycle(node, folder)
+        group = _one_cycle(node, folder)
         if cycle == WARM_CYCLES:
-            early = _holdings(node)
-    late = _holdings(node)
+            early = _holdings(node, group)
+    late = _holdings(node, group)
     for metric, before in early.items():
         report.single(
             "logistic",
@@ -57,12 +56,29 @@ def _cycles(context: Context, node: BenchNode, report: Report) -> None:
         )
 
 
-def _one_cycle(node: BenchNode, folder: Path) -> None:
+def _one_cycle(node: BenchNode, folder: Path) -> str:
+    """Returns the name of the node's control groups, which its jailed processes tell."""
     node.deploy(NAME, folder)
     reply = node.example(NAME, "logistic")
     if reply.status != 200:
         raise CouldNotRun(f"invoke: {reply.status} {reply.body[:300]!r}")
+    group = _group_name(node)
     node.cli("delete", NAME, "--yes")
+    return group
+
+
+def _group_name(node: BenchNode) -> str:
+    for pid, _ in node.processes():
+        if found := re.search(r"mayfly-[^/\n]+", _text(Path(f"/proc/{pid}/cgroup"))):
+            return found[0]
+    return "no group"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _change_bytes(model: Path, cycle: int) -> None:
@@ -72,19 +88,18 @@ def _change_bytes(model: Path, cycle: int) -> None:
     model.write_bytes(graph.SerializeToString(deterministic=True))
 
 
-def _holdings(node: BenchNode) -> dict[str, float]:
+def _holdings(node: BenchNode, group: str) -> dict[str, float]:
     """Once the last cycle's processes have ended."""
     resting = 2  # the server and its blank
     node.wait_until(lambda: len(node.processes()) + 1 <= resting, "the deleted function's end")
     pid = node.process.pid
     status = Path(f"/proc/{pid}/status").read_text()
     rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
-    left = e2e.footprint()
     return {
         "RSS": float(rss),
         "descriptors": float(len(os.listdir(f"/proc/{pid}/fd"))),
         "processes": float(len(node.processes()) + 1),
         "mounts": float(len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())),
-        "control groups": float(sum(path.startswith("/sys/fs/cgroup") for path in left)),
+        "control groups": float(sum(group in path for path, _, _ in os.walk("/sys/fs/cgroup"))),
         "temporary files": float(sum(len(files) for _, _, files in os.walk(node.data / "tmp"))),
     }
