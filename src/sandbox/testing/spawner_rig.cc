@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -91,6 +92,7 @@ SpawnerRig::SpawnerRig(const std::string& runner, Groups groups) {
   ProcessSpawnerOptions options{.runner = executable_folder() / runner, .on_log = {}};
   if (cgroups_) options.cgroups = &*cgroups_;
   options.on_log = [this](std::string_view label, std::string_view line) {
+    if (::getenv("MAYFLY_TEST_LOG") != nullptr) fmt::print(stderr, "{}: {}\n", label, line);
     log_.push_back(fmt::format("{}: {}", label, line));
   };
   spawner_ = ProcessSpawner::create(loop_, std::move(options)).value();
