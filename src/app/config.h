@@ -31,7 +31,6 @@ struct Config {
   Bytes max_body = mib(64);  // of a prediction, decompressed
   Bytes max_reply = mib(64);
   Bytes max_upload = gib(64);
-  std::uint32_t max_json_depth = 64;
   std::uint32_t max_connections = 10'000;
   // [sandbox]
   IsolationLevel isolation_level = IsolationLevel::Best;
@@ -45,6 +44,7 @@ struct Config {
   // [log]
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::Text;
+  bool operator==(const Config&) const = default;
 };
 
 // Every setting once: its key in the file ("server.listen"), flag and variable follow from the key.
@@ -52,6 +52,7 @@ struct ConfigKey {
   std::string_view key;
   std::string_view flag;         // "--listen"
   std::string_view environment;  // "MAYFLY_LISTEN"
+  std::string_view fallback;     // the default as it would be written; empty: none, or see help
   std::string_view help;
 };
 std::vector<ConfigKey> config_keys();

@@ -14,7 +14,9 @@ namespace mayfly {
 namespace {
 
 Status restore(const std::string& from, const std::string& to, const CliContext& context) {
-  const Path data = to.empty() ? TRY(make_config({read_config_environment()})).data : Path(to);
+  const ConfigValues file = TRY(read_config_files(""));
+  const Path data =
+      to.empty() ? TRY(make_config({read_config_environment(), file})).data : Path(to);
   const BackupManifest done = TRY(restore_backup(from, data));
   if (context.json) {
     print_json(
@@ -58,7 +60,7 @@ void add_restore_verb(CLI::App& app, CliContext& context) {
   auto from = std::make_shared<std::string>();
   auto to = std::make_shared<std::string>();
   verb->add_option("DIR", *from, "the backup")->required()->check(CLI::ExistingDirectory);
-  verb->add_option("--data", *to, "the data folder to fill; default: as for serve");
+  verb->add_option("--data", *to, "the data folder to fill; default: that of the configuration, as for serve");
   verb->callback([from, to, &context] { context.outcome = restore(*from, *to, context); });
 }
 

@@ -33,7 +33,9 @@ void add_serve_verb(CLI::App& app, CliContext& context) {
     verb->add_option_function<std::string>(
         std::string(key.flag),
         [flags, key](const std::string& value) { flags->values[std::string(key.key)] = value; },
-        fmt::format("{} [{}, {}]", key.help, key.environment, key.key));
+        fmt::format("{}{} [{}, {}]", key.help,
+                    key.fallback.empty() ? "" : fmt::format("; default {}", key.fallback),
+                    key.environment, key.key));
   }
   verb->footer(
       "A flag wins over its environment variable, that over the file, that over the default.");
