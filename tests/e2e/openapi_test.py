@@ -1,0 +1,174 @@
+"""docs/openapi.yaml is true: its examples are answered as it says, and what comes back fits its schemas.
+
+That it names every route and no other is a unit test's business (src/gateway/openapi_test.cc)."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+
+import yaml
+from case import NodeCase
+from node import MODELS, ROOT
+
+SPECIFICATION = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
+METHODS = ("get", "head", "post", "patch", "delete")
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+}
+
+
+class OpenApiTest(NodeCase):
+    functions = {"iris": "iris"}
+
+    def test_every_example_is_answered_as_documented(self) -> None:
+        for path, method, operation in sorted(operations(), key=lambda each: each[1] == "delete"):
+            with self.subTest(f"{method.upper()} {path}"):
+                reply, success = self.ask(path, method, operation)
+                self.assertIn(reply.status, success, reply.body[:500])
+                self.assertDocumented(path, method, reply)
+        self.node.deploy("iris")  # for the other tests: the last example deleted it
+
+    def test_refusals_are_documented(self) -> None:
+        unknown = "0" * 64
+        for method, path, template, body, status in [
+            ("POST", "/v2/models/iris/infer", "/v2/models/{name}/infer", b"{", 400),
+            ("POST", "/v2/models/nope/infer", "/v2/models/{name}/infer", b"{}", 404),
+            ("POST", "/functions/iris", "/functions/{name}", b'{"sepal_length": [1]}', 400),
+            ("GET", "/v2/models/nope", "/v2/models/{name}", None, 404),
+            ("GET", "/api/v1/functions/nope", "/api/v1/functions/{name}", None, 404),
+            ("GET", "/api/v1/functions/NOPE", "/api/v1/functions/{name}", None, 400),
+            ("DELETE", "/api/v1/functions/nope", "/api/v1/functions/{name}", None, 404),
+            ("PATCH", "/api/v1/functions/iris/settings", "/api/v1/functions/{name}/settings", b'{"x": 1}', 400),
+            ("POST", "/api/v1/functions/iris/versions", "/api/v1/functions/{name}/versions", deploy(unknown), 404),
+            ("HEAD", f"/api/v1/blobs/{unknown}", "/api/v1/blobs/{digest}", None, 404),
+            ("GET", "/api/v1/usage?since=yesterday", "/api/v1/usage", None, 400),
+            ("POST", "/api/v1/backup", "/api/v1/backup", b'{"directory": "here"}', 400),
+        ]:
+            with self.subTest(f"{method} {path}"):
+                reply = self.node.request(method, path, body)
+                self.assertEqual(reply.status, status, reply.body[:500])
+                self.assertDocumented(template, method.lower(), reply)
+        for path, method, _ in operations():
+            reply = self.node.request(method.upper(), concrete(path), headers={"Host": "evil.example"})
+            self.assertEqual(reply.status, 403)
+            self.assertDocumented(path, method, reply)
+
+    def test_every_option_and_setting_stands_in_the_configuration_guide(self) -> None:
+        guide = (ROOT / "docs" / "configuration.md").read_text()
+        settings = self.node.cli_json("configure", "iris")
+        options = self.node.cli_json("describe", "iris")["options"]
+        for key in [*settings, *options]:
+            self.assertIn(f"| `{key}` |", guide)
+
+    def ask(self, path: str, method: str, operation: dict):
+        """The reply to the documented example, and the statuses that count as success."""
+        if "unsupported" in operation["tags"]:
+            return self.node.request(method.upper(), concrete(path)), (501,)
+        content = operation.get("requestBody", {}).get("content", {})
+        kind, media = next(iter(content.items()), ("", {}))
+        body = media.get("example")
+        if path == "/api/v1/backup":
+            body = {"directory": str(self.folder / "backup")}  # a folder that may be written
+        if path.endswith("/versions") and method == "post":
+            body = json.loads(deploy(self.upload((MODELS / "iris" / "model.onnx").read_bytes())))
+        text = body if isinstance(body, str) or body is None else json.dumps(body)
+        headers = {"Content-Type": kind} if kind else {}
+        query = {}
+        for parameter in map(resolved, operation.get("parameters", [])):
+            if "example" in parameter and parameter["in"] == "header":
+                headers[parameter["name"]] = str(parameter["example"])
+            if "example" in parameter and parameter["in"] == "query":
+                query[parameter["name"]] = str(parameter["example"]).lower()
+        target = concrete(path) + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        if method == "head":  # something to find
+            self.upload(b"abc")
+        reply = self.node.request(method.upper(), target, text and text.encode(), headers)
+        return reply, [int(status) for status in operation["responses"] if status.startswith("2")]
+
+    def upload(self, content: bytes) -> str:
+        reply = self.node.request("POST", "/api/v1/blobs", content)
+        self.assertEqual(reply.status, 201)
+        return reply.json()["sha256"]
+
+    def assertDocumented(self, path: str, method: str, reply) -> None:
+        """Status, headers, content type and body are those of the specification."""
+        responses = SPECIFICATION["paths"][path][method]["responses"]
+        self.assertIn(str(reply.status), responses)
+        response = resolved(responses[str(reply.status)])
+        for header in response.get("headers", {}):
+            if header != "Retry-After":
+                self.assertIn(header, reply.headers)
+        if method == "head" or not reply.body:
+            return
+        kind = reply.headers["Content-Type"].split(";")[0]
+        self.assertIn(kind, response["content"])
+        schema = response["content"][kind]["schema"]
+        if kind == "application/json":
+            self.assertEqual(problems(reply.json(), schema), [])
+        if kind == "application/x-ndjson":
+            for line in filter(None, reply.body.splitlines()):
+                self.assertEqual(problems(json.loads(line), schema), [])
+
+
+def operations():
+    for path, item in SPECIFICATION["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def concrete(path: str) -> str:
+    """The path with its parameters' examples."""
+    for parameter in map(resolved, SPECIFICATION["paths"][path].get("parameters", [])):
+        path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
+    return path
+
+
+def deploy(digest: str) -> bytes:
+    size = (MODELS / "iris" / "model.onnx").stat().st_size
+    return json.dumps({"files": [{"path": "model.onnx", "sha256": digest, "size": size}]}).encode()
+
+
+def resolved(node: dict) -> dict:
+    while "$ref" in node:
+        target = SPECIFICATION
+        for name in node["$ref"].removeprefix("#/").split("/"):
+            target = target[name]
+        node = target
+    return node
+
+
+def problems(value, schema: dict, where: str = "body") -> list[str]:
+    """What of JSON Schema the specification uses: types, required and known keys, enumerations, patterns."""
+    schema = resolved(schema)
+    if "oneOf" in schema:
+        fits = [choice for choice in schema["oneOf"] if not problems(value, choice)]
+        return [] if len(fits) == 1 else [f"{where} fits {len(fits)} of oneOf: {value!r}"]
+    found = [p for part in schema.get("allOf", []) for p in problems(value, part, where)]
+    if "enum" in schema and value not in schema["enum"]:
+        found.append(f"{where}: {value!r} is none of {schema['enum']}")
+    kind = schema.get("type")
+    is_bool = isinstance(value, bool)
+    if kind and (not isinstance(value, TYPES[kind]) or is_bool != (kind == "boolean")):
+        return [*found, f"{where}: {value!r} is no {kind}"]
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        found.append(f"{where}: {value!r} does not match {schema['pattern']}")
+    if isinstance(value, list) and "items" in schema:
+        for i, item in enumerate(value):
+            found += problems(item, schema["items"], f"{where}[{i}]")
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        found += [f"{where}: no {key}" for key in schema.get("required", []) if key not in value]
+        for key, item in value.items():
+            if key in known:
+                found += problems(item, known[key], f"{where}.{key}")
+            elif schema.get("additionalProperties") is False:
+                found.append(f"{where}: {key} is not documented")
+    return found
