@@ -1,5 +1,5 @@
-// The jail's root: an empty, read-only tmpfs with the plan's folders bound into it. No /proc, no
-// /dev.
+// The jail's root: an empty, read-only tmpfs with the plan's folders bound into it, and a /proc in
+// which each process sees only itself (docs/design/0005). No /dev.
 #pragma once
 
 #include <span>
