@@ -1,7 +1,6 @@
 #include "meter/record.h"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cstring>
@@ -12,11 +11,6 @@ namespace mayfly {
 namespace {
 
 constexpr std::uint8_t kFormat = 1;
-
-std::uint32_t checksum(std::span<const std::byte> payload) {
-  return static_cast<std::uint32_t>(::crc32(0, reinterpret_cast<const Bytef*>(payload.data()),
-                                            static_cast<uInt>(payload.size())));
-}
 
 std::uint64_t as_count(std::chrono::microseconds duration) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));

@@ -1,7 +1,5 @@
 #include "meter/totals.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <string_view>
 
@@ -12,11 +10,6 @@ namespace {
 
 constexpr std::string_view kMagic = "mayflyT1";
 constexpr std::size_t kCounters = 14;
-
-std::uint32_t checksum(std::span<const std::byte> bytes) {
-  return static_cast<std::uint32_t>(
-      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
-}
 
 // The order of the counters in a row.
 template <typename U>

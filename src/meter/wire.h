@@ -1,6 +1,8 @@
 // Little-endian integers and short texts, written to and read from the ledger's formats.
 #pragma once
 
+#include <zlib.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,6 +14,12 @@ namespace mayfly {
 using Uint128 = unsigned __int128;
 
 inline constexpr std::size_t kMaxWireText = 255;
+
+// CRC-32, as zlib computes it: guards every record and file of the ledger.
+inline std::uint32_t checksum(std::span<const std::byte> bytes) {
+  return static_cast<std::uint32_t>(
+      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
 
 // Appends to `out`, which outlives me.
 class WireWriter {
