@@ -21,7 +21,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "tensors are little-endian");
 
-std::unexpected<Error> bad(std::string message) {
+std::unexpected<Error> invalid(std::string message) {
   return refuse(reason::kInvalidInput, std::move(message));
 }
 
@@ -121,17 +121,17 @@ class ArrayWalk {
   Status run() {
     const std::uint64_t count = TRY(element_count(shape_));
     TRY(outermost(count));
-    if (!in_.at_end()) return bad("text follows the array");
+    if (!in_.at_end()) return invalid("text follows the array");
     return {};
   }
 
  private:
   Status outermost(std::uint64_t count) {
-    if (in_.peek() != '[') return shape_.empty() ? element() : bad("expected an array");
+    if (in_.peek() != '[') return shape_.empty() ? element() : invalid("expected an array");
     JsonScanner ahead = in_;
     ahead.take('[');
     if (ahead.peek() != '[') return row(count);
-    if (shape_.empty()) return bad("the data is nested, shape [] is a scalar");
+    if (shape_.empty()) return invalid("the data is nested, shape [] is a scalar");
     return level(0);
   }
 
@@ -168,20 +168,20 @@ class ArrayWalk {
     constexpr std::size_t kEnough = 40;
     std::string token(in_.peek() == '[' ? "an array" : in_.take_token());
     if (token.size() > kEnough) token = token.substr(0, kEnough) + "…";
-    return bad(fmt::format("element {} is {}, expected {} ({})", index_,
-                           token.empty() ? "missing" : token, to_string(type_),
-                           expectation(type_)));
+    return invalid(fmt::format("element {} is {}, expected {} ({})", index_,
+                               token.empty() ? "missing" : token, to_string(type_),
+                               expectation(type_)));
   }
 
   Status wrong_nesting() const {
-    return bad(fmt::format("the data is not nested like shape {}", to_string(shape_)));
+    return invalid(fmt::format("the data is not nested like shape {}", to_string(shape_)));
   }
 
   Status wrong_count(std::uint64_t length, std::uint64_t found) {
     if (in_.peek() != ']' && in_.peek() != ',') return wrong_nesting();
-    return bad(fmt::format("shape {} needs {} elements {}, the data has {}{}", to_string(shape_),
-                           length, shape_.size() > 1 ? "here" : "in all",
-                           found < length ? "" : "more than ", found));
+    return invalid(fmt::format("shape {} needs {} elements {}, the data has {}{}",
+                               to_string(shape_), length, shape_.size() > 1 ? "here" : "in all",
+                               found < length ? "" : "more than ", found));
   }
 
   JsonScanner in_;
@@ -228,6 +228,21 @@ Status read_strings(std::string_view text, std::span<const std::int64_t> shape,
   return walk(text, DataType::Bytes, shape, take);
 }
 
+// An array begins `depth` levels deep: a new dimension, unless it comes after that level's first
+// end.
+Status begin_level(Shape& shape, std::size_t depth, std::size_t closed) {
+  if (depth > kMaxRank) return invalid(fmt::format("nested deeper than {} arrays", kMaxRank));
+  if (depth > shape.size() && depth < closed) shape.push_back(0);
+  return {};
+}
+
+// Where the string that begins at `quote` ends: at its closing quote, or with the text.
+std::size_t string_end(std::string_view text, std::size_t quote) {
+  std::size_t i = quote + 1;
+  for (; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\' ? 1 : 0;
+  return i;
+}
+
 }  // namespace
 
 Result<Shape> json_nesting(std::string_view text) {
@@ -237,18 +252,16 @@ Result<Shape> json_nesting(std::string_view text) {
   std::size_t depth = 0;
   do {
     const char next = in.peek();
-    if (next == '{') return bad("expected an array, a number or a string, found an object");
+    if (next == '{') return invalid("expected an array, a number or a string, found an object");
     const bool begins = next != ']' && next != ',';
     if (begins && depth > 0 && depth < closed) ++shape[depth - 1];
     if (in.take('[')) {
-      ++depth;
-      if (depth > kMaxRank) return bad(fmt::format("nested deeper than {} arrays", kMaxRank));
-      if (depth > shape.size() && depth < closed) shape.push_back(0);
+      TRY(begin_level(shape, ++depth, closed));
     } else if (in.take(']')) {
-      if (depth == 0) return bad("an array ends that did not begin");
+      if (depth == 0) return invalid("an array ends that did not begin");
       closed = std::min(closed, depth--);
     } else if (!in.take(',') && in.take_token().empty()) {
-      return bad("malformed array");
+      return invalid("malformed array");
     }
   } while (depth > 0);
   return shape;
@@ -305,7 +318,7 @@ Status check_json_depth(std::string_view text, std::size_t levels) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (c == '"') {
-      for (++i; i < text.size() && text[i] != '"'; ++i) i += text[i] == '\\' ? 1 : 0;
+      i = string_end(text, i);
     } else if (c == '[' || c == '{') {
       if (++depth > levels) {
         return refuse(reason::kTooLarge, fmt::format("JSON nested deeper than {} levels", levels));
