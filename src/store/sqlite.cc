@@ -16,7 +16,7 @@ constexpr int kBusyMilliseconds = 10'000;
 
 // SQLite keeps ENOSPC apart, but other refusals of a write (quota, file size limit, a failing disk)
 // only as I/O errors whose errno is lost. storage_full means "full or failing": it fits them all.
-bool means_full(int result) {
+bool full_or_failing(int result) {
   switch (result) {
     case SQLITE_IOERR_WRITE:
     case SQLITE_IOERR_FSYNC:
@@ -31,7 +31,7 @@ bool means_full(int result) {
 
 std::unexpected<Error> sqlite_error(sqlite3* database, int result, std::string_view purpose) {
   std::string message = fmt::format("{}: {}", purpose, sqlite3_errmsg(database));
-  if (means_full(result)) return refuse(reason::kStorageFull, std::move(message));
+  if (full_or_failing(result)) return refuse(reason::kStorageFull, std::move(message));
   switch (result & 0xff) {
     case SQLITE_CONSTRAINT:
       return fail(Code::AlreadyExists, std::move(message));
