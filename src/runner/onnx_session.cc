@@ -15,8 +15,8 @@
 namespace mayfly {
 namespace {
 
-constexpr std::array kLevels = {ORT_DISABLE_ALL, ORT_ENABLE_BASIC, ORT_ENABLE_EXTENDED,
-                                ORT_ENABLE_ALL};
+constexpr std::array kOrtLevels = {ORT_DISABLE_ALL, ORT_ENABLE_BASIC, ORT_ENABLE_EXTENDED,
+                                   ORT_ENABLE_ALL};
 
 Result<LoadPlan> read_load_plan(const Path& artifact) {
   const std::string text = TRY(read_file(artifact / "load.json"));
@@ -87,7 +87,7 @@ Result<Options> make_options(const OnnxRuntime& runtime, const SessionOptions& o
   TRY(runtime.check(api.SetIntraOpNumThreads(raw, static_cast<int>(options.threads))));
   TRY(runtime.check(api.SetInterOpNumThreads(raw, 1)));
   TRY(runtime.check(api.SetSessionExecutionMode(raw, ORT_SEQUENTIAL)));
-  const auto level = kLevels.at(static_cast<std::size_t>(options.optimise));
+  const auto level = kOrtLevels.at(static_cast<std::size_t>(options.optimise));
   TRY(runtime.check(api.SetSessionGraphOptimizationLevel(raw, level)));
   TRY(runtime.check(api.SetSessionLogSeverityLevel(raw, ORT_LOGGING_LEVEL_ERROR)));
   TRY(add_entries(runtime, raw, options));

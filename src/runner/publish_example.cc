@@ -122,9 +122,10 @@ Result<TrialTensor> read_tensor(std::size_t index, const TensorSpec& spec, const
   TrialTensor tensor{static_cast<std::uint32_t>(index), spec.type, {}, {}};
   std::uint64_t count = 0;
   TRY(append_all(tensor, count, spec, data));
-  tensor.shape = shape ? *std::move(shape) : nested_shape(data);
+  const bool plain = !shape;
+  tensor.shape = plain ? nested_shape(data) : *std::move(shape);
   // Plain values may leave out leading dimensions of 1: one row, one number.
-  while (!shape && tensor.shape.size() < spec.shape.size() && !fits(tensor.shape, spec)) {
+  while (plain && tensor.shape.size() < spec.shape.size() && !fits(tensor.shape, spec)) {
     tensor.shape.insert(tensor.shape.begin(), 1);
   }
   const auto expected = element_count(tensor.shape);

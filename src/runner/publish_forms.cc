@@ -66,7 +66,8 @@ class ResidentHeap {
   ResidentHeap() { ::mallopt(M_MMAP_MAX, 0); }
 
   std::uint64_t bytes() const {
-    const auto end = reinterpret_cast<std::uintptr_t>(::sbrk(0)) / kPage * kPage;
+    auto* const top = static_cast<std::byte*>(::sbrk(0));
+    const auto end = reinterpret_cast<std::uintptr_t>(top) / kPage * kPage;
     if (end <= begin_) return 0;
     const std::size_t pages = (end - begin_) / kPage;
     // Not from the heap that is being counted.
@@ -75,7 +76,8 @@ class ResidentHeap {
     if (memory == MAP_FAILED) return 0;
     auto* present = static_cast<unsigned char*>(memory);
     std::uint64_t count = 0;
-    if (::mincore(reinterpret_cast<void*>(begin_), end - begin_, present) == 0) {
+    if (::mincore(top - (reinterpret_cast<std::uintptr_t>(top) - begin_), end - begin_, present) ==
+        0) {
       count = static_cast<std::uint64_t>(std::count_if(
           present, present + pages, [](unsigned char page) { return (page & 1U) != 0; }));
     }

@@ -146,15 +146,20 @@ void collect_reads(const NodeProto& node, std::vector<std::string_view>& reads) 
   });
 }
 
-// Kahn's algorithm: what is never ready lies on a cycle or behind one.
-std::vector<int> never_ready(const GraphProto& graph) {
+// For each node, those that read its outputs, once for each reading, and how often it reads
+// others'.
+struct Order {
+  std::vector<std::vector<int>> followers;
+  std::vector<int> waits;
+};
+
+Order order_of(const GraphProto& graph) {
   std::unordered_map<std::string_view, int> producer;
   for (int i = 0; i < graph.node_size(); ++i) {
     for (const std::string& output : graph.node(i).output()) producer[output] = i;
   }
   const auto size = static_cast<std::size_t>(graph.node_size());
-  std::vector<std::vector<int>> followers(size);
-  std::vector<int> waits(size, 0);
+  Order order{std::vector<std::vector<int>>(size), std::vector<int>(size, 0)};
   std::vector<std::string_view> reads;
   for (int i = 0; i < graph.node_size(); ++i) {
     reads.clear();
@@ -162,13 +167,19 @@ std::vector<int> never_ready(const GraphProto& graph) {
     for (const std::string_view name : reads) {
       const auto found = name.empty() ? producer.end() : producer.find(name);
       if (found == producer.end()) continue;
-      followers[static_cast<std::size_t>(found->second)].push_back(i);
-      ++waits[static_cast<std::size_t>(i)];
+      order.followers[static_cast<std::size_t>(found->second)].push_back(i);
+      ++order.waits[static_cast<std::size_t>(i)];
     }
   }
+  return order;
+}
+
+// Kahn's algorithm: what is never ready lies on a cycle or behind one.
+std::vector<int> never_ready(const GraphProto& graph) {
+  auto [followers, waits] = order_of(graph);
   std::vector<int> ready;
-  for (int i = 0; i < graph.node_size(); ++i) {
-    if (waits[static_cast<std::size_t>(i)] == 0) ready.push_back(i);
+  for (std::size_t i = 0; i < waits.size(); ++i) {
+    if (waits[i] == 0) ready.push_back(static_cast<int>(i));
   }
   while (!ready.empty()) {
     const auto node = static_cast<std::size_t>(ready.back());
@@ -178,7 +189,7 @@ std::vector<int> never_ready(const GraphProto& graph) {
     }
   }
   std::vector<int> stuck;
-  for (std::size_t i = 0; i < size; ++i) {
+  for (std::size_t i = 0; i < waits.size(); ++i) {
     if (waits[i] > 0) stuck.push_back(static_cast<int>(i));
   }
   return stuck;

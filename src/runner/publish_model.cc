@@ -28,7 +28,7 @@ using onnx::TensorProto;
 constexpr Bytes kWorkingRoom = mib(128);
 constexpr std::size_t kWeightAlignment = 4096;  // a page, so that tensors are mapped aligned
 
-std::unexpected<Error> invalid(std::string message) {
+std::unexpected<Error> invalid_model(std::string message) {
   return refuse(reason::kInvalidModel, std::move(message));
 }
 
@@ -65,11 +65,11 @@ Status parse(const std::string& name, std::span<const std::byte> bytes, ModelPro
   stream.SetTotalBytesLimit(INT_MAX);
   const bool parsed = model.ParseFromCodedStream(&stream) && stream.ConsumedEntireMessage();
   if (!parsed) {
-    return invalid(fmt::format(
+    return invalid_model(fmt::format(
         "{} is no whole ONNX model: the file is damaged, truncated or of another kind", name));
   }
   if (!model.has_graph() || model.ir_version() <= 0 || model.opset_import_size() == 0) {
-    return invalid(
+    return invalid_model(
         fmt::format("{} is not an ONNX model: it has no graph or no operator sets", name));
   }
   return {};
@@ -88,8 +88,8 @@ Result<std::uint64_t> read_number(const TensorProto& tensor, const std::string& 
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, number);
   if (error == std::errc() && stop == end && number <= INT64_MAX) return number;
-  return invalid(fmt::format("tensor '{}': its external data has offset or length '{}'",
-                             shown(tensor.name()), shown(text)));
+  return invalid_model(fmt::format("tensor '{}': its external data has offset or length '{}'",
+                                   shown(tensor.name()), shown(text)));
 }
 
 Result<ExternalData> read_external(const TensorProto& tensor) {
@@ -104,8 +104,8 @@ Result<ExternalData> read_external(const TensorProto& tensor) {
 
 std::unexpected<Error> bad_external(const TensorProto& tensor, const ExternalData& data,
                                     std::string_view why) {
-  return invalid(fmt::format("tensor '{}': its external data file '{}' {}", shown(tensor.name()),
-                             shown(data.location), why));
+  return invalid_model(fmt::format("tensor '{}': its external data file '{}' {}",
+                                   shown(tensor.name()), shown(data.location), why));
 }
 
 // "./w.bin" is common and harmless.
@@ -301,7 +301,7 @@ Status move_weights(ModelProto& model, const Path& folder, const Path& scratch) 
 
 Status check_size(const std::string& file, std::uint64_t size, Bytes memory) {
   if (size > INT_MAX) {
-    return invalid(
+    return invalid_model(
         fmt::format("{} has {} bytes and ONNX files end at 2 GiB; save it with its weights "
                     "outside: onnx.save(model, path, save_as_external_data=True)",
                     file, size));
@@ -363,7 +363,7 @@ Result<BaseModel> read_model(const Path& source, const std::string& file, const 
     base.weights_folder = scratch;
   }
   if (!model.SerializeToString(&base.bytes)) {
-    return invalid(fmt::format("{} is too large to rewrite in memory", file));
+    return invalid_model(fmt::format("{} is too large to rewrite in memory", file));
   }
   return base;
 }

@@ -13,7 +13,7 @@ namespace mayfly {
 namespace {
 
 // Inputs beyond this are not generated: a model that needs them brings a warmup.bin.
-constexpr std::uint64_t kMaxGenerated = 256ULL << 20;
+constexpr std::uint64_t kMaxRequestBytes = 256ULL << 20;
 
 std::uint64_t zero_bytes(DataType type, std::uint64_t elements) {
   return elements * (type == DataType::Bytes ? sizeof(std::uint32_t) : element_size(type));
@@ -64,13 +64,13 @@ Result<std::vector<std::byte>> make_zero_request(const Signature& signature) {
     InputPlan input{.index = i, .type = spec.type, .shape = spec.shape};
     std::ranges::replace(input.shape, -1, 1);
     const std::uint64_t elements = TRY(element_count(input.shape));
-    if (elements > kMaxGenerated)
+    if (elements > kMaxRequestBytes)
       return refuse(reason::kTooLarge, "the input is too large to generate");
     input.bytes = zero_bytes(spec.type, elements);
     total += input.bytes;
     inputs.push_back(std::move(input));
   }
-  if (total > kMaxGenerated)
+  if (total > kMaxRequestBytes)
     return refuse(reason::kTooLarge, "the inputs are too large to generate");
   std::vector<std::uint32_t> outputs(signature.outputs.size());
   std::iota(outputs.begin(), outputs.end(), 0U);
@@ -79,7 +79,7 @@ Result<std::vector<std::byte>> make_zero_request(const Signature& signature) {
 
 Result<Region> make_warmup_region(const Path& artifact, const Signature& signature) {
   std::vector<std::byte> image;
-  if (auto stored = read_file(artifact / "warmup.bin", kMaxGenerated)) {
+  if (auto stored = read_file(artifact / "warmup.bin", kMaxRequestBytes)) {
     const auto bytes = std::as_bytes(std::span(*stored));
     image.assign(bytes.begin(), bytes.end());
   } else {

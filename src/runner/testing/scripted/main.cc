@@ -207,6 +207,12 @@ int become_instance(SpawnMessage message, const TemplateTask& task) {
   return ScriptedInstance(doorbell).run();
 }
 
+void harm(std::string_view script) {
+  if (script == "crash") crash();
+  if (script == "hang") hang();
+  if (script == "hog") hog();
+}
+
 int scripted_template(const TemplateTask& task) {
   const std::string script = read_file("/artifact/script").value_or("");
   if (script == "fail") {
@@ -214,9 +220,7 @@ int scripted_template(const TemplateTask& task) {
         send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, "it was told to \x1b fail");
     return 1;
   }
-  if (script == "crash") crash();
-  if (script == "hang") hang();
-  if (script == "hog") hog();
+  harm(script);
   std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::Ready});
   while (true) {
     auto message = receive_spawn(kControlFd);
@@ -243,9 +247,7 @@ int scripted_job(const OnnxRuntime& /*runtime*/, int control, std::string_view r
     ::send(control, text.data(), text.size(), MSG_NOSIGNAL);
   };
   say("one");
-  if (request == "hang") hang();
-  if (request == "crash") crash();
-  if (request == "hog") hog();
+  harm(request);
   if (request == "write") {
     const Fd file = open_file("/work/result", O_WRONLY | O_CREAT, 0644).value();
     std::ignore = write_all(file.get(), read_file("/source/input").value_or("no input"));
