@@ -163,6 +163,122 @@ Task<Status> runner_ready(Loop& loop, ProcessSpawner& spawner) {
   co_return co_await ready;
 }
 
+// What serving stands on: outlives it.
+struct Foundation {
+  const Config& config;
+  const Endpoint4or6& endpoint;
+  const Prices& prices;
+  SystemClock& clock;
+  SystemRng& rng;
+  Loop& loop;
+  Pool& pool;
+  const bool& stopping;
+  CancelSource& stop;
+  DataDir& data;
+  LocalBlobStore& blobs;
+  Registry& registry;
+  Pins& pins;
+  Ledger& ledger;
+  const CgroupSupport& cgroups;
+  std::string isolation;
+  FunctionLogs& logs;
+  ProcessSpawner& spawner;
+};
+
+Result<std::string> listen_on(HttpServer& server, const Endpoint4or6& endpoint) {
+  const std::uint16_t port = TRY(server.listen(endpoint.address, endpoint.port));
+  return endpoint.address == "::1" ? fmt::format("http://[::1]:{}", port)
+                                   : fmt::format("http://{}:{}", endpoint.address, port);
+}
+
+// Finishes what was accepted, within `timeout`, and then ends every instance.
+void drain(Loop& loop, HttpServer& server, Dispatcher& dispatcher, Duration timeout) {
+  LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
+  notify_supervisor("STOPPING=1");
+  loop.run(server.close(timeout));
+  loop.run(dispatcher.drain(5s));
+}
+
+Status serve(const Foundation& base) {
+  Loop& loop = base.loop;
+  const Config& config = base.config;
+  Pool parse_pool(loop, "parse", 2);
+  const CompileTarget target = TRY(this_machine(base.spawner.runtime_version()));
+  Publisher publisher(loop, base.pool, base.spawner,
+                      {.compiled = base.data.compiled(), .tmp = base.data.tmp()},
+                      target);  // models in, artifacts out
+  Dispatcher dispatcher(
+      loop, base.spawner,
+      {.cores = cores(config), .memory = memory_budget(config)});  // who runs what
+  Catalog catalog(base.registry, base.blobs, publisher, base.pool);
+  base.registry.on_publish([&](Registry::Snapshot table) {
+    loop.post(
+        [&catalog, table = std::move(table)]() mutable { catalog.publish(std::move(table)); });
+  });
+
+  Metrics metrics(base.clock);
+  LedgerWriter ledger_writer(loop, base.ledger);
+  InvocationIds ids(base.clock, base.rng);
+  Predictions predictions({.loop = loop,
+                           .parse_pool = parse_pool,
+                           .catalog = catalog,
+                           .dispatcher = dispatcher,
+                           .ledger = ledger_writer,
+                           .metrics = metrics,
+                           .ids = ids},
+                          {.max_body = config.max_body, .max_reply = config.max_reply});
+  const auto ready = [&] {
+    ledger_writer.probe();
+    return !base.stopping && base.spawner.ready() && ledger_writer.healthy();
+  };
+  BlobApi blob_api(base.blobs, base.pool, config.max_upload);
+  HttpServer* listening = nullptr;
+  ControlApi control(
+      {.loop = loop,
+       .pool = base.pool,
+       .data = base.data,
+       .blobs = base.blobs,
+       .pins = base.pins,
+       .registry = base.registry,
+       .catalog = catalog,
+       .dispatcher = dispatcher,
+       .publisher = publisher,
+       .ledger = base.ledger,
+       .metrics = metrics,
+       .logs = base.logs,
+       .cgroups = base.cgroups,
+       .prices = base.prices,
+       .isolation = base.isolation,
+       .ready = ready,
+       .connections = [&] { return listening == nullptr ? 0 : listening->connections(); }});
+  Gateway gateway({.predictions = predictions,
+                   .control = control,
+                   .blobs = blob_api,
+                   .catalog = catalog,
+                   .metrics = metrics,
+                   .ready = ready},
+                  {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
+  HttpServer server(
+      loop,
+      {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections},
+      [&](Exchange& exchange) { return gateway.handle(exchange); });
+  listening = &server;
+  const std::string url = TRY(listen_on(server, base.endpoint));
+  TRY(write_file_durably(base.data.run() / "url", url + "\n"));
+  loop.spawn(serve_kept(catalog, dispatcher));
+  loop.spawn(maintain(loop, base.pool, base.ledger,
+                      {.max_age = config.ledger_keep, .max_bytes = config.ledger_max},
+                      base.stop.token()));
+  LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
+      {"isolation", base.isolation});
+  notify_supervisor("READY=1");
+
+  loop.run();
+
+  drain(loop, server, dispatcher, config.drain_timeout);
+  return {};
+}
+
 }  // namespace
 
 Status run_node(const Config& config) {
@@ -190,7 +306,6 @@ Status run_node(const Config& config) {
   const auto ledger =
       TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));  // what happened
   Pool pool(loop, "control", 2);
-  Pool parse_pool(loop, "parse", 2);
 
   RealCgroupFs cgroup_fs;
   const CgroupSupport support = TRY(detect_cgroups(cgroup_fs));
@@ -210,84 +325,24 @@ Status run_node(const Config& config) {
                                     }}));  // jails
   TRY(loop.run(runner_ready(loop, *spawner)));
 
-  const CompileTarget target = TRY(this_machine(spawner->runtime_version()));
-  Publisher publisher(loop, pool, *spawner, {.compiled = data.compiled(), .tmp = data.tmp()},
-                      target);  // models in, artifacts out
-  Dispatcher dispatcher(
-      loop, *spawner, {.cores = cores(config), .memory = memory_budget(config)});  // who runs what
-  Catalog catalog(*registry, *blobs, publisher, pool);
-  registry->on_publish([&](Registry::Snapshot table) {
-    loop.post(
-        [&catalog, table = std::move(table)]() mutable { catalog.publish(std::move(table)); });
-  });
-
-  Metrics metrics(clock);
-  LedgerWriter ledger_writer(loop, *ledger);
-  InvocationIds ids(clock, rng);
-  Predictions predictions({.loop = loop,
-                           .parse_pool = parse_pool,
-                           .catalog = catalog,
-                           .dispatcher = dispatcher,
-                           .ledger = ledger_writer,
-                           .metrics = metrics,
-                           .ids = ids},
-                          {.max_body = config.max_body, .max_reply = config.max_reply});
-  const auto ready = [&] {
-    ledger_writer.probe();
-    return !stopping && spawner->ready() && ledger_writer.healthy();
-  };
-  BlobApi blob_api(*blobs, pool, config.max_upload);
-  HttpServer* listening = nullptr;
-  ControlApi control(
-      {.loop = loop,
-       .pool = pool,
-       .data = data,
-       .blobs = *blobs,
-       .pins = pins,
-       .registry = *registry,
-       .catalog = catalog,
-       .dispatcher = dispatcher,
-       .publisher = publisher,
-       .ledger = *ledger,
-       .metrics = metrics,
-       .logs = logs,
-       .cgroups = support,
-       .prices = prices,
-       .isolation = isolation_of(layers),
-       .ready = ready,
-       .connections = [&] { return listening == nullptr ? 0 : listening->connections(); }});
-  Gateway gateway({.predictions = predictions,
-                   .control = control,
-                   .blobs = blob_api,
-                   .catalog = catalog,
-                   .metrics = metrics,
-                   .ready = ready},
-                  {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
-  HttpServer server(
-      loop,
-      {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections},
-      [&](Exchange& exchange) { return gateway.handle(exchange); });
-  listening = &server;
-  const std::uint16_t port = TRY(server.listen(endpoint.address, endpoint.port));
-  const std::string url = endpoint.address == "::1"
-                              ? fmt::format("http://[::1]:{}", port)
-                              : fmt::format("http://{}:{}", endpoint.address, port);
-  TRY(write_file_durably(data.run() / "url", url + "\n"));
-  loop.spawn(serve_kept(catalog, dispatcher));
-  loop.spawn(maintain(loop, pool, *ledger,
-                      {.max_age = config.ledger_keep, .max_bytes = config.ledger_max},
-                      stop.token()));
-  LOG(info, "serving", {"url", url}, {"data", data.root().native()}, {"version", kVersion},
-      {"isolation", isolation_of(layers)});
-  notify_supervisor("READY=1");
-
-  loop.run();
-
-  LOG(info, "stopping", {"drain_timeout", to_string(config.drain_timeout)});
-  notify_supervisor("STOPPING=1");
-  loop.run(server.close(config.drain_timeout));
-  loop.run(dispatcher.drain(5s));
-  return {};
+  return serve({.config = config,
+                .endpoint = endpoint,
+                .prices = prices,
+                .clock = clock,
+                .rng = rng,
+                .loop = loop,
+                .pool = pool,
+                .stopping = stopping,
+                .stop = stop,
+                .data = data,
+                .blobs = *blobs,
+                .registry = *registry,
+                .pins = pins,
+                .ledger = *ledger,
+                .cgroups = support,
+                .isolation = isolation_of(layers),
+                .logs = logs,
+                .spawner = *spawner});
 }
 
 }  // namespace mayfly

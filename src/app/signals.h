@@ -18,7 +18,7 @@ class StopSignals {
                                                      std::move_only_function<void()> on_stop);
 
  private:
-  StopSignals(Fd signals) : signals_(std::move(signals)) {}
+  explicit StopSignals(Fd signals) : signals_(std::move(signals)) {}
   Fd signals_;
   std::unique_ptr<Watch> watch_;
   std::move_only_function<void()> on_stop_;
