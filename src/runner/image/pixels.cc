@@ -21,8 +21,8 @@ std::vector<Tap> make_taps(std::uint32_t from, std::uint32_t to) {
   std::vector<Tap> taps(to);
   for (std::uint32_t i = 0; i < to; ++i) {
     const double center = (i + 0.5) * scale;
-    const auto first = static_cast<std::uint32_t>(std::max(center - reach + 0.5, 0.0));
-    const auto last = std::min(from, static_cast<std::uint32_t>(center + reach + 0.5));
+    const auto first = static_cast<std::uint32_t>(std::lround(std::max(center - reach, 0.0)));
+    const auto last = std::min(from, static_cast<std::uint32_t>(std::lround(center + reach)));
     Tap& tap = taps[i];
     tap.first = std::min(first, from - 1);
     double sum = 0;
