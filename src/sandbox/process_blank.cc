@@ -68,6 +68,7 @@ Result<pid_t> spawn_runner(const Path& runner, const Fd& control, const Fd& log)
                   .control = safe_control.get(),
                   .log = safe_log.get(),
                   .server = ::getpid()};
+  // NOLINTNEXTLINE(bugprone-unsafe-functions): posix_spawn cannot set the parent-death signal
   const pid_t pid = ::vfork();
   if (pid == 0) become_runner(exec);
   if (pid < 0) return fail_errno("fork");

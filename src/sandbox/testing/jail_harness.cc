@@ -175,7 +175,7 @@ JailPlan JailPlanSurgeon::without(JailPlan plan, std::initializer_list<Layer> la
 
 bool running_as_root() { return ::geteuid() == 0; }
 
-JailRun run_in_jail(JailPlan plan, const Probe& probe, const JailRunOptions& options) {
+JailRun run_in_jail(const JailPlan& plan, const Probe& probe, const JailRunOptions& options) {
   static const Result<SeccompFilters> filters = SeccompFilters::compile();
   if (!filters) return {.error = filters.error().message, .report = {}, .signal = 0};
   auto pipe = make_pipe();

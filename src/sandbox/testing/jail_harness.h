@@ -36,7 +36,7 @@ struct JailRunOptions {
 // The probe runs in the worker (or instance) after every layer is in place. It must use only what
 // the profile admits.
 using Probe = std::function<std::string()>;
-JailRun run_in_jail(JailPlan plan, const Probe& probe, const JailRunOptions& options = {});
+JailRun run_in_jail(const JailPlan& plan, const Probe& probe, const JailRunOptions& options = {});
 
 inline constexpr unsigned kOrdinaryId = 65534;
 bool running_as_root();
