@@ -39,9 +39,9 @@ Arguments::Arguments(int argc, char** argv, int first) {
   }
 }
 
-std::string Arguments::text(const std::string& name, std::string fallback) const {
+std::string Arguments::text(const std::string& name, const std::string& fallback) const {
   const auto found = values_.find(name);
-  return found == values_.end() ? std::move(fallback) : found->second.back();
+  return found == values_.end() ? fallback : found->second.back();
 }
 
 std::string Arguments::text(const std::string& name) const {

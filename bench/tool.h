@@ -25,7 +25,7 @@ double now_us();
 class Arguments {
  public:
   Arguments(int argc, char** argv, int first);
-  std::string text(const std::string& name, std::string fallback) const;
+  std::string text(const std::string& name, const std::string& fallback) const;
   std::string text(const std::string& name) const;  // required
   std::size_t number(const std::string& name, std::size_t fallback) const;
   bool has(const std::string& name) const { return values_.contains(name); }
