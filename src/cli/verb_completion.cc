@@ -19,7 +19,7 @@ struct VerbWords {
 std::vector<VerbWords> verbs_of(const CLI::App& root) {
   std::vector<VerbWords> verbs;
   for (const CLI::App* verb : root.get_subcommands([](const CLI::App*) { return true; })) {
-    VerbWords words{verb->get_name(), verb->get_description(), {}};
+    VerbWords words{verb->get_name(), verb->get_description(), {"--url", "--json"}};
     for (const CLI::Option* option : verb->get_options()) {
       for (const std::string& name : option->get_lnames()) words.flags.push_back("--" + name);
     }
@@ -45,7 +45,7 @@ std::string bash_script(const std::vector<VerbWords>& verbs) {
 {}  esac
   case $current in
     -*) COMPREPLY=($(compgen -W "$words" -- "$current")) ;;
-    *) COMPREPLY=($(compgen -W "$(mayfly functions --json 2>/dev/null | sed -n 's/.*"name": "\(.*\)".*/\1/p')" -- "$current")
+    *) COMPREPLY=($(compgen -W "$(mayfly functions --json 2>/dev/null | sed -n 's/.*"name": "\(.*\)".*/\1/p')" -- "$current"))
        COMPREPLY+=($(compgen -f -- "$current")) ;;
   esac
 }}
@@ -58,11 +58,21 @@ std::string zsh_script(const std::vector<VerbWords>& verbs) {
   return "#compdef mayfly\nautoload -U +X bashcompinit && bashcompinit\n" + bash_script(verbs);
 }
 
+// Inside single quotes, as fish reads them.
+std::string fish_quoted(std::string_view text) {
+  std::string quoted;
+  for (const char c : text) {
+    if (c == '\'' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted;
+}
+
 std::string fish_script(const std::vector<VerbWords>& verbs) {
   std::string script = "complete -c mayfly -f\n";
   for (const VerbWords& verb : verbs) {
     script += fmt::format("complete -c mayfly -n __fish_use_subcommand -a {} -d '{}'\n", verb.name,
-                          verb.help);
+                          fish_quoted(verb.help));
     for (const std::string& flag : verb.flags) {
       script += fmt::format("complete -c mayfly -n '__fish_seen_subcommand_from {}' -l {}\n",
                             verb.name, flag.substr(2));

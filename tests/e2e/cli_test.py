@@ -1,0 +1,73 @@
+"""The command line as a shell sees it: exit codes (docs/cli.md), completion, where the node is found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from case import NodeCase
+from node import BIN, ROOT, free_port
+
+
+class CommandLineTest(NodeCase):
+    functions = {"iris": "iris"}
+
+    def test_exit_codes_are_those_of_the_guide(self) -> None:
+        guide = (ROOT / "docs" / "cli.md").read_text()
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        self.node.example("iris")  # recent traffic
+        for code, arguments in [
+            (0, ("status",)),
+            (2, ("no-such-verb",)),
+            (2, ("serve", "--no-such-flag")),
+            (2, ("configure", "iris", "no_such_setting=1")),
+            (2, ("invoke", "iris", "-d", "{")),
+            (3, ("describe", "nope")),
+            (3, ("describe", "iris@99")),
+            (4, ("delete", "iris")),
+            (6, ("status", "--url", nowhere)),
+        ]:
+            with self.subTest(" ".join(arguments)):
+                done = self.node.cli(*arguments, check=False)
+                self.assertEqual(done.returncode, code, done.stderr.decode())
+                self.assertEqual(bool(done.stderr), code != 0, done.stderr.decode())
+                self.assertIn(f"| {code} |", guide)
+
+    def test_bash_completes_verbs_flags_and_functions(self) -> None:
+        for line, expected in [
+            ("mayfly inv", ["invoke"]),
+            ("mayfly invoke ir", ["iris"]),
+            ("mayfly gc --dr", ["--dry-run"]),
+            ("mayfly gc --js", ["--json"]),
+        ]:
+            with self.subTest(line):
+                self.assertEqual(self.completions(line), expected)
+
+    def test_scripts_for_other_shells_name_every_verb(self) -> None:
+        for shell in ("zsh", "fish"):
+            script = self.node.cli("completion", shell).stdout.decode()
+            for verb in ("serve", "deploy", "invoke", "restore"):
+                self.assertIn(verb, script)
+        self.assertIn(r"a function\'s settings", script)  # fish: within single quotes
+
+    def test_every_verb_explains_itself(self) -> None:
+        guide = (ROOT / "docs" / "cli.md").read_text()
+        verbs = self.completions("mayfly ")
+        self.assertGreater(len(verbs), 15)
+        for verb in verbs:
+            self.assertIn("Usage:", self.node.cli(verb, "--help").stdout.decode())
+            self.assertIn(f"`{verb}", guide)
+
+    def completions(self, line: str) -> list[str]:
+        words = line.split(" ")
+        script = (
+            f'PATH={BIN}:$PATH; source <(mayfly completion bash)\nCOMP_WORDS=("$@") COMP_CWORD={len(words) - 1}\n'
+            'cd /; _mayfly; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(
+            ["bash", "-uc", script, "bash", *words],
+            capture_output=True,
+            check=True,
+            env=os.environ | {"MAYFLY_URL": self.node.url},
+        )
+        return done.stdout.decode().split()
