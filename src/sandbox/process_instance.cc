@@ -15,9 +15,9 @@
 namespace mayfly {
 namespace {
 
-// A process that has ended is reported by jail init within microseconds. One that a hostile
-// template gave a false number is not: its end counts without the details.
-constexpr Duration kReportWait = std::chrono::milliseconds(100);
+// A process that has ended is reported by jail init as soon as that gets a processor. One that a
+// hostile template gave a false number is not: its end counts without the details.
+constexpr Duration kReportWait = std::chrono::seconds(2);
 
 // A reply whose slots or outputs lie in memory of its own.
 struct ReplyMemory {

@@ -109,6 +109,9 @@ bool SpawnerRig::wait(const std::function<bool()>& condition) {
     loop_.stop();
   });
   deadline.arm_in(std::chrono::minutes(1));
+  // What other processes do may be no event of this loop.
+  Timer look_again(loop_, [&] { look_again.arm_in(std::chrono::milliseconds(5)); });
+  look_again.arm_in(std::chrono::milliseconds(5));
   while (!condition() && !late) {
     // Every turn ends the run: the condition is looked at after each.
     loop_.after_turn([this] { loop_.stop(); });
