@@ -60,7 +60,8 @@ void add_restore_verb(CLI::App& app, CliContext& context) {
   auto from = std::make_shared<std::string>();
   auto to = std::make_shared<std::string>();
   verb->add_option("DIR", *from, "the backup")->required()->check(CLI::ExistingDirectory);
-  verb->add_option("--data", *to, "the data folder to fill; default: that of the configuration, as for serve");
+  verb->add_option("--data", *to,
+                   "the data folder to fill; default: that of the configuration, as for serve");
   verb->callback([from, to, &context] { context.outcome = restore(*from, *to, context); });
 }
 
