@@ -118,6 +118,13 @@ Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, s
   co_return co_await publisher_.rebuilt_for(std::move(label), *manifest, std::move(files));
 }
 
+void Catalog::forget(std::string_view function) {
+  std::erase_if(recent_, [&](const std::string& key) {
+    const std::size_t end = std::min(key.find_first_of("@/"), key.size());
+    return std::string_view(key).substr(0, end) == function && cache_.erase(key) > 0;
+  });
+}
+
 void Catalog::keep(std::string key, ServingRef serving) {
   const auto found = cache_.find(key);
   if (found != cache_.end()) {

@@ -31,6 +31,8 @@ class Catalog {
   // The registry changed; a table older than the one known is ignored. Called on the loop thread.
   void publish(Registry::Snapshot table);
   const Registry::Snapshot& table() const { return table_; }
+  // A deleted function: what is kept of it goes at once instead of by age.
+  void forget(std::string_view function);
 
  private:
   struct Cached {

@@ -182,6 +182,8 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.registry.remove(name, author); }));
   parts_.catalog.publish(parts_.registry.snapshot());
   parts_.dispatcher.retire(FunctionId{static_cast<std::uint64_t>(resolved.function->id)});
+  parts_.catalog.forget(name.str());
+  parts_.metrics.forget(name.str());
   parts_.logs.forget(name.str());
   co_return json_response({{"deleted", name.str()}});
 }

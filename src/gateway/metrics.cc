@@ -158,6 +158,11 @@ void Metrics::published(Duration took, bool succeeded) {
   families_->publish_seconds.Observe(seconds(took));
 }
 
+void Metrics::forget(std::string_view function) {
+  const auto found = functions_.find(function);
+  if (found != functions_.end()) functions_.erase(found);
+}
+
 void Metrics::drop_idle() {
   std::erase_if(functions_, [now = clock_.now()](const auto& item) {
     return now - item.second->last_used > kDropAfter;

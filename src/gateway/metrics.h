@@ -38,6 +38,8 @@ class Metrics {
   void refused(std::string_view reason);  // before a function was known
   void published(Duration took, bool succeeded);
 
+  void forget(std::string_view function);  // it was deleted
+
   // The text of /metrics (Prometheus text format 0.0.4); drops the series of idle functions first.
   std::string expose(const NodeGauges& gauges);
 

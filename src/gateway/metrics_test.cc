@@ -24,3 +24,14 @@ TEST_CASE("a function's series appear with its first request and go when it has 
   clock.advance(16min);
   CHECK(metrics.expose({}).find("fraud") == std::string::npos);
 }
+
+TEST_CASE("a deleted function's series go at once") {
+  FakeClock clock;
+  Metrics metrics(clock);
+  metrics.prediction("fraud", "", StartTier::Hot, {});
+  metrics.prediction("fraud2", "", StartTier::Hot, {});
+  metrics.forget("fraud");
+  const std::string text = metrics.expose({});
+  CHECK(text.find(R"(function="fraud")") == std::string::npos);
+  CHECK(text.find(R"(function="fraud2")") != std::string::npos);
+}
