@@ -133,7 +133,7 @@ Task<Result<Response>> Gateway::model_ready(const Route& route) {
   const auto found = co_await parts_.catalog.find(route.name, route.version);
   if (!found)
     co_return std::unexpected(in_protocol_words(found.error(), route.name, route.version));
-  const ServingRef serving = *found;
+  const ServingRef& serving = *found;
   const bool ready = parts_.ready();
   co_return json_text(model_ready_json(serving->function, ready ? Readiness::Yes : Readiness::No),
                       ready ? 200 : 503);
