@@ -37,8 +37,8 @@ asan: ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ## unit tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory unit PRESET=tsan
 
-tidy: build ## clang-tidy over every source of ours
-	@scripts/tidy.sh $(BUILD)
+tidy: setup ## clang-tidy over every source of ours
+	@.deps/venv/bin/python scripts/tidy.py
 
 format: ## format every source of ours
 	@git ls-files '*.cc' '*.h' | xargs clang-format-19 -i
