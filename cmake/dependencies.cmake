@@ -38,3 +38,5 @@ get_filename_component(onnxruntime_real ${ONNXRUNTIME_LIBRARY} REALPATH)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/mayfly)
 file(CREATE_LINK ${onnxruntime_real} ${CMAKE_BINARY_DIR}/lib/mayfly/libonnxruntime.so.1 SYMBOLIC)
 install(FILES ${onnxruntime_real} DESTINATION ${CMAKE_INSTALL_LIBDIR}/mayfly RENAME libonnxruntime.so.1)
+install(FILES ${CMAKE_SOURCE_DIR}/.deps/onnxruntime/LICENSE ${CMAKE_SOURCE_DIR}/.deps/onnxruntime/ThirdPartyNotices.txt
+  DESTINATION ${CMAKE_INSTALL_DOCDIR}/onnxruntime OPTIONAL)
