@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <csignal>
 #include <cstring>
-#include <thread>
 
 #include "core/reason.h"
 
@@ -115,21 +115,43 @@ TEST_CASE("every lie in a reply is found: offsets, sizes, ranks, types, shapes, 
   refused([](RegionHeader& h, TensorSlot&) { h.status = 99; });
 }
 
-TEST_CASE("the reader stays within bounds while a hostile peer rewrites the region") {
-  Region region = Region::create(4096).value();
-  RequestMemory request = request_of(3);
-  request.place(region);
-  std::atomic<bool> stop = false;
-  std::thread hostile([&] {
+namespace {
+
+// A process that never stops writing what it likes over the front of the region.
+class HostilePeer {
+ public:
+  explicit HostilePeer(Region& region) : pid_(::fork()) {
+    if (pid_ == 0) rewrite(region.bytes().data());
+    REQUIRE(pid_ > 0);
+  }
+  ~HostilePeer() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  HostilePeer(const HostilePeer&) = delete;
+  HostilePeer& operator=(const HostilePeer&) = delete;
+
+ private:
+  [[noreturn]] static void rewrite(volatile std::byte* bytes) {
     std::uint64_t state = 88172645463325252ULL;
-    volatile std::byte* bytes = region.bytes().data();
-    while (!stop.load(std::memory_order_relaxed)) {
+    while (true) {
       state ^= state << 13;
       state ^= state >> 7;
       state ^= state << 17;
       bytes[state % 512] = static_cast<std::byte>(state >> 32);
     }
-  });
+  }
+
+  pid_t pid_;
+};
+
+}  // namespace
+
+TEST_CASE("the reader stays within bounds while a hostile peer rewrites the region") {
+  Region region = Region::create(4096).value();
+  RequestMemory request = request_of(3);
+  request.place(region);
+  const HostilePeer peer(region);
   for (int i = 0; i < 200'000; ++i) {
     const auto reply = read_reply(region, region, request.layout(), kSignature);
     if (!reply.has_value()) continue;
@@ -137,8 +159,6 @@ TEST_CASE("the reader stays within bounds while a hostile peer rewrites the regi
     REQUIRE(bytes.data() >= region.bytes().data());
     REQUIRE(bytes.data() + bytes.size() <= region.bytes().data() + region.size());
   }
-  stop = true;
-  hostile.join();
 }
 
 TEST_CASE("the doorbell carries a message, one descriptor and the sender's identity") {
