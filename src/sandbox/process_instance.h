@@ -58,7 +58,6 @@ class InstanceProcess {
   void handle_room(std::uint64_t bytes);
   void violate(std::string_view what);
   void answer(Result<Reply> reply);
-  Region* own_region();
   void handle_pidfd();
   void finish();
 
