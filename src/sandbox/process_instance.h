@@ -41,6 +41,9 @@ class InstanceProcess {
   // The handle is gone: no event may follow, and the process must end.
   void abandon();
 
+  // The template has not told yet which process this is.
+  bool awaits_fork() const { return !pidfd_; }
+
   // From the template.
   void handle_forked(pid_t inside, Fd pidfd);
   void handle_never_forked();

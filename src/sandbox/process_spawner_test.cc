@@ -89,6 +89,17 @@ TEST_CASE("an instance that ends tells how, and harms no other") {
   CHECK(play.ask(*neighbour, "echo") == "echo");
 }
 
+TEST_CASE("an instance that ended before its template spoke of it tells how, too") {
+  Played play("late");
+  play.require_ready();
+  const auto first = play.rig.fork(*play.model);
+  first->handle->run(bytes_request("x"));
+  // blank, init, template: the instance has been reaped.
+  REQUIRE(play.rig.wait([&] { return first->started && descendants().size() == 3; }));
+  const auto second = play.rig.fork(*play.model);
+  CHECK(play.end_of(*first).code == 3);
+}
+
 TEST_CASE("an instance that hangs or spins is ended by kill") {
   Played play;
   play.require_ready();
@@ -161,6 +172,8 @@ TEST_CASE("the instances of a template that dies go on") {
   other.require_ready();
   const auto survivor = other.rig.fork(*other.model);
   CHECK(other.ask(*survivor, "echo") == "echo");
+  // The template has handed it over.
+  REQUIRE(other.rig.wait([&] { return survivor->handle->cpu() > Duration{}; }));
   const auto family = descendants();  // blank, init, template, instance
   REQUIRE(family.size() == 4);
   ::kill(family.at(2), SIGKILL);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -13,6 +14,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kMaxComplaint = 2000;
+constexpr std::size_t kEarlyExits = 64;
 
 // A hostile template's words: bounded, and without what a terminal would act upon.
 std::string printable(std::string_view text) {
@@ -146,6 +148,7 @@ void TemplateJail::handle_message(SpawnMessage message) {
   const std::shared_ptr<InstanceProcess> instance = found->second;
   if (message.header.kind == SpawnKind::Forked && message.descriptors.size() == 1) {
     instance->handle_forked(message.header.pid, std::move(message.descriptors[0]));
+    for (const JailExit& early : early_exits_) instance->handle_report(early);
   } else if (message.header.kind == SpawnKind::ForkFailed) {
     instance->handle_never_forked();
   }
@@ -175,6 +178,16 @@ void TemplateJail::handle_exit_report(const JailExit& report) {
     return;
   }
   for (const auto& instance : all_instances()) instance->handle_report(report);
+  keep_if_early(report);
+}
+
+// A process may have ended before its template, waiting for a processor, tells which fork it was.
+void TemplateJail::keep_if_early(const JailExit& report) {
+  const auto awaited = [](const auto& entry) { return entry.second->awaits_fork(); };
+  if (std::ranges::none_of(instances_, awaited)) return early_exits_.clear();
+  // A hostile template makes as many processes as it likes.
+  if (early_exits_.size() == kEarlyExits) early_exits_.erase(early_exits_.begin());
+  early_exits_.push_back(report);
 }
 
 void TemplateJail::lose(Exit exit) {

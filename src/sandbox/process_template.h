@@ -43,6 +43,7 @@ class TemplateJail {
   void handle_ready();
   void handle_template_gone();
   void handle_exit_report(const JailExit& report);
+  void keep_if_early(const JailExit& report);
   void handle_end(const JailProcess::Ended& ended);
   void fail_start(Error error);
   void lose(Exit exit);
@@ -63,6 +64,7 @@ class TemplateJail {
   std::uint64_t next_id_ = 1;
   JailProcess jail_;
   std::map<std::uint64_t, std::shared_ptr<InstanceProcess>> instances_;
+  std::vector<JailExit> early_exits_;
 };
 
 }  // namespace mayfly

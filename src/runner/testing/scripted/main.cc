@@ -213,6 +213,17 @@ void harm(std::string_view script) {
   if (script == "hog") hog();
 }
 
+Status tell_forked(std::uint64_t id, pid_t pid, int pidfd) {
+  return send_spawn(kControlFd, {.kind = SpawnKind::Forked, .id = id, .pid = pid}, {},
+                    std::span(&pidfd, 1));
+}
+
+// What "late" tells only when it is asked for the next fork.
+struct HeldFork {
+  std::uint64_t id;
+  JailedProcess process;
+};
+
 int scripted_template(const TemplateTask& task) {
   const std::string script = read_file("/artifact/script").value_or("");
   if (script == "fail") {
@@ -222,6 +233,7 @@ int scripted_template(const TemplateTask& task) {
   }
   harm(script);
   std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::Ready});
+  std::optional<HeldFork> held;
   while (true) {
     auto message = receive_spawn(kControlFd);
     if (!message || !*message) {
@@ -231,14 +243,18 @@ int scripted_template(const TemplateTask& task) {
     if (script == "die") crash();
     if (script == "babble") std::ignore = ::send(kControlFd, "??", 2, MSG_NOSIGNAL);
     const std::uint64_t id = (*message)->header.id;
-    const auto instance = clone_instance();
+    if (held) std::ignore = tell_forked(held->id, held->process.pid, held->process.pidfd.get());
+    held.reset();
+    auto instance = clone_instance();
     if (!instance) return 95;
     if (instance->pid == 0) return become_instance(std::move(**message), task);
+    if (script == "late") {
+      held.emplace(HeldFork{id, *std::move(instance)});
+      continue;
+    }
     const Fd file = open_file("/artifact/script", O_RDONLY).value();
-    const int sent = script == "lie" ? file.get() : instance->pidfd.get();
     std::ignore =
-        send_spawn(kControlFd, {.kind = SpawnKind::Forked, .id = id, .pid = instance->pid}, {},
-                   std::span(&sent, 1));
+        tell_forked(id, instance->pid, script == "lie" ? file.get() : instance->pidfd.get());
   }
 }
 
