@@ -224,38 +224,44 @@ struct HeldFork {
   JailedProcess process;
 };
 
+Status tell_held(std::optional<HeldFork>& held) {
+  if (!held) return {};
+  const auto told = tell_forked(held->id, held->process.pid, held->process.pidfd.get());
+  held.reset();
+  return told;
+}
+
+int refuse_to_start() {
+  std::ignore =
+      send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, "it was told to \x1b fail");
+  return 1;
+}
+
 int scripted_template(const TemplateTask& task) {
   const std::string script = read_file("/artifact/script").value_or("");
-  if (script == "fail") {
-    std::ignore =
-        send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, "it was told to \x1b fail");
-    return 1;
-  }
+  if (script == "fail") return refuse_to_start();
   harm(script);
   std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::Ready});
+  const Fd not_a_process = open_file("/artifact/script", O_RDONLY).value();
   std::optional<HeldFork> held;
   while (true) {
     auto message = receive_spawn(kControlFd);
-    if (!message || !*message) {
-      if (script == "stay") hang();
-      return 0;
-    }
+    if (!message || !*message) break;
     if (script == "die") crash();
     if (script == "babble") std::ignore = ::send(kControlFd, "??", 2, MSG_NOSIGNAL);
     const std::uint64_t id = (*message)->header.id;
-    if (held) std::ignore = tell_forked(held->id, held->process.pid, held->process.pidfd.get());
-    held.reset();
+    std::ignore = tell_held(held);
     auto instance = clone_instance();
     if (!instance) return 95;
     if (instance->pid == 0) return become_instance(std::move(**message), task);
-    if (script == "late") {
+    const Fd& pidfd = script == "lie" ? not_a_process : instance->pidfd;
+    if (script == "late")
       held.emplace(HeldFork{id, *std::move(instance)});
-      continue;
-    }
-    const Fd file = open_file("/artifact/script", O_RDONLY).value();
-    std::ignore =
-        tell_forked(id, instance->pid, script == "lie" ? file.get() : instance->pidfd.get());
+    else
+      std::ignore = tell_forked(id, instance->pid, pidfd.get());
   }
+  if (script == "stay") hang();
+  return 0;
 }
 
 int scripted_job(const OnnxRuntime& /*runtime*/, int control, std::string_view request) {
