@@ -47,6 +47,14 @@ class HookList {
     head_.previous_->next_ = &hook;
     head_.previous_ = &hook;
   }
+  void push_front(Node& node) {
+    Hook& hook = node;
+    hook.unlink();
+    hook.next_ = head_.next_;
+    hook.previous_ = &head_;
+    head_.next_->previous_ = &hook;
+    head_.next_ = &hook;
+  }
   Node& pop_front() {
     Node& node = front();
     node.unlink();

@@ -89,7 +89,9 @@ void Loop::post(Function function) {
   if (!has_posted_.exchange(true, std::memory_order_acq_rel)) wake();
 }
 
-void Loop::after_turn(Function function) { after_turn_.push_back(std::move(function)); }
+void TurnEnd::request() {
+  if (!linked()) loop_.turn_ends_.push_back(*this);
+}
 
 Loop::Detached Loop::detach(Task<void> task) { co_await std::move(task); }
 
@@ -113,7 +115,7 @@ bool Loop::turn(Wait wait) {
   busy |= handle_events(count);
   busy |= run_posted();
   busy |= run_ready();
-  if (run_after_turn()) {
+  if (run_turn_ends()) {
     busy = true;
     run_ready();
   }
@@ -121,7 +123,7 @@ bool Loop::turn(Wait wait) {
 }
 
 std::optional<Duration> Loop::wait_limit() const {
-  if (!ready_.empty() || !after_turn_.empty()) return Duration::zero();
+  if (!ready_.empty() || !turn_ends_.empty()) return Duration::zero();
   if (has_posted_.load(std::memory_order_acquire)) return Duration::zero();
   if (timers_.empty()) return std::nullopt;
   return std::max(timers_.front()->key_ - clock_.now(), Duration::zero());
@@ -177,11 +179,11 @@ bool Loop::run_ready() {
   return busy;
 }
 
-bool Loop::run_after_turn() {
-  if (after_turn_.empty()) return false;
-  running_.swap(after_turn_);
-  for (Function& function : running_) function();
-  running_.clear();
+bool Loop::run_turn_ends() {
+  if (turn_ends_.empty()) return false;
+  HookList<TurnEnd> requested;
+  requested.splice(turn_ends_);
+  while (!requested.empty()) requested.pop_front().function_();
   return true;
 }
 

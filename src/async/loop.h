@@ -3,8 +3,8 @@
 // threads.
 //
 // A turn is: wait for events → due timers → ready descriptors → posted functions → resumed
-// coroutines → after_turn functions. What a turn makes ready runs in the same turn, except posted
-// functions and after_turn functions registered by after_turn functions, which run in the next one.
+// coroutines → turn ends (TurnEnd). What a turn makes ready runs in the same turn, except posted
+// functions and turn ends requested by turn ends, which run in the next one.
 //
 // Our own loop rather than Asio's, because of what it saves on each prediction: a Watch stays armed
 // (an Asio async_wait costs an epoll_ctl each time), a drained socket is not read again only to
@@ -30,8 +30,23 @@
 
 namespace mayfly {
 
+class Loop;
 class Timer;
 class Watch;
+
+// A function that runs once at the end of the turn in which it was requested: to do once for many
+// what each of them would do alone. Destroying it forgets the request; its function must not.
+class TurnEnd final : public Hook {
+ public:
+  TurnEnd(Loop& loop, std::move_only_function<void()> function)  // `loop` outlives me
+      : loop_(loop), function_(std::move(function)) {}
+  void request();
+
+ private:
+  friend class Loop;
+  Loop& loop_;
+  std::move_only_function<void()> function_;
+};
 
 // A suspended coroutine that may be made ready. Its owner is the awaiter; destroying it forgets it.
 struct Resumption final : Hook {
@@ -59,8 +74,7 @@ class Loop {
   // Runs turns, without blocking, until one has found nothing to do.
   void poll();
 
-  void post(Function function);        // any thread; the function runs on the loop thread
-  void after_turn(Function function);  // runs once, at the end of this turn
+  void post(Function function);  // any thread; the function runs on the loop thread
   // Starts a task that nobody awaits: runs it up to its first wait before returning. Its
   // collaborators outlive it, which a Gate proves, or die with the loop.
   void spawn(Task<void> task);
@@ -75,6 +89,7 @@ class Loop {
 
  private:
   friend class Timer;
+  friend class TurnEnd;
   friend class Watch;
   struct Events;
   struct Detached;
@@ -87,7 +102,7 @@ class Loop {
   bool fire_timers();
   bool run_posted();
   bool run_ready();
-  bool run_after_turn();
+  bool run_turn_ends();
   void wake();
   std::optional<Duration> wait_limit() const;
 
@@ -114,9 +129,8 @@ class Loop {
   TimePoint turn_time_;
   HookList<Resumption> ready_;
   HookList<DetachedFrame> spawned_;
-  std::vector<Function> after_turn_;
-  std::vector<Function> running_;  // kept for its capacity
-  std::vector<Timer*> timers_;     // a binary heap by Timer::key_
+  HookList<TurnEnd> turn_ends_;
+  std::vector<Timer*> timers_;  // a binary heap by Timer::key_
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> has_posted_ = false;
   std::mutex posted_mutex_;

@@ -175,11 +175,13 @@ TEST_CASE("stop before run returns at once") {
   loop.run();
 }
 
-TEST_CASE("after_turn runs once, after everything the turn made ready") {
+TEST_CASE("a turn end runs once however often it is requested, after all the turn made ready") {
   Loop loop;
   std::string log;
+  TurnEnd end(loop, [&] { log += 'z'; });
   loop.post([&] {
-    loop.after_turn([&] { log += 'z'; });
+    end.request();
+    end.request();
     loop.spawn(sleep_then_log(loop, 0s, log, 'b'));
     log += 'a';
   });
@@ -190,12 +192,26 @@ TEST_CASE("after_turn runs once, after everything the turn made ready") {
   CHECK(log == "aczb");
 }
 
-TEST_CASE("an after_turn function registered by one runs in the next turn") {
+TEST_CASE("a turn end requested by one runs in the next turn") {
   Loop loop;
   int ran = 0;
-  loop.after_turn([&] { loop.after_turn([&] { ++ran; }); });
+  TurnEnd again(loop, [&] {
+    if (++ran == 1) again.request();
+  });
+  again.request();
   loop.poll();
-  CHECK(ran == 1);
+  CHECK(ran == 2);
+}
+
+TEST_CASE("a turn end that is destroyed does not run") {
+  Loop loop;
+  bool ran = false;
+  {
+    TurnEnd gone(loop, [&] { ran = true; });
+    gone.request();
+  }
+  loop.poll();
+  CHECK_FALSE(ran);
 }
 
 TEST_CASE("destroying the loop destroys the tasks that still wait") {

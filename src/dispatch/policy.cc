@@ -22,6 +22,7 @@ struct WhyText {
 constexpr std::array<WhyText, kWhys> kWhyTexts = {{
     {"nothing_wanted", "nothing is asked for"},
     {"idle_instance", "an instance was idle"},
+    {"joins_burst", "it is on its way with others that are as short"},
     {"demand", "requests wait and no instance is idle"},
     {"starved", "waited longer than the node's patience with nothing running"},
     {"min_instances", "fewer instances than min_instances"},
@@ -146,6 +147,12 @@ Decision decide(const VersionLoad& version, const NodeLoad& node) {
     return build_template(version, node, Why::KeepWarm);
   }
   return {};
+}
+
+bool joins_burst(const BurstView& burst) {
+  if (burst.mean_run == Duration::zero()) return false;
+  const Duration together = burst.mean_run * (burst.held + 1);
+  return together <= (burst.others > 0 ? kWorthWaking : kLongestBurst);
 }
 
 Upkeep upkeep(const RestView& view, TimePoint now) {

@@ -39,6 +39,7 @@ std::string_view to_string(Action action);
 enum class Why : std::uint8_t {
   NothingWanted,
   IdleInstance,
+  JoinsBurst,
   Demand,
   Starved,
   MinInstances,
@@ -67,7 +68,7 @@ enum class Why : std::uint8_t {
   TemplateLost,
   Stopping,
 };
-inline constexpr std::size_t kWhys = 29;
+inline constexpr std::size_t kWhys = 30;
 std::string_view slug(Why why);     // "idle_timeout": for metrics
 std::string_view explain(Why why);  // "idle longer than idle_timeout": for people
 
@@ -119,6 +120,24 @@ struct Decision {
 std::uint32_t tokens_of(std::uint32_t threads, std::uint32_t tokens);
 
 Decision decide(const VersionLoad& version, const NodeLoad& node);
+
+// ---- Bursts: requests that one instance gets together -------------------------------------------
+
+// What the instance that was given the latest request, in this turn of the loop, already holds.
+struct BurstView {
+  std::uint32_t held = 0;
+  std::uint32_t others = 0;  // further instances that could begin at once
+  Duration mean_run{};       // 0: not known yet
+};
+
+// Whether the next request joins them rather than another instance or the queue. Waking a process
+// on another core costs some 50 µs, so that less work than that is not worth a second instance; and
+// no request waits in a burst longer than kLongestBurst, as far as can be known.
+bool joins_burst(const BurstView& burst);
+inline constexpr Duration kWorthWaking = std::chrono::microseconds(50);
+inline constexpr Duration kLongestBurst = std::chrono::microseconds(200);
+// What has not begun after this is given to other instances.
+inline constexpr Duration kSlowBurst = std::chrono::milliseconds(5);
 
 // ---- What a version keeps while nobody asks -----------------------------------------------------
 

@@ -20,6 +20,16 @@ constexpr Duration kUnknownRun = 10ms;
 // Reading an instance's peak memory is a system call or two; a peak this old is good enough.
 constexpr Duration kSampleInterval = 100ms;
 
+// How long an instance may take to ring for the last reply of a burst after having written it.
+constexpr Duration kLastRing = 100ms;
+
+// For what a misbehaving instance claims to have begun beside the request that it spoiled.
+Error bad_peer(const VersionPool& pool) {
+  return refuse(reason::kBadReply, fmt::format("{}: the instance was ended for a malformed message",
+                                               pool.runtime->label))
+      .error();
+}
+
 std::string describe(const Exit& exit) {
   if (exit.oom) return "exceeded its memory limit";
   if (exit.signal != 0) return fmt::format("was killed by signal {}", exit.signal);
@@ -149,7 +159,9 @@ void Scheduler::start_failed(VersionPool& pool, Error cause) {
 void Scheduler::fork(VersionPool& pool) {
   std::optional<Gate::Hold> stay = processes_.hold();
   CHECK(stay.has_value());
-  auto made = std::make_unique<Worker>(pool, ++workers_made_, *std::move(stay));
+  const std::uint64_t id = ++workers_made_;
+  auto made = std::make_unique<Worker>(loop_, pool, id, *std::move(stay),
+                                       [this](Worker& slow) { instance_slow(slow); });
   Worker& worker = *made;
   Request* request = pool.queued > 0 ? &take_from_queue(pool.queue.front()) : nullptr;
   auto instance = pool.tmpl.process->fork(events_of(worker));
@@ -183,8 +195,8 @@ void Scheduler::fork(VersionPool& pool) {
 
 InstanceEvents Scheduler::events_of(Worker& worker) {
   return {.on_started = [this, &worker] { instance_started(worker); },
-          .on_reply =
-              [this, &worker](Result<Reply> reply) { instance_replied(worker, std::move(reply)); },
+          .on_replies =
+              [this, &worker](Replies replies) { instance_replied(worker, std::move(replies)); },
           .on_exit = [this, &worker](Exit exit) { instance_exited(worker, exit); }};
 }
 
@@ -193,18 +205,62 @@ void Scheduler::hold(Request& request, Worker& worker) {
   request.worker = &worker;
   request.instance = worker.id;
   request.handed = now_;
-  worker.request = &request;
+  worker.requests.push_back(&request);
 }
 
 void Scheduler::hand_over(Request& request, Worker& worker) {
-  request.tier = StartTier::Hot;
-  request.timing.queue = now_ - request.accepted;
-  request.runs = now_;
   leave_idle(worker);
   set_state(worker, WorkerState::Running);
   take_tokens(worker);
+  give(request, worker);
+}
+
+// Adds it to the burst that the instance gets in this turn.
+void Scheduler::join(Request& request, Worker& worker) {
+  record(worker.pool, Action::Dispatch, Why::JoinsBurst);
+  if (worker.requests.size() == 1) worker.slow.arm(now_ + kSlowBurst);
+  const Duration expected = worker.pool.mean_run * worker.tokens;
+  worker.estimate += expected;
+  share_.begin(worker.pool.function.share, expected);
+  give(request, worker);
+}
+
+void Scheduler::give(Request& request, Worker& worker) {
+  request.tier = StartTier::Hot;
+  request.timing.queue = now_ - request.accepted;
+  request.runs = now_;
   hold(request, worker);
+  worker.pool.last_given = &worker;
   worker.instance->run(std::move(request.call.request));
+}
+
+// Leaves it the request that it has begun, if any; the others wait again, before everybody else.
+void Scheduler::disband(Worker& worker) {
+  if (worker.requests.size() < 2) return;
+  settle(worker, worker.instance->collect());
+  std::vector<RequestMemory> back = worker.instance->take_back();
+  for (; !back.empty(); back.pop_back()) {
+    Request& request = *worker.requests.back();
+    worker.requests.pop_back();
+    request.worker = nullptr;
+    request.call.request = std::move(back.back());
+    request.state = Request::State::Queued;
+    worker.pool.queue.push_front(request);
+    ++worker.pool.queued;
+    ++worker.pool.function.queued;
+  }
+  if (worker.requests.empty()) worker.slow.arm(now_ + kLastRing);
+  touch(worker.pool);
+  contend(worker.pool);
+}
+
+// The burst takes longer than it should: nobody waits for the request that holds it up.
+void Scheduler::instance_slow(Worker& worker) {
+  tick();
+  if (worker.state != WorkerState::Running) return;
+  if (worker.requests.empty()) end(worker, Why::BadReply);
+  disband(worker);
+  run();
 }
 
 void Scheduler::instance_started(Worker& worker) {
@@ -215,9 +271,10 @@ void Scheduler::instance_started(Worker& worker) {
     pool.tmpl.failures = 0;
     pool.tmpl.cause.reset();
   }
-  if (worker.request != nullptr) {
-    worker.request->runs = now_;
-    worker.request->timing.start += now_ - worker.request->handed;
+  if (!worker.requests.empty()) {
+    Request& request = *worker.requests.front();
+    request.runs = now_;
+    request.timing.start += now_ - request.handed;
     set_state(worker, WorkerState::Running);
     return;
   }
@@ -226,29 +283,48 @@ void Scheduler::instance_started(Worker& worker) {
   run();
 }
 
-void Scheduler::instance_replied(Worker& worker, Result<Reply> reply) {
+void Scheduler::instance_replied(Worker& worker, Replies replies) {
   tick();
-  if (worker.request == nullptr) return;  // it was given up while the reply was under way
-  VersionPool& pool = worker.pool;
-  sample(worker);
-  Request& request = *detach(worker);
-  // An eighth of the new value: follows a change within some ten calls, and no single one.
-  const Duration ran = request.timing.run;
-  pool.mean_run =
-      pool.mean_run == Duration::zero() ? ran : pool.mean_run + (ran - pool.mean_run) / 8;
-  const bool malformed = !reply && reply.error().reason == reason::kBadReply;
-  finish(request, std::move(reply));
-  release_tokens(worker);
+  if (worker.state != WorkerState::Running) return;  // given up while the replies were under way
+  const bool malformed = std::ranges::any_of(replies, [](const Result<Reply>& reply) {
+    return !reply && reply.error().reason == reason::kBadReply;
+  });
+  settle(worker, std::move(replies));
   if (malformed) {
+    disband(worker);
     end(worker, Why::BadReply);
-  } else if (pool.runtime->isolation == Isolation::Request) {
-    end(worker, Why::FreshPerRequest);
-  } else if (worker.afterwards == Afterwards::End) {
-    end(worker, Why::Asked);
+    fail_held(worker, bad_peer(worker.pool));
   } else {
-    make_idle(worker);
+    release_tokens(worker);
+    if (worker.pool.runtime->isolation == Isolation::Request) {
+      end(worker, Why::FreshPerRequest);
+    } else if (worker.afterwards == Afterwards::End) {
+      end(worker, Why::Asked);
+    } else {
+      make_idle(worker);
+    }
   }
   run();
+}
+
+// Replies to the oldest requests of the instance. Those that were handed over together share the
+// time they took and the processor time they used equally.
+void Scheduler::settle(Worker& worker, Replies replies) {
+  if (replies.empty()) return;
+  CHECK(replies.size() <= worker.requests.size());
+  sample(worker);
+  const auto count = static_cast<std::int64_t>(replies.size());
+  const Duration cpu = unbilled(worker) / count;
+  const Duration ran = (now_ - worker.requests.front()->runs.value_or(now_)) / count;
+  for (Result<Reply>& reply : replies) {
+    Request& request = *worker.requests.front();
+    release(request, worker, ran, cpu);
+    finish(request, std::move(reply));
+  }
+  for (Request* request : worker.requests) request->runs = now_;
+  // An eighth of the new value: follows a change within some ten calls, and no single one.
+  Duration& mean = worker.pool.mean_run;
+  mean = mean == Duration::zero() ? ran : mean + (ran - mean) / 8;
 }
 
 void Scheduler::instance_exited(Worker& worker, Exit exit) {
@@ -257,21 +333,20 @@ void Scheduler::instance_exited(Worker& worker, Exit exit) {
   const WorkerState was = worker.state;
   if (was != WorkerState::Ending) {
     sample(worker);
-    Request* request = detach(worker);
+    disband(worker);  // what it had not begun runs elsewhere
     end(worker, exit.oom ? Why::OutOfMemory
                          : (was == WorkerState::Starting ? Why::StartFailed : Why::Crashed));
     const std::string what =
         fmt::format("{}: the instance {}", pool.runtime->label, describe(exit));
     LOG(warn, "instance died", {"version", pool.runtime->label}, {"instance", worker.id},
         {"how", describe(exit)});
-    if (request != nullptr) {
-      std::string_view slug =
-          was == WorkerState::Starting ? reason::kStartFailed : reason::kInstanceCrashed;
-      if (exit.oom) slug = reason::kOutOfMemory;
-      finish(*request,
-             refuse(slug, exit.oom ? fmt::format("{} of {}", what, to_string(pool.runtime->memory))
-                                   : what));
-    }
+    std::string_view slug =
+        was == WorkerState::Starting ? reason::kStartFailed : reason::kInstanceCrashed;
+    if (exit.oom) slug = reason::kOutOfMemory;
+    fail_held(worker,
+              refuse(slug, exit.oom ? fmt::format("{} of {}", what, to_string(pool.runtime->memory))
+                                    : what)
+                  .error());
     if (was == WorkerState::Starting) {
       start_failed(pool, Error{.code = Code::Unavailable,
                                .message = fmt::format("a fresh instance {}", describe(exit))});
@@ -288,6 +363,8 @@ void Scheduler::end(Worker& worker, Why why) {
   if (worker.state == WorkerState::Idle) leave_idle(worker);
   release_tokens(worker);
   charge(worker.charged, Bytes{});
+  if (worker.pool.last_given == &worker) worker.pool.last_given = nullptr;
+  worker.slow.cancel();
   set_state(worker, WorkerState::Ending);
   worker.instance->kill();
   contend_all(worker.pool.function);
@@ -296,6 +373,7 @@ void Scheduler::end(Worker& worker, Why why) {
 
 void Scheduler::make_idle(Worker& worker) {
   set_state(worker, WorkerState::Idle);
+  worker.slow.cancel();
   worker.since = now_;
   worker.pool.idle.push_back(&worker);
   worker.pool.last_used = now_;
@@ -312,24 +390,39 @@ void Scheduler::leave_idle(Worker& worker) {
   idle.erase(std::next(found).base());
 }
 
+// Records hold whole microseconds. What is left over counts with the instance's next request: a sum
+// of short calls is neither above what was used nor far below.
+Duration Scheduler::unbilled(Worker& worker) const {
+  return std::max(worker.instance->cpu() - worker.cpu_seen, Duration::zero());
+}
+
 // Takes the request off its instance, with its last figures.
-Request* Scheduler::detach(Worker& worker) {
-  Request* request = std::exchange(worker.request, nullptr);
-  if (request == nullptr) return nullptr;
-  if (request->runs) {
-    request->timing.run = now_ - *request->runs;
+void Scheduler::release(Request& request, Worker& worker, Duration ran, Duration cpu) {
+  request.timing.run = ran;
+  request.timing.cpu = std::chrono::floor<std::chrono::microseconds>(cpu);
+  worker.cpu_seen += request.timing.cpu;
+  request.peak_memory = worker.peak;
+  request.worker = nullptr;
+  request.state = Request::State::New;
+  std::erase(worker.requests, &request);
+}
+
+void Scheduler::release_unanswered(Request& request, Worker& worker) {
+  Duration ran{};
+  if (request.runs) {
+    ran = now_ - *request.runs;
   } else {
-    request->timing.start += now_ - request->handed;
+    request.timing.start += now_ - request.handed;
   }
-  // Records hold whole microseconds. What is left over counts with the instance's next request: a
-  // sum of short calls is neither above what was used nor far below.
-  const Duration unbilled = std::max(worker.instance->cpu() - worker.cpu_seen, Duration::zero());
-  request->timing.cpu = std::chrono::floor<std::chrono::microseconds>(unbilled);
-  worker.cpu_seen += request->timing.cpu;
-  request->peak_memory = worker.peak;
-  request->worker = nullptr;
-  request->state = Request::State::New;
-  return request;
+  release(request, worker, ran, unbilled(worker));
+}
+
+void Scheduler::fail_held(Worker& worker, const Error& error, std::chrono::seconds retry_after) {
+  while (!worker.requests.empty()) {
+    Request& request = *worker.requests.front();
+    release_unanswered(request, worker);
+    finish(request, std::unexpected(error), retry_after);
+  }
 }
 
 void Scheduler::set_state(Worker& worker, WorkerState state) {

@@ -188,7 +188,12 @@ void Scheduler::watch_for_end(Request& request) {
 // The short way of a hot call: past the queue, by the same policy. Whoever waits for a core goes
 // first, by the order of shares.
 bool Scheduler::dispatch_at_once(Request& request, VersionPool& pool) {
-  if (pool.idle.empty() || pool.queued > 0 || share_.size() > 0) return false;
+  if (pool.queued > 0 || share_.size() > 0) return false;
+  if (Worker* worker = joinable(request, pool)) {
+    join(request, *worker);
+    return true;
+  }
+  if (pool.idle.empty()) return false;
   VersionLoad load = load_of(pool);
   load.queued = 1;
   const Decision decision = decide(load, node_load());
@@ -196,6 +201,23 @@ bool Scheduler::dispatch_at_once(Request& request, VersionPool& pool) {
   record(pool, decision.action, decision.why);
   hand_over(request, *pool.idle.back());
   return true;
+}
+
+// The instance whose burst the request becomes part of, if any.
+Worker* Scheduler::joinable(const Request& request, const VersionPool& pool) const {
+  Worker* worker = pool.last_given;
+  if (worker == nullptr || worker->state != WorkerState::Running) return nullptr;
+  if (pool.runtime->isolation == Isolation::Request || worker->afterwards == Afterwards::End) {
+    return nullptr;
+  }
+  const std::uint32_t free = options_.cores - std::min(tokens_used_, options_.cores);
+  const std::uint32_t each = tokens_of(pool.runtime->threads, options_.cores);
+  const auto idle = static_cast<std::uint32_t>(pool.idle.size());
+  const BurstView burst{.held = static_cast<std::uint32_t>(worker->requests.size()),
+                        .others = std::min(idle, free / each),
+                        .mean_run = pool.mean_run};
+  if (!joins_burst(burst) || !worker->instance->may_join(request.call.request)) return nullptr;
+  return worker;
 }
 
 void Scheduler::enqueue(Request& request, VersionPool& pool) {
@@ -225,10 +247,19 @@ void Scheduler::give_up(Request& request, Why why, Error error) {
     take_from_queue(request);
     touch(pool);
   } else {
+    // Others of its burst do not suffer; it may turn out to be answered, or not to have begun.
     Worker& worker = *request.worker;
-    sample(worker);
-    detach(worker);
-    end(worker, why);
+    disband(worker);
+    if (request.state == Request::State::Done) return run();
+    if (request.state == Request::State::Queued) {
+      take_from_queue(request);
+    } else {
+      sample(worker);
+      release_unanswered(request, worker);
+      end(worker, why);
+      fail_held(worker, error);  // only what claims to have begun two requests at once holds more
+    }
+    touch(pool);
   }
   finish(request, std::unexpected(std::move(error)));
   run();
@@ -270,11 +301,10 @@ void Scheduler::fail_all(const Error& error) {
     fail_queue(*pool, {.error = error, .retry_after = 1s});
     for (std::size_t i = 0; i < pool->workers.size(); ++i) {
       Worker& worker = *pool->workers[i];
-      if (worker.request == nullptr) continue;
+      if (worker.requests.empty()) continue;
       sample(worker);
-      Request* request = detach(worker);
       end(worker, Why::Stopping);
-      finish(*request, std::unexpected(error), 1s);
+      fail_held(worker, error, 1s);
     }
   }
   run();
@@ -362,6 +392,11 @@ Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
   switch (decision.action) {
     case Action::Dispatch:
       hand_over(take_from_queue(pool.queue.front()), *pool.idle.back());
+      while (pool.queued > 0) {
+        Worker* worker = joinable(pool.queue.front(), pool);
+        if (worker == nullptr) break;
+        join(take_from_queue(pool.queue.front()), *worker);
+      }
       break;
     case Action::Fork:
       fork(pool);

@@ -89,7 +89,7 @@ TimePoint Scheduler::end_back_off(VersionPool& pool) {
 void Scheduler::end_stuck_starts(VersionPool& pool) {
   if (pool.starting == 0 || pool.function.settings->min_instances == 0) return;
   for (const std::unique_ptr<Worker>& worker : pool.workers) {
-    if (worker->state != WorkerState::Starting || worker->request != nullptr) continue;
+    if (worker->state != WorkerState::Starting || !worker->requests.empty()) continue;
     if (now_ - worker->since < pool.runtime->start_timeout) continue;
     end(*worker, Why::StartFailed);
     return start_failed(pool, Error{.code = Code::DeadlineExceeded,

@@ -4,6 +4,7 @@
 
 #include <coroutine>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -41,8 +42,8 @@ class Request : public Hook {
   void await_suspend(std::coroutine_handle<> waiter) noexcept { resumption.handle = waiter; }
   Outcome await_resume() { return *std::move(outcome); }
 
-  // The rest is the scheduler's.
-  enum class State : std::uint8_t { New, Queued, Held, Done };  // Held: an instance has it
+  // The rest is the scheduler's. Held: an instance has it.
+  enum class State : std::uint8_t { New, Queued, Held, Done };
   Call call;
   State state = State::New;
   VersionPool* pool = nullptr;
@@ -72,19 +73,24 @@ enum class Afterwards : std::uint8_t { Stay, End };
 
 // One instance.
 struct Worker {
-  Worker(VersionPool& owner, std::uint64_t number, Gate::Hold stay)
-      : pool(owner), id(number), hold(std::move(stay)) {}
+  Worker(Loop& loop, VersionPool& owner, std::uint64_t number, Gate::Hold stay,
+         std::function<void(Worker&)> on_slow)
+      : pool(owner),
+        id(number),
+        hold(std::move(stay)),
+        slow(loop, [this, on_slow = std::move(on_slow)] { on_slow(*this); }) {}
   VersionPool& pool;
   std::uint64_t id;
   Gate::Hold hold;
   std::unique_ptr<Instance> instance;
   WorkerState state = WorkerState::Starting;
-  Afterwards afterwards = Afterwards::Stay;  // when its request is done
-  Request* request = nullptr;
-  std::size_t index = 0;     // in VersionPool::workers
-  std::uint32_t tokens = 0;  // held now
-  Duration estimate{};       // charged to the function's share when the tokens were taken
-  TimePoint since{};         // of the state, or of taking the tokens
+  Afterwards afterwards = Afterwards::Stay;  // when its requests are done
+  std::vector<Request*> requests;            // that it has not answered, the oldest first
+  Timer slow;                                // a burst takes longer than it should
+  std::size_t index = 0;                     // in VersionPool::workers
+  std::uint32_t tokens = 0;                  // held now
+  Duration estimate{};  // charged to the function's share when the tokens were taken
+  TimePoint since{};    // of the state, or of taking the tokens
   Duration cpu_seen{};
   Bytes peak{};
   TimePoint peak_sampled{};
@@ -154,7 +160,8 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
   HookList<Request> queue;
   std::uint32_t queued = 0;
   std::vector<std::unique_ptr<Worker>> workers;
-  std::vector<Worker*> idle;  // the longest idle first; the most recent is used first
+  std::vector<Worker*> idle;     // the longest idle first; the most recent is used first
+  Worker* last_given = nullptr;  // the instance that was given the latest request
   std::uint32_t starting = 0;
   std::uint32_t running = 0;
   std::uint32_t ending = 0;

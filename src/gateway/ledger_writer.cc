@@ -8,7 +8,7 @@ namespace mayfly {
 
 Task<Status> LedgerWriter::commit(const InvocationRecord& record) {
   Future<void> written(loop_);
-  if (waiting_.empty()) loop_.after_turn([this] { flush(); });
+  flush_.request();
   encode_record(record, frames_);
   waiting_.push_back(written.promise());
   co_return co_await written;

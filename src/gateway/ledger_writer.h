@@ -16,7 +16,8 @@ namespace mayfly {
 
 class LedgerWriter {
  public:
-  LedgerWriter(Loop& loop, Ledger& ledger) : loop_(loop), ledger_(ledger) {}  // both outlive me
+  LedgerWriter(Loop& loop, Ledger& ledger)  // both outlive me
+      : loop_(loop), ledger_(ledger), flush_(loop, [this] { flush(); }) {}
 
   // Ends when the record is written. storage_full: it is not, and the prediction must not be
   // answered.
@@ -31,6 +32,7 @@ class LedgerWriter {
 
   Loop& loop_;
   Ledger& ledger_;
+  TurnEnd flush_;
   std::string frames_;
   std::vector<Promise<void>> waiting_;
   TimePoint last_probe_;

@@ -143,7 +143,7 @@ Status warm_runtime(const OnnxRuntime& runtime) {
   const std::vector<std::byte> image = TRY(make_zero_request(session.signature()));
   const Region region = TRY(Region::anonymous(kInstanceRegion));
   std::ranges::copy(image, region.bytes().begin());
-  warm_session(session, region);
+  warm_session(session, region.bytes());
   return {};
 }
 

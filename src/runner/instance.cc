@@ -33,36 +33,41 @@ class DoorbellLoop {
     return *std::move(received);
   }
 
-  // A request that waits for room is given up when another arrives instead of the room.
   Status handle(ReceivedMessage received) {
-    while (true) {
-      const DoorbellMessage request = received.message;
-      std::optional<Region> once;
-      if (request.use != RegionUse::None) {
-        Region region = TRY(Region::attach(std::move(received.descriptor), request.bytes));
-        (request.use == RegionUse::Own ? own_ : once).emplace(std::move(region));
-      }
-      const Region* region = once ? &*once : own_ ? &*own_ : nullptr;
-      if (region == nullptr) return fail(Code::DataLoss, "a request without memory");
-      const std::uint64_t room = server_.serve(*region);
-      if (room > 0) {
-        received = TRY(ask_for_room(request, room));
-        if (received.message.kind == DoorbellKind::Run) continue;
-        const Region outputs =
-            TRY(Region::attach(std::move(received.descriptor), received.message.bytes));
-        server_.finish_in(*region, outputs);
-      }
-      TRY(send_message(doorbell_, {.kind = DoorbellKind::Done, .sequence = request.sequence}));
-      server_.release();
-      return {};
+    const DoorbellMessage burst = received.message;
+    std::optional<Region> once;
+    if (burst.use != RegionUse::None) {
+      Region region = TRY(Region::attach(std::move(received.descriptor), burst.bytes));
+      (burst.use == RegionUse::Own ? own_ : once).emplace(std::move(region));
     }
+    const Region* region = once ? &*once : own_ ? &*own_ : nullptr;
+    if (region == nullptr) return fail(Code::DataLoss, "a request without memory");
+    for (std::uint32_t i = 0; i < burst.lanes; ++i) {
+      const RequestSpan memory = burst.lanes == 1 ? region->bytes() : lane(region->bytes(), i);
+      if (claim(memory, Claim::Begun)) TRY(serve(burst.sequence, i, memory));
+    }
+    TRY(send_message(doorbell_, {.kind = DoorbellKind::Done, .sequence = burst.sequence}));
+    server_.release();
+    return {};
   }
 
-  Result<ReceivedMessage> ask_for_room(const DoorbellMessage& request, std::uint64_t room) {
-    TRY(send_message(
-        doorbell_,
-        {.kind = DoorbellKind::NeedOutputRegion, .sequence = request.sequence, .bytes = room}));
-    return wait();
+  Status serve(std::uint64_t sequence, std::uint32_t index, RequestSpan memory) {
+    const std::uint64_t room = server_.serve(memory);
+    if (room == 0) return {};
+    TRY(send_message(doorbell_, {.kind = DoorbellKind::NeedOutputRegion,
+                                 .sequence = sequence,
+                                 .bytes = room,
+                                 .lane = index}));
+    ReceivedMessage answer = TRY(wait());
+    if (answer.message.kind != DoorbellKind::OutputRegion)
+      return fail(Code::DataLoss, "something else than the room that was asked for");
+    if (!answer.descriptor) {
+      write_reply_error(memory, ReplyStatus::InternalError, "there is no room for the reply");
+      return {};
+    }
+    const Region outputs = TRY(Region::attach(std::move(answer.descriptor), answer.message.bytes));
+    server_.finish_in(memory, outputs.bytes());
+    return {};
   }
 
   int doorbell_;

@@ -13,40 +13,40 @@ namespace {
 
 constexpr int kWarmRuns = 3;
 
-void write_error(const Region& region, const Error& error) {
+void write_error(RequestSpan memory, const Error& error) {
   const bool ours = error.reason == reason::kInternal || error.reason.empty();
-  write_reply_error(region, ours ? ReplyStatus::InternalError : ReplyStatus::ModelError,
+  write_reply_error(memory, ours ? ReplyStatus::InternalError : ReplyStatus::ModelError,
                     error.message);
 }
 
 }  // namespace
 
-std::uint64_t RequestServer::serve(const Region& region) {
-  auto request = read_request(region);
+std::uint64_t RequestServer::serve(RequestSpan memory) {
+  auto request = read_request(memory);
   if (!request) {
-    write_error(region, request.error());
+    write_error(memory, request.error());
     return 0;
   }
   if (const Status decoded = decode_images(*request); !decoded) {
-    write_error(region, decoded.error());
+    write_error(memory, decoded.error());
     return 0;
   }
-  const std::uint64_t begin = outputs_offset(region);
-  const auto results = session_.invoker().run(*request, region.bytes(), begin);
+  const std::uint64_t begin = outputs_offset(memory);
+  const auto results = session_.invoker().run(*request, memory, begin);
   if (!results) {
-    write_error(region, results.error());
+    write_error(memory, results.error());
     return 0;
   }
   results_ = *results;
   if (results_->in_place) {
-    write_reply_slots(region, results_->plans, *results_->in_place);
+    write_reply_slots(memory, results_->plans, *results_->in_place);
     return 0;
   }
-  const OutputPlacement placement = place_outputs(results_->plans, begin, region.size());
+  const OutputPlacement placement = place_outputs(results_->plans, begin, memory.size());
   if (placement.offsets.size() != results_->plans.size()) {
     return place_outputs(results_->plans, 0, SIZE_MAX).end;
   }
-  copy_to(region, region, placement);
+  copy_to(memory, memory, placement);
   return 0;
 }
 
@@ -71,7 +71,7 @@ Status RequestServer::decode_images(RequestView& request) {
   return {};
 }
 
-void RequestServer::finish_in(const Region& slots, const Region& outputs) {
+void RequestServer::finish_in(RequestSpan slots, RequestSpan outputs) {
   const OutputPlacement placement = place_outputs(results_->plans, 0, outputs.size());
   if (placement.offsets.size() != results_->plans.size()) {
     write_reply_error(slots, ReplyStatus::InternalError, "the region for the outputs is too small");
@@ -80,18 +80,18 @@ void RequestServer::finish_in(const Region& slots, const Region& outputs) {
   copy_to(slots, outputs, placement);
 }
 
-void RequestServer::copy_to(const Region& slots, const Region& target,
+void RequestServer::copy_to(RequestSpan slots, RequestSpan target,
                             const OutputPlacement& placement) {
-  if (const Status copied = session_.invoker().copy_results(placement, target.bytes()); !copied) {
+  if (const Status copied = session_.invoker().copy_results(placement, target); !copied) {
     write_error(slots, copied.error());
     return;
   }
   write_reply_slots(slots, results_->plans, placement);
 }
 
-void warm_session(OnnxSession& session, const Region& region) {
+void warm_session(OnnxSession& session, RequestSpan memory) {
   RequestServer server(session);
-  for (int run = 0; run < kWarmRuns; ++run) server.serve(region);
+  for (int run = 0; run < kWarmRuns; ++run) server.serve(memory);
   server.release();
 }
 

@@ -17,15 +17,15 @@ class RequestServer {
 
   // 0: the reply, or the model's complaint, is written. Otherwise the outputs need a region of
   // their own of this many bytes, and wait for finish_in().
-  std::uint64_t serve(const Region& region);
-  void finish_in(const Region& slots, const Region& outputs);
+  std::uint64_t serve(RequestSpan memory);
+  void finish_in(RequestSpan slots, RequestSpan outputs);
   // Frees what the last request left. After the reply has gone out: nobody waits for it.
   void release() { session_.invoker().release_results(); }
 
  private:
   // Puts pixels in the place of inputs that are encoded images.
   Status decode_images(RequestView& request);
-  void copy_to(const Region& slots, const Region& target, const OutputPlacement& placement);
+  void copy_to(RequestSpan slots, RequestSpan target, const OutputPlacement& placement);
 
   OnnxSession& session_;
   std::vector<std::vector<std::byte>> pixels_;  // of the request being run
@@ -34,6 +34,6 @@ class RequestServer {
 
 // Runs what a warm-up region holds, as often as it takes for caches and arena to settle. A model
 // that refuses generated input is loaded all the same: its complaint is no failure.
-void warm_session(OnnxSession& session, const Region& region);
+void warm_session(OnnxSession& session, RequestSpan memory);
 
 }  // namespace mayfly

@@ -68,8 +68,8 @@ TEST_CASE("a request in a region gets its reply in it, the first time and in pla
   const std::array<float, 2> values = {2, 3};
   const Region region = region_with(layout, values);
   for (int run = 0; run < 3; ++run) {
-    CHECK(server.serve(region) == 0);
-    const auto outputs = read_reply(region, region, layout, session.signature());
+    CHECK(server.serve(region.bytes()) == 0);
+    const auto outputs = read_reply(region.bytes(), region.bytes(), layout, session.signature());
     REQUIRE_MESSAGE(outputs.has_value(), outputs.error().message);
     CHECK(floats_in(outputs->at(0)) == std::vector<float>{11, 16});
     CHECK(outputs->at(0).shape == Shape{1, 2});
@@ -83,11 +83,11 @@ TEST_CASE("outputs that do not fit ask for room and are put there") {
   const RequestLayout layout = floats_layout({1, 2});
   const std::array<float, 2> values = {1, 0};
   const Region region = region_with(layout, values, layout.request_bytes());
-  const std::uint64_t room = server.serve(region);
+  const std::uint64_t room = server.serve(region.bytes());
   CHECK(room == 8);
   const Region outputs = Region::create(room).value();
-  server.finish_in(region, outputs);
-  const auto views = read_reply(region, outputs, layout, session.signature());
+  server.finish_in(region.bytes(), outputs.bytes());
+  const auto views = read_reply(region.bytes(), outputs.bytes(), layout, session.signature());
   REQUIRE(views.has_value());
   CHECK(floats_in(views->at(0)) == std::vector<float>{1, 2});
 }
@@ -98,8 +98,8 @@ TEST_CASE("what a model says of a wrong shape is its error, without paths") {
   const RequestLayout layout = floats_layout({1, 3});
   const std::array<float, 3> values = {1, 2, 3};
   const Region region = region_with(layout, values);
-  CHECK(server.serve(region) == 0);
-  const auto outputs = read_reply(region, region, layout, session.signature());
+  CHECK(server.serve(region.bytes()) == 0);
+  const auto outputs = read_reply(region.bytes(), region.bytes(), layout, session.signature());
   REQUIRE_FALSE(outputs.has_value());
   CHECK(outputs.error().reason == "model_error");
   CHECK(outputs.error().message.find("/onnxruntime_src") == std::string::npos);
@@ -140,7 +140,7 @@ TEST_CASE("the zero request holds every input with free dimensions of one") {
   REQUIRE(image.has_value());
   const Region region = Region::anonymous(image->size()).value();
   std::ranges::copy(*image, region.bytes().begin());
-  const auto request = read_request(region);
+  const auto request = read_request(region.bytes());
   REQUIRE(request.has_value());
   CHECK(request->inputs[0].shape == Shape{1, 3});
   CHECK(request->inputs[0].bytes.size() == 12);
@@ -159,11 +159,11 @@ TEST_CASE("an encoded image for an input that takes none is the request's fault"
                                    .value();
   Region region = Region::create(kInstanceRegion).value();
   RequestMemory memory = RequestMemory::allocate(layout, 0).value();
-  memory.place(region);
-  CHECK(read_request(region).value().inputs.at(0).form == InputForm::EncodedImage);
+  memory.place(region.bytes());
+  CHECK(read_request(region.bytes()).value().inputs.at(0).form == InputForm::EncodedImage);
   RequestServer server(session);
-  CHECK(server.serve(region) == 0);
-  const auto reply = read_reply(region, region, layout, session.signature());
+  CHECK(server.serve(region.bytes()) == 0);
+  const auto reply = read_reply(region.bytes(), region.bytes(), layout, session.signature());
   REQUIRE_FALSE(reply.has_value());
   CHECK(reply.error().message == "input 'x' takes no image");
 }

@@ -23,7 +23,7 @@ Result<OnnxSession> load_warm(const TemplateTask& task) {
   OnnxSession session = TRY(OnnxSession::load(task.runtime, kArtifact, task.threads));
   // Dropped before the first fork: what instances inherit holds nothing they could share.
   if (const auto region = make_warmup_region(kArtifact, session.signature())) {
-    warm_session(session, *region);
+    warm_session(session, region->bytes());
   }
   return session;
 }

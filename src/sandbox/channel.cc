@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <type_traits>
@@ -71,11 +72,20 @@ Result<std::byte*> map_shared(int fd, std::size_t bytes) {
   return static_cast<std::byte*>(data);
 }
 
-Error model_complaint(const Region& region, const RegionHeader& header) {
+// The header's words that both sides use while the other may.
+std::atomic_ref<std::uint32_t> word(RequestSpan memory, std::size_t offset) {
+  CHECK(memory.size() >= sizeof(RegionHeader));
+  return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(memory.data() + offset));
+}
+std::atomic_ref<std::uint32_t> status_word(RequestSpan memory) {
+  return word(memory, offsetof(RegionHeader, status));
+}
+
+Error model_complaint(RequestSpan memory, const RegionHeader& header) {
   const std::uint64_t length = std::min<std::uint64_t>(header.error_bytes, kMaxErrorText);
   std::string text = "no message";
-  if (inside(header.error_offset, length, region.size())) {
-    const std::span<const std::byte> bytes = region.bytes().subspan(header.error_offset, length);
+  if (inside(header.error_offset, length, memory.size())) {
+    const std::span<const std::byte> bytes = memory.subspan(header.error_offset, length);
     text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     for (char& c : text)
       c = (c >= ' ' && c != 127) || c == '\n' || c == '\t' ? c : (c < 0 ? c : '?');
@@ -125,6 +135,21 @@ Region::~Region() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
+RequestSpan lane(RequestSpan region, std::size_t index) {
+  return region.subspan(index * kLane, kLane);
+}
+
+bool claim(RequestSpan memory, Claim as) {
+  auto expected = static_cast<std::uint32_t>(Claim::Free);
+  return word(memory, offsetof(RegionHeader, claim))
+      .compare_exchange_strong(expected, static_cast<std::uint32_t>(as));
+}
+
+bool has_reply(RequestSpan memory) {
+  return status_word(memory).load(std::memory_order_acquire) !=
+         static_cast<std::uint32_t>(ReplyStatus::None);
+}
+
 Result<RequestLayout> RequestLayout::plan(std::vector<InputPlan> inputs,
                                           std::vector<std::uint32_t> outputs) {
   if (inputs.size() > kMaxTensors || outputs.size() > kMaxTensors) {
@@ -150,15 +175,19 @@ Result<RequestLayout> RequestLayout::plan(std::vector<InputPlan> inputs,
 Result<RequestMemory> RequestMemory::allocate(RequestLayout layout, std::uint64_t output_bytes) {
   const std::uint64_t request = layout.request_bytes();
   if (request <= kInlineRequest) {
-    return RequestMemory(std::move(layout), std::nullopt, std::vector<std::byte>(request));
+    return RequestMemory(std::move(layout), std::nullopt, std::vector<std::byte>(request),
+                         output_bytes);
   }
   Region region = TRY(Region::create(request + align(output_bytes) + kMaxErrorText));
-  return RequestMemory(std::move(layout), std::move(region), {});
+  return RequestMemory(std::move(layout), std::move(region), {}, output_bytes);
 }
 
 RequestMemory::RequestMemory(RequestLayout layout, std::optional<Region> region,
-                             std::vector<std::byte> heap)
-    : layout_(std::move(layout)), region_(std::move(region)), heap_(std::move(heap)) {
+                             std::vector<std::byte> heap, std::uint64_t output_bytes)
+    : layout_(std::move(layout)),
+      region_(std::move(region)),
+      heap_(std::move(heap)),
+      output_bytes_(output_bytes) {
   const std::size_t inputs = layout_.inputs().size();
   for (std::size_t i = 0; i < inputs; ++i) {
     const InputPlan& input = layout_.inputs()[i];
@@ -186,32 +215,28 @@ void RequestMemory::set_input_bytes(std::size_t i, std::uint64_t bytes) {
   store(memory(), slot_offset(i) + offsetof(TensorSlot, bytes), bytes);
 }
 
-void RequestMemory::write_header(std::size_t region_bytes) {
+bool RequestMemory::fits_lane() const {
+  return inlined() && heap_.size() <= kLane && output_bytes_ <= kLane - heap_.size();
+}
+
+void RequestMemory::place(RequestSpan target) {
   RegionHeader header{};
   header.magic = kRegionMagic;
   header.format = 1;
   header.input_count = static_cast<std::uint32_t>(layout_.inputs().size());
   header.output_count = static_cast<std::uint32_t>(layout_.outputs().size());
   header.request_bytes = layout_.request_bytes();
-  header.outputs_offset = std::min<std::uint64_t>(layout_.request_bytes(), region_bytes);
+  header.outputs_offset = layout_.request_bytes();
   store(memory(), 0, header);
+  if (!inlined()) return;
+  CHECK(heap_.size() <= target.size());
+  std::ranges::copy(heap_, target.begin());
 }
 
-Region& RequestMemory::place(Region& instance_region) {
-  if (region_) {
-    write_header(region_->size());
-    return *region_;
-  }
-  write_header(instance_region.size());
-  CHECK(heap_.size() <= instance_region.size());
-  std::ranges::copy(heap_, instance_region.bytes().begin());
-  return instance_region;
-}
-
-Result<std::vector<OutputView>> read_reply(const Region& slots, const Region& outputs,
+Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout,
                                            const Signature& signature) {
-  const auto header = load<RegionHeader>(slots.bytes(), 0);
+  const auto header = load<RegionHeader>(slots, 0);
   if (header.status == static_cast<std::uint32_t>(ReplyStatus::ModelError) ||
       header.status == static_cast<std::uint32_t>(ReplyStatus::InternalError)) {
     return std::unexpected(model_complaint(slots, header));
@@ -222,7 +247,7 @@ Result<std::vector<OutputView>> read_reply(const Region& slots, const Region& ou
   std::vector<OutputView> views;
   views.reserve(layout.outputs().size());
   for (std::size_t i = 0; i < layout.outputs().size(); ++i) {
-    const auto slot = load<TensorSlot>(slots.bytes(), slot_offset(layout.inputs().size() + i));
+    const auto slot = load<TensorSlot>(slots, slot_offset(layout.inputs().size() + i));
     const std::uint32_t index = layout.outputs()[i];  // what was asked for, not what the slot says
     if (!is_known(slot.type) || slot.rank > kMaxRank) return bad_reply("unknown datatype or rank");
     OutputView view{.index = index,
@@ -237,28 +262,28 @@ Result<std::vector<OutputView>> read_reply(const Region& slots, const Region& ou
       return bad_reply("shape and size disagree");
     if (!inside(slot.offset, slot.bytes, outputs.size()))
       return bad_reply("output outside the region");
-    view.bytes = outputs.bytes().subspan(slot.offset, slot.bytes);
+    view.bytes = outputs.subspan(slot.offset, slot.bytes);
     views.push_back(std::move(view));
   }
   return views;
 }
 
-Result<RequestView> read_request(const Region& region) {
+Result<RequestView> read_request(RequestSpan memory) {
   const auto bad = [](std::string_view what) {
     return fail(Code::Internal, fmt::format("request region: {}", what));
   };
-  if (region.size() < sizeof(RegionHeader)) return bad("too small");
-  const auto header = load<RegionHeader>(region.bytes(), 0);
+  if (memory.size() < sizeof(RegionHeader)) return bad("too small");
+  const auto header = load<RegionHeader>(memory, 0);
   if (header.magic != kRegionMagic || header.format != 1) return bad("wrong magic or format");
   if (header.input_count > kMaxTensors || header.output_count > kMaxTensors ||
-      slot_offset(header.input_count + header.output_count) > region.size()) {
+      slot_offset(header.input_count + header.output_count) > memory.size()) {
     return bad("too many tensors");
   }
   RequestView view;
   for (std::size_t i = 0; i < header.input_count; ++i) {
-    const auto slot = load<TensorSlot>(region.bytes(), slot_offset(i));
+    const auto slot = load<TensorSlot>(memory, slot_offset(i));
     if (!is_known(slot.type) || slot.rank > kMaxRank ||
-        !inside(slot.offset, slot.bytes, region.size())) {
+        !inside(slot.offset, slot.bytes, memory.size())) {
       return bad("input outside the region");
     }
     if (slot.form > static_cast<std::uint16_t>(InputForm::EncodedImage)) {
@@ -267,12 +292,11 @@ Result<RequestView> read_request(const Region& region) {
     view.inputs.push_back({.index = slot.index,
                            .type = static_cast<DataType>(slot.type),
                            .shape = Shape(slot.dims.begin(), slot.dims.begin() + slot.rank),
-                           .bytes = region.bytes().subspan(slot.offset, slot.bytes),
+                           .bytes = memory.subspan(slot.offset, slot.bytes),
                            .form = static_cast<InputForm>(slot.form)});
   }
   for (std::size_t i = 0; i < header.output_count; ++i) {
-    view.outputs.push_back(
-        load<TensorSlot>(region.bytes(), slot_offset(header.input_count + i)).index);
+    view.outputs.push_back(load<TensorSlot>(memory, slot_offset(header.input_count + i)).index);
   }
   return view;
 }
@@ -291,33 +315,31 @@ OutputPlacement place_outputs(std::span<const OutputPlan> outputs, std::uint64_t
   return placement;
 }
 
-std::uint64_t outputs_offset(const Region& region) {
-  return load<RegionHeader>(region.bytes(), 0).outputs_offset;
+std::uint64_t outputs_offset(RequestSpan memory) {
+  return load<RegionHeader>(memory, 0).outputs_offset;
 }
 
-void write_reply_slots(const Region& slots, std::span<const OutputPlan> outputs,
+void write_reply_slots(RequestSpan slots, std::span<const OutputPlan> outputs,
                        const OutputPlacement& placement) {
-  auto header = load<RegionHeader>(slots.bytes(), 0);
+  const auto inputs = load<RegionHeader>(slots, 0).input_count;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const std::uint64_t where = slot_offset(header.input_count + i);
-    const auto wanted = load<TensorSlot>(slots.bytes(), where).index;
-    store(slots.bytes(), where,
+    const std::uint64_t where = slot_offset(inputs + i);
+    const auto wanted = load<TensorSlot>(slots, where).index;
+    store(slots, where,
           make_slot(wanted, outputs[i].type, outputs[i].shape, placement.offsets.at(i),
                     outputs[i].bytes));
   }
-  header.status = static_cast<std::uint32_t>(ReplyStatus::Ok);
-  store(slots.bytes(), 0, header);
+  status_word(slots).store(static_cast<std::uint32_t>(ReplyStatus::Ok), std::memory_order_release);
 }
 
-void write_reply_error(const Region& slots, ReplyStatus status, std::string_view text) {
-  auto header = load<RegionHeader>(slots.bytes(), 0);
+void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text) {
+  auto header = load<RegionHeader>(slots, 0);
   const std::uint64_t begin = std::min<std::uint64_t>(header.outputs_offset, slots.size());
   const std::size_t length = std::min({text.size(), slots.size() - begin, kMaxErrorText});
-  std::memcpy(slots.bytes().data() + begin, text.data(), length);
-  header.status = static_cast<std::uint32_t>(status);
-  header.error_offset = begin;
-  header.error_bytes = static_cast<std::uint32_t>(length);
-  store(slots.bytes(), 0, header);
+  std::memcpy(slots.data() + begin, text.data(), length);
+  store(slots, offsetof(RegionHeader, error_offset), begin);
+  store(slots, offsetof(RegionHeader, error_bytes), static_cast<std::uint32_t>(length));
+  status_word(slots).store(static_cast<std::uint32_t>(status), std::memory_order_release);
 }
 
 Status send_message(int socket, const DoorbellMessage& message, int descriptor) {

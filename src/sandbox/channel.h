@@ -8,6 +8,11 @@
 //        instance … each input's bytes, 64-byte aligned
 //   outputs_offset … end of region    the instance puts outputs here, 64-byte aligned
 //
+// Small requests that reach an instance within one turn of the server's loop form a burst: they lie
+// in lanes, equal parts of the instance's region that each look like a region, and share one ring
+// of the doorbell. The instance claims a lane before it reads it, so that the server can take back
+// what has not begun; a reply's status, written last, tells what has ended even if nothing rings.
+//
 // A region is a memfd without a name a client could pass, sealed against resizing before an
 // instance gets it. It belongs to one instance, or to one invocation when the request is large, and
 // never moves to another: whoever once had it mapped may still read and write it.
@@ -43,6 +48,8 @@ inline constexpr std::size_t kTensorAlignment = 64;
 // bound to instances. Larger requests are received straight into a region of their own.
 inline constexpr std::size_t kInlineRequest = 64 * 1024;
 inline constexpr std::size_t kInstanceRegion = 256 * 1024;
+inline constexpr std::size_t kLanes = 16;
+inline constexpr std::size_t kLane = kInstanceRegion / kLanes;
 inline constexpr std::size_t kMaxErrorText = 4096;
 
 struct RegionHeader {
@@ -56,7 +63,8 @@ struct RegionHeader {
   std::uint32_t status;  // ReplyStatus
   std::uint32_t error_bytes;
   std::uint64_t error_offset;
-  std::array<std::byte, 80> reserved;
+  std::uint32_t claim;  // Claim, changed atomically by both sides
+  std::array<std::byte, 76> reserved;
 };
 static_assert(sizeof(RegionHeader) == 128);
 
@@ -71,7 +79,17 @@ struct TensorSlot {
 };
 static_assert(sizeof(TensorSlot) == 152);
 
-enum class ReplyStatus : std::uint32_t { Ok = 1, ModelError = 2, InternalError = 3 };
+enum class ReplyStatus : std::uint32_t { None = 0, Ok = 1, ModelError = 2, InternalError = 3 };
+enum class Claim : std::uint32_t { Free = 0, Begun = 1, TakenBack = 2 };
+
+// The memory of one request: a region, or a lane of one.
+using RequestSpan = std::span<std::byte>;
+RequestSpan lane(RequestSpan region, std::size_t index);
+
+// Whether it was still free, and now is claimed.
+bool claim(RequestSpan memory, Claim as);
+// Whether a reply has been written: its bytes may be read from now on.
+bool has_reply(RequestSpan memory);
 
 // ---- Memory -------------------------------------------------------------------------------------
 
@@ -137,19 +155,22 @@ class RequestMemory {
   // Only for a shrinking last decision: BYTES tensors whose final size is less than planned.
   void set_input_bytes(std::size_t i, std::uint64_t bytes);
   bool inlined() const { return !region_.has_value(); }
+  bool fits_lane() const;  // with its outputs, as far as they are known
 
-  // Puts the finished request where an instance reads it: into `instance_region` (inlined) or into
-  // its own region, which it returns. Neither is looked at again until the reply.
-  Region& place(Region& instance_region);
+  // Puts the finished request where an instance reads it: into `target`, at least kInlineRequest or
+  // a lane that it fits; or, when it is not inlined, nowhere else: it lies in region() already.
+  void place(RequestSpan target);
+  const Region& region() const { return *region_; }
 
  private:
-  RequestMemory(RequestLayout layout, std::optional<Region> region, std::vector<std::byte> heap);
+  RequestMemory(RequestLayout layout, std::optional<Region> region, std::vector<std::byte> heap,
+                std::uint64_t output_bytes);
   std::span<std::byte> memory();
-  void write_header(std::size_t region_bytes);
 
   RequestLayout layout_;
   std::optional<Region> region_;
   std::vector<std::byte> heap_;
+  std::uint64_t output_bytes_ = 0;
 };
 
 // A reply after the server copied and checked it. The spans point into shared memory.
@@ -160,10 +181,10 @@ struct OutputView {
   std::span<const std::byte> bytes;
 };
 
-// `slots`: the region that holds header and slots; `outputs`: the one that holds the output bytes
+// `slots`: the memory that holds header and slots; `outputs`: that which holds the output bytes
 // (the same unless an OutputRegion was sent). A model's own complaint is an Error with reason
 // model_error; anything malformed is bad_reply.
-Result<std::vector<OutputView>> read_reply(const Region& slots, const Region& outputs,
+Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout, const Signature& signature);
 
 // ---- The instance's side
@@ -182,7 +203,7 @@ struct RequestView {
   std::vector<std::uint32_t> outputs;
 };
 
-Result<RequestView> read_request(const Region& region);
+Result<RequestView> read_request(RequestSpan memory);
 
 struct OutputPlan {
   DataType type = DataType::Fp32;
@@ -198,20 +219,20 @@ struct OutputPlacement {
 };
 OutputPlacement place_outputs(std::span<const OutputPlan> outputs, std::uint64_t begin,
                               std::size_t limit);
-std::uint64_t outputs_offset(const Region& region);
-void write_reply_slots(const Region& slots, std::span<const OutputPlan> outputs,
+std::uint64_t outputs_offset(RequestSpan memory);
+void write_reply_slots(RequestSpan slots, std::span<const OutputPlan> outputs,
                        const OutputPlacement& placement);
-void write_reply_error(const Region& slots, ReplyStatus status, std::string_view text);
+void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text);
 
 // ---- Doorbell
 // -----------------------------------------------------------------------------------------
 
 enum class DoorbellKind : std::uint32_t {
   Run = 1,           // server → instance; with a descriptor: use this region from now on (or once)
-  OutputRegion = 2,  // server → instance, with a descriptor
+  OutputRegion = 2,  // server → instance, with a descriptor; without one: there is no room
   Started = 3,  // instance → server, once, when it is set up and about to read its first request
-  Done = 4,     // instance → server: the reply is in the region
-  NeedOutputRegion = 5,  // instance → server: `bytes` are needed for the outputs
+  Done = 4,     // instance → server: the replies are in the region
+  NeedOutputRegion = 5,  // instance → server: `bytes` are needed for the outputs of `lane`
 };
 
 enum class RegionUse : std::uint32_t {
@@ -223,8 +244,10 @@ enum class RegionUse : std::uint32_t {
 struct DoorbellMessage {
   DoorbellKind kind = DoorbellKind::Run;
   RegionUse use = RegionUse::None;
-  std::uint64_t sequence = 0;  // echoed in the answer
+  std::uint64_t sequence = 0;  // of the burst; echoed in the answers
   std::uint64_t bytes = 0;     // size of the region passed, or needed
+  std::uint32_t lanes = 1;     // requests in the burst; one has the whole region
+  std::uint32_t lane = 0;
 };
 
 struct ReceivedMessage {

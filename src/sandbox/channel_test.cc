@@ -37,9 +37,9 @@ TEST_CASE("a small request is copied into the instance's region and its reply re
   CHECK(request.inlined());
   const float sent[] = {1, 2, 3};
   std::memcpy(request.input(0).data(), sent, sizeof(sent));
-  CHECK(&request.place(region) == &region);
+  request.place(region.bytes());
 
-  const RequestView seen = read_request(region).value();
+  const RequestView seen = read_request(region.bytes()).value();
   REQUIRE(seen.inputs.size() == 1);
   CHECK(seen.inputs[0].shape == Shape{3});
   CHECK(std::memcmp(seen.inputs[0].bytes.data(), sent, sizeof(sent)) == 0);
@@ -47,22 +47,50 @@ TEST_CASE("a small request is copied into the instance's region and its reply re
 
   const OutputPlan plan{DataType::Fp32, {3}, 12};
   const OutputPlacement placement =
-      place_outputs({&plan, 1}, outputs_offset(region), region.size());
+      place_outputs({&plan, 1}, outputs_offset(region.bytes()), region.size());
   REQUIRE(placement.offsets.size() == 1);
   std::memcpy(region.bytes().data() + placement.offsets[0], sent, sizeof(sent));
-  write_reply_slots(region, {&plan, 1}, placement);
+  write_reply_slots(region.bytes(), {&plan, 1}, placement);
 
-  const auto reply = read_reply(region, region, request.layout(), kSignature);
+  const auto reply = read_reply(region.bytes(), region.bytes(), request.layout(), kSignature);
   REQUIRE(reply.has_value());
   CHECK(reply->at(0).shape == Shape{3});
   CHECK(std::memcmp(reply->at(0).bytes.data(), sent, sizeof(sent)) == 0);
 }
 
 TEST_CASE("a large request gets a region of its own") {
-  Region region = Region::create(kInstanceRegion).value();
   RequestMemory request = request_of(100'000);
   CHECK_FALSE(request.inlined());
-  CHECK(&request.place(region) != &region);
+  request.place({});
+  CHECK(read_request(request.region().bytes()).value().inputs.at(0).shape == Shape{100'000});
+}
+
+TEST_CASE("lanes are apart, and a request joins a burst only if it fits one with its outputs") {
+  const Region region = Region::create(kInstanceRegion).value();
+  RequestMemory first = request_of(3);
+  RequestMemory second = request_of(5);
+  CHECK(first.fits_lane());
+  first.place(lane(region.bytes(), 0));
+  second.place(lane(region.bytes(), kLanes - 1));
+  CHECK(read_request(lane(region.bytes(), 0)).value().inputs.at(0).shape == Shape{3});
+  CHECK(read_request(lane(region.bytes(), kLanes - 1)).value().inputs.at(0).shape == Shape{5});
+  CHECK_FALSE(request_of(kLane / sizeof(float)).fits_lane());
+  auto layout = RequestLayout::plan({}, {0}).value();
+  CHECK_FALSE(RequestMemory::allocate(std::move(layout), kLane).value().fits_lane());
+}
+
+TEST_CASE("a lane is claimed once, by the instance or by the server") {
+  const Region region = Region::create(kInstanceRegion).value();
+  RequestMemory request = request_of(3);
+  request.place(region.bytes());
+  CHECK(claim(region.bytes(), Claim::TakenBack));
+  CHECK_FALSE(claim(region.bytes(), Claim::Begun));
+  request.place(region.bytes());
+  CHECK(claim(region.bytes(), Claim::Begun));
+  CHECK_FALSE(claim(region.bytes(), Claim::TakenBack));
+  CHECK_FALSE(has_reply(region.bytes()));
+  write_reply_error(region.bytes(), ReplyStatus::ModelError, "no");
+  CHECK(has_reply(region.bytes()));
 }
 
 TEST_CASE("a region cannot be resized by whoever holds its descriptor") {
@@ -83,10 +111,10 @@ TEST_CASE("every lie in a reply is found: offsets, sizes, ranks, types, shapes, 
   Region region = Region::create(4096).value();
   RequestMemory request = request_of(3);
   const auto lie = [&](auto&& change) {
-    request.place(region);
+    request.place(region.bytes());
     const OutputPlan plan{DataType::Fp32, {3}, 12};
-    write_reply_slots(region, {&plan, 1},
-                      place_outputs({&plan, 1}, outputs_offset(region), region.size()));
+    write_reply_slots(region.bytes(), {&plan, 1},
+                      place_outputs({&plan, 1}, outputs_offset(region.bytes()), region.size()));
     RegionHeader header{};
     TensorSlot slot{};
     std::byte* at = region.bytes().data();
@@ -95,7 +123,7 @@ TEST_CASE("every lie in a reply is found: offsets, sizes, ranks, types, shapes, 
     change(header, slot);
     std::memcpy(at, &header, sizeof(header));
     std::memcpy(at + sizeof(header) + sizeof(slot), &slot, sizeof(slot));
-    return read_reply(region, region, request.layout(), kSignature);
+    return read_reply(region.bytes(), region.bytes(), request.layout(), kSignature);
   };
   CHECK(lie([](RegionHeader&, TensorSlot&) {}).has_value());
   const auto refused = [&](auto&& change) {
@@ -150,10 +178,10 @@ class HostilePeer {
 TEST_CASE("the reader stays within bounds while a hostile peer rewrites the region") {
   Region region = Region::create(4096).value();
   RequestMemory request = request_of(3);
-  request.place(region);
+  request.place(region.bytes());
   const HostilePeer peer(region);
   for (int i = 0; i < 200'000; ++i) {
-    const auto reply = read_reply(region, region, request.layout(), kSignature);
+    const auto reply = read_reply(region.bytes(), region.bytes(), request.layout(), kSignature);
     if (!reply.has_value()) continue;
     const auto bytes = reply->at(0).bytes;
     REQUIRE(bytes.data() >= region.bytes().data());

@@ -22,7 +22,7 @@ constexpr Duration kReportWait = std::chrono::seconds(2);
 
 // A reply whose slots or outputs lie in memory of its own.
 struct ReplyMemory {
-  std::optional<RequestMemory> request;
+  RequestMemory request;
   std::shared_ptr<Region> room;
 };
 
@@ -35,10 +35,10 @@ Reply copied_out(std::vector<OutputView> outputs) {
   };
   std::size_t total = 0;
   for (const OutputView& output : outputs) total += aligned(output.bytes.size());
-  auto memory = std::make_shared<std::vector<std::byte>>(total);
+  auto memory = std::make_shared_for_overwrite<std::byte[]>(total);
   std::size_t begin = 0;
   for (OutputView& output : outputs) {
-    const std::span<std::byte> place = std::span(*memory).subspan(begin, output.bytes.size());
+    const std::span<std::byte> place(memory.get() + begin, output.bytes.size());
     std::ranges::copy(output.bytes, place.begin());
     output.bytes = place;
     begin += aligned(place.size());
@@ -55,7 +55,8 @@ InstanceProcess::InstanceProcess(Loop& loop, JailProcess& jail, Making making,
       making_(std::move(making)),
       events_(std::move(events)),
       on_gone_(std::move(on_gone)),
-      report_wait_(loop, [this] { finish(); }) {
+      report_wait_(loop, [this] { finish(); }),
+      ring_(loop, [this] { ring(); }) {
   doorbell_watch_ = std::make_unique<Watch>(loop_, making_.doorbell.get(), Trigger::Readable,
                                             [this](Ready) { handle_doorbell(); });
 }
@@ -65,29 +66,65 @@ InstanceProcess::~InstanceProcess() {
   pidfd_watch_.reset();
 }
 
-// ---- A request and its reply --------------------------------------------------------------------
+// ---- Requests and their replies -----------------------------------------------------------------
 
 void InstanceProcess::run(RequestMemory request) {
-  CHECK(!request_ && !gone_);
-  request_.emplace(std::move(request));
-  DoorbellMessage message{.kind = DoorbellKind::Run, .sequence = ++sequence_};
+  CHECK(!gone_ && (burst_.empty() || may_join(request)));
+  ring_.request();
+  burst_.emplace_back(std::move(request));
+}
+
+bool InstanceProcess::may_join(const RequestMemory& request) const {
+  return !rung_ && !killed_ && !burst_.empty() && burst_.size() < kLanes &&
+         burst_.front().request.fits_lane() && request.fits_lane();
+}
+
+// Hands the burst over.
+void InstanceProcess::ring() {
+  if (burst_.empty() || gone_) return;
+  rung_ = true;
+  DoorbellMessage message{.kind = DoorbellKind::Run,
+                          .sequence = ++sequence_,
+                          .lanes = static_cast<std::uint32_t>(burst_.size())};
   int descriptor = -1;
-  if (request_->inlined()) {
-    slots_ = &request_->place(*making_.own);
-    if (!own_sent_) {
-      message.use = RegionUse::Own;
-      message.bytes = making_.own->size();
-      descriptor = making_.own->fd();
-      own_sent_ = true;
-    }
-  } else {
-    slots_ = &request_->place(*making_.own);
+  const RequestSpan own = making_.own->bytes();
+  for (std::size_t i = 0; i < burst_.size(); ++i) {
+    Held& held = burst_[i];
+    held.memory = burst_.size() == 1 ? own : lane(own, i);
+    if (!held.request.inlined()) held.memory = held.request.region().bytes();
+    held.request.place(held.memory);
+  }
+  if (!burst_.front().request.inlined()) {
+    const Region& once = burst_.front().request.region();
     message.use = RegionUse::Once;
-    message.bytes = slots_->size();
-    descriptor = slots_->fd();
+    message.bytes = once.size();
+    descriptor = once.fd();
+  } else if (!std::exchange(own_sent_, true)) {
+    message.use = RegionUse::Own;
+    message.bytes = making_.own->size();
+    descriptor = making_.own->fd();
   }
   // When it cannot be sent the instance is gone, and its exit is on the way.
   std::ignore = send_message(making_.doorbell.get(), message, descriptor);
+}
+
+Replies InstanceProcess::collect() {
+  Replies replies;
+  while (rung_ && answered_ < burst_.size() && has_reply(burst_[answered_].memory)) {
+    replies.push_back(reply_of(burst_[answered_++]));
+  }
+  return replies;
+}
+
+std::vector<RequestMemory> InstanceProcess::take_back() {
+  const std::size_t kept = answered_ + (violated_ ? 0 : 1);
+  std::vector<RequestMemory> back;
+  while (burst_.size() > kept && (!rung_ || claim(burst_.back().memory, Claim::TakenBack))) {
+    back.push_back(std::move(burst_.back().request));
+    burst_.pop_back();
+  }
+  std::ranges::reverse(back);
+  return back;
 }
 
 void InstanceProcess::handle_doorbell() {
@@ -112,54 +149,74 @@ void InstanceProcess::handle_message(ReceivedMessage received) {
     return;
   }
   if (abandoned_) return;
-  const bool current = started_ && request_ && message.sequence == sequence_;
+  const bool current = started_ && rung_ && message.sequence == sequence_;
   if (current && message.kind == DoorbellKind::Done) return handle_done();
-  if (current && message.kind == DoorbellKind::NeedOutputRegion && !room_)
-    return handle_room(message.bytes);
+  if (current && message.kind == DoorbellKind::NeedOutputRegion) return handle_need(message);
   violate("a message that nobody waits for");
 }
 
-void InstanceProcess::handle_room(std::uint64_t bytes) {
+Result<std::shared_ptr<Region>> InstanceProcess::make_room(std::uint64_t bytes) const {
   if (bytes > making_.max_reply.count) {
-    return answer(refuse(reason::kTooLarge,
-                         fmt::format("the reply needs {}; the limit is {} (setting max_reply)",
-                                     to_string(Bytes{bytes}), to_string(making_.max_reply))));
+    return refuse(reason::kTooLarge,
+                  fmt::format("the reply needs {}; the limit is {} (setting max_reply)",
+                              to_string(Bytes{bytes}), to_string(making_.max_reply)));
   }
   auto region = Region::create(bytes);
-  if (!region) return answer(std::unexpected(std::move(region).error().in("memory for the reply")));
-  room_ = std::make_shared<Region>(*std::move(region));
-  const DoorbellMessage message{
-      .kind = DoorbellKind::OutputRegion, .sequence = sequence_, .bytes = room_->size()};
-  std::ignore = send_message(making_.doorbell.get(), message, room_->fd());
+  if (!region) return std::unexpected(std::move(region).error().in("memory for the reply"));
+  return std::make_shared<Region>(*std::move(region));
+}
+
+void InstanceProcess::handle_need(const DoorbellMessage& message) {
+  if (message.lane < answered_ || message.lane >= burst_.size())
+    return violate("a message about no request of its");
+  Held& held = burst_[message.lane];
+  if (held.room || held.refused) return violate("a message that nobody waits for");
+  DoorbellMessage answer{.kind = DoorbellKind::OutputRegion, .sequence = sequence_};
+  if (auto room = make_room(message.bytes)) {
+    held.room = *std::move(room);
+    answer.bytes = held.room->size();
+  } else {
+    held.refused = std::move(room).error();
+  }
+  std::ignore = send_message(making_.doorbell.get(), answer, held.room ? held.room->fd() : -1);
 }
 
 void InstanceProcess::handle_done() {
-  auto outputs =
-      read_reply(*slots_, room_ ? *room_ : *slots_, request_->layout(), *making_.signature);
-  if (!outputs) {
-    const bool malformed = outputs.error().reason == reason::kBadReply;
-    answer(std::unexpected(std::move(outputs).error()));
-    if (malformed) kill();
-    return;
-  }
-  if (!room_ && request_->inlined()) return answer(copied_out(*std::move(outputs)));
-  auto memory = std::make_shared<ReplyMemory>(ReplyMemory{.request = {}, .room = std::move(room_)});
-  if (!request_->inlined()) memory->request = std::move(request_);
-  answer(Reply{.outputs = *std::move(outputs), .memory = std::move(memory)});
+  Replies replies;
+  replies.reserve(burst_.size() - answered_);
+  while (answered_ < burst_.size()) replies.push_back(reply_of(burst_[answered_++]));
+  burst_.clear();
+  answered_ = 0;
+  rung_ = false;
+  const auto malformed = [](const Result<Reply>& reply) {
+    return !reply && reply.error().reason == reason::kBadReply;
+  };
+  if (std::ranges::any_of(replies, malformed)) kill();
+  if (events_.on_replies) events_.on_replies(std::move(replies));
 }
 
-void InstanceProcess::answer(Result<Reply> reply) {
-  request_.reset();
-  room_.reset();
-  slots_ = nullptr;
-  if (!abandoned_ && events_.on_reply) events_.on_reply(std::move(reply));
+Result<Reply> InstanceProcess::reply_of(Held& held) {
+  if (held.refused) return std::unexpected(*std::move(held.refused));
+  const RequestSpan outputs_memory = held.room ? held.room->bytes() : held.memory;
+  auto outputs =
+      TRY(read_reply(held.memory, outputs_memory, held.request.layout(), *making_.signature));
+  if (!held.room && held.request.inlined()) return copied_out(std::move(outputs));
+  return Reply{
+      .outputs = std::move(outputs),
+      .memory = std::make_shared<ReplyMemory>(std::move(held.request), std::move(held.room))};
 }
 
 void InstanceProcess::violate(std::string_view what) {
   doorbell_watch_.reset();
-  const bool waited_for = request_.has_value();
+  violated_ = true;
   kill();
-  if (waited_for) answer(refuse(reason::kBadReply, fmt::format("the instance sent {}", what)));
+  if (abandoned_ || answered_ == burst_.size()) return;
+  Replies replies = collect();
+  if (answered_ < burst_.size()) {
+    replies.push_back(refuse(reason::kBadReply, fmt::format("the instance sent {}", what)));
+    ++answered_;
+  }
+  if (events_.on_replies) events_.on_replies(std::move(replies));
 }
 
 // ---- The process --------------------------------------------------------------------------------
@@ -213,14 +270,15 @@ Bytes InstanceProcess::peak_memory() const {
 
 void InstanceProcess::abandon() {
   abandoned_ = true;
-  request_.reset();
+  burst_.clear();
+  rung_ = false;
   kill();
 }
 
 void InstanceProcess::handle_pidfd() {
   pidfd_watch_.reset();
   // A last reply may lie in the doorbell: it was given before the end.
-  while (doorbell_watch_ && request_) {
+  while (doorbell_watch_ && rung_) {
     auto received = receive_message(making_.doorbell.get());
     if (!received || !*received) break;
     handle_message(std::move(**received));
@@ -246,7 +304,6 @@ void InstanceProcess::finish() {
   doorbell_watch_.reset();
   pidfd_watch_.reset();
   report_wait_.cancel();
-  request_.reset();
   Exit exit = exit_.value_or(Exit{});
   if (making_.slot && jail_.groups()) {
     exit.oom = jail_.groups()->oom_kills(*making_.slot).value_or(0) > 0;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "async/loop.h"
 #include "async/timer.h"
@@ -35,6 +36,9 @@ class InstanceProcess {
   InstanceProcess& operator=(const InstanceProcess&) = delete;
 
   void run(RequestMemory request);
+  bool may_join(const RequestMemory& request) const;
+  Replies collect();
+  std::vector<RequestMemory> take_back();
   void kill();
   Duration cpu() const;
   Bytes peak_memory() const;
@@ -58,9 +62,20 @@ class InstanceProcess {
   void handle_doorbell();
   void handle_message(ReceivedMessage received);
   void handle_done();
-  void handle_room(std::uint64_t bytes);
+  void handle_need(const DoorbellMessage& message);
   void violate(std::string_view what);
-  void answer(Result<Reply> reply);
+
+  // A request that the instance has, lane by lane.
+  struct Held {
+    explicit Held(RequestMemory what) : request(std::move(what)) {}
+    RequestMemory request;
+    RequestSpan memory;            // where it was placed
+    std::shared_ptr<Region> room;  // the outputs' own region
+    std::optional<Error> refused;  // it was told that there is no room
+  };
+  void ring();
+  Result<Reply> reply_of(Held& held);
+  Result<std::shared_ptr<Region>> make_room(std::uint64_t bytes) const;
   void handle_pidfd();
   void finish();
 
@@ -80,13 +95,15 @@ class InstanceProcess {
   mutable Bytes peak_{};
   std::optional<Exit> exit_;
   bool own_sent_ = false;
-  std::optional<RequestMemory> request_;  // in flight
-  Region* slots_ = nullptr;               // where it was placed
-  std::shared_ptr<Region> room_;          // the outputs' own region
+  std::vector<Held> burst_;
+  std::size_t answered_ = 0;  // of the burst, from the first on
+  bool rung_ = false;         // it has been handed over
+  TurnEnd ring_;
   std::uint64_t sequence_ = 0;
   bool started_ = false;
   bool abandoned_ = false;
   bool killed_ = false;
+  bool violated_ = false;
   bool gone_ = false;
 };
 

@@ -28,6 +28,9 @@ class InstanceHandle final : public Instance {
   InstanceHandle(const InstanceHandle&) = delete;
   InstanceHandle& operator=(const InstanceHandle&) = delete;
   void run(RequestMemory request) override { process_->run(std::move(request)); }
+  bool may_join(const RequestMemory& request) const override { return process_->may_join(request); }
+  Replies collect() override { return process_->collect(); }
+  std::vector<RequestMemory> take_back() override { return process_->take_back(); }
   void kill() override { process_->kill(); }
   Duration cpu() const override { return process_->cpu(); }
   Bytes peak_memory() const override { return process_->peak_memory(); }

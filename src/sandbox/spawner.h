@@ -45,12 +45,15 @@ struct Reply {
   std::shared_ptr<const void> memory;
 };
 
+using Replies = std::vector<Result<Reply>>;
+
 struct InstanceEvents {
   // The fresh instance is set up and about to read its first request.
   std::move_only_function<void()> on_started;
-  // The reply to the request of the last run(), checked.
-  std::move_only_function<void(Result<Reply>)> on_reply;
-  // The process is gone; no further event follows. A run() in flight gets no on_reply.
+  // Replies to the oldest requests it was given, in their order, checked.
+  std::move_only_function<void(Replies)> on_replies;
+  // The process is gone; no further event follows. What it had not answered stays so; collect() and
+  // take_back() still tell.
   std::move_only_function<void(Exit)> on_exit;
 };
 
@@ -58,8 +61,17 @@ struct InstanceEvents {
 class Instance {
  public:
   virtual ~Instance() = default;
-  // At most one request at a time. A fresh instance may be given its first before it has started.
+  // Hands a request over at the end of the loop's turn, alone or as the next of a burst. Only an
+  // instance that has no request, or may_join(). A fresh one may be given its first before it has
+  // started.
   virtual void run(RequestMemory request) = 0;
+  // It gathers a burst in this turn, and this request fits.
+  virtual bool may_join(const RequestMemory& request) const = 0;
+  // Replies that lie there although on_replies has not told yet.
+  virtual Replies collect() = 0;
+  // The newest requests that it has not begun, in their order: they are no longer its. The oldest
+  // that it has not answered stays, unless it broke the protocol.
+  virtual std::vector<RequestMemory> take_back() = 0;
   virtual void kill() = 0;
   // Taken from outside. CPU time since the process began; private bytes now and at most (0:
   // unknown).

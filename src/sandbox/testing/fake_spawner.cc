@@ -24,7 +24,11 @@ FakeInstance::FakeInstance(FakeSpawner& spawner, std::string label, InstanceEven
                   }
                 }),
       running_(spawner.loop_, [this] { come_to_fate(); }),
-      dying_(spawner.loop_, [this] { exit({.code = 0, .signal = SIGKILL, .oom = false}); }) {
+      dying_(spawner.loop_, [this] { exit({.code = 0, .signal = SIGKILL, .oom = false}); }),
+      ring_(spawner.loop_, [this] {
+        rung_ = true;
+        if (started_ && !killed_ && !gone_ && busy()) begin();
+      }) {
   spawner_.instances_.push_back(this);
   const Script& script = spawner_.script(label_);
   if (script.fate != Fate::NeverStarts) starting_.arm_in(script.start);
@@ -33,11 +37,29 @@ FakeInstance::FakeInstance(FakeSpawner& spawner, std::string label, InstanceEven
 FakeInstance::~FakeInstance() { std::erase(spawner_.instances_, this); }
 
 void FakeInstance::run(RequestMemory request) {
-  CHECK(!busy_ && !killed_ && !gone_);
-  const RequestMemory placed = std::move(request);  // as a real one would take it
-  busy_ = true;
+  CHECK(!killed_ && !gone_ && (burst_.empty() || may_join(request)));
+  if (burst_.empty()) rung_ = false;
+  burst_.push_back(std::move(request));
   ++requests_;
-  if (started_) begin();
+  ring_.request();
+}
+
+bool FakeInstance::may_join(const RequestMemory& request) const {
+  return busy() && !rung_ && !killed_ && burst_.size() < kLanes && request.fits_lane();
+}
+
+Replies FakeInstance::collect() {
+  Replies replies;
+  for (; unrung_ > 0; --unrung_) replies.emplace_back(Reply{});
+  return replies;
+}
+
+std::vector<RequestMemory> FakeInstance::take_back() {
+  const std::size_t kept = std::min(burst_.size(), 1UL);
+  const auto first = burst_.begin() + static_cast<std::ptrdiff_t>(kept);
+  std::vector<RequestMemory> back(std::move_iterator(first), std::move_iterator(burst_.end()));
+  burst_.erase(first, burst_.end());
+  return back;
 }
 
 void FakeInstance::begin() {
@@ -48,7 +70,7 @@ void FakeInstance::start() {
   CHECK(!started_ && !gone_);
   starting_.cancel();
   started_ = true;
-  if (busy_) begin();
+  if (busy() && rung_) begin();
   events_.on_started();
 }
 
@@ -66,11 +88,20 @@ void FakeInstance::come_to_fate() {
 }
 
 void FakeInstance::reply(Result<Reply> reply) {
-  CHECK(busy_ && !gone_);
+  CHECK(busy() && !gone_);
   running_.cancel();
-  busy_ = false;
-  cpu_ += spawner_.script(label_).run;
-  events_.on_reply(std::move(reply));
+  cpu_ += spawner_.script(label_).run * static_cast<std::int64_t>(burst_.size());
+  Replies replies;
+  for (std::size_t i = 1; i < burst_.size(); ++i) replies.emplace_back(Reply{});
+  replies.insert(replies.begin(), std::move(reply));
+  burst_.clear();
+  events_.on_replies(std::move(replies));
+}
+
+void FakeInstance::reply_unrung() {
+  CHECK(busy() && !gone_);
+  burst_.erase(burst_.begin());
+  ++unrung_;
 }
 
 void FakeInstance::exit(Exit how) {

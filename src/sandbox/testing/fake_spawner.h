@@ -52,18 +52,23 @@ class FakeInstance final : public Instance {
   ~FakeInstance() override;
 
   void run(RequestMemory request) override;
+  bool may_join(const RequestMemory& request) const override;
+  Replies collect() override;
+  std::vector<RequestMemory> take_back() override;
   void kill() override;
   Duration cpu() const override { return cpu_; }
   Bytes peak_memory() const override;
 
   // By hand; what the script does otherwise.
   void start();
-  void reply(Result<Reply> reply = Reply{});
+  void reply(Result<Reply> reply = Reply{});  // to all it has
+  void reply_unrung();                        // to the oldest, for collect() to find
   void exit(Exit how);
 
   const std::string& label() const { return label_; }
   std::size_t requests() const { return requests_; }
-  bool busy() const { return busy_; }
+  bool busy() const { return burst() > 0; }
+  std::size_t burst() const { return burst_.size(); }  // requests it has and has not answered
   bool killed() const { return killed_; }
   bool gone() const { return gone_; }
 
@@ -77,10 +82,13 @@ class FakeInstance final : public Instance {
   Timer starting_;
   Timer running_;
   Timer dying_;
+  TurnEnd ring_;
+  std::vector<RequestMemory> burst_;
+  std::size_t unrung_ = 0;  // replies that nobody was told of
   Duration cpu_{};
   std::size_t requests_ = 0;
   bool started_ = false;
-  bool busy_ = false;
+  bool rung_ = false;
   bool killed_ = false;
   bool gone_ = false;
 };

@@ -112,9 +112,10 @@ bool SpawnerRig::wait(const std::function<bool()>& condition) {
   // What other processes do may be no event of this loop.
   Timer look_again(loop_, [&] { look_again.arm_in(std::chrono::milliseconds(5)); });
   look_again.arm_in(std::chrono::milliseconds(5));
+  TurnEnd after_each(loop_, [this] { loop_.stop(); });
   while (!condition() && !late) {
     // Every turn ends the run: the condition is looked at after each.
-    loop_.after_turn([this] { loop_.stop(); });
+    after_each.request();
     loop_.run();
   }
   return condition();
@@ -138,7 +139,8 @@ std::shared_ptr<SeenInstance> SpawnerRig::fork(SeenTemplate& from) {
   SeenInstance* raw = seen.get();
   auto handle = from.handle->fork(
       {.on_started = [raw] { raw->started = true; },
-       .on_reply = [raw](Result<Reply> reply) { raw->replies.push_back(std::move(reply)); },
+       .on_replies =
+           [raw](Replies replies) { std::ranges::move(replies, std::back_inserter(raw->replies)); },
        .on_exit = [raw](Exit exit) { raw->exit = exit; }});
   if (handle) seen->handle = std::move(*handle);
   return seen;

@@ -71,7 +71,15 @@ class ScriptedInstance {
       (message_.use == RegionUse::Own ? own_ : once_).emplace(std::move(region));
     }
     region_ = message_.use == RegionUse::Once ? &*once_ : &*own_;
-    const auto request = read_request(*region_);
+    for (lane_ = 0; lane_ < message_.lanes; ++lane_) {
+      memory_ = message_.lanes == 1 ? region_->bytes() : lane(region_->bytes(), lane_);
+      if (claim(memory_, Claim::Begun)) act();
+    }
+    if (std::exchange(done_, false)) ring();
+  }
+
+  void act() {
+    const auto request = read_request(memory_);
     if (!request) ::_exit(97);
     const auto bytes = request->inputs.at(0).bytes;
     const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -112,7 +120,8 @@ class ScriptedInstance {
         scribble();
         return done();
       case 'S':
-        echo("S");
+        write_output("S");
+        ring();
         while (true) scribble();
       case 'w':
         message_.sequence += 7;
@@ -122,7 +131,7 @@ class ScriptedInstance {
         return;
       case 'd':
         echo("d");
-        return done();
+        return ring();
       case 'R':
         std::ignore = send_message(
             doorbell_,
@@ -141,7 +150,9 @@ class ScriptedInstance {
     }
   }
 
-  void done() {
+  void done() { done_ = true; }  // rings once for all lanes
+
+  void ring() {
     std::ignore =
         send_message(doorbell_, {.kind = DoorbellKind::Done, .sequence = message_.sequence});
   }
@@ -150,9 +161,9 @@ class ScriptedInstance {
     const std::array plans = {OutputPlan{.type = DataType::Uint8,
                                          .shape = {static_cast<std::int64_t>(text.size())},
                                          .bytes = text.size()}};
-    const auto placement = place_outputs(plans, outputs_offset(*region_), region_->size());
-    std::memcpy(region_->bytes().data() + placement.offsets.at(0), text.data(), text.size());
-    write_reply_slots(*region_, plans, placement);
+    const auto placement = place_outputs(plans, outputs_offset(memory_), memory_.size());
+    std::memcpy(memory_.data() + placement.offsets.at(0), text.data(), text.size());
+    write_reply_slots(memory_, plans, placement);
   }
 
   void echo(const std::string& text) {
@@ -168,22 +179,23 @@ class ScriptedInstance {
 
   // Everything the server will read: counts, offsets, sizes, status, the request's own slots.
   void scribble() {
-    std::memset(region_->bytes().data(), 0xFF, sizeof(RegionHeader) + 4 * sizeof(TensorSlot));
+    std::memset(memory_.data(), 0xFF, sizeof(RegionHeader) + 4 * sizeof(TensorSlot));
   }
 
   void ask_for_room(std::uint64_t bytes) {
-    std::ignore = send_message(
-        doorbell_,
-        {.kind = DoorbellKind::NeedOutputRegion, .sequence = message_.sequence, .bytes = bytes});
+    std::ignore = send_message(doorbell_, {.kind = DoorbellKind::NeedOutputRegion,
+                                           .sequence = message_.sequence,
+                                           .bytes = bytes,
+                                           .lane = lane_});
     auto answer = receive_message(doorbell_);
     if (!answer || !*answer) ::_exit(0);
-    if ((*answer)->message.kind == DoorbellKind::Run) return play(std::move(**answer));
+    if (!(*answer)->descriptor) return done();
     const Region room =
         Region::attach(std::move((*answer)->descriptor), (*answer)->message.bytes).value();
     std::memset(room.bytes().data(), 'r', bytes);
     const std::array plans = {OutputPlan{
         .type = DataType::Uint8, .shape = {static_cast<std::int64_t>(bytes)}, .bytes = bytes}};
-    write_reply_slots(*region_, plans, place_outputs(plans, 0, room.size()));
+    write_reply_slots(memory_, plans, place_outputs(plans, 0, room.size()));
     done();
   }
 
@@ -192,6 +204,9 @@ class ScriptedInstance {
   std::optional<Region> own_;
   std::optional<Region> once_;
   Region* region_ = nullptr;
+  RequestSpan memory_;  // of the request being played
+  std::uint32_t lane_ = 0;
+  bool done_ = false;
   bool truncated_ = false;
 };
 
