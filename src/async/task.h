@@ -10,10 +10,12 @@
 
 #include <concepts>
 #include <coroutine>
+#include <cstddef>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
+#include "async/frame_memory.h"
 #include "base/check.h"
 
 namespace mayfly {
@@ -40,6 +42,11 @@ class PromiseBase {
     check_failed("no exception leaves a coroutine", __FILE__, __LINE__);
   }
   void continue_with(std::coroutine_handle<> continuation) { continuation_ = continuation; }
+
+  static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
+  static void operator delete(void* frame, std::size_t bytes) noexcept {
+    release_frame(frame, bytes);
+  }
 
  private:
   std::coroutine_handle<> continuation_ = std::noop_coroutine();

@@ -71,6 +71,17 @@ std::uint64_t json_bytes(const std::vector<ReplyTensor>& tensors) {
   return bytes;
 }
 
+// Room for the headers that every reply has.
+constexpr std::size_t kReplyHeaders = 8;
+constexpr std::size_t kReplyHeaderBytes = 384;
+
+Response json_response(std::string text) {
+  Response response{.status = 200, .headers = {}, .body = std::move(text)};
+  response.headers.reserve(kReplyHeaders, kReplyHeaderBytes);
+  response.headers.add("Content-Type", "application/json");
+  return response;
+}
+
 // Text, then tensors from where the instance left them.
 Response mixed_response(EncodedReply encoded, Reply reply) {
   struct Kept {
@@ -106,8 +117,21 @@ std::uint64_t size_of(const Response& response) {
   return bytes;
 }
 
-double milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
+// "1.204": as "{:.3f}" would, without floating point.
+void append_milliseconds(std::string& text, Duration duration) {
+  const auto us = std::chrono::round<std::chrono::microseconds>(duration).count();
+  const std::int64_t rest = 1000 + us % 1000;  // 1xxx: keeps leading zeros
+  text.append(fmt::format_int(us / 1000).c_str()).append(".");
+  text.append(fmt::format_int(rest).c_str() + 1);
+}
+
+std::string server_timing(const Timing& timing) {
+  std::string text;
+  text.reserve(80);
+  append_milliseconds(text.append("queue;dur="), timing.queue);
+  append_milliseconds(text.append(", start;dur="), timing.start);
+  append_milliseconds(text.append(", run;dur="), timing.run);
+  return text;
 }
 
 }  // namespace
@@ -154,11 +178,7 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   }
   response.headers.add("Mayfly-Invocation", to_string(tried.id));
   response.headers.add("Mayfly-Start", to_string(tried.tier()));
-  const Timing timing = tried.timing();
-  response.headers.add(
-      "Server-Timing",
-      fmt::format("queue;dur={:.3f}, start;dur={:.3f}, run;dur={:.3f}", milliseconds(timing.queue),
-                  milliseconds(timing.start), milliseconds(timing.run)));
+  response.headers.add("Server-Timing", server_timing(tried.timing()));
   response.headers.add("X-Request-Id", tried.request_id);
   if (!cors_origin.empty()) {
     response.headers.add("Access-Control-Allow-Origin", cors_origin);
@@ -306,8 +326,7 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
     const auto work = [&] { return encode_plain_reply(tensors, limit); };
     Result<std::string> text = is_long ? co_await parts_.parse_pool.run(work) : work();
     if (!text) co_return std::unexpected(std::move(text).error());
-    co_return Response{
-        .status = 200, .headers = {{"Content-Type", "application/json"}}, .body = *std::move(text)};
+    co_return json_response(*std::move(text));
   }
   const std::string version = std::to_string(serving.version.value);
   const InferReply answer{.model_name = serving.function,
@@ -318,9 +337,7 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
   Result<EncodedReply> encoded = is_long ? co_await parts_.parse_pool.run(work) : work();
   if (!encoded) co_return std::unexpected(std::move(encoded).error());
   if (encoded->mixed) co_return mixed_response(*std::move(encoded), std::move(reply));
-  co_return Response{.status = 200,
-                     .headers = {{"Content-Type", "application/json"}},
-                     .body = std::move(encoded->text)};
+  co_return json_response(std::move(encoded->text));
 }
 
 Response Predictions::encode_error(const Error& error, const Attempt& tried) const {

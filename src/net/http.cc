@@ -69,6 +69,11 @@ void Headers::add(std::string_view name, std::string_view value) {
   text_.append(name).append(value);
 }
 
+void Headers::reserve(std::size_t fields, std::size_t bytes) {
+  places_.reserve(fields);
+  text_.reserve(bytes);
+}
+
 void Headers::clear() {
   text_.clear();
   places_.clear();

@@ -31,6 +31,7 @@ class Headers {
   // The value must have no CR, LF or NUL; server and client refuse to send one that has.
   void add(std::string_view name, std::string_view value);
   void clear();
+  void reserve(std::size_t fields, std::size_t bytes);  // of names and values
   // The first field of that name.
   std::optional<std::string_view> find(std::string_view name) const;
   std::size_t count(std::string_view name) const;

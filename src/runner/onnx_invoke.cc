@@ -134,17 +134,26 @@ Status OnnxInvoker::bind_strings(Bound& bound, const Shape& shape,
   return {};
 }
 
+OnnxInvoker::Binding& OnnxInvoker::binding_of(const std::byte* place) {
+  const auto found = std::ranges::find(bindings_, place, &Binding::place);
+  if (found != bindings_.end()) return *found;
+  // Beyond the lanes these are regions that hold one request only.
+  if (bindings_.size() > kLanes) bindings_.pop_back();
+  return bindings_.emplace_back(Binding{.place = place, .inputs = {}, .outputs = {}});
+}
+
 Status OnnxInvoker::bind_inputs(const RequestView& request) {
-  while (inputs_.size() < request.inputs.size())
-    inputs_.push_back(Bound{.value = no_value(), .shape = {}});
+  std::vector<Bound>& inputs = bound_->inputs;
+  while (inputs.size() < request.inputs.size())
+    inputs.push_back(Bound{.value = no_value(), .shape = {}});
   input_names_.clear();
   input_values_.clear();
   for (std::size_t i = 0; i < request.inputs.size(); ++i) {
     const InputView& input = request.inputs[i];
-    TRY(input.type == DataType::Bytes ? bind_strings(inputs_[i], input.shape, input.bytes)
-                                      : bind(inputs_[i], input.type, input.shape, input.bytes));
+    TRY(input.type == DataType::Bytes ? bind_strings(inputs[i], input.shape, input.bytes)
+                                      : bind(inputs[i], input.type, input.shape, input.bytes));
     input_names_.push_back(signature_->inputs[input.index].name.c_str());
-    input_values_.push_back(inputs_[i].value.get());
+    input_values_.push_back(inputs[i].value.get());
   }
   return {};
 }
@@ -164,12 +173,12 @@ Status OnnxInvoker::bind_outputs(std::span<std::byte> region, std::uint64_t outp
   if (std::ranges::count(plans, DataType::Bytes, &OutputPlan::type) > 0) return {};
   OutputPlacement placement = place_outputs(plans, outputs_begin, region.size());
   if (placement.offsets.size() != plans.size()) return {};
-  while (in_place_outputs_.size() < plans.size())
-    in_place_outputs_.push_back(Bound{.value = no_value(), .shape = {}});
+  std::vector<Bound>& outputs = bound_->outputs;
+  while (outputs.size() < plans.size()) outputs.push_back(Bound{.value = no_value(), .shape = {}});
   for (std::size_t i = 0; i < plans.size(); ++i) {
-    TRY(bind(in_place_outputs_[i], plans[i].type, plans[i].shape,
+    TRY(bind(outputs[i], plans[i].type, plans[i].shape,
              region.subspan(placement.offsets[i], plans[i].bytes)));
-    outputs_[i] = in_place_outputs_[i].value.get();
+    outputs_[i] = outputs[i].value.get();
   }
   results_.in_place = std::move(placement);
   return {};
@@ -239,6 +248,7 @@ Result<const RunResults*> OnnxInvoker::run(const RequestView& request, std::span
                                            std::uint64_t outputs_begin) {
   clear_outputs();
   TRY(check_indices(request));
+  bound_ = &binding_of(region.data());
   TRY(bind_inputs(request));
   outputs_.assign(request.outputs.size(), nullptr);
   const bool known = !shapes_vary_ && lesson_.matches(request);

@@ -62,7 +62,16 @@ class OnnxInvoker {
     bool matches(const RequestView& request) const;
   };
 
+  // Values over one place that requests come in: a region or a lane. Making them anew for each
+  // request would cost as much as a small model.
+  struct Binding {
+    const std::byte* place = nullptr;
+    std::vector<Bound> inputs;
+    std::vector<Bound> outputs;
+  };
+
   OnnxInvoker(const OnnxRuntime& runtime, OrtSession& session, const Signature& signature);
+  Binding& binding_of(const std::byte* place);
   Value no_value() const { return {nullptr, runtime_->api().ReleaseValue}; }
   Status check_indices(const RequestView& request) const;
   Status bind(Bound& bound, DataType type, const Shape& shape, std::span<std::byte> memory);
@@ -80,9 +89,9 @@ class OnnxInvoker {
   const Signature* signature_;
   OrtAllocator* allocator_ = nullptr;
   OrtOwned<OrtMemoryInfo> memory_info_;
-  std::vector<Bound> inputs_;
-  std::vector<Bound> in_place_outputs_;
-  std::vector<OrtValue*> outputs_;  // of the last run; owned by in_place_outputs_ or owned_outputs_
+  std::vector<Binding> bindings_;
+  Binding* bound_ = nullptr;        // of the request being run
+  std::vector<OrtValue*> outputs_;  // of the last run; owned by bound_ or owned_outputs_
   std::vector<Value> owned_outputs_;
   std::vector<const char*> input_names_;
   std::vector<const char*> output_names_;
