@@ -14,12 +14,12 @@ bool is_dash_position(std::size_t i) { return i == 8 || i == 13 || i == 18 || i 
 }  // namespace
 
 std::string to_string(const InvocationId& id) {
-  std::string text;
-  text.reserve(kTextLength);
+  std::string text(kTextLength, '-');
+  std::size_t at = 0;
   for (const std::byte byte : id.bytes) {
-    if (is_dash_position(text.size())) text += '-';
-    text += kHex[static_cast<std::size_t>(byte >> 4)];
-    text += kHex[static_cast<std::size_t>(byte & std::byte{15})];
+    if (is_dash_position(at)) ++at;
+    text[at++] = kHex[static_cast<std::size_t>(byte >> 4)];
+    text[at++] = kHex[static_cast<std::size_t>(byte & std::byte{15})];
   }
   return text;
 }

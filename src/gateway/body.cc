@@ -105,8 +105,15 @@ Task<Result<std::string>> BodyReader::read_rest() {
   co_return co_await read_text(length ? *length - taken_ : limit_.count + 1 - taken_);
 }
 
+std::optional<std::string> BodyReader::take_rest() {
+  if (decompressor_ || !announced()) return std::nullopt;
+  std::optional<std::string> text = exchange_->take_body();
+  if (text) taken_ += text->size();
+  return text;
+}
+
 Task<Status> BodyReader::expect_end() {
-  if (announced() == taken_) co_return Status{};
+  if (at_end()) co_return Status{};
   std::byte extra{};
   CO_TRY(const std::size_t got, co_await read_some({&extra, 1}));
   if (got > 0) co_return refuse(reason::kBadRequest, "the body goes on after its last tensor");

@@ -30,6 +30,10 @@ class BodyReader {
   Task<Result<std::string>> read_text(std::uint64_t bytes);
   // Everything that is left.
   Task<Result<std::string>> read_rest();
+  // The same, if it needs no waiting.
+  std::optional<std::string> take_rest();
+  // Known without waiting; false may also mean that it is not known yet.
+  bool at_end() const { return announced() == taken_; }
   // An error when anything is left.
   Task<Status> expect_end();
 

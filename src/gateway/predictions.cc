@@ -213,7 +213,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
   Call call{.version = serving.runtime,
             .settings = serving.settings,
             .request = std::move(decoded->memory),
-            .deadline = parts_.loop.now() + timeout,
+            .deadline = parts_.loop.turn_time() + timeout,
             .cancel = exchange.disconnected()};
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
@@ -237,7 +237,9 @@ Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyR
   CO_TRY(RequestLayout layout, RequestLayout::plan(std::move(plans), std::move(outputs)));
   CO_TRY(RequestMemory memory, RequestMemory::allocate(std::move(layout), serving.output_bytes));
   CO_TRY_STATUS(co_await fill(body, request, memory));
-  CO_TRY_STATUS(co_await body.expect_end());
+  if (!body.at_end()) {
+    CO_TRY_STATUS(co_await body.expect_end());
+  }
   co_return Decoded{std::move(request), std::move(memory)};
 }
 
@@ -257,8 +259,11 @@ Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, Bod
 
   const auto length_header = head.headers.find("Inference-Header-Content-Length");
   if (protocol == Protocol::Plain || !length_header) {
-    CO_TRY(std::string text, co_await body.read_rest());
-    co_return co_await decode_text(std::move(text), protocol, signature);
+    std::optional<std::string> text = body.take_rest();
+    if (!text) {
+      CO_TRY(text, co_await body.read_rest());
+    }
+    co_return co_await decode_text(*std::move(text), protocol, signature);
   }
   CO_TRY(const std::uint64_t length, parse_json_part_length(*length_header));
   if (length == 0) {

@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "async/cancel.h"
@@ -30,6 +32,9 @@ class Exchange {
   // socket where it can. 0 is the end. The first call tells a client that waits for it to continue.
   // Errors: InvalidArgument malformed; DeadlineExceeded the client stalls; Cancelled it is gone.
   virtual Task<Result<std::size_t>> read_some(std::span<std::byte> into) = 0;
+
+  // All that is left of the body, if it has arrived already: small requests need not wait for it.
+  virtual std::optional<std::string> take_body() { return std::nullopt; }
 
   // Sends the one reply; returns when the kernel has it all. A body that was not read is skipped,
   // or, when large, costs the client its connection.

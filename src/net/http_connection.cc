@@ -248,6 +248,16 @@ Task<Status> HttpConnection::send_continue() {
   co_return co_await send_parts();
 }
 
+std::optional<std::string> HttpConnection::take_body() {
+  if (head_.chunked || continue_due_ || body_broken_ || buffered().size() < body_left_) {
+    return std::nullopt;
+  }
+  std::string body(buffered().substr(0, body_left_));
+  begin_ += body.size();
+  body_left_ = 0;
+  return body;
+}
+
 Task<Result<std::size_t>> HttpConnection::read_some(std::span<std::byte> into) {
   CHECK(!into.empty());
   if (body_done()) co_return 0;

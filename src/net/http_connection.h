@@ -64,6 +64,7 @@ class HttpConnection final : public Exchange, public Hook {
   std::string_view peer() const override { return peer_; }
   CancelToken disconnected() override { return disconnected_->token(); }
   Task<Result<std::size_t>> read_some(std::span<std::byte> into) override;
+  std::optional<std::string> take_body() override;
   Task<Status> respond(Response response) override;
   Task<Status> start(int status, Headers headers) override;
   Task<Status> write(std::string_view bytes) override;
