@@ -27,7 +27,7 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
     {reason::kUnknownVersion, NotFound, 404, "the function has no such version"},
     {reason::kClientGone, Cancelled, 499, "the client disconnected before the reply"},
     {reason::kQueueFull, ResourceExhausted, 429, "the function's queue is full"},
-    {reason::kNodeBusy, ResourceExhausted, 429, "the node cannot start another instance now"},
+    {reason::kNodeBusy, Unavailable, 503, "the node has too many connections"},
     {reason::kHopelessDeadline, DeadlineExceeded, 504,
      "the deadline would pass before the queue reaches the request"},
     {reason::kMemoryPressure, Unavailable, 503, "the node's memory does not hold another instance"},
