@@ -8,6 +8,9 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "base/log.h"
+#include "base/remove_tree.h"
+
 namespace mayfly {
 
 Result<Fd> open_file(const Path& path, int flags, mode_t mode) {
@@ -72,8 +75,9 @@ Result<TempDir> TempDir::create(const Path& parent) {
 
 TempDir::~TempDir() {
   if (path_.empty()) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
+  // What stays goes with the next start, where the folder lies in the data folder's tmp/.
+  if (const Status gone = remove_tree(path_); !gone)
+    LOG(warn, "temporary folder not removed", {"error", gone.error().message});
 }
 
 }  // namespace mayfly

@@ -11,8 +11,10 @@
 #include <charconv>
 #include <filesystem>
 #include <system_error>
+#include <vector>
 
 #include "base/log.h"
+#include "base/remove_tree.h"
 #include "store/storage_error.h"
 
 namespace mayfly {
@@ -101,14 +103,20 @@ Status migrate(const Path& root, std::uint32_t stored, const DataFormat& format)
   return {};
 }
 
+// What cannot be removed stays: names in these folders are used once, so it is in nobody's way, and
+// a node that starts is worth more.
 Status empty_folder(const Path& folder) {
   std::error_code error;
+  std::vector<Path> entries;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    std::filesystem::remove_all(entry.path(), error);
-    if (error) break;
+    entries.push_back(entry.path());
   }
   if (error) {
     return std::unexpected(errno_error(fmt::format("empty {}", folder.native()), error.value()));
+  }
+  for (const Path& entry : entries) {
+    if (const Status gone = remove_tree(entry); !gone)
+      LOG(warn, "leftover not removed", {"error", gone.error().message});
   }
   return {};
 }

@@ -96,6 +96,24 @@ TEST_CASE("the lock ends with its process, however it ends") {
   CHECK(DataDir::open(temp.path()).has_value());
 }
 
+TEST_CASE("what a job left in tmp/ does not keep a node from starting") {
+  const TempDir temp = TempDir::create().value();
+  std::filesystem::permissions(temp.path(), std::filesystem::perms(0777));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) ::_exit(1);
+    const Path root = temp.path() / "data";
+    if (!DataDir::open(root)) ::_exit(2);
+    std::filesystem::create_directories(root / "tmp/job/work/x/y");
+    if (::chmod((root / "tmp/job/work/x").c_str(), 0300) != 0) ::_exit(3);
+    const auto data = DataDir::open(root);
+    ::_exit(data && std::filesystem::is_empty(data->tmp()) ? 0 : 4);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 0);
+}
+
 TEST_CASE("an older data folder is migrated step by step") {
   const TempDir temp = TempDir::create().value();
   REQUIRE(DataDir::open(temp.path(), {.version = 1, .migrations = {}}).has_value());
