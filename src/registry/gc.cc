@@ -6,8 +6,10 @@
 #include <optional>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 
 #include "base/log.h"
+#include "base/remove_tree.h"
 #include "core/reason.h"
 #include "store/storage_error.h"
 
@@ -43,9 +45,11 @@ class Collector {
     report_.versions = scope_.registry.superseded_versions();
     if (!dry()) {
       const Author author{.who = "garbage collection", .why = "keep_versions"};
-      TRY(scope_.registry.retire(report_.versions, author));
+      report_.versions = TRY(scope_.registry.retire(report_.versions, author));
     }
-    live_ = TRY(scope_.registry.live_content(report_.versions));
+    // After the fact: a version that was pointed at meanwhile has stayed, and needs its bytes.
+    live_ = TRY(
+        scope_.registry.live_content(dry() ? report_.versions : std::vector<FunctionVersion>{}));
     TRY(sweep_blobs());
     TRY(sweep_partials());
     TRY(sweep_compiled());
@@ -135,8 +139,7 @@ class Collector {
       return {};
     }));
     if (!gone) return {};
-    std::error_code ignored;  // what stays in tmp goes with the next start
-    if (!dry()) std::filesystem::remove_all(away, ignored);
+    if (!dry()) std::ignore = remove_tree(away);  // what stays in tmp goes with the next start
     report_.freed.count += size.count;
     report_.compiled.push_back(name);
     return {};

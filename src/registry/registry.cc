@@ -288,9 +288,11 @@ std::vector<FunctionVersion> Registry::superseded_versions() const {
   return versions;
 }
 
-Status Registry::retire(const std::vector<FunctionVersion>& versions, const Author& author) {
+Result<std::vector<FunctionVersion>> Registry::retire(const std::vector<FunctionVersion>& versions,
+                                                      const Author& author) {
   const std::scoped_lock lock(writer_);
   std::map<std::string, FunctionTable::Entry> edited;
+  std::vector<FunctionVersion> retired;
   const Snapshot before = snapshot();
   std::uint64_t sequence = before->sequence();
   Transaction transaction = TRY(Transaction::begin(db_.database()));
@@ -305,6 +307,7 @@ Status Registry::retire(const std::vector<FunctionVersion>& versions, const Auth
     entry = changed(*entry, [&](FunctionEntry& next) {
       std::erase_if(next.versions, [&](const VersionEntry& v) { return v.number == number; });
     });
+    retired.push_back({function, number});
   }
   TRY(db_.purge());
   TRY(transaction.commit());
@@ -314,7 +317,7 @@ Status Registry::retire(const std::vector<FunctionVersion>& versions, const Auth
   }
   if (sequence != before->sequence()) publish(std::move(table));
   std::erase_if(contents_, [](const auto& item) { return item.second.expired(); });
-  return {};
+  return retired;
 }
 
 Result<LiveContent> Registry::live_content(const std::vector<FunctionVersion>& without) {

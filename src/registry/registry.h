@@ -87,8 +87,10 @@ class Registry {
 
   // For garbage collection. superseded_versions: what `keep_versions` lets go.
   std::vector<FunctionVersion> superseded_versions() const;
-  // Removes their rows, those of deleted functions and manifests that nobody names any more.
-  Status retire(const std::vector<FunctionVersion>& versions, const Author& author);
+  // Removes their rows, those of deleted functions and manifests that nobody names any more. Which
+  // ones went: one that its function has been pointed at since the list was made stays.
+  Result<std::vector<FunctionVersion>> retire(const std::vector<FunctionVersion>& versions,
+                                              const Author& author);
   // What is in use if `without` were retired.
   Result<LiveContent> live_content(const std::vector<FunctionVersion>& without);
 

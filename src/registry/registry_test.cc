@@ -120,6 +120,21 @@ TEST_CASE("pointing back is a change of its own, to a version that exists") {
   CHECK(f.deploy("fraud", "c") == 3);
 }
 
+TEST_CASE(
+    "a version that is pointed at again while it is to be retired stays, and keeps its bytes") {
+  RegistryFixture at;
+  for (const char* content : {"a", "b", "c"}) at.deploy("fraud", content);
+  REQUIRE(at.registry->configure(name_of("fraud"), R"({"keep_versions":1})", at.alice).has_value());
+  const auto listed = at.registry->superseded_versions();
+  REQUIRE(listed.size() == 2);
+  REQUIRE(at.registry->point(name_of("fraud"), {1}, at.alice).has_value());
+  const auto retired = at.registry->retire(listed, at.alice);
+  REQUIRE(retired.has_value());
+  REQUIRE(retired->size() == 1);
+  CHECK(retired->front().number == VersionNumber{2});
+  CHECK(at.registry->live_content({})->blobs.contains(sha256("a")));
+}
+
 TEST_CASE("a deleted function is gone at once; its name never reuses a version number") {
   RegistryFixture f;
   f.deploy("fraud", "a");
