@@ -111,7 +111,11 @@ class LocalBlobWriter final : public BlobWriter {
     if (at_.expected && *at_.expected != digest) return mismatch(digest);
     if (::fchmod(at_.file.get(), 0444) != 0 || ::fsync(at_.file.get()) != 0) {
       failed_ = true;
-      return fail_storage("sync a blob");
+      auto error = fail_storage("sync a blob");
+      // The kernel has given these bytes up and tells only once: a later fsync would succeed
+      // without them on the disk. So nobody may resume from here.
+      ::unlink(at_.path.c_str());
+      return error;
     }
     auto info = store_.publish(at_.path, digest, at_.offset);
     if (info) finish();
