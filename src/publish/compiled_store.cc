@@ -137,12 +137,11 @@ Status CompiledStore::verify(const Compiled& compiled, const Path& folder) const
 
 Result<std::optional<Compiled>> CompiledStore::find(const std::string& key) {
   const Path path = folder(key);
+  // Asked first: one that appears meanwhile is whole.
+  if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
   auto text = read_file(path / "compiled.json", kMaxCompiled);
-  if (!text) {
-    if (text.error().code == Code::NotFound) return std::nullopt;
-    return std::unexpected(std::move(text).error());
-  }
-  auto compiled = parse_compiled(*text);
+  if (!text && text.error().code != Code::NotFound) return std::unexpected(std::move(text).error());
+  auto compiled = text ? parse_compiled(*text) : std::unexpected(std::move(text).error());
   if (compiled && is_verified(key)) return std::optional(*std::move(compiled));
   const Status intact =
       compiled ? verify(*compiled, path) : Status(std::unexpected(compiled.error()));
@@ -153,7 +152,7 @@ Result<std::optional<Compiled>> CompiledStore::find(const std::string& key) {
   // Out of the way, to be compiled again: a running template keeps what it has mapped.
   LOG(error, "compiled artifact is damaged", {"key", key}, {"error", intact.error().message});
   const TempDir grave = TRY(TempDir::create(tmp_));
-  if (::rename(path.c_str(), (grave.path() / "damaged").c_str()) != 0) {
+  if (::rename(path.c_str(), (grave.path() / "damaged").c_str()) != 0 && errno != ENOENT) {
     return fail_errno(fmt::format("move {}", path.native()));
   }
   return std::nullopt;

@@ -107,9 +107,16 @@ TEST_CASE("the key follows what the compiled artifact depends on") {
   VersionOptions threads = options;
   threads.threads = 2;
   CHECK(key != compiled_key(files, threads, kTarget));
+  // They decide which forms are tried.
   VersionOptions slower = options;
   slower.timeout = 1h;
-  CHECK(key == compiled_key(files, slower, kTarget));
+  CHECK(key != compiled_key(files, slower, kTarget));
+  VersionOptions roomier = options;
+  roomier.publish_memory = gib(64);
+  CHECK(key != compiled_key(files, roomier, kTarget));
+  VersionOptions patient = options;
+  patient.publish_timeout = 10h;
+  CHECK(key == compiled_key(files, patient, kTarget));
 }
 
 TEST_CASE("CPU features are those that code depends on, in a stable order") {
@@ -164,6 +171,21 @@ TEST_CASE("a damaged compiled folder is made again, without a deploy") {
   REQUIRE(rebuilt.has_value());
   CHECK(read_file(*rebuilt / "model.onnx").value() == "bytes");
   CHECK(node.jobs.runs == 2);
+}
+
+TEST_CASE("a compiled folder that does not say what it is, is made again by the next deploy") {
+  Node node([](const JobSpec& spec) {
+    leave_result(spec.work, sample_report());
+    return JobEnd{};
+  });
+  const auto published = node.loop.run(node.publisher.publish(node.request, {}));
+  REQUIRE(published.has_value());
+  std::filesystem::remove(published->compiled / "compiled.json");
+  const auto again = node.loop.run(node.publisher.publish(node.request, {}));
+  REQUIRE_MESSAGE(again.has_value(), (again ? "" : again.error().message));
+  CHECK(node.jobs.runs == 2);
+  CHECK(node.loop.run(node.publisher.compiled_for(again->manifest)).has_value());
+  CHECK(node.leftovers() == 0);
 }
 
 TEST_CASE("a job that ends badly costs its publish, with the step it was in") {

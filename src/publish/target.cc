@@ -53,10 +53,15 @@ Result<CompileTarget> this_machine(std::string runtime_version) {
 
 std::string compiled_key(const std::vector<ArtifactFile>& files, const VersionOptions& options,
                          const CompileTarget& target) {
-  const nlohmann::ordered_json made_for = {
-      {"pipeline", kPipeline},         {"runtime", target.runtime},  {"cpu", target.cpu},
-      {"model", options.model},        {"example", options.example}, {"threads", options.threads},
-      {"memory", options.memory.count}};
+  const nlohmann::ordered_json made_for = {{"pipeline", kPipeline},
+                                           {"runtime", target.runtime},
+                                           {"cpu", target.cpu},
+                                           {"model", options.model},
+                                           {"example", options.example},
+                                           {"threads", options.threads},
+                                           {"memory", options.memory.count},
+                                           {"publish_memory", options.publish_memory.count},
+                                           {"timeout", options.timeout.count()}};
   return fmt::format("{}-{}", artifact_digest(files), sha256_hex(made_for.dump()).substr(0, 32));
 }
 

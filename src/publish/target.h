@@ -27,7 +27,8 @@ std::string cpu_features(std::string_view architecture, std::string_view cpuinfo
 Result<CompileTarget> this_machine(std::string runtime_version);
 
 // ARTIFACT-TARGET: 64 hexadecimal digits of the artifact's digest, 32 of what it is compiled for:
-// the target, and the options that change what publishing makes (model, example, threads, memory).
+// the target, and the options that change what publishing makes (model, example, threads, memory)
+// or which forms it has the room and the time to try (publish_memory, timeout).
 std::string compiled_key(const std::vector<ArtifactFile>& files, const VersionOptions& options,
                          const CompileTarget& target);
 
