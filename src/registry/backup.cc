@@ -267,6 +267,8 @@ Result<BackupManifest> restore_backup(const Path& from, const Path& to) {
                             manifest.data_format, kDataFormat));
   }
   TRY(claim_empty_folder(to));
+  // Also one that was there: a data folder is its owner's.
+  if (::chmod(to.c_str(), 0700) != 0) return fail_errno(to.native());
   for (const BackupFile& file : manifest.files) TRY(restore_file(from, to, file));
   Database registry = TRY(Database::open(to / "registry.db", OpenMode::ReadOnly));
   TRY(registry.check_integrity());

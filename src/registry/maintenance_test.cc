@@ -239,7 +239,10 @@ TEST_CASE("a backup restores into an empty folder that serves the same functions
   node.deploy("later", "c");
 
   const Path restored = node.folder.path() / "restored";
+  REQUIRE(make_directories(restored).has_value());
+  std::filesystem::permissions(restored, std::filesystem::perms(0755));
   REQUIRE(restore_backup(backup, restored).has_value());
+  CHECK(std::filesystem::status(restored).permissions() == std::filesystem::perms(0700));
   const auto data = DataDir::open(restored);
   REQUIRE(data.has_value());
   const auto registry = Registry::open(data->registry_db(), node.clock).value();
