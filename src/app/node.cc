@@ -231,7 +231,7 @@ Status serve(const Foundation& base) {
     ledger_writer.probe();
     return !base.stopping && base.spawner.ready() && ledger_writer.healthy();
   };
-  BlobApi blob_api(base.blobs, base.pool, config.max_upload);
+  BlobApi blob_api(base.blobs, base.pins, base.pool, config.max_upload);
   HttpServer* listening = nullptr;
   ControlApi control(
       {.loop = loop,

@@ -16,6 +16,9 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kPiece = 1024 * 1024;
+// From the question whether a blob is here to the deploy that names it: the rest is uploaded
+// meanwhile.
+constexpr Duration kLease = std::chrono::hours(1);
 
 Result<Digest> digest_of(std::string_view text) {
   if (const auto digest = parse_digest(text)) return *digest;
@@ -51,6 +54,12 @@ Task<Result<Response>> BlobApi::state(std::string_view name) {
   CO_TRY(const State state, co_await pool_.run([this, digest]() -> Result<State> {
     State found;
     found.whole = TRY(blobs_.find(digest));
+    // Who hears that it is here does not upload it, so it stays until the deploy had its chance. A
+    // collection may have been quicker than the lease: only what is there afterwards will stay.
+    if (found.whole) {
+      pins_.lease(digest, kLease);
+      found.whole = TRY(blobs_.find(digest));
+    }
     if (!found.whole) found.partial = TRY(blobs_.partial_size(digest));
     return found;
   }));

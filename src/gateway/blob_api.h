@@ -12,15 +12,16 @@
 #include "async/task.h"
 #include "base/bytes.h"
 #include "net/exchange.h"
+#include "registry/pins.h"
 #include "store/blob_store.h"
 
 namespace mayfly {
 
 class BlobApi {
  public:
-  // Both outlive me.
-  BlobApi(BlobStore& blobs, Pool& pool, Bytes max_upload)
-      : blobs_(blobs), pool_(pool), max_upload_(max_upload) {}
+  // All outlive me.
+  BlobApi(BlobStore& blobs, Pins& pins, Pool& pool, Bytes max_upload)
+      : blobs_(blobs), pins_(pins), pool_(pool), max_upload_(max_upload) {}
 
   Task<Result<Response>> state(std::string_view digest);
   Task<Result<Response>> append(Exchange& exchange, std::string_view digest);
@@ -30,6 +31,7 @@ class BlobApi {
   Task<Status> receive(Exchange& exchange, BlobWriter& writer, std::uint64_t limit);
 
   BlobStore& blobs_;
+  Pins& pins_;
   Pool& pool_;
   Bytes max_upload_;
 };

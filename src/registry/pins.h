@@ -76,7 +76,8 @@ class Pins {
 
   // Take the pin first, then look whether the blob is there.
   Pin hold(const std::vector<Digest>& digests);
-  // For a client that asks what is missing and uploads it in later requests.
+  // For a client that asks what is missing and uploads it in later requests. Only for what is
+  // there: leases that ended are forgotten when the next sweep begins.
   void lease(const Digest& digest, Duration duration);
 
   Result<Sweep> begin_sweep();        // conflict: another sweep, or a pause
