@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -17,6 +18,9 @@
 
 namespace mayfly {
 namespace {
+
+// Of the kernels this runs on (arm64). A page is only given back when all of it is in the hole.
+constexpr std::size_t kLargestPage = 64 * 1024;
 
 constexpr std::uint64_t align(std::uint64_t value) {
   return (value + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
@@ -132,7 +136,14 @@ Region& Region::operator=(Region&& other) noexcept {
 }
 
 Region::~Region() {
-  if (data_ != nullptr) ::munmap(data_, size_);
+  if (data_ == nullptr) return;
+  ::munmap(data_, size_);
+  // A hostile instance keeps what it has mapped, and its pages were charged to the server: they are
+  // given back now. What it touches afterwards is charged to itself.
+  if (memfd_) {
+    std::ignore = ::fallocate(memfd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                              static_cast<off_t>(size_ + kLargestPage));
+  }
 }
 
 RequestSpan lane(RequestSpan region, std::size_t index) {
@@ -246,6 +257,7 @@ Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan output
 
   std::vector<OutputView> views;
   views.reserve(layout.outputs().size());
+  std::uint64_t total = 0;
   for (std::size_t i = 0; i < layout.outputs().size(); ++i) {
     const auto slot = load<TensorSlot>(slots, slot_offset(layout.inputs().size() + i));
     const std::uint32_t index = layout.outputs()[i];  // what was asked for, not what the slot says
@@ -262,6 +274,10 @@ Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan output
       return bad_reply("shape and size disagree");
     if (!inside(slot.offset, slot.bytes, outputs.size()))
       return bad_reply("output outside the region");
+    // Each is within the region, so the sum cannot overflow; more than all of it means that they
+    // overlap, and would cost the server a multiple of what the instance has.
+    total += slot.bytes;
+    if (total > outputs.size()) return bad_reply("outputs overlap");
     view.bytes = outputs.subspan(slot.offset, slot.bytes);
     views.push_back(std::move(view));
   }

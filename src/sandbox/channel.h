@@ -15,7 +15,8 @@
 //
 // A region is a memfd without a name a client could pass, sealed against resizing before an
 // instance gets it. It belongs to one instance, or to one invocation when the request is large, and
-// never moves to another: whoever once had it mapped may still read and write it.
+// never moves to another: whoever once had it mapped may still read and write it. When the server
+// lets go of one, its pages go with it, whoever has it mapped.
 //
 // Trust: the instance is hostile. read_reply copies every length, offset and count once into the
 // server's memory, checks the copy and never looks again. Tensor bytes may change under the reader;

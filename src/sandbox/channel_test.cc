@@ -1,13 +1,18 @@
 #include "sandbox/channel.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
+#include <optional>
 
 #include "core/reason.h"
 
@@ -160,13 +165,30 @@ class HostilePeer {
   HostilePeer& operator=(const HostilePeer&) = delete;
 
  private:
-  [[noreturn]] static void rewrite(volatile std::byte* bytes) {
+  // Only what stands in the slots: with an unknown status nothing of them would be looked at.
+  [[noreturn]] static void rewrite(std::byte* bytes) {
+    constexpr std::array<std::uint8_t, 4> kTypes = {
+        static_cast<std::uint8_t>(DataType::Fp32), static_cast<std::uint8_t>(DataType::Fp32),
+        static_cast<std::uint8_t>(DataType::Int32), 255};
+    constexpr std::array<std::uint8_t, 4> kRanks = {1, 1, 1, 17};
+    constexpr std::array<std::int64_t, 4> kDims = {3, 900, -1, INT64_MAX};
+    constexpr std::array<std::uint64_t, 4> kOffsets = {512, 4032, 4096, UINT64_MAX - 4};
+    constexpr std::array<std::uint64_t, 4> kSizes = {12, 3600, 0, UINT64_MAX};
+    std::byte* slot = bytes + sizeof(RegionHeader) + sizeof(TensorSlot);
+    const auto put = [slot](std::size_t offset, const auto& values, std::uint64_t choice) {
+      std::memcpy(slot + offset, &values[choice % values.size()], sizeof(values[0]));
+      __asm__ volatile("" ::: "memory");
+    };
     std::uint64_t state = 88172645463325252ULL;
     while (true) {
       state ^= state << 13;
       state ^= state >> 7;
       state ^= state << 17;
-      bytes[state % 512] = static_cast<std::byte>(state >> 32);
+      put(offsetof(TensorSlot, type), kTypes, state >> 8);
+      put(offsetof(TensorSlot, rank), kRanks, state >> 16);
+      put(offsetof(TensorSlot, dims), kDims, state >> 24);
+      put(offsetof(TensorSlot, offset), kOffsets, state >> 32);
+      put(offsetof(TensorSlot, bytes), kSizes, state >> 40);
     }
   }
 
@@ -179,14 +201,62 @@ TEST_CASE("the reader stays within bounds while a hostile peer rewrites the regi
   Region region = Region::create(4096).value();
   RequestMemory request = request_of(3);
   request.place(region.bytes());
+  const OutputPlan plan{DataType::Fp32, {3}, 12};
+  write_reply_slots(region.bytes(), {&plan, 1}, place_outputs({&plan, 1}, 512, region.size()));
   const HostilePeer peer(region);
-  for (int i = 0; i < 200'000; ++i) {
+  int accepted = 0;
+  int refused_bounds = 0;
+  constexpr int kEnough = 5000;
+  for (int i = 0; i < 20'000'000 && (accepted < kEnough || refused_bounds < kEnough); ++i) {
+    if (i % 256 == 0) ::sched_yield();  // the peer needs a processor too
     const auto reply = read_reply(region.bytes(), region.bytes(), request.layout(), kSignature);
-    if (!reply.has_value()) continue;
+    if (!reply.has_value()) {
+      const bool bounds = reply.error().message.ends_with("output outside the region");
+      refused_bounds += bounds ? 1 : 0;
+      continue;
+    }
+    ++accepted;
     const auto bytes = reply->at(0).bytes;
     REQUIRE(bytes.data() >= region.bytes().data());
     REQUIRE(bytes.data() + bytes.size() <= region.bytes().data() + region.size());
   }
+  CHECK(accepted >= kEnough);
+  CHECK(refused_bounds >= kEnough);
+}
+
+TEST_CASE("outputs that share bytes are refused: together they may not exceed the region") {
+  const Signature two{.inputs = kSignature.inputs,
+                      .outputs = {{"y", DataType::Fp32, {-1}}, {"z", DataType::Fp32, {-1}}}};
+  const Region region = Region::create(4096).value();
+  RequestMemory request =
+      RequestMemory::allocate(RequestLayout::plan({}, {0, 1}).value(), 1024).value();
+  const auto reply_with = [&](std::int64_t n) {
+    request.place(region.bytes());
+    const auto bytes = static_cast<std::uint64_t>(n) * 4;
+    const std::array plans = {OutputPlan{DataType::Fp32, {n}, bytes},
+                              OutputPlan{DataType::Fp32, {n}, bytes}};
+    write_reply_slots(region.bytes(), plans, {.offsets = {512, 512}, .end = 4096});
+    return read_reply(region.bytes(), region.bytes(), request.layout(), two);
+  };
+  CHECK(reply_with(512).has_value());
+  REQUIRE_FALSE(reply_with(513).has_value());
+  CHECK(reply_with(513).error().reason == reason::kBadReply);
+}
+
+TEST_CASE("memory that the server has let go of holds no bytes, whoever keeps it mapped") {
+  const auto held = [](const Fd& memfd) {
+    struct stat status{};
+    REQUIRE(::fstat(memfd.get(), &status) == 0);
+    return status.st_blocks;
+  };
+  std::optional<RequestMemory> request = request_of(100'000);
+  const Fd kept(::dup(request->region().fd()));
+  const Region mapped = Region::attach(Fd(::dup(kept.get())), request->region().size()).value();
+  std::memset(mapped.bytes().data(), 1, mapped.size());
+  CHECK(held(kept) > 0);
+  request.reset();
+  CHECK(held(kept) == 0);
+  CHECK(mapped.bytes()[0] == std::byte{0});
 }
 
 TEST_CASE("the doorbell carries a message, one descriptor and the sender's identity") {
