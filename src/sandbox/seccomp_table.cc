@@ -73,7 +73,6 @@ constexpr SyscallRule kTable[] = {
     {"close_range", kTemplate, kAny, "an instance drops what the template held"},
     {"fstat", kAll, kAny, "sizes of open files"},
     {"fcntl", kAll, exactly_int(1, F_GETFL), "stdio asks how a descriptor was opened"},
-    {"fcntl", kAll, exactly_int(1, F_GET_SEALS), "invocation memory is checked to be sealed"},
     {"fcntl", kParents, exactly_int(1, F_SETFD), "close-on-exec"},
     {"fcntl", kParents, exactly_int(1, F_SETFL), "non-blocking"},
 
