@@ -26,6 +26,8 @@ namespace mayfly {
 // A job's request, and each of its progress messages, is at most this long.
 inline constexpr std::size_t kMaxJobRequest = 64 * 1024;
 inline constexpr std::size_t kMaxJobMessage = 16 * 1024;
+// A job that sends more progress messages than this is killed.
+inline constexpr std::size_t kMaxJobMessages = 1000;
 
 struct JobSpec {
   std::string label;  // "fraud": for logs and the cgroup's name
@@ -47,8 +49,8 @@ struct JobEnd {
 
 struct JobEvents {
   std::move_only_function<void(std::string_view message)> on_progress;
-  // Exactly once, after the last progress message; an Error when the jail could not be made. No
-  // process of the job is left.
+  // Exactly once, after the last progress message; an Error when the jail could not be made, or the
+  // job was killed for its flood of messages. No process of the job is left.
   std::move_only_function<void(Result<JobEnd>)> on_end;
 };
 

@@ -20,6 +20,10 @@ namespace {
 // hostile template gave a false number is not: its end counts without the details.
 constexpr Duration kReportWait = std::chrono::seconds(2);
 
+// A template tells of a fork at once, if it can be trusted. One that was told to end an instance it
+// keeps to itself loses its jail, as nothing less ends that process.
+constexpr Duration kForkWait = std::chrono::seconds(3);
+
 // A reply whose slots or outputs lie in memory of its own.
 struct ReplyMemory {
   RequestMemory request;
@@ -56,10 +60,8 @@ InstanceProcess::InstanceProcess(Loop& loop, JailProcess& jail, Making making,
       events_(std::move(events)),
       on_gone_(std::move(on_gone)),
       report_wait_(loop, [this] { finish(); }),
-      ring_(loop, [this] { ring(); }) {
-  doorbell_watch_ = std::make_unique<Watch>(loop_, making_.doorbell.get(), Trigger::Readable,
-                                            [this](Ready) { handle_doorbell(); });
-}
+      fork_wait_(loop, [this] { jail_.kill(); }),
+      ring_(loop, [this] { ring(); }) {}
 
 InstanceProcess::~InstanceProcess() {
   doorbell_watch_.reset();
@@ -110,7 +112,7 @@ void InstanceProcess::ring() {
 
 Replies InstanceProcess::collect() {
   Replies replies;
-  while (rung_ && answered_ < burst_.size() && has_reply(burst_[answered_].memory)) {
+  while (host_ != 0 && rung_ && answered_ < burst_.size() && has_reply(burst_[answered_].memory)) {
     replies.push_back(reply_of(burst_[answered_++]));
   }
   return replies;
@@ -140,8 +142,7 @@ void InstanceProcess::handle_doorbell() {
 
 void InstanceProcess::handle_message(ReceivedMessage received) {
   // What rings is what is metered: the kernel vouches for the sender's number.
-  ringer_ = received.pid;
-  if (host_ != 0 && ringer_ != host_) return violate("a message of another process");
+  if (received.pid != host_) return violate("a message of another process");
   const DoorbellMessage& message = received.message;
   if (message.kind == DoorbellKind::Started && !started_) {
     started_ = true;
@@ -158,7 +159,7 @@ void InstanceProcess::handle_message(ReceivedMessage received) {
 Result<std::shared_ptr<Region>> InstanceProcess::make_room(std::uint64_t bytes) const {
   if (bytes > making_.max_reply.count) {
     return refuse(reason::kTooLarge,
-                  fmt::format("the reply needs {}; the limit is {} (setting max_reply)",
+                  fmt::format("the reply needs {}; the limit is {} (limits.max_reply)",
                               to_string(Bytes{bytes}), to_string(making_.max_reply)));
   }
   auto region = Region::create(bytes);
@@ -225,9 +226,13 @@ void InstanceProcess::handle_forked(pid_t inside, Fd pidfd) {
   if (pidfd_) return;
   inside_ = inside;
   pidfd_ = std::move(pidfd);
+  fork_wait_.cancel();
   const auto host = pid_of(pidfd_);
-  if (host) host_ = *host;
-  if (host && ringer_ != 0 && ringer_ != host_) violate("a message of another process");
+  if (host) {
+    host_ = *host;
+    doorbell_watch_ = std::make_unique<Watch>(loop_, making_.doorbell.get(), Trigger::Readable,
+                                              [this](Ready) { handle_doorbell(); });
+  }
   if (!host && host.error().code != Code::NotFound) {
     // Whatever that descriptor is, it cannot be killed: the jail can.
     jail_.kill();
@@ -249,7 +254,11 @@ void InstanceProcess::handle_template_gone() {
 
 void InstanceProcess::kill() {
   killed_ = true;
-  if (!pidfd_ || gone_) return;
+  if (gone_) return;
+  if (!pidfd_) {
+    if (!fork_wait_.armed()) fork_wait_.arm_in(kForkWait);
+    return;
+  }
   if (!kill_process(pidfd_)) jail_.kill();
 }
 
@@ -304,6 +313,7 @@ void InstanceProcess::finish() {
   doorbell_watch_.reset();
   pidfd_watch_.reset();
   report_wait_.cancel();
+  fork_wait_.cancel();
   Exit exit = exit_.value_or(Exit{});
   if (making_.slot && jail_.groups()) {
     exit.oom = jail_.groups()->oom_kills(*making_.slot).value_or(0) > 0;

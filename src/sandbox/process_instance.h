@@ -45,7 +45,8 @@ class InstanceProcess {
   // The handle is gone: no event may follow, and the process must end.
   void abandon();
 
-  // The template has not told yet which process this is.
+  // The template has not told yet which process this is. Until then nothing that rings is believed:
+  // it could be neither metered nor killed.
   bool awaits_fork() const { return !pidfd_; }
 
   // From the template.
@@ -87,10 +88,10 @@ class InstanceProcess {
   std::unique_ptr<Watch> doorbell_watch_;
   std::unique_ptr<Watch> pidfd_watch_;
   Timer report_wait_;
+  Timer fork_wait_;
   Fd pidfd_;
   pid_t inside_ = 0;        // as the template says: only for matching reports
   pid_t host_ = 0;          // as the kernel says of the pidfd
-  pid_t ringer_ = 0;        // as the kernel says of the doorbell's messages
   mutable Duration cpu_{};  // last seen
   mutable Bytes peak_{};
   std::optional<Exit> exit_;

@@ -148,7 +148,9 @@ void JailProcess::handle_init_exit() {
   if (!exit) return;
   // What its processes still had to say lies in the pipes.
   read_reports();
-  if (control_watch_) events_.on_control();
+  while (control_watch_ && events_.on_control()) {
+    // Nobody is left to add to it.
+  }
   if (log_watch_) read_log();
   lines_->finish();
   if (!worker_exit_) {

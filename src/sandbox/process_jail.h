@@ -22,6 +22,9 @@ namespace mayfly {
 // The first child of jail init: the template, or a job.
 inline constexpr pid_t kWorkerPid = 2;
 
+// A jail that talks without end waits for its next turn, as others do.
+inline constexpr int kControlPerTurn = 16;
+
 Exit exit_of(const JailExit& report);
 
 class JailProcess {
@@ -31,8 +34,9 @@ class JailProcess {
     Bytes peak_memory;
   };
   struct Events {
-    // Something can be read from the control socket.
-    std::function<void()> on_control;
+    // Something can be read from the control socket. Reads at most kControlPerTurn messages;
+    // whether it stopped there.
+    std::function<bool()> on_control;
     std::function<void(const JailExit&)> on_process_exit;
     // Nothing runs in it any more. Last event; exactly once, unless make() failed.
     std::function<void(const Ended&)> on_end;

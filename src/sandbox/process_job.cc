@@ -1,5 +1,6 @@
 #include "sandbox/process_job.h"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -36,10 +37,10 @@ JobJail::JobJail(Loop& loop, JailProcess::Making making, Duration timeout, JobEv
                jail_.kill();
              }),
       jail_(loop, std::move(making),
-            {.on_control = [this] { handle_control(); },
+            {.on_control = [this] { return handle_control(); },
              .on_process_exit = [](const JailExit&) {},
              .on_end = [this](const JailProcess::Ended& ended) { handle_end(ended); },
-             .on_failed = [this](Error error) { complaint_ = std::move(error.message); }}) {}
+             .on_failed = [this](Error error) { complaint_ = std::move(error); }}) {}
 
 Status JobJail::start(BlankProcess& blank, std::function<void(std::string_view line)> on_log) {
   TRY(jail_.make(blank, std::move(on_log)));
@@ -52,20 +53,32 @@ void JobJail::abandon() {
   jail_.kill();
 }
 
-void JobJail::handle_control() {
+bool JobJail::handle_control() {
   std::array<char, kMaxJobMessage> text;
-  while (jail_.control() >= 0) {
+  for (int i = 0; i < kControlPerTurn; ++i) {
+    if (jail_.control() < 0) return false;
     const ssize_t got = ::recv(jail_.control(), text.data(), text.size(), 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
-    if (got <= 0) return jail_.close_control();
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+    if (got <= 0) {
+      jail_.close_control();
+      return false;
+    }
     handle_text({text.data(), static_cast<std::size_t>(got)});
   }
+  return true;
 }
 
 void JobJail::handle_text(std::string_view text) {
   if (const auto failure = start_failure(text)) {
-    complaint_ = *failure;
+    complaint_ = refuse(reason::kStartFailed, std::string(*failure)).error();
+  } else if (++messages_ > kMaxJobMessages) {
+    complaint_ =
+        refuse(reason::kPublishFailed,
+               fmt::format("publishing sent more than {} progress messages", kMaxJobMessages))
+            .error();
+    jail_.close_control();
+    jail_.kill();
   } else if (!abandoned_ && events_.on_progress) {
     events_.on_progress(text);
   }
@@ -74,8 +87,8 @@ void JobJail::handle_text(std::string_view text) {
 void JobJail::handle_end(const JailProcess::Ended& ended) {
   timer_.cancel();
   if (!abandoned_ && events_.on_end) {
-    if (!complaint_.empty()) {
-      events_.on_end(refuse(reason::kStartFailed, std::move(complaint_)));
+    if (complaint_) {
+      events_.on_end(std::unexpected(*std::move(complaint_)));
     } else {
       events_.on_end(
           JobEnd{.exit = ended.worker, .timed_out = timed_out_, .peak_memory = ended.peak_memory});

@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string_view>
 
 #include "async/loop.h"
 #include "async/timer.h"
@@ -24,7 +26,7 @@ class JobJail {
   std::uint32_t slot() const { return jail_.slot(); }
 
  private:
-  void handle_control();
+  bool handle_control();
   void handle_text(std::string_view text);
   void handle_end(const JailProcess::Ended& ended);
 
@@ -32,7 +34,8 @@ class JobJail {
   std::function<void()> on_end_;
   Duration timeout_;
   Timer timer_;
-  std::string complaint_;  // why there is no jail
+  std::optional<Error> complaint_;  // why there is no jail, or was one no longer
+  std::size_t messages_ = 0;
   bool timed_out_ = false;
   bool abandoned_ = false;
   JailProcess jail_;

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <string>
 
+#include "core/reason.h"
 #include "sandbox/process_handle.h"
 #include "sandbox/testing/spawner_rig.h"
 
@@ -93,11 +94,32 @@ TEST_CASE("an instance that ended before its template spoke of it tells how, too
   Played play("late");
   play.require_ready();
   const auto first = play.rig.fork(*play.model);
-  first->handle->run(bytes_request("x"));
+  first->handle->run(bytes_request("X"));
   // blank, init, template: the instance has been reaped.
-  REQUIRE(play.rig.wait([&] { return first->started && descendants().size() == 3; }));
+  REQUIRE(play.rig.wait([&] { return !play.rig.log().empty() && descendants().size() == 3; }));
   const auto second = play.rig.fork(*play.model);
   CHECK(play.end_of(*first).code == 3);
+}
+
+TEST_CASE("an instance that its template keeps to itself answers nothing, and ends with its jail") {
+  Played play("late");
+  play.require_ready();
+  const auto first = play.rig.fork(*play.model);
+  first->handle->run(bytes_request("l"));
+  // It has worked, but whose CPU time that was is not known.
+  REQUIRE(play.rig.wait([&] { return play.rig.log().size() >= 2; }));
+  CHECK(first->handle->collect().empty());
+  CHECK_FALSE(first->started);
+  const auto second = play.rig.fork(*play.model);
+  REQUIRE(play.rig.wait([&] { return !first->replies.empty(); }));
+  CHECK(bytes_of(*first->replies.front()) == "l");
+  CHECK(first->handle->cpu() > Duration{});
+  // The second one is not told of: killing it takes the jail.
+  second->handle->run(bytes_request("b"));
+  second->handle->kill();
+  REQUIRE(play.rig.wait([&] { return second->exit.has_value() && first->exit.has_value(); }));
+  CHECK(play.rig.wait([&] { return play.rig.spawner().jails() == 0; }));
+  CHECK(descendants().size() == 1);  // the blank
 }
 
 TEST_CASE("an instance that hangs or spins is ended by kill") {
@@ -358,6 +380,34 @@ TEST_CASE("a job tells its progress and its end, and leaves its result") {
   CHECK(run("hang", std::chrono::milliseconds(300)).timed_out);
   if (rig.limits_memory()) CHECK(run("hog", std::chrono::minutes(1)).exit.oom);
   CHECK(rig.wait([&] { return rig.spawner().jails() == 0; }));
+}
+
+TEST_CASE("a job that babbles without end is killed, and the loop is never kept from others") {
+  SpawnerRig rig("scripted_runner");
+  const TempDir source = TempDir::create().value();
+  const TempDir work = TempDir::create().value();
+  std::filesystem::permissions(source.path(), std::filesystem::perms(0755));
+  std::size_t messages = 0;
+  std::size_t turns = 0;
+  std::optional<Result<JobEnd>> end;
+  JobSpec spec{.label = "job",
+               .source = source.path(),
+               .work = work.path(),
+               .request = "babble",
+               .memory = mib(64),
+               .timeout = std::chrono::minutes(1)};
+  const auto job = rig.spawner().run_job(
+      std::move(spec), {.on_progress = [&](std::string_view) { ++messages; },
+                        .on_end = [&](Result<JobEnd> how) { end = std::move(how); }});
+  REQUIRE(job.has_value());
+  REQUIRE(rig.wait([&] {
+    ++turns;
+    return end.has_value();
+  }));
+  REQUIRE_FALSE(end->has_value());
+  CHECK(end->error().reason == reason::kPublishFailed);
+  CHECK(messages == kMaxJobMessages);
+  CHECK(turns > kMaxJobMessages / kControlPerTurn);
 }
 
 TEST_CASE("a server killed at once leaves no process") {

@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::size_t kMaxComplaint = 2000;
 constexpr std::size_t kEarlyExits = 64;
+// More than a socket holds of what a template sent before its end; its instances may still write.
+constexpr int kLastTurns = 64;
 
 // A hostile template's words: bounded, and without what a terminal would act upon.
 std::string printable(std::string_view text) {
@@ -58,7 +60,7 @@ TemplateJail::TemplateJail(Loop& loop, JailProcess::Making making,
                      jail_.kill();
                    }),
       jail_(loop, std::move(making),
-            {.on_control = [this] { handle_control(); },
+            {.on_control = [this] { return handle_control(); },
              .on_process_exit = [this](const JailExit& report) { handle_exit_report(report); },
              .on_end = [this](const JailProcess::Ended& ended) { handle_end(ended); },
              .on_failed = [this](Error error) { complaint_ = std::move(error.message); }}) {}
@@ -124,17 +126,20 @@ void TemplateJail::end_if_idle() {
 
 // ---- What comes back ----------------------------------------------------------------------------
 
-void TemplateJail::handle_control() {
-  while (jail_.control() >= 0) {
+bool TemplateJail::handle_control() {
+  for (int i = 0; i < kControlPerTurn; ++i) {
+    if (jail_.control() < 0) return false;
     auto message = receive_spawn(jail_.control());
-    if (message && !*message) return;
+    if (message && !*message) return false;
     if (!message) {
       // Malformed: it means harm, or is beyond help.
       if (message.error().code != Code::Unavailable) jail_.kill();
-      return handle_template_gone();
+      handle_template_gone();
+      return false;
     }
     handle_message(std::move(**message));
   }
+  return true;
 }
 
 void TemplateJail::handle_message(SpawnMessage message) {
@@ -173,7 +178,7 @@ void TemplateJail::handle_exit_report(const JailExit& report) {
     Exit exit = exit_of(report);
     exit.oom = jail_.worker_oom();
     // What it had sent before its end counts.
-    handle_control();
+    for (int turn = 0; turn < kLastTurns && handle_control();) ++turn;
     lose(exit);
     return;
   }

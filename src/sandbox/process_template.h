@@ -38,7 +38,7 @@ class TemplateJail {
  private:
   enum class State : std::uint8_t { Building, Ready, Lost };
 
-  void handle_control();
+  bool handle_control();
   void handle_message(SpawnMessage message);
   void handle_ready();
   void handle_template_gone();

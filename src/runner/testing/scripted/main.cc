@@ -102,6 +102,9 @@ class ScriptedInstance {
         hog();
       case 'r':
         return ask_for_room(std::stoull(text.substr(1)));
+      case 'X':
+        std::ignore = write_all(1, "the end\n");
+        ::_exit(3);
       case 'l':
         std::ignore = write_all(1, "hello\nfrom the \x1b jail\n");
         return echo("l");
@@ -284,6 +287,9 @@ int scripted_job(const OnnxRuntime& /*runtime*/, int control, std::string_view r
     ::send(control, text.data(), text.size(), MSG_NOSIGNAL);
   };
   say("one");
+  if (request == "babble") {
+    while (true) say("more");
+  }
   harm(request);
   if (request == "write") {
     const Fd file = open_file("/work/result", O_WRONLY | O_CREAT, 0644).value();
