@@ -85,6 +85,11 @@ class Blank {
       if (!task) return std::unexpected(std::move(task).error());
       const auto init = clone_jail(
           task->plan, [&](JailBirth birth) { return run_init(*task, std::move(birth)); });
+      // Told as jail init itself would have; the server reaps it as any other.
+      if (init && init->stillborn) {
+        std::ignore = send_spawn(task->control.get(), {.kind = SpawnKind::StartFailed},
+                                 init->stillborn->message);
+      }
       TRY(report(id, init));
     }
   }

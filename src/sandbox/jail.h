@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "base/fd.h"
@@ -29,6 +30,8 @@ namespace mayfly {
 struct JailedProcess {
   pid_t pid = 0;  // in the caller's pid namespace
   Fd pidfd;
+  // Of clone_jail: it could not be let into its jail and was killed. Its parent reaps it.
+  std::optional<Error> stillborn = {};
 };
 
 // What jail init starts with: a pidfd of the process whose end ends the jail.
@@ -40,9 +43,8 @@ using JailBody = std::move_only_function<int(JailBirth)>;
 
 // Clones jail init into the plan's namespaces and maps its ids. Called in the blank, whose parent
 // is the server. `body` runs once the maps are written, with every signal at its default
-// (SIGPIPE and SIGXFSZ ignored). When the
-// maps cannot be written the new process is killed and its pid stands in the message: the server,
-// whose child it is, reaps it.
+// (SIGPIPE and SIGXFSZ ignored). When the maps cannot be written the new process is killed and
+// comes back `stillborn`.
 Result<JailedProcess> clone_jail(const JailPlan& plan, JailBody body);
 
 // In jail init: everything from cgroups to the system-call filter, in the one order in which each

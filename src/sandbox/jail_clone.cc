@@ -80,6 +80,11 @@ void forget_signal_handlers() {
   ::_exit(body(std::move(birth)));
 }
 
+Status admit(const JailedProcess& init, const JailPlan& plan, const Pipe& go) {
+  if (plan.layers().has(Layer::UserNs)) TRY(write_maps(init.pid, plan.ids));
+  return write_all(go.write_end.get(), "g");
+}
+
 }  // namespace
 
 Result<JailedProcess> clone_jail(const JailPlan& plan, JailBody body) {
@@ -98,13 +103,10 @@ Result<JailedProcess> clone_jail(const JailPlan& plan, JailBody body) {
         "namespaces; `mayfly doctor` says which are missing)"));
   }
   if (init->pid == 0) run_child(std::move(go), body, std::move(birth));
-  if (plan.layers().has(Layer::UserNs)) {
-    if (Status mapped = write_maps(init->pid, plan.ids); !mapped) {
-      ::syscall(SYS_pidfd_send_signal, init->pidfd.get(), SIGKILL, nullptr, 0);
-      return std::unexpected(std::move(mapped).error().in(fmt::format("jail init {}", init->pid)));
-    }
+  if (Status admitted = admit(*init, plan, go); !admitted) {
+    ::syscall(SYS_pidfd_send_signal, init->pidfd.get(), SIGKILL, nullptr, 0);
+    init->stillborn = std::move(admitted).error().in("let jail init into its jail");
   }
-  TRY(write_all(go.write_end.get(), "g"));
   return init;
 }
 

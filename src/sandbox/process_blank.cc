@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -75,6 +76,27 @@ Result<pid_t> spawn_runner(const Path& runner, const Fd& control, const Fd& log)
   return pid;
 }
 
+// Where descriptors have run out the child ends: nobody could tell when it does.
+Result<Fd> own_child(pid_t pid) {
+  auto pidfd = open_pidfd(pid);
+  if (!pidfd) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
+  return pidfd;
+}
+
+// The kernel drops a descriptor that there is no room for; the number stays the child's until it is
+// reaped.
+Result<JailInit> init_of(SpawnMessage message) {
+  const pid_t pid = message.header.pid;
+  if (message.descriptors.size() == 1)
+    return JailInit{.pid = pid, .pidfd = std::move(message.descriptors[0])};
+  auto pidfd = own_child(pid);
+  if (!pidfd) return std::unexpected(std::move(pidfd).error().in("take over a jail"));
+  return JailInit{.pid = pid, .pidfd = *std::move(pidfd)};
+}
+
 }  // namespace
 
 BlankProcess::BlankProcess(Loop& loop, Path runner, OnLog on_log)
@@ -112,8 +134,9 @@ Status BlankProcess::start() {
   TRY(set_nonblocking(sockets.ours.get()));
   TRY(set_nonblocking(log.read_end.get()));
   TRY(set_nonblocking(log.write_end.get()));
-  pid_ = TRY(spawn_runner(runner_, sockets.theirs, log.write_end));
-  pidfd_ = TRY(open_pidfd(pid_));
+  const pid_t pid = TRY(spawn_runner(runner_, sockets.theirs, log.write_end));
+  pidfd_ = TRY(own_child(pid));
+  pid_ = pid;
   control_ = std::move(sockets.ours);
   log_ = std::move(log.read_end);
   ready_ = false;
@@ -158,6 +181,7 @@ void BlankProcess::handle_messages() {
 }
 
 void BlankProcess::handle(SpawnMessage message) {
+  const std::uint64_t id = message.header.id;
   switch (message.header.kind) {
     case SpawnKind::Ready:
       ready_ = true;
@@ -169,13 +193,10 @@ void BlankProcess::handle(SpawnMessage message) {
       complaint_ = std::move(message.body);
       return;
     case SpawnKind::JailFailed:
-      finish_start(message.header.id, refuse(reason::kStartFailed, std::move(message.body)));
+      finish_start(id, refuse(reason::kStartFailed, std::move(message.body)));
       return;
     case SpawnKind::JailStarted:
-      if (message.descriptors.size() == 1) {
-        finish_start(message.header.id, JailInit{.pid = message.header.pid,
-                                                 .pidfd = std::move(message.descriptors[0])});
-      }
+      finish_start(id, init_of(std::move(message)));
       return;
     default:
       return;

@@ -345,6 +345,26 @@ TEST_CASE("what a jail writes becomes bounded lines; a flood blocks nobody") {
   for (const std::string& line : play.rig.log()) CHECK(line.size() < LogLines::kLongest + 20);
 }
 
+TEST_CASE("a jail that could not be finished says why and leaves no process") {
+  if (::geteuid() != 0) return;  // only root chooses ids, and so one that cannot be mapped
+  const Script script;
+  SpawnerRig rig("scripted_runner");
+  auto spawner =
+      ProcessSpawner::create(
+          rig.loop(),
+          {.runner = executable_folder() / "scripted_runner", .id_base = UINT32_MAX, .on_log = {}})
+          .value();
+  std::optional<Result<TemplateReady>> ready;
+  const auto model = spawner->start_template(
+      script.spec(),
+      {.on_ready = [&](Result<TemplateReady> how) { ready = std::move(how); }, .on_lost = {}});
+  REQUIRE(model.has_value());
+  REQUIRE(rig.wait([&] { return ready.has_value(); }));
+  REQUIRE_FALSE(ready->has_value());
+  CHECK(ready->error().message.find("uid_map") != std::string::npos);
+  CHECK(rig.wait([&] { return spawner->jails() == 0 && descendants().size() == 2; }));
+}
+
 TEST_CASE("a job tells its progress and its end, and leaves its result") {
   SpawnerRig rig("scripted_runner", SpawnerRig::Groups::Real);
   const TempDir source = TempDir::create().value();

@@ -113,8 +113,8 @@ int run_init(const Setting& s, JailBirth birth) {
   const Setting own{plan, s.probe, s.options, s.filters, s.out};
   const auto init =
       clone_jail(plan, [&own](JailBirth birth) { return run_init(own, std::move(birth)); });
-  if (!init) {
-    tell(s.out, kErrorTag, init.error().message);
+  if (!init || init->stillborn) {
+    tell(s.out, kErrorTag, init ? init->stillborn->message : init.error().message);
     ::_exit(1);
   }
   tell(s.out, kPidTag, bytes_of(init->pid));
