@@ -320,6 +320,7 @@ Status run_node(const Config& config) {
       ProcessSpawner::create(loop, {.runner = runner,
                                     .cgroups = &cgroups,
                                     .max_reply = config.max_reply,
+                                    .cpus = config.cpus,
                                     .on_log = [&](std::string_view label, std::string_view line) {
                                       logs.add(label, line);
                                     }}));  // jails

@@ -79,6 +79,7 @@ JobSpec Publisher::spec_of(const PublishRequest& request, const SourceFolder& fo
           .work = folder.work(),
           .request = to_json(job),
           .memory = request.options.publish_memory,
+          .threads = request.options.threads,
           .timeout = request.options.publish_timeout};
 }
 

@@ -12,6 +12,9 @@ namespace mayfly {
 namespace {
 
 constexpr auto kCpuPeriod = std::chrono::microseconds(100'000);
+// What a group has when nothing is said: in v2, and the same in v1.
+constexpr std::uint32_t kDefaultWeight = 100;
+constexpr std::uint32_t kDefaultShares = 1024;
 // Killed processes leave their group when they are reaped, which their parent may take a moment
 // for.
 constexpr int kRemovalAttempts = 200;
@@ -185,6 +188,10 @@ Status VersionCgroup::make_v1() {
     TRY(fs_->write(group / "cpu.cfs_period_us", fmt::format("{}", kCpuPeriod.count())));
     TRY(fs_->write(group / "cpu.cfs_quota_us", cpu_quota(limits_.cpus)));
   }
+  if (support_.cpu && limits_.cpu_weight > 0) {
+    const std::uint32_t shares = limits_.cpu_weight * kDefaultShares / kDefaultWeight;
+    TRY(fs_->write(*support_.cpu / name_ / "cpu.shares", fmt::format("{}", shares)));
+  }
   if (support_.processes && limits_.processes > 0) {
     TRY(fs_->write(*support_.processes / name_ / "pids.max", fmt::format("{}", limits_.processes)));
   }
@@ -206,6 +213,9 @@ Status VersionCgroup::make_unified() {
   if (support_.unified_cpu && limits_.cpus > 0) {
     const std::string quota = fmt::format("{} {}", cpu_quota(limits_.cpus), kCpuPeriod.count());
     TRY(fs_->write(group / "cpu.max", quota));
+  }
+  if (support_.unified_cpu && limits_.cpu_weight > 0) {
+    TRY(fs_->write(group / "cpu.weight", fmt::format("{}", limits_.cpu_weight)));
   }
   if (support_.unified_processes && limits_.processes > 0) {
     TRY(fs_->write(group / "pids.max", fmt::format("{}", limits_.processes)));

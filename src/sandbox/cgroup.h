@@ -24,10 +24,11 @@
 namespace mayfly {
 
 struct VersionLimits {
-  double cpus = 0;              // 0: not limited
-  std::uint64_t processes = 0;  // 0: not limited
-  Bytes instance_memory = {};   // per instance; 0: not limited
-  Bytes template_memory = {};   // the template and the weights it reads; 0: not limited
+  double cpus = 0;               // 0: not limited
+  std::uint32_t cpu_weight = 0;  // against other versions' 100 where processors are short; 0: 100
+  std::uint64_t processes = 0;   // 0: not limited
+  Bytes instance_memory = {};    // per instance; 0: not limited
+  Bytes template_memory = {};    // the template and the weights it reads; 0: not limited
 };
 
 // A borrowed group of the pool. `join` is its cgroup.procs, open for writing: the instance writes

@@ -24,6 +24,7 @@ const std::map<std::string, std::string> kV1Memory = {
 const std::map<std::string, std::string> kV2 = {{"cgroup.controllers", "cpu memory pids\n"},
                                                 {"cgroup.subtree_control", ""},
                                                 {"cpu.max", "max"},
+                                                {"cpu.weight", "100"},
                                                 {"cpu.stat", "usage_usec 1500\nuser_usec 0\n"},
                                                 {"pids.max", "max"},
                                                 {"memory.max", "max"},
@@ -34,7 +35,7 @@ const std::map<std::string, std::string> kV2 = {{"cgroup.controllers", "cpu memo
 
 void mount_v1(FakeCgroupFs& fs) {
   fs.mount("/m", kV1Memory);
-  fs.mount("/c", {{"cpu.cfs_period_us", ""}, {"cpu.cfs_quota_us", ""}});
+  fs.mount("/c", {{"cpu.cfs_period_us", ""}, {"cpu.cfs_quota_us", ""}, {"cpu.shares", "1024"}});
   fs.mount("/a", {{"cpuacct.usage", "42"}});
   fs.mount("/p", {{"pids.max", ""}});
 }
@@ -48,7 +49,8 @@ const std::vector<CgroupHierarchy> kV1Hierarchies = {
 const std::vector<CgroupHierarchy> kV2Hierarchies = {
     {.unified = true, .controllers = {}, .own = "/u"}};
 
-const VersionLimits kLimits = {.cpus = 1.5, .processes = 10, .instance_memory = mib(64)};
+const VersionLimits kLimits = {
+    .cpus = 1.5, .cpu_weight = 25, .processes = 10, .instance_memory = mib(64)};
 
 // What the fake and the kernel must both do.
 void check_pool(CgroupFs& fs, const CgroupSupport& support) {
@@ -105,6 +107,7 @@ TEST_CASE("v1 controllers limit CPU and processes of the version and memory of e
   auto version = node->make_version("k", kLimits);
   REQUIRE(version.has_value());
   CHECK(fs.text("/c/mayfly-n/k/cpu.cfs_quota_us") == "150000");
+  CHECK(fs.text("/c/mayfly-n/k/cpu.shares") == "256");
   CHECK(fs.text("/p/mayfly-n/k/pids.max") == "10");
   CHECK(version->template_joins().size() == 4);
   REQUIRE(version->acquire().has_value());
@@ -126,6 +129,7 @@ TEST_CASE("a delegated v2 tree hands its controllers down and moves the server i
   auto version = node->make_version("k", kLimits);
   REQUIRE(version.has_value());
   CHECK(fs.text("/u/mayfly-n/k/cpu.max") == "150000 100000");
+  CHECK(fs.text("/u/mayfly-n/k/cpu.weight") == "25");
   CHECK(fs.text("/u/mayfly-n/k/cgroup.subtree_control") == "+memory");
   REQUIRE(version->acquire().has_value());
   CHECK(fs.text("/u/mayfly-n/k/i-0/memory.max") == "67108864");

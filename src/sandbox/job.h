@@ -36,8 +36,9 @@ struct JobSpec {
   // that id (chown of the folder itself) when the job starts; what the job writes belongs to it.
   Path source;
   Path work;
-  std::string request;  // handed to run_publish as it is
-  Bytes memory;         // limit of everything in the jail together
+  std::string request;        // handed to run_publish as it is
+  Bytes memory;               // limit of everything in the jail together
+  std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);
 };
 

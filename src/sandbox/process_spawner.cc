@@ -20,6 +20,17 @@ std::string group_key(std::string_view label, std::uint64_t id) {
   return fmt::format("{}-{}", key, id);
 }
 
+// Honest work must never meet the quota: the kernel hands it out in slices, some of which lie idle
+// on another core.
+constexpr double kCpuMargin = 0.5;
+// Deploys wait for predictions rather than the other way around.
+constexpr std::uint32_t kJobWeight = 25;
+
+VersionLimits job_limits(const JobSpec& spec) {
+  return {
+      .cpus = kCpuMargin + spec.threads, .cpu_weight = kJobWeight, .template_memory = spec.memory};
+}
+
 class InstanceHandle final : public Instance {
  public:
   explicit InstanceHandle(std::shared_ptr<InstanceProcess> process)
@@ -111,15 +122,20 @@ JailProcess::Making ProcessSpawner::begin(std::string label, Profile profile) {
   return making;
 }
 
-Status ProcessSpawner::make_groups(JailProcess::Making& making, Bytes instance_memory,
-                                   Bytes template_memory) {
+Status ProcessSpawner::make_groups(JailProcess::Making& making, VersionLimits limits) {
   if (options_.cgroups == nullptr) return {};
-  making.groups.emplace(TRY(options_.cgroups->make_version(group_key(making.label, next_id_),
-                                                           {.cpus = 0,
-                                                            .processes = options_.processes,
-                                                            .instance_memory = instance_memory,
-                                                            .template_memory = template_memory})));
+  limits.processes = options_.processes;
+  making.groups.emplace(
+      TRY(options_.cgroups->make_version(group_key(making.label, next_id_), limits)));
   return {};
+}
+
+VersionLimits ProcessSpawner::version_limits(const TemplateSpec& spec) const {
+  VersionLimits limits{.instance_memory = spec.memory, .template_memory = spec.template_memory};
+  // A quota of every core would limit nothing and cost its accounting; there the groups' equal
+  // weights keep versions apart.
+  if (options_.cpus > 0) limits.cpus = kCpuMargin + std::max(options_.cpus, spec.threads);
+  return limits;
 }
 
 Result<std::unique_ptr<Template>> ProcessSpawner::start_template(TemplateSpec spec,
@@ -132,7 +148,7 @@ Result<std::unique_ptr<Template>> ProcessSpawner::start_template(TemplateSpec sp
   making.session = spec.session_after_fork || spec.threads > 1 ? SessionTime::AfterFork
                                                                : SessionTime::BeforeFork;
   making.threads = spec.threads;
-  if (Status made = make_groups(making, spec.memory, spec.template_memory); !made) {
+  if (Status made = make_groups(making, version_limits(spec)); !made) {
     release(slot);
     return std::unexpected(std::move(made).error());
   }
@@ -165,7 +181,7 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
   making.request = std::move(spec.request);
   const bool owned = ::geteuid() != 0 ||
                      ::chown(spec.work.c_str(), making.plan.ids.user, making.plan.ids.group) == 0;
-  Status made = owned ? make_groups(making, {}, spec.memory)
+  Status made = owned ? make_groups(making, job_limits(spec))
                       : fail_errno(fmt::format("chown {}", spec.work.native()));
   if (!made) {
     release(slot);

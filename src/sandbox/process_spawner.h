@@ -31,6 +31,7 @@ struct ProcessSpawnerOptions {
   Bytes max_reply = mib(64);       // of outputs that do not fit the request's region
   std::uint32_t id_base = kDefaultIdBase;
   std::uint64_t processes = 512;  // of one version, threads included
+  std::uint32_t cpus = 0;         // that one version may keep busy; 0: all there are
   // A line that a jail wrote to its log; label as in the specs, "runner" for the blank's own.
   std::function<void(std::string_view label, std::string_view line)> on_log;
 };
@@ -58,7 +59,8 @@ class ProcessSpawner final : public Spawner, public JobRunner {
  private:
   ProcessSpawner(Loop& loop, ProcessSpawnerOptions options);
   JailProcess::Making begin(std::string label, Profile profile);
-  Status make_groups(JailProcess::Making& making, Bytes instance_memory, Bytes template_memory);
+  VersionLimits version_limits(const TemplateSpec& spec) const;
+  Status make_groups(JailProcess::Making& making, VersionLimits limits);
   std::function<void(std::string_view)> log_of(const std::string& label) const;
   void release(std::uint32_t slot) { slots_.erase(slot); }
 

@@ -160,6 +160,22 @@ TEST_CASE("an instance over its memory is ended as such, and costs nobody else")
   CHECK_FALSE(play.end_of(*next).oom);
 }
 
+TEST_CASE("a version that burns every processor it can get leaves a neighbour's answers right") {
+  Played play("serve", SpawnerRig::Groups::Real);
+  play.require_ready();
+  const auto other = play.rig.start(play.script.spec());
+  REQUIRE(play.rig.wait([&] { return other->ready.has_value() && other->ready->has_value(); }));
+  std::vector<std::shared_ptr<SeenInstance>> burning;
+  for (int i = 0; i < 16; ++i) {
+    burning.push_back(play.rig.fork(*play.model));
+    burning.back()->handle->run(bytes_request("b"));
+  }
+  for (int i = 0; i < 20; ++i) {
+    const auto neighbour = play.rig.fork(*other);
+    CHECK(play.ask(*neighbour, "echo") == "echo");
+  }
+}
+
 TEST_CASE("an evicted template leaves its instances, and its jail goes with the last") {
   for (const char* word : {"serve", "stay"}) {
     Played play(word);
