@@ -328,6 +328,66 @@ TEST_CASE(
   CHECK(play.ask(*instance, "echo") == "echo");
 }
 
+TEST_CASE("requests of one turn are one burst, each with its own answer") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  const std::vector<std::string> texts = {"one", "even", "other", "echo"};
+  for (const std::string& text : texts) instance->handle->run(bytes_request(text));
+  REQUIRE(play.rig.wait([&] { return instance->replies.size() == texts.size(); }));
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    REQUIRE(instance->replies[i].has_value());
+    CHECK(bytes_of(*instance->replies[i]) == texts[i]);
+  }
+  CHECK(play.ask(*instance, "even") == "even");
+}
+
+TEST_CASE("a burst's crash leaves the replies before it and the requests after it") {
+  Played play;
+  play.require_ready();
+  struct Left {
+    std::unique_ptr<Instance> handle;
+    Replies replies;
+    std::size_t taken_back = 0;
+    bool ended = false;
+  } left;
+  // The process's object goes after on_exit: what is left is asked for inside.
+  left.handle = play.model->handle
+                    ->fork({.on_started = [] {},
+                            .on_replies = [](Replies) { FAIL("it never rang"); },
+                            .on_exit =
+                                [&left](Exit) {
+                                  left.replies = left.handle->collect();
+                                  left.taken_back = left.handle->take_back().size();
+                                  left.ended = true;
+                                }})
+                    .value();
+  for (const char* text : {"one", "crash", "even", "echo"}) {
+    left.handle->run(bytes_request(text));
+  }
+  REQUIRE(play.rig.wait([&] { return left.ended; }));
+  REQUIRE(left.replies.size() == 1);
+  REQUIRE(left.replies[0].has_value());
+  CHECK(bytes_of(*left.replies[0]) == "one");
+  CHECK(left.taken_back == 2);
+}
+
+TEST_CASE("one of a burst may need room for its outputs, or be refused it") {
+  Played play;
+  play.require_ready();
+  const auto instance = play.rig.fork(*play.model);
+  for (const char* text : {"one", "r100000", "r100000000", "echo"}) {
+    instance->handle->run(bytes_request(text));
+  }
+  REQUIRE(play.rig.wait([&] { return instance->replies.size() == 4; }));
+  const Replies& replies = instance->replies;
+  CHECK(bytes_of(replies[0].value()) == "one");
+  CHECK(bytes_of(replies[1].value()) == std::string(100'000, 'r'));
+  REQUIRE_FALSE(replies[2].has_value());
+  CHECK(replies[2].error().reason == "too_large");
+  CHECK(bytes_of(replies[3].value()) == "echo");
+}
+
 TEST_CASE("a large request comes in memory of its own") {
   Played play;
   play.require_ready();

@@ -175,6 +175,15 @@ class Node:
         self._seen |= found
         return {(pid, _stat(pid)[0]) for pid, _ in found if _stat(pid)}
 
+    def instances(self) -> list[int]:
+        """The children of every jail's init but its oldest, the template."""
+        families: dict[str, list[tuple[int, int]]] = {}
+        for pid, started in descendants(self.process.pid):
+            if stat := _stat(pid):
+                families.setdefault(stat[2], []).append((int(started), pid))
+        families.pop(str(self.process.pid), None)
+        return [pid for family in families.values() for _, pid in sorted(family)[1:]]
+
     # Requests
 
     def connect(self) -> http.client.HTTPConnection:

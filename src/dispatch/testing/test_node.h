@@ -54,11 +54,12 @@ class TestNode {
   }
 
   std::shared_ptr<Pending> call(std::shared_ptr<const VersionRuntime> version,
-                                Duration timeout = std::chrono::seconds(30)) {
+                                Duration timeout = std::chrono::seconds(30),
+                                std::uint64_t output_bytes = 0) {
     auto pending = std::make_shared<Pending>();
     Call call{.version = std::move(version),
               .settings = std::make_shared<const FunctionSettings>(settings),
-              .request = *RequestMemory::allocate(*RequestLayout::plan({}, {}), 0),
+              .request = *RequestMemory::allocate(*RequestLayout::plan({}, {}), output_bytes),
               .deadline = loop.now() + timeout,
               .cancel = pending->client.token()};
     loop.spawn(await_outcome(dispatcher, std::move(call), pending, loop));

@@ -1,0 +1,90 @@
+"""Requests that arrive together share an instance: each gets its own answer, whatever happens around them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from case import NodeCase
+from node import Reply, tensor
+
+CLIENTS = 200
+ROUNDS = 15
+
+
+class BurstTest(NodeCase):
+    functions = {"f": "identity_fp32"}
+
+    def test_each_of_many_requests_gets_its_own_answer(self) -> None:
+        replies = self.storm()
+        for value, reply in replies:
+            self.assertServed(reply)
+            self.assertEqual(reply.output("y"), [value])
+        self.assertIn('why="joins_burst"', self.node.request("GET", "/metrics").body.decode())
+
+    def test_deaths_and_deadlines_mix_no_answers_up(self) -> None:
+        over = threading.Event()
+        troubles = [
+            threading.Thread(target=trouble, args=(over,))
+            for trouble in (self.kill, self.hurry)
+        ]
+        for thread in troubles:
+            thread.start()
+        try:
+            replies = self.storm()
+        finally:
+            over.set()
+            for thread in troubles:
+                thread.join()
+        served = [(value, reply) for value, reply in replies if reply.status == 200]
+        for value, reply in served:
+            self.assertEqual(reply.output("y"), [value])
+        for _, reply in replies:
+            if reply.status != 200:
+                self.assertIn(reply.reason, ("instance_crashed", "start_failed"))
+        self.assertGreater(len(served), len(replies) // 2)
+        self.assertGreater(self.killed, 0)
+        self.assertGreater(self.hurried, 0)
+
+    def storm(self) -> list[tuple[int, Reply]]:
+        """Everybody asks at once, several times, each time with a number of its own."""
+        together = threading.Barrier(CLIENTS)
+
+        def ask(client: int) -> list[tuple[int, Reply]]:
+            connection = self.node.connect()
+            answers = []
+            for round_ in range(ROUNDS):
+                value = client * ROUNDS + round_ + 1
+                together.wait()
+                answers.append((value, ask_for(connection, value)))
+            connection.close()
+            return answers
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            return [answer for answers in pool.map(ask, range(CLIENTS)) for answer in answers]
+
+    def kill(self, over: threading.Event) -> None:
+        self.killed = 0
+        while not over.wait(0.05):
+            for pid in self.node.instances():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed += 1
+                except ProcessLookupError:
+                    pass
+
+    def hurry(self, over: threading.Event) -> None:
+        self.hurried = 0
+        while not over.is_set():
+            self.node.infer("f", tensor("x", "FP32", [1], [0]), parameters={"timeout": 1000})
+            self.hurried += 1
+
+
+def ask_for(connection, value: int) -> Reply:
+    body = json.dumps({"inputs": [tensor("x", "FP32", [1], [value])]})
+    connection.request("POST", "/v2/models/f/infer", body)
+    response = connection.getresponse()
+    return Reply(response.status, response.headers, response.read())
