@@ -70,6 +70,7 @@ void FakeInstance::start() {
   CHECK(!started_ && !gone_);
   starting_.cancel();
   started_ = true;
+  cpu_ += spawner_.script(label_).start_cpu;
   if (busy() && rung_) begin();
   events_.on_started();
 }

@@ -35,7 +35,8 @@ enum class Fate : std::uint8_t {
 struct Script {
   Duration build{};  // of a template
   Duration start{};  // fork → on_started
-  Duration run{};    // → reply
+  Duration start_cpu{};
+  Duration run{};  // → reply
   Fate fate = Fate::Replies;
   std::optional<Error> template_fails{};  // on_ready gets it
   std::optional<Error> refuses_fork{};    // fork() returns it
