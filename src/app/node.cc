@@ -139,7 +139,8 @@ Task<void> serve_kept(Catalog& catalog, Dispatcher& dispatcher) {
   for (const auto& function : table->all()) {
     if (function->settings->min_instances == 0 && !function->settings->keep_warm) continue;
     const auto serving = co_await catalog.find(function->name.str(), "");
-    if (serving) dispatcher.serve((*serving)->runtime, (*serving)->settings);
+    if (!serving) continue;
+    dispatcher.serve((*serving)->runtime, (*serving)->settings, (*serving)->sequence);
   }
 }
 

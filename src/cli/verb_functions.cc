@@ -152,6 +152,9 @@ Status evict(const std::string& name, const CliContext& context) {
       TRY(context.node().send("POST", function_path(name) + "/evict", CliJson::object()));
   if (context.json) {
     print_json(done);
+  } else if (const auto busy = done.value("busy", 0ULL); busy > 0) {
+    fmt::print("{} goes to zero when {} busy instance{} done\n", name, busy,
+               busy == 1 ? " is" : "s are");
   } else {
     fmt::print("{} is at zero\n", name);
   }

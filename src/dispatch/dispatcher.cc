@@ -45,8 +45,8 @@ Task<Outcome> Dispatcher::predict(Call call) {
 }
 
 void Dispatcher::serve(std::shared_ptr<const VersionRuntime> current,
-                       std::shared_ptr<const FunctionSettings> settings) {
-  scheduler_->serve(std::move(current), std::move(settings));
+                       std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence) {
+  scheduler_->serve(std::move(current), std::move(settings), sequence);
 }
 void Dispatcher::retire(FunctionId function) { scheduler_->retire(function); }
 void Dispatcher::retire(VersionKey version) { scheduler_->retire(version); }

@@ -50,14 +50,16 @@ class Dispatcher {
 
   // Names the function's current version and its settings, which apply at once: instances and
   // templates to be kept are started, limits that sank end idle instances at the next occasion.
-  // Call it at start-up, after a deploy and after a change of settings. Costs nothing to remember
-  // unless something is to be kept warm or is running.
+  // Call it at start-up, after a deploy and after a change of settings, with the state of the
+  // registry that they are of: what is older than the last call knew is ignored. Costs nothing to
+  // remember unless something is to be kept warm or is running.
   void serve(std::shared_ptr<const VersionRuntime> current,
-             std::shared_ptr<const FunctionSettings> settings);
+             std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence = 0);
   // A deleted function or version drains: what was accepted is served, then its processes end.
   void retire(FunctionId function);
   void retire(VersionKey version);
-  // To zero now: idle processes end, busy ones after their request.
+  // To zero: idle processes end now, busy ones after their request, and what requests need that
+  // wait already as soon as none waits.
   void evict(FunctionId function);
   void evict(VersionKey version);
   // The node is short of memory: ends idle processes, least valuable first, until about `wanted`

@@ -400,6 +400,68 @@ TEST_CASE("evict brings a function to zero; the busy end after their request") {
   CHECK(cold->outcome->tier == StartTier::Cold);
 }
 
+TEST_CASE("a function asked to zero while it works gets there once nothing waits") {
+  TestNode node({.cores = 1, .memory = mib(1000)});
+  const auto version = TestNode::share(node.runtime(1));
+  node.spawner.script("f1@1").run = 10ms;
+  const auto running = node.predict(version);
+  const auto waiting = node.predict(version);
+  node.dispatcher.evict(FunctionId{1});
+  CHECK(node.version("f1@1")->tmpl.state == TemplateState::Ready);  // the second needs it
+  node.run_for(20ms);
+  CHECK(running->ok());
+  CHECK(waiting->ok());
+  CHECK(node.spawner.instances().empty());
+  CHECK(node.dispatcher.status().versions.empty());
+  CHECK(node.predict(version)->outcome == std::nullopt);  // and the next call starts it again
+  node.run_for(10ms);
+  CHECK(node.version("f1@1")->idle == 1);
+}
+
+TEST_CASE("a call that knows newer settings brings them, one that knows older ones does not") {
+  TestNode node;
+  const auto version = TestNode::share(node.runtime(1));
+  node.spawner.script("f1@1").run = 10ms;
+  const auto with = [](std::uint32_t max) {
+    return std::make_shared<const FunctionSettings>(FunctionSettings{.max_instances = max});
+  };
+  node.settings.max_instances = 1;
+  const auto first = node.predict(version);
+  const auto second = node.predict(version);
+  CHECK(node.version("f1@1")->running == 1);
+  node.settings.max_instances = 2;
+  node.settings_sequence = 5;
+  const auto third = node.predict(version);
+  CHECK(node.version("f1@1")->running == 2);
+  node.dispatcher.serve(version, with(1), 4);  // late
+  node.settings.max_instances = 1;
+  node.settings_sequence = 3;
+  node.run_for(20ms);
+  node.predict(version);
+  node.predict(version);
+  CHECK(node.version("f1@1")->running == 2);
+  node.dispatcher.serve(version, with(1), 6);
+  node.run_for(61s, 100ms);  // those that run are not ended for it
+  node.predict(version);
+  node.predict(version);
+  CHECK(node.version("f1@1")->running == 1);
+  for (const auto& call : {first, second, third}) CHECK(call->ok());
+  node.run_for(100ms);
+}
+
+TEST_CASE("building a session after the fork is no processor time of the request") {
+  TestNode node;
+  VersionRuntime runtime = node.runtime(1);
+  runtime.session_after_fork = true;
+  const auto version = TestNode::share(std::move(runtime));
+  node.spawner.script("f1@1") = {.start = 100ms, .start_cpu = 80ms, .run = 10ms};
+  const auto call = node.call(version);
+  node.run_for(120ms);
+  REQUIRE(call->ok());
+  CHECK(call->outcome->timing.start == 100ms);
+  CHECK(call->outcome->timing.cpu == 10ms);
+}
+
 TEST_CASE("drain refuses new calls, finishes accepted ones, and fails the rest at its timeout") {
   TestNode node;
   const auto version = TestNode::share(node.runtime(1));

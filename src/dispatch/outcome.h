@@ -19,8 +19,9 @@ namespace mayfly {
 
 struct Call {
   std::shared_ptr<const VersionRuntime> version;
-  // Of the function; used when dispatch holds no state of it (Dispatcher::serve sets newer ones).
+  // Of the function, and of which state of the registry: dispatch goes by the newest it has seen.
   std::shared_ptr<const FunctionSettings> settings;
+  std::uint64_t settings_sequence = 0;
   RequestMemory request;
   TimePoint deadline;
   CancelToken cancel{};  // the client is gone: its work is ended

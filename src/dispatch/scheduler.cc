@@ -96,14 +96,18 @@ VersionPool* Scheduler::find(VersionKey key) const {
 }
 
 VersionPool& Scheduler::pool_of(const Call& call) {
-  if (VersionPool* pool = find(call.version->key)) return *pool;
-  return add_pool(function_of(call.version->key.function, call.settings), call.version);
+  VersionPool* pool = find(call.version->key);
+  FunctionState& function = pool ? pool->function : function_of(call.version->key.function);
+  if (function.settings == nullptr || call.settings_sequence > function.settings_sequence) {
+    function.settings = call.settings;
+    function.settings_sequence = call.settings_sequence;
+  }
+  return pool ? *pool : add_pool(function, call.version);
 }
 
-FunctionState& Scheduler::function_of(FunctionId id,
-                                      const std::shared_ptr<const FunctionSettings>& settings) {
+FunctionState& Scheduler::function_of(FunctionId id) {
   std::unique_ptr<FunctionState>& slot = functions_[id];
-  if (slot == nullptr) slot = std::make_unique<FunctionState>(id, settings);
+  if (slot == nullptr) slot = std::make_unique<FunctionState>(id);
   return *slot;
 }
 

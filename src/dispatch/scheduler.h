@@ -48,7 +48,7 @@ class Scheduler {
   void abandon(Request& request);
 
   void serve(std::shared_ptr<const VersionRuntime> current,
-             std::shared_ptr<const FunctionSettings> settings);
+             std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence);
   void retire(FunctionId function);
   void retire(VersionKey version);
   void evict(FunctionId function);
@@ -69,8 +69,7 @@ class Scheduler {
   // Admission (scheduler.cc)
   VersionPool& pool_of(const Call& call);
   VersionPool& add_pool(FunctionState& function, std::shared_ptr<const VersionRuntime> runtime);
-  FunctionState& function_of(FunctionId id,
-                             const std::shared_ptr<const FunctionSettings>& settings);
+  FunctionState& function_of(FunctionId id);
   VersionPool* find(VersionKey key) const;
   struct Refusal {
     Error error{};

@@ -22,6 +22,7 @@ constexpr Duration kPressurePause = 10s;
 }  // namespace
 
 void Scheduler::look_after(VersionPool& pool) {
+  if (pool.to_zero && pool.queued == 0 && pool.starting == 0) evict(pool);
   TimePoint next = std::min(end_back_off(pool), end_overdue(pool));
   end_stuck_starts(pool);
   contend(pool);
@@ -203,15 +204,17 @@ Bytes Scheduler::relieve(Bytes wanted) {
 // ---- From outside -------------------------------------------------------------------------------
 
 void Scheduler::serve(std::shared_ptr<const VersionRuntime> current,
-                      std::shared_ptr<const FunctionSettings> settings) {
+                      std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence) {
   if (mode_ == Mode::Stopping) return;
   tick();
   const FunctionId id = current->key.function;
   const bool keep = settings->min_instances > 0 || settings->keep_warm;
   const auto known = functions_.find(id);
   if (known == functions_.end() && !keep) return;
-  FunctionState& function = function_of(id, settings);
+  FunctionState& function = function_of(id);
+  if (sequence < function.settings_sequence) return;
   function.settings = std::move(settings);
+  function.settings_sequence = sequence;
   function.current = current->key.version;
   if (keep && find(current->key) == nullptr) add_pool(function, std::move(current));
   for (VersionPool* pool : function.pools) {
@@ -251,7 +254,8 @@ void Scheduler::evict(VersionPool& pool) {
   for (const std::unique_ptr<Worker>& worker : pool.workers) {
     worker->afterwards = Afterwards::End;
   }
-  if (pool.queued == 0 && pool.starting == 0) end_template(pool, Why::Asked);
+  pool.to_zero = pool.queued > 0 || pool.starting > 0;
+  if (!pool.to_zero) end_template(pool, Why::Asked);
   touch(pool);
 }
 

@@ -115,10 +115,10 @@ struct TemplateSlot {
 
 class FunctionState {
  public:
-  FunctionState(FunctionId function, std::shared_ptr<const FunctionSettings> initial)
-      : id(function), settings(std::move(initial)) {}
+  explicit FunctionState(FunctionId function) : id(function) {}
   FunctionId id;
-  std::shared_ptr<const FunctionSettings> settings;
+  std::shared_ptr<const FunctionSettings> settings;  // the newest seen
+  std::uint64_t settings_sequence = 0;               // of the registry when they were read
   std::optional<std::uint32_t> current;  // the version that min_instances and keep_warm mean
   FairShare::Account share;
   std::vector<VersionPool*> pools;
@@ -156,6 +156,7 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
   FunctionState& function;
   std::shared_ptr<const VersionRuntime> runtime;
   Standing standing = Standing::Serving;
+  bool to_zero = false;  // asked for while it was at work: once nothing waits
 
   HookList<Request> queue;
   std::uint32_t queued = 0;

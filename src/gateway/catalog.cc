@@ -47,13 +47,15 @@ Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view v
   const auto cached = cache_.find(key);
   if (cached != cache_.end() && cached->second.sequence == table_->sequence())
     co_return cached->second.serving;
+  const std::uint64_t sequence = table_->sequence();
   CO_TRY(const ResolvedVersion resolved, resolve(name, version));
   CO_TRY(ServingRef serving, co_await find(resolved));
-  keep(std::move(key), serving);
+  keep(std::move(key), serving, sequence);
   co_return serving;
 }
 
 Task<Result<ServingRef>> Catalog::find(ResolvedVersion resolved) {
+  const std::uint64_t sequence = table_->sequence();
   const std::string label =
       fmt::format("{}@{}", resolved.function->name.str(), resolved.version->number.value);
   const auto cached = cache_.find(label);
@@ -62,16 +64,16 @@ Task<Result<ServingRef>> Catalog::find(ResolvedVersion resolved) {
     // The same life of the name, the same settings: nothing that a serving is made of has changed.
     if (serving.runtime->key.function.value == static_cast<std::uint64_t>(resolved.function->id) &&
         serving.settings == resolved.function->settings) {
-      cached->second.sequence = table_->sequence();
+      cached->second.sequence = sequence;
       co_return cached->second.serving;
     }
   }
-  CO_TRY(ServingRef serving, co_await make(resolved));
-  keep(label, serving);
+  CO_TRY(ServingRef serving, co_await make(resolved, sequence));
+  keep(label, serving, sequence);
   co_return serving;
 }
 
-Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved) {
+Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t sequence) {
   const Digest digest = resolved.version->content->manifest;
   std::shared_ptr<const Manifest> manifest = registry_.cached_manifest(digest);
   if (!manifest) {
@@ -104,6 +106,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved) {
                                                     .version = resolved.version->number,
                                                     .manifest = manifest,
                                                     .settings = resolved.function->settings,
+                                                    .sequence = sequence,
                                                     .runtime = std::move(runtime),
                                                     .output_bytes = measured.output_bytes});
 }
@@ -125,14 +128,15 @@ void Catalog::forget(std::string_view function) {
   });
 }
 
-void Catalog::keep(std::string key, ServingRef serving) {
+void Catalog::keep(std::string key, ServingRef serving, std::uint64_t sequence) {
   const auto found = cache_.find(key);
   if (found != cache_.end()) {
+    if (found->second.sequence > sequence) return;  // made meanwhile, by a newer table
     recent_.erase(found->second.place);
     cache_.erase(found);
   }
   recent_.push_front(key);
-  cache_.emplace(std::move(key), Cached{table_->sequence(), std::move(serving), recent_.begin()});
+  cache_.emplace(std::move(key), Cached{sequence, std::move(serving), recent_.begin()});
   if (recent_.size() > kCached) {
     cache_.erase(recent_.back());
     recent_.pop_back();

@@ -25,6 +25,7 @@ class Catalog {
 
   // `name` may be "fraud@3"; `version` stands in v2 paths and may be empty.
   Task<Result<ServingRef>> find(std::string_view name, std::string_view version);
+  // `resolved` a moment ago: by the table that is known now.
   Task<Result<ServingRef>> find(ResolvedVersion resolved);
   Result<ResolvedVersion> resolve(std::string_view name, std::string_view version) const;
 
@@ -40,9 +41,10 @@ class Catalog {
     ServingRef serving;
     std::list<std::string>::iterator place;
   };
-  Task<Result<ServingRef>> make(ResolvedVersion resolved);
+  Task<Result<ServingRef>> make(ResolvedVersion resolved, std::uint64_t sequence);
   Task<Result<Path>> artifact(std::shared_ptr<const Manifest> manifest, std::string label);
-  void keep(std::string key, ServingRef serving);
+  // As of `sequence`: the table may have moved on while the serving was made.
+  void keep(std::string key, ServingRef serving, std::uint64_t sequence);
 
   Registry& registry_;
   LocalBlobStore& blobs_;

@@ -202,7 +202,7 @@ Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Rou
   }));
   parts_.catalog.publish(parts_.registry.snapshot());
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(name.str(), ""));
-  parts_.dispatcher.serve(serving->runtime, serving->settings);
+  parts_.dispatcher.serve(serving->runtime, serving->settings, serving->sequence);
   co_return json_response(settings_json(settings));
 }
 
@@ -230,7 +230,12 @@ Task<Result<Response>> ControlApi::evict(const Route& route) {
   } else {
     parts_.dispatcher.evict(function);
   }
-  co_return json_response({{"evicted", route.name}});
+  std::uint64_t left = 0;
+  for (const VersionStatus& version : parts_.dispatcher.status().versions) {
+    const bool meant = !ref.version || ref.version->value == version.key.version;
+    if (version.key.function == function && meant) left += version.starting + version.running;
+  }
+  co_return json_response({{"evicted", route.name}, {"busy", left}});
 }
 
 }  // namespace mayfly

@@ -185,8 +185,14 @@ Task<Result<Response>> ControlApi::collect(const Exchange& exchange) {
   const GcOptions options{.mode = dry ? GcMode::DryRun : GcMode::Collect};
   CO_TRY(const GcReport report,
          co_await parts_.pool.run([&] { return collect_garbage(scope, options); }));
+  if (!dry) parts_.catalog.publish(parts_.registry.snapshot());
   Json versions = Json::array();
   for (const FunctionVersion& version : report.versions) {
+    const FunctionTable::Entry function = parts_.catalog.table()->find(version.function.str());
+    if (!dry && function) {
+      const FunctionId id{static_cast<std::uint64_t>(function->id)};
+      parts_.dispatcher.retire(VersionKey{id, version.number.value});
+    }
     versions.push_back(fmt::format("{}@{}", version.function.str(), version.number.value));
   }
   co_return json_response(

@@ -165,7 +165,7 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
   // The registry has it; the loop may not have heard of it yet.
   parts_.catalog.publish(parts_.registry.snapshot());
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(deploying.function.str(), ""));
-  parts_.dispatcher.serve(serving->runtime, serving->settings);
+  parts_.dispatcher.serve(serving->runtime, serving->settings, serving->sequence);
   co_return Json{{"function", deploying.function.str()},
                  {"version", number.value},
                  {"measured", Json::parse(deployment.report)},

@@ -212,6 +212,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
   if (decoded->request.timeout) timeout = std::min(timeout, *decoded->request.timeout);
   Call call{.version = serving.runtime,
             .settings = serving.settings,
+            .settings_sequence = serving.sequence,
             .request = std::move(decoded->memory),
             .deadline = parts_.loop.turn_time() + timeout,
             .cancel = exchange.disconnected()};

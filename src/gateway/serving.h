@@ -17,6 +17,7 @@ struct Serving {
   VersionNumber version;
   std::shared_ptr<const Manifest> manifest;
   std::shared_ptr<const FunctionSettings> settings;
+  std::uint64_t sequence = 0;  // of the registry when the settings were read
   std::shared_ptr<const VersionRuntime> runtime;
   std::uint64_t output_bytes = 0;  // what the outputs are expected to need: a hint for regions
 

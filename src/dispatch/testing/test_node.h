@@ -59,6 +59,7 @@ class TestNode {
     auto pending = std::make_shared<Pending>();
     Call call{.version = std::move(version),
               .settings = std::make_shared<const FunctionSettings>(settings),
+              .settings_sequence = settings_sequence,
               .request = *RequestMemory::allocate(*RequestLayout::plan({}, {}), output_bytes),
               .deadline = loop.now() + timeout,
               .cancel = pending->client.token()};
@@ -104,7 +105,8 @@ class TestNode {
   Loop loop{clock};
   FakeSpawner spawner;
   Dispatcher dispatcher;
-  FunctionSettings settings;  // of new functions
+  FunctionSettings settings;  // that calls bring
+  std::uint64_t settings_sequence = 0;
   bool drained = false;
 
  private:

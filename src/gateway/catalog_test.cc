@@ -1,0 +1,101 @@
+#include "gateway/catalog.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "async/loop.h"
+#include "registry/testing/registry_fixture.h"
+
+#include <doctest/doctest.h>
+
+namespace mayfly {
+namespace {
+
+class NoJobs final : public JobRunner {
+ public:
+  Result<std::unique_ptr<Job>> run_job(JobSpec, JobEvents) override {
+    return fail(Code::Unavailable, "no jobs here");
+  }
+};
+
+struct CatalogRig {
+  RegistryFixture fixture;
+  SystemClock clock;
+  Loop loop{clock};
+  Pool pool{loop, "registry", 1};
+  NoJobs jobs;
+  Path root = fixture.folder.path();
+  std::unique_ptr<LocalBlobStore> blobs =
+      LocalBlobStore::open(root / "blobs", root / "tmp").value();
+  Publisher publisher{loop, pool, jobs, {.compiled = root / "compiled", .tmp = root / "tmp"}, {}};
+  std::optional<Catalog> catalog;
+
+  Registry& registry() { return *fixture.registry; }
+  // As a node that has just started: nothing is cached.
+  Catalog& open() { return catalog.emplace(registry(), *blobs, publisher, pool); }
+
+  struct Found {
+    std::optional<Result<ServingRef>> serving;
+  };
+  std::shared_ptr<Found> begin(const std::string& name) {
+    auto found = std::make_shared<Found>();
+    loop.spawn(store(*catalog, name, found));
+    return found;
+  }
+  Result<ServingRef> find(const std::string& name) { return loop.run(catalog->find(name, "")); }
+  Result<ServingRef> end(Found& found) {
+    loop.run(wait(pool));
+    while (!found.serving) loop.run(wait(pool));
+    return *found.serving;
+  }
+
+ private:
+  static Task<void> store(Catalog& catalog, std::string name, std::shared_ptr<Found> found) {
+    found->serving = co_await catalog.find(name, "");
+  }
+  static Task<void> wait(Pool& pool) {
+    co_await pool.run([] {});
+  }
+};
+
+}  // namespace
+
+TEST_CASE("settings changed while a function is looked up for the first time are not lost") {
+  CatalogRig rig;
+  rig.fixture.deploy("f", "one");
+  rig.open();
+  const auto first = rig.begin("f");
+  REQUIRE_FALSE(first->serving);
+  REQUIRE(rig.registry().configure(name_of("f"), R"({"queue_limit": 7})", rig.fixture.alice));
+  rig.catalog->publish(rig.registry().snapshot());
+  const ServingRef old = rig.end(*first).value();
+  CHECK(old->settings->queue_limit != 7);
+  const ServingRef now = rig.find("f").value();
+  CHECK(now->settings->queue_limit == 7);
+  CHECK(now->sequence > old->sequence);
+}
+
+TEST_CASE("a version deployed while its predecessor is looked up is served from then on") {
+  CatalogRig rig;
+  rig.fixture.deploy("f", "one");
+  rig.open();
+  const auto first = rig.begin("f");
+  rig.fixture.deploy("f", "two");
+  rig.catalog->publish(rig.registry().snapshot());
+  CHECK(rig.end(*first).value()->version.value == 1);
+  CHECK(rig.find("f").value()->version.value == 2);
+}
+
+TEST_CASE("a function deleted while it is looked up is gone afterwards") {
+  CatalogRig rig;
+  rig.fixture.deploy("f", "one");
+  rig.open();
+  const auto first = rig.begin("f");
+  REQUIRE(rig.registry().remove(name_of("f"), rig.fixture.alice));
+  rig.catalog->publish(rig.registry().snapshot());
+  (void)rig.end(*first);
+  CHECK_FALSE(rig.find("f").has_value());
+}
+
+}  // namespace mayfly
