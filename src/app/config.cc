@@ -119,6 +119,10 @@ const std::vector<Entry>& entries() {
        size(&Config::max_body)},
       {{"limits.max_reply", "--max-reply", "MAYFLY_MAX_REPLY", "64MiB", "largest prediction reply"},
        size(&Config::max_reply)},
+      {{"limits.body_memory", "--body-memory", "MAYFLY_BODY_MEMORY", "0",
+        "memory for the bodies over 64KiB of all predictions together, beyond which they get 503 "
+        "node_busy; 0: a quarter of the machine's"},
+       size(&Config::body_memory)},
       {{"limits.max_upload", "--max-upload", "MAYFLY_MAX_UPLOAD", "64GiB", "largest uploaded file"},
        size(&Config::max_upload)},
       {{"limits.max_connections", "--max-connections", "MAYFLY_MAX_CONNECTIONS", "10000",

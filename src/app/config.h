@@ -30,6 +30,7 @@ struct Config {
   Bytes max_header = kib(16);
   Bytes max_body = mib(64);  // of a prediction, decompressed
   Bytes max_reply = mib(64);
+  Bytes body_memory;  // of the bodies of all predictions; 0: a quarter of the machine's
   Bytes max_upload = gib(64);
   std::uint32_t max_connections = 10'000;
   // [sandbox]

@@ -10,6 +10,8 @@
 
 #include "app/notify.h"
 #include "app/signals.h"
+#include "async/cancel.h"
+#include "async/gate.h"
 #include "async/loop.h"
 #include "async/pool.h"
 #include "async/sleep.h"
@@ -78,6 +80,10 @@ Bytes memory_budget(const Config& config) {
   return config.memory.count > 0 ? config.memory : Bytes{machine_memory().count / 4 * 3};
 }
 
+Bytes body_memory(const Config& config) {
+  return config.body_memory.count > 0 ? config.body_memory : Bytes{machine_memory().count / 4};
+}
+
 std::uint32_t cores(const Config& config) {
   return config.cpus > 0 ? config.cpus : std::max(1U, std::thread::hardware_concurrency());
 }
@@ -134,9 +140,11 @@ Result<Prices> prices_of(const Config& config) {
 }
 
 // What must run although nobody asked: functions with min_instances or keep_warm.
-Task<void> serve_kept(Catalog& catalog, Dispatcher& dispatcher) {
+Task<void> serve_kept(Catalog& catalog, Dispatcher& dispatcher, Gate& background) {
+  const auto hold = background.hold();
   const Registry::Snapshot table = catalog.table();
   for (const auto& function : table->all()) {
+    if (background.closed()) co_return;
     if (function->settings->min_instances == 0 && !function->settings->keep_warm) continue;
     const auto serving = co_await catalog.find(function->name.str(), "");
     if (!serving) continue;
@@ -145,7 +153,8 @@ Task<void> serve_kept(Catalog& catalog, Dispatcher& dispatcher) {
 }
 
 Task<void> maintain(Loop& loop, Pool& pool, Ledger& ledger, LedgerRetention retention,
-                    CancelToken stop) {
+                    Gate& background, CancelToken stop) {
+  const auto hold = background.hold();
   while (co_await sleep_until(loop, loop.now() + kMaintenance, stop)) {
     const Status done = co_await pool.run([&] { return ledger.maintain(retention); });
     if (!done) LOG(error, "ledger maintenance failed", {"error", done.error().message});
@@ -186,24 +195,32 @@ struct Foundation {
   ProcessSpawner& spawner;
 };
 
+Task<void> close(Gate& gate) { co_await gate.close(); }
+
 Result<std::string> listen_on(HttpServer& server, const Endpoint4or6& endpoint) {
   const std::uint16_t port = TRY(server.listen(endpoint.address, endpoint.port));
   return endpoint.address == "::1" ? fmt::format("http://[::1]:{}", port)
                                    : fmt::format("http://{}:{}", endpoint.address, port);
 }
 
-// Finishes what was accepted, within `timeout`, and then ends every instance.
-void drain(Loop& loop, HttpServer& server, Dispatcher& dispatcher, Duration timeout) {
+// Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
+// ends every instance. Work of a pool that has begun is waited for: a backup to its end.
+void drain(Loop& loop, HttpServer& server, Dispatcher& dispatcher, CancelSource& cut_short,
+           Gate& background, Duration timeout) {
   LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
   notify_supervisor("STOPPING=1");
   loop.run(server.close(timeout));
+  cut_short.cancel();
   loop.run(dispatcher.drain(5s));
+  loop.run(close(background));
 }
 
 Status serve(const Foundation& base) {
   Loop& loop = base.loop;
   const Config& config = base.config;
   Pool parse_pool(loop, "parse", 2);
+  Pool read_pool(loop, "read", 2);
+  CancelSource cut_short;
   const CompileTarget target = TRY(this_machine(base.spawner.runtime_version()));
   Publisher publisher(loop, base.pool, base.spawner,
                       {.compiled = base.data.compiled(), .tmp = base.data.tmp()},
@@ -211,7 +228,7 @@ Status serve(const Foundation& base) {
   Dispatcher dispatcher(
       loop, base.spawner,
       {.cores = cores(config), .memory = memory_budget(config)});  // who runs what
-  Catalog catalog(base.registry, base.blobs, publisher, base.pool);
+  Catalog catalog(base.registry, base.blobs, publisher, read_pool, cut_short.token());
   base.registry.on_publish([&](Registry::Snapshot table) {
     loop.post(
         [&catalog, table = std::move(table)]() mutable { catalog.publish(std::move(table)); });
@@ -227,7 +244,9 @@ Status serve(const Foundation& base) {
                            .ledger = ledger_writer,
                            .metrics = metrics,
                            .ids = ids},
-                          {.max_body = config.max_body, .max_reply = config.max_reply});
+                          {.max_body = config.max_body,
+                           .max_reply = config.max_reply,
+                           .body_memory = body_memory(config)});
   const auto ready = [&] {
     ledger_writer.probe();
     return !base.stopping && base.spawner.ready() && ledger_writer.healthy();
@@ -266,9 +285,10 @@ Status serve(const Foundation& base) {
   listening = &server;
   const std::string url = TRY(listen_on(server, base.endpoint));
   TRY(write_file_durably(base.data.run() / "url", url + "\n"));
-  loop.spawn(serve_kept(catalog, dispatcher));
+  Gate background(loop);
+  loop.spawn(serve_kept(catalog, dispatcher, background));
   loop.spawn(maintain(loop, base.pool, base.ledger,
-                      {.max_age = config.ledger_keep, .max_bytes = config.ledger_max},
+                      {.max_age = config.ledger_keep, .max_bytes = config.ledger_max}, background,
                       base.stop.token()));
   LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
       {"isolation", base.isolation});
@@ -276,7 +296,7 @@ Status serve(const Foundation& base) {
 
   loop.run();
 
-  drain(loop, server, dispatcher, config.drain_timeout);
+  drain(loop, server, dispatcher, cut_short, background, config.drain_timeout);
   return {};
 }
 

@@ -44,6 +44,13 @@ Task<Outcome> Dispatcher::predict(Call call) {
   co_return co_await request;
 }
 
+std::optional<Outcome> Dispatcher::refusal(VersionKey version) const {
+  if (calls_.closed()) {
+    return Outcome{.reply = std::unexpected(draining()), .retry_after = 1s};
+  }
+  return scheduler_->refusal(version);
+}
+
 void Dispatcher::serve(std::shared_ptr<const VersionRuntime> current,
                        std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence) {
   scheduler_->serve(std::move(current), std::move(settings), sequence);

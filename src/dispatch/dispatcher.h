@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "async/gate.h"
 #include "async/loop.h"
@@ -47,6 +48,8 @@ class Dispatcher {
   ~Dispatcher();
 
   Task<Outcome> predict(Call call);
+  // What predict() would answer at once to any call of the version, as things stand.
+  std::optional<Outcome> refusal(VersionKey version) const;
 
   // Names the function's current version and its settings, which apply at once: instances and
   // templates to be kept are started, limits that sank end idle instances at the next occasion.

@@ -400,6 +400,27 @@ TEST_CASE("evict brings a function to zero; the busy end after their request") {
   CHECK(cold->outcome->tier == StartTier::Cold);
 }
 
+TEST_CASE("what every call would get is known without one") {
+  TestNode node({.cores = 1, .memory = mib(1000)});
+  const auto version = TestNode::share(node.runtime(1));
+  node.spawner.script("f1@1").run = 10ms;
+  node.settings.queue_limit = 1;
+  CHECK_FALSE(node.dispatcher.refusal(version->key));
+  node.predict(version);
+  CHECK_FALSE(node.dispatcher.refusal(version->key));
+  node.predict(version);
+  const auto full = node.dispatcher.refusal(version->key);
+  REQUIRE(full);
+  CHECK(full->reply.error().reason == reason::kQueueFull);
+  CHECK(full->retry_after == 1s);
+  node.run_for(20ms);
+  CHECK_FALSE(node.dispatcher.refusal(version->key));
+  node.drain(0ms);
+  const auto drained = node.dispatcher.refusal(version->key);
+  REQUIRE(drained);
+  CHECK(drained->reply.error().reason == reason::kDraining);
+}
+
 TEST_CASE("a function asked to zero while it works gets there once nothing waits") {
   TestNode node({.cores = 1, .memory = mib(1000)});
   const auto version = TestNode::share(node.runtime(1));

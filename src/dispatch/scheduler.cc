@@ -126,7 +126,6 @@ VersionPool& Scheduler::add_pool(FunctionState& function,
 
 std::optional<Scheduler::Refusal> Scheduler::refusal(const Request& request,
                                                      const VersionPool& pool) const {
-  const FunctionSettings& settings = *pool.function.settings;
   const std::string& label = pool.runtime->label;
   if (request.call.cancel.cancelled()) {
     return Refusal{.error = error_of(reason::kClientGone, "the client disconnected")};
@@ -135,16 +134,7 @@ std::optional<Scheduler::Refusal> Scheduler::refusal(const Request& request,
     return Refusal{.error = error_of(reason::kDeadlineExceeded,
                                      fmt::format("{}: the deadline had passed on arrival", label))};
   }
-  if (pool.tmpl.state == TemplateState::BackingOff && pool.live() == 0) return start_refused(pool);
-  if (settings.max_concurrency != 0 && pool.function.in_flight >= settings.max_concurrency) {
-    return Refusal{.error = error_of(reason::kQueueFull,
-                                     fmt::format("{}: {} requests are in flight (max_concurrency)",
-                                                 label, pool.function.in_flight)),
-                   .retry_after = retry_after(estimated_wait(queue_view(pool)))};
-  }
-  if (pool.function.queued > 0 && pool.function.queued >= settings.queue_limit) {
-    return queue_full(pool);
-  }
+  if (std::optional<Refusal> refused = refusal(pool)) return refused;
   const Duration wait = estimated_wait(queue_view(pool));
   if (now_ + wait <= request.call.deadline) return std::nullopt;
   return Refusal{.error = error_of(reason::kHopelessDeadline,
@@ -154,6 +144,30 @@ std::optional<Scheduler::Refusal> Scheduler::refusal(const Request& request,
                                                to_string(rounded(request.call.deadline - now_)),
                                                to_string(rounded(wait)))),
                  .retry_after = retry_after(wait)};
+}
+
+std::optional<Scheduler::Refusal> Scheduler::refusal(const VersionPool& pool) const {
+  const FunctionSettings& settings = *pool.function.settings;
+  if (pool.tmpl.state == TemplateState::BackingOff && pool.live() == 0) return start_refused(pool);
+  if (settings.max_concurrency != 0 && pool.function.in_flight >= settings.max_concurrency) {
+    return Refusal{.error = error_of(reason::kQueueFull,
+                                     fmt::format("{}: {} requests are in flight (max_concurrency)",
+                                                 pool.runtime->label, pool.function.in_flight)),
+                   .retry_after = retry_after(estimated_wait(queue_view(pool)))};
+  }
+  if (pool.function.queued > 0 && pool.function.queued >= settings.queue_limit) {
+    return queue_full(pool);
+  }
+  return std::nullopt;
+}
+
+std::optional<Outcome> Scheduler::refusal(VersionKey version) {
+  tick();
+  const VersionPool* pool = find(version);
+  std::optional<Refusal> refused = pool ? refusal(*pool) : std::nullopt;
+  if (!refused) return std::nullopt;
+  return Outcome{.reply = std::unexpected(std::move(refused->error)),
+                 .retry_after = refused->retry_after};
 }
 
 Scheduler::Refusal Scheduler::queue_full(const VersionPool& pool) const {

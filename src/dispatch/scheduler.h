@@ -44,6 +44,8 @@ class Scheduler {
 
   // Decides the request's fate or lets it wait; it is resumed when it has an outcome.
   void admit(Request& request);
+  // What every call of the version gets now; nullopt: that depends on the call.
+  std::optional<Outcome> refusal(VersionKey version);
   // The request is being destroyed without an outcome.
   void abandon(Request& request);
 
@@ -76,6 +78,7 @@ class Scheduler {
     std::chrono::seconds retry_after{};
   };
   std::optional<Refusal> refusal(const Request& request, const VersionPool& pool) const;
+  std::optional<Refusal> refusal(const VersionPool& pool) const;
   Refusal queue_full(const VersionPool& pool) const;
   Refusal start_refused(const VersionPool& pool) const;
   QueueView queue_view(const VersionPool& pool) const;

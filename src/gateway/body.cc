@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kCompressedPiece = 64 * 1024;
 constexpr std::size_t kTextPiece = 64 * 1024;
+constexpr std::size_t kUnpackedOnLoop = 256 * 1024;
 
 }  // namespace
 
@@ -41,17 +42,41 @@ Error BodyReader::too_large() const {
       .error();
 }
 
+Status BodyReader::share(Shared shared) {
+  pool_ = &shared.pool;
+  held_.emplace(shared.budget);
+  return count(announced().value_or(0));
+}
+
+Status BodyReader::count(std::uint64_t bytes) {
+  if (!held_ || bytes <= BodyBudget::kUncounted.count || held_->grow_to(Bytes{bytes})) return {};
+  return refuse(reason::kNodeBusy,
+                "the node holds as many bytes of request bodies as limits.body_memory allows");
+}
+
+Status BodyReader::take(std::size_t bytes) {
+  taken_ += bytes;
+  if (taken_ > limit_.count) return std::unexpected(too_large());
+  return count(taken_);
+}
+
 Task<Result<std::size_t>> BodyReader::read_some(std::span<std::byte> into) {
   if (decompressor_) co_return co_await read_compressed(into);
   CO_TRY(const std::size_t got, co_await exchange_->read_some(into));
-  taken_ += got;
-  if (taken_ > limit_.count) co_return std::unexpected(too_large());
+  CO_TRY_STATUS(take(got));
   co_return got;
+}
+
+// 64 KiB may unpack into 64 MiB: that much is no work for the loop.
+Task<Result<Decompressor::Progress>> BodyReader::unpack(std::span<std::byte> into) {
+  const auto decode = [&] { return decompressor_->decode(pending_, into); };
+  if (pool_ == nullptr || into.size() <= kUnpackedOnLoop) co_return decode();
+  co_return co_await pool_->run(decode);
 }
 
 Task<Result<std::size_t>> BodyReader::read_compressed(std::span<std::byte> into) {
   while (true) {
-    auto progress = decompressor_->decode(pending_, into);
+    auto progress = co_await unpack(into);
     if (!progress) {
       if (progress.error().code == Code::ResourceExhausted) co_return std::unexpected(too_large());
       co_return refuse(reason::kBadRequest,
@@ -59,7 +84,7 @@ Task<Result<std::size_t>> BodyReader::read_compressed(std::span<std::byte> into)
     }
     pending_ = pending_.subspan(progress->consumed);
     if (progress->produced > 0) {
-      taken_ += progress->produced;
+      CO_TRY_STATUS(take(progress->produced));
       co_return progress->produced;
     }
     if (input_ended_) {

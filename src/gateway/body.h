@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "async/pool.h"
 #include "async/task.h"
 #include "base/bytes.h"
 #include "base/result.h"
+#include "gateway/body_budget.h"
 #include "net/decompress.h"
 #include "net/exchange.h"
 
@@ -21,6 +23,16 @@ class BodyReader {
   // `limit` bounds the decompressed body; `setting` is named when it is exceeded. Fails for an
   // unknown Content-Encoding and for a Content-Length past the limit, before anything is read.
   static Result<BodyReader> open(Exchange& exchange, Bytes limit, std::string_view setting);
+
+  // For bodies that may be large: they are counted, and what unpacks into much is unpacked on a
+  // pool. node_busy: the budget has no room for what is announced; later, when more comes than was.
+  struct Shared {  // all outlive me
+    Pool& pool;
+    BodyBudget& budget;
+  };
+  Status share(Shared shared);
+  // Whether it is known to be large before anything is read.
+  bool is_large() const { return announced().value_or(0) > BodyBudget::kUncounted.count; }
 
   // 0 is the end. Uncompressed bodies come straight from the socket into `into`.
   Task<Result<std::size_t>> read_some(std::span<std::byte> into);
@@ -45,12 +57,17 @@ class BodyReader {
   BodyReader(Exchange& exchange, Bytes limit, std::string_view setting)
       : exchange_(&exchange), limit_(limit), setting_(setting) {}
   Task<Result<std::size_t>> read_compressed(std::span<std::byte> into);
+  Task<Result<Decompressor::Progress>> unpack(std::span<std::byte> into);
+  Status take(std::size_t bytes);
+  Status count(std::uint64_t bytes);
   Error too_large() const;
 
   Exchange* exchange_;
   Bytes limit_;
   std::string_view setting_;
   std::uint64_t taken_ = 0;
+  Pool* pool_ = nullptr;
+  std::optional<BodyBudget::Hold> held_;
   std::optional<Decompressor> decompressor_;
   std::vector<std::byte> compressed_;
   std::span<const std::byte> pending_;

@@ -17,12 +17,13 @@ constexpr Bytes kRuntimeBytes = mib(10);  // of ONNX Runtime's own heap in a tem
 
 }  // namespace
 
-Catalog::Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher,
-                 Pool& registry_pool)
+Catalog::Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& read_pool,
+                 CancelToken stop)
     : registry_(registry),
       blobs_(blobs),
       publisher_(publisher),
-      pool_(registry_pool),
+      pool_(read_pool),
+      stop_(stop),
       table_(registry.snapshot()) {}
 
 void Catalog::publish(Registry::Snapshot table) {
@@ -112,13 +113,13 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
 }
 
 Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, std::string label) {
-  auto compiled = co_await publisher_.compiled_for(*manifest);
+  auto compiled = co_await publisher_.compiled_for(*manifest, pool_);
   if (compiled || compiled.error().code != Code::NotFound) co_return compiled;
   std::vector<SourceFile> files;
   for (const ArtifactFile& file : manifest->files) {
     files.push_back({.file = file, .blob = blobs_.path_of(parse_digest(file.sha256).value())});
   }
-  co_return co_await publisher_.rebuilt_for(std::move(label), *manifest, std::move(files));
+  co_return co_await publisher_.rebuilt_for(std::move(label), *manifest, std::move(files), stop_);
 }
 
 void Catalog::forget(std::string_view function) {

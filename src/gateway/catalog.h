@@ -9,6 +9,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "async/cancel.h"
 #include "async/pool.h"
 #include "async/task.h"
 #include "gateway/serving.h"
@@ -20,8 +21,10 @@ namespace mayfly {
 
 class Catalog {
  public:
-  // All outlive me.
-  Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& registry_pool);
+  // All outlive me. `read_pool` is for what a prediction waits for: short reads of the registry and
+  // of the compiled folders, behind no backup. `stop` ends artifacts being compiled again.
+  Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& read_pool,
+          CancelToken stop = {});
 
   // `name` may be "fraud@3"; `version` stands in v2 paths and may be empty.
   Task<Result<ServingRef>> find(std::string_view name, std::string_view version);
@@ -50,6 +53,7 @@ class Catalog {
   LocalBlobStore& blobs_;
   Publisher& publisher_;
   Pool& pool_;
+  CancelToken stop_;
   Registry::Snapshot table_;
   // By the name as it is written in requests. Bounded: 10,000 functions called once cost a list of
   // names.

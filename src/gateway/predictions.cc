@@ -100,14 +100,11 @@ Response mixed_response(EncodedReply encoded, Reply reply) {
   return response;
 }
 
-void compress_if_wanted(const RequestHead& head, Response& response) {
+std::optional<Encoding> encoding_of(const RequestHead& head, const Response& response) {
   const auto accepted = head.headers.find("Accept-Encoding");
-  auto* text = std::get_if<std::string>(&response.body);
-  if (!accepted || text == nullptr || text->size() < kCompressFrom) return;
-  const auto encoding = choose_encoding(*accepted);
-  if (!encoding) return;
-  *text = compress(*encoding, *text);
-  response.headers.add("Content-Encoding", to_string(*encoding));
+  const auto* text = std::get_if<std::string>(&response.body);
+  if (!accepted || text == nullptr || text->size() < kCompressFrom) return std::nullopt;
+  return choose_encoding(*accepted);
 }
 
 std::uint64_t size_of(const Response& response) {
@@ -139,6 +136,7 @@ std::string server_timing(const Timing& timing) {
 struct Predictions::Attempt {
   InvocationId id;
   WallTime accepted;
+  TimePoint begun;  // the head was there
   std::string request_id;
   std::string caller;
   ServingRef serving;  // null until the function is known: nothing is recorded before
@@ -159,12 +157,15 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   Attempt tried;
   tried.id = parts_.ids.next();
   tried.accepted = parts_.loop.clock().wall_now();
+  tried.begun = parts_.loop.now();
   tried.request_id = request_id_of(exchange.head(), tried.id);
   auto answered = co_await attempt(exchange, route, protocol, tried);
   std::string_view reason = answered ? std::string_view() : answered.error().reason;
   if (!answered && reason.empty()) reason = reason::kInternal;
   Response response = answered ? *std::move(answered) : encode_error(answered.error(), tried);
-  compress_if_wanted(exchange.head(), response);
+  if (const auto encoding = encoding_of(exchange.head(), response)) {
+    co_await pack(*encoding, response);
+  }
 
   if (tried.serving) {
     if (const Status written = co_await record(tried, reason, size_of(response)); !written) {
@@ -204,6 +205,12 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
     }
   }
   CO_TRY(BodyReader body, BodyReader::open(exchange, limits_.max_body, "limits.max_body"));
+  if (body.is_large()) {
+    // A large body is not even read for what would be refused anyway.
+    tried.outcome = parts_.dispatcher.refusal(serving.runtime->key);
+    if (tried.outcome) co_return std::unexpected(tried.outcome->reply.error());
+  }
+  CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = bodies_}));
   auto decoded = co_await decode(exchange, body, protocol, serving);
   tried.received = body.taken();
   if (!decoded) co_return std::unexpected(std::move(decoded).error());
@@ -214,7 +221,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
             .settings = serving.settings,
             .settings_sequence = serving.sequence,
             .request = std::move(decoded->memory),
-            .deadline = parts_.loop.turn_time() + timeout,
+            .deadline = tried.begun + timeout,
             .cancel = exchange.disconnected()};
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
@@ -241,6 +248,8 @@ Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyR
   if (!body.at_end()) {
     CO_TRY_STATUS(co_await body.expect_end());
   }
+  request.inputs.clear();  // they lie in `memory` now, and looked into the text
+  request.text = std::string();
   co_return Decoded{std::move(request), std::move(memory)};
 }
 
@@ -318,7 +327,9 @@ Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
     const InferInput& input = request.inputs[i];
     if (input.source == InputSource::Json) continue;
     CO_TRY_STATUS(co_await body.read_exactly(receive_input(input, memory.input(i))));
-    CO_TRY_STATUS(check_received_input(input, memory.input(i)));
+    const auto check = [&] { return check_received_input(input, memory.input(i)); };
+    const bool is_long = memory.input(i).size() > kLongText;
+    CO_TRY_STATUS(is_long ? co_await parts_.parse_pool.run(check) : check());
   }
   co_return Status{};
 }
@@ -346,10 +357,23 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
   co_return json_response(std::move(encoded->text));
 }
 
+Task<void> Predictions::pack(Encoding encoding, Response& response) {
+  std::string& text = std::get<std::string>(response.body);
+  const auto work = [&] { return compress(encoding, text); };
+  if (text.size() > kLongText) {
+    text = co_await parts_.parse_pool.run(work);
+  } else {
+    text = work();
+  }
+  response.headers.add("Content-Encoding", to_string(encoding));
+}
+
 Response Predictions::encode_error(const Error& error, const Attempt& tried) const {
   Response response = error_response(http_status(error), error.message, error.reason);
   if (tried.outcome && tried.outcome->retry_after.count() > 0) {
     response.headers.add("Retry-After", std::to_string(tried.outcome->retry_after.count()));
+  } else if (error.reason == reason::kNodeBusy) {
+    response.headers.add("Retry-After", "1");
   }
   return response;
 }

@@ -12,6 +12,7 @@
 #include "core/wire/infer_request.h"
 #include "dispatch/dispatcher.h"
 #include "gateway/body.h"
+#include "gateway/body_budget.h"
 #include "gateway/catalog.h"
 #include "gateway/ledger_writer.h"
 #include "gateway/metrics.h"
@@ -24,6 +25,7 @@ namespace mayfly {
 struct PredictionLimits {
   Bytes max_body = mib(64);
   Bytes max_reply = mib(64);
+  Bytes body_memory = gib(1);  // of all large bodies together
 };
 
 // How the caller speaks.
@@ -41,7 +43,8 @@ class Predictions {
     InvocationIds& ids;
   };
 
-  Predictions(Parts parts, PredictionLimits limits) : parts_(parts), limits_(limits) {}
+  Predictions(Parts parts, PredictionLimits limits)
+      : parts_(parts), limits_(limits), bodies_(limits.body_memory) {}
 
   // Answers the exchange, whatever happens. `cors_origin` is empty or the origin that may read the
   // reply.
@@ -63,11 +66,13 @@ class Predictions {
   Task<Status> fill(BodyReader& body, const InferRequest& request, RequestMemory& memory);
   Task<Result<Response>> encode(const InferRequest& request, const Serving& serving, Reply reply,
                                 Protocol protocol);
+  Task<void> pack(Encoding encoding, Response& response);
   Response encode_error(const Error& error, const Attempt& attempt) const;
   Task<Status> record(const Attempt& attempt, std::string_view reason, std::uint64_t sent);
 
   Parts parts_;
   PredictionLimits limits_;
+  BodyBudget bodies_;
   JsonParser parser_;
 };
 

@@ -151,7 +151,8 @@ TEST_CASE("a publish ends in a compiled folder, and an equal artifact shares it"
   CHECK(second->reused);
   CHECK(second->manifest.signature == first->manifest.signature);
   CHECK(node.jobs.runs == 1);
-  CHECK(node.loop.run(node.publisher.compiled_for(first->manifest)).value() == first->compiled);
+  CHECK(node.loop.run(node.publisher.compiled_for(first->manifest, node.pool)).value() ==
+        first->compiled);
 }
 
 TEST_CASE("a damaged compiled folder is made again, without a deploy") {
@@ -165,7 +166,8 @@ TEST_CASE("a damaged compiled folder is made again, without a deploy") {
   put(published->compiled / "model.onnx", "BYTES");
   Publisher restarted(node.loop, node.pool, node.jobs,
                       {node.dir.path() / "compiled", node.dir.path() / "tmp"}, kTarget);
-  CHECK(node.loop.run(restarted.compiled_for(published->manifest)).error().code == Code::NotFound);
+  CHECK(node.loop.run(restarted.compiled_for(published->manifest, node.pool)).error().code ==
+        Code::NotFound);
   const auto rebuilt =
       node.loop.run(restarted.rebuilt_for("f", published->manifest, node.request.files));
   REQUIRE(rebuilt.has_value());

@@ -97,7 +97,7 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
   CO_TRY(std::unique_ptr<Job> job, jobs_.run_job(std::move(spec), std::move(events)));
   CancelCallback cancelled(request.cancel, [&job] { job->kill(); });
   CO_TRY(JobEnd end, co_await ended);
-  if (request.cancel.cancelled()) co_return fail(Code::Cancelled, "the deploy was interrupted");
+  if (request.cancel.cancelled()) co_return fail(Code::Cancelled, "publishing was interrupted");
   if (auto failure = failure_of(end, steps.last, request.options)) {
     co_return std::unexpected(*std::move(failure));
   }
@@ -113,10 +113,10 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
                       .peak_memory = end.peak_memory};
 }
 
-Task<Result<Path>> Publisher::compiled_for(Manifest manifest) {
+Task<Result<Path>> Publisher::compiled_for(Manifest manifest, Pool& pool) {
   const std::string key = compiled_key(manifest.files, manifest.options, target_);
   CO_TRY(std::optional<Compiled> found,
-         co_await pool_.run([this, key] { return store_.find(key); }));
+         co_await pool.run([this, key] { return store_.find(key); }));
   if (found) co_return store_.folder(key);
   co_return fail(
       Code::NotFound,
@@ -124,11 +124,11 @@ Task<Result<Path>> Publisher::compiled_for(Manifest manifest) {
 }
 
 Task<Result<Path>> Publisher::rebuilt_for(std::string label, Manifest manifest,
-                                          std::vector<SourceFile> files) {
+                                          std::vector<SourceFile> files, CancelToken cancel) {
   PublishRequest request{.label = std::move(label),
                          .files = std::move(files),
                          .options = manifest.options,
-                         .cancel = {}};
+                         .cancel = cancel};
   if (files_of(request.files) != manifest.files) {
     co_return fail(Code::DataLoss, "the files to compile are not those of the version");
   }

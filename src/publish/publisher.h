@@ -56,11 +56,12 @@ class Publisher {
   Task<Result<Published>> publish(PublishRequest request, Progress progress);
 
   // The compiled folder of a version; NotFound when it must be rebuilt for this machine.
-  Task<Result<Path>> compiled_for(Manifest manifest);
+  // Looked up on `pool`, so that it waits for no publish.
+  Task<Result<Path>> compiled_for(Manifest manifest, Pool& pool);
   // The same, rebuilt from `files` when it must be: after an upgrade of ONNX Runtime, on another
   // CPU, or when the folder was lost or damaged. Fails when the rebuilt signature is another one.
   Task<Result<Path>> rebuilt_for(std::string label, Manifest manifest,
-                                 std::vector<SourceFile> files);
+                                 std::vector<SourceFile> files, CancelToken cancel = {});
 
   const CompileTarget& target() const { return target_; }
 

@@ -56,6 +56,34 @@ class SizeTest(NodeCase):
         self.assertServed(self.node.example("big", "big_reply"))
 
 
+class BodyMemoryTest(NodeCase):
+    functions = {"f": "identity_fp32"}
+    arguments = ("--body-memory", "1MiB")
+
+    def test_large_bodies_share_a_budget_and_small_ones_need_none(self) -> None:
+        large = json.dumps({"inputs": [ONE]}).encode() + b" " * 900_000
+        path = "/v2/models/f/infer"
+        first = self.node.connect()
+        first.putrequest("POST", path)
+        first.putheader("Content-Length", str(len(large)))
+        first.endheaders(large[:450_000])
+        self.node.wait_until(
+            lambda: self.node.request("POST", path, large).status == 503, "the budget is taken"
+        )
+        reply = self.node.request("POST", path, large)
+        self.assertRefused(reply, 503, "node_busy", "limits.body_memory")
+        self.assertEqual(reply.headers["Retry-After"], "1")
+        packed = self.node.request(
+            "POST", path, gzip.compress(large), {"Content-Encoding": "gzip"}
+        )
+        self.assertRefused(packed, 503, "node_busy")
+        self.assertServed(self.node.infer("f", ONE))
+        first.send(large[450_000:])
+        self.assertEqual(first.getresponse().status, 200)
+        first.close()
+        self.assertServed(self.node.request("POST", path, large))
+
+
 class QueueTest(NodeCase):
     functions = {"slow": "slow", "f": "identity_fp32"}
 
