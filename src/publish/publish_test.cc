@@ -186,7 +186,7 @@ TEST_CASE("a compiled folder that does not say what it is, is made again by the 
   const auto again = node.loop.run(node.publisher.publish(node.request, {}));
   REQUIRE_MESSAGE(again.has_value(), (again ? "" : again.error().message));
   CHECK(node.jobs.runs == 2);
-  CHECK(node.loop.run(node.publisher.compiled_for(again->manifest)).has_value());
+  CHECK(node.loop.run(node.publisher.compiled_for(again->manifest, node.pool)).has_value());
   CHECK(node.leftovers() == 0);
 }
 
