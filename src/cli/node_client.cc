@@ -6,12 +6,20 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
+#include "cli/table.h"
 #include "core/reason.h"
 
 namespace mayfly {
 namespace {
+
+constexpr int kUploadTries = 5;
+constexpr Duration kUploadPause = std::chrono::milliseconds(50);
+// Longer than any prediction may take: what waits for the node's own deadline must not give up
+// before it.
+constexpr Duration kLongestCall = std::chrono::hours(25);
 
 Code code_of_status(int status) {
   switch (status) {
@@ -53,6 +61,13 @@ Error error_of(int status, const std::string& body) {
   return error;
 }
 
+// Not an answer of the node, which has a reason.
+bool is_broken_connection(const Error& error) {
+  return error.reason.empty() &&
+         (error.code == Code::Unavailable || error.code == Code::Cancelled ||
+          error.code == Code::DeadlineExceeded);
+}
+
 Result<CliJson> json_of(const std::string& body) {
   CliJson json = CliJson::parse(body.empty() ? "null" : body, nullptr, false);
   if (json.is_discarded())
@@ -85,11 +100,13 @@ std::string path_segment(std::string_view text) {
   return out;
 }
 
-NodeClient::NodeClient(std::string url) : url_(std::move(url)), http_(url_or_die(url_)) {}
+NodeClient::NodeClient(std::string url)
+    : url_(std::move(url)), http_(url_or_die(url_), {.reply_timeout = kLongestCall}) {}
 
 Result<CliJson> NodeClient::get(const std::string& path) { return json_of(TRY(get_text(path))); }
 
 Result<std::string> NodeClient::get_text(const std::string& path) {
+  const WaitingLine waiting("waiting for the node");
   ClientRequest request{.method = "GET", .target = path};
   ClientResponse response = TRY(http_.send(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
@@ -98,6 +115,7 @@ Result<std::string> NodeClient::get_text(const std::string& path) {
 
 Result<CliJson> NodeClient::send(std::string_view method, const std::string& path,
                                  const CliJson& body) {
+  const WaitingLine waiting("the node is at work");
   ClientRequest request{.method = std::string(method), .target = path};
   if (!body.is_null()) {
     request.headers.add("Content-Type", "application/json");
@@ -110,6 +128,7 @@ Result<CliJson> NodeClient::send(std::string_view method, const std::string& pat
 
 Result<RawReply> NodeClient::post_raw(const std::string& path, std::string body,
                                       const Headers& headers) {
+  const WaitingLine waiting("predicting");
   ClientRequest request{
       .method = "POST", .target = path, .headers = headers, .body = std::move(body)};
   ClientResponse response = TRY(http_.send(std::move(request)));
@@ -140,6 +159,26 @@ Status NodeClient::stream(std::string_view method, const std::string& path, cons
   const ClientResponse response = TRY(http_.send(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
   return {};
+}
+
+Status NodeClient::upload(const std::string& sha256, std::uint64_t size, const Path& file,
+                          const std::function<void(std::uint64_t)>& on_progress) {
+  std::optional<std::uint64_t> reached;
+  for (int failures = 0;;) {
+    Status done;
+    auto offset = upload_offset(sha256, size);
+    if (offset) {
+      if (!*offset) return {};
+      if (reached && **offset > *reached) failures = 0;
+      reached = **offset;
+      done = append_blob(sha256, size, **offset, file, on_progress);
+    } else {
+      done = std::unexpected(std::move(offset).error());
+    }
+    // The node's own words, and a file that cannot be read, are final.
+    if (done || !is_broken_connection(done.error()) || ++failures >= kUploadTries) return done;
+    std::this_thread::sleep_for(kUploadPause * (1 << failures));
+  }
 }
 
 Result<std::optional<std::uint64_t>> NodeClient::upload_offset(const std::string& sha256,

@@ -40,14 +40,19 @@ class NodeClient {
   Status stream(std::string_view method, const std::string& path, const CliJson& body,
                 const std::function<void(const CliJson&)>& on_line);
 
+  // Sends what the node lacks of the blob. A connection that breaks is tried again, a few times
+  // without progress and with growing pauses, and goes on where it broke.
+  Status upload(const std::string& sha256, std::uint64_t size, const Path& file,
+                const std::function<void(std::uint64_t sent)>& on_progress);
+
+  const std::string& url() const { return url_; }
+
+ private:
   // nullopt: the node has the whole blob; else the offset to go on from.
   Result<std::optional<std::uint64_t>> upload_offset(const std::string& sha256, std::uint64_t size);
   Status append_blob(const std::string& sha256, std::uint64_t size, std::uint64_t offset,
                      const Path& file, const std::function<void(std::uint64_t sent)>& on_progress);
 
-  const std::string& url() const { return url_; }
-
- private:
   std::string url_;
   HttpClient http_;
 };

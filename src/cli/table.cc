@@ -118,4 +118,18 @@ void ProgressLine::clear() {
   shown_ = false;
 }
 
+WaitingLine::WaitingLine(std::string what) : what_(std::move(what)) {
+  if (line_.silent()) return;
+  teller_ = std::jthread([this](const std::stop_token& stop) { tell(stop); });
+}
+
+void WaitingLine::tell(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  for (int seconds = 1;; ++seconds) {
+    ended_.wait_for(lock, stop, std::chrono::seconds(1), [] { return false; });
+    if (stop.stop_requested()) return;
+    line_.show(fmt::format("{} … {} s", what_, seconds));
+  }
+}
+
 }  // namespace mayfly

@@ -1,9 +1,13 @@
 // Output for people: aligned tables, short numbers, a progress line.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace mayfly {
@@ -36,11 +40,27 @@ class ProgressLine {
   void show(std::string_view text);
   void show_bytes(std::string_view what, std::uint64_t done, std::uint64_t total);
   void clear();
+  bool silent() const { return !terminal_; }
 
  private:
   bool terminal_ = false;
   bool shown_ = false;
   std::int64_t last_shown_ns_ = 0;
+};
+
+// Says "WHAT … 3 s" on stderr from the first second on, as long as it lives: for calls that may
+// take long and tell nothing meanwhile. Silent when stderr is no terminal.
+class WaitingLine {
+ public:
+  explicit WaitingLine(std::string what);
+
+ private:
+  void tell(const std::stop_token& stop);
+  ProgressLine line_;
+  std::string what_;
+  std::mutex mutex_;
+  std::condition_variable_any ended_;
+  std::jthread teller_;  // ends before the rest
 };
 
 }  // namespace mayfly

@@ -18,7 +18,6 @@
 namespace mayfly {
 namespace {
 
-constexpr int kUploadTries = 5;
 constexpr const char* kSettingsFile = "mayfly.toml";
 
 struct LocalFile {
@@ -138,18 +137,10 @@ Result<std::string> digest_of(const LocalFile& local, ProgressLine& progress) {
   }
 }
 
-Status upload(NodeClient& node, const LocalFile& file, ProgressLine& progress) {
-  Status last;
-  for (int attempt = 0; attempt < kUploadTries; ++attempt) {
-    const std::optional<std::uint64_t> offset = TRY(node.upload_offset(file.sha256, file.size));
-    if (!offset) return {};
-    last = node.append_blob(file.sha256, file.size, *offset, file.file, [&](std::uint64_t sent) {
-      progress.show_bytes(fmt::format("uploading {}", file.path), sent, file.size);
-    });
-    // A broken connection is resumed where it broke; anything else is final.
-    if (last || last.error().code != Code::Unavailable) return last;
-  }
-  return last;
+Status upload_blob(NodeClient& node, const LocalFile& file, ProgressLine& progress) {
+  return node.upload(file.sha256, file.size, file.file, [&](std::uint64_t sent) {
+    progress.show_bytes(fmt::format("uploading {}", file.path), sent, file.size);
+  });
 }
 
 void print_published(const CliJson& result) {
@@ -175,7 +166,7 @@ Status deploy(const DeployFlags& flags, const CliContext& context) {
   CliJson files = CliJson::array();
   for (LocalFile& file : artifact.files) {
     file.sha256 = TRY(digest_of(file, progress));
-    TRY(upload(node, file, progress));
+    TRY(upload_blob(node, file, progress));
     files.push_back({{"path", file.path}, {"sha256", file.sha256}, {"size", file.size}});
   }
 

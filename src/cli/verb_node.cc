@@ -123,11 +123,8 @@ Status gc(bool dry_run, const CliContext& context) {
 }
 
 Status backup(const std::string& folder, const CliContext& context) {
-  ProgressLine progress;
-  progress.show("copying registry, blobs and ledger");
   const CliJson done = TRY(context.node().send(
       "POST", "/api/v1/backup", {{"directory", std::filesystem::absolute(folder).native()}}));
-  progress.clear();
   if (context.json) {
     print_json(done);
   } else {

@@ -25,6 +25,7 @@ namespace {
 
 constexpr std::size_t kMaxResponseHead = 65'536;
 constexpr std::size_t kPiece = 262'144;
+constexpr int kKeepAlive = 15;  // seconds
 
 std::unexpected<Error> ended_early() {
   return fail(Code::Cancelled, "the node ended the connection before its reply was complete");
@@ -132,6 +133,10 @@ Result<Fd> HttpClient::connect_tcp() {
     if (error != 0) continue;
     const int one = 1;
     (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    // A machine that is gone is noticed, however long a reply may take.
+    (void)::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepAlive, sizeof kKeepAlive);
+    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepAlive, sizeof kKeepAlive);
     return socket;
   }
   return std::unexpected(cannot_reach(std::strerror(error)));
@@ -145,10 +150,10 @@ Status HttpClient::connect() {
 
 // --- bytes ---
 
-Status HttpClient::wait_for(short events) {
+Status HttpClient::wait_for(short events, Duration patience) {
   pollfd poll_fd{.fd = socket_.get(), .events = events, .revents = 0};
   while (true) {
-    const int ready = ::poll(&poll_fd, 1, milliseconds(options_.stall_timeout));
+    const int ready = ::poll(&poll_fd, 1, milliseconds(patience));
     if (ready > 0) return {};
     if (ready == 0) {
       return fail(Code::DeadlineExceeded, fmt::format("the node at {} does not answer", url_.text));
@@ -157,13 +162,13 @@ Status HttpClient::wait_for(short events) {
   }
 }
 
-Result<bool> HttpClient::fill() {
+Result<bool> HttpClient::fill(Duration patience) {
   const std::size_t before = buffer_.size();
   buffer_.resize(before + 65536);
   while (true) {
     const ssize_t got = ::recv(socket_.get(), buffer_.data() + before, 65536, 0);
     if (got < 0 && errno == EAGAIN) {
-      if (Status ready = wait_for(POLLIN); !ready) {
+      if (Status ready = wait_for(POLLIN, patience); !ready) {
         buffer_.resize(before);
         return std::unexpected(std::move(ready).error());
       }
@@ -190,7 +195,7 @@ Status HttpClient::send_all(std::string_view bytes) {
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return fail(Code::Cancelled, "the node closed the connection");
     // A server that refuses the request answers without reading the rest of it.
-    TRY(wait_for(POLLIN | POLLOUT));
+    TRY(wait_for(POLLIN | POLLOUT, options_.stall_timeout));
     if (reply_has_begun()) return fail(Code::Cancelled, "the node answered early");
   }
   return {};
@@ -258,7 +263,8 @@ Result<ResponseHead> HttpClient::read_head() {
   while (true) {
     const std::size_t size = TRY(scanner.scan(buffer_));
     if (size == 0) {
-      if (TRY(fill())) continue;
+      const Duration patience = buffer_.empty() ? options_.reply_timeout : options_.stall_timeout;
+      if (TRY(fill(patience))) continue;
       return ended_early();
     }
     ResponseHead head = TRY(parse_response_head(std::string_view(buffer_).substr(0, size)));

@@ -58,6 +58,8 @@ class HttpClient {
   struct Options {
     Duration connect_timeout = std::chrono::seconds(5);
     Duration stall_timeout = std::chrono::seconds(120);  // without one byte sent or received
+    // The same between the request's last byte and the reply's first: the server's work.
+    Duration reply_timeout = std::chrono::seconds(120);
     Bytes collected_limit = mib(256);
   };
 
@@ -85,8 +87,9 @@ class HttpClient {
   Status read_body(const ResponseHead& head, ClientRequest& request, ClientResponse& response);
   Status read_chunked(const std::function<Status(std::string_view)>& take);
   // Waits for more input; false at the end of the stream.
-  Result<bool> fill();
-  Status wait_for(short events);
+  Result<bool> fill() { return fill(options_.stall_timeout); }
+  Result<bool> fill(Duration patience);
+  Status wait_for(short events, Duration patience);
   Error cannot_reach(std::string_view why) const;
 
   Url url_;
