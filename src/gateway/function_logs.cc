@@ -10,34 +10,73 @@ namespace {
 
 constexpr std::size_t kKeptLines = 1000;
 constexpr std::size_t kMaxLine = 4096;
-constexpr std::size_t kMaxFunctions =
-    1000;  // with lines; a function that prints nothing costs nothing
+constexpr std::size_t kFunctionBytes = 1 << 20;
+constexpr std::size_t kNodeBytes = 64 << 20;
 
+std::size_t cost_of(const LogLine& line) {
+  return sizeof(LogLine) + line.source.size() + line.text.size();
+}
+
+// Control characters, C1 ones (U+0080 to U+009F, as UTF-8) included: some terminals obey them.
 std::string printable(std::string_view text) {
   std::string out(text.substr(0, kMaxLine));
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < ' ' && c != '\t') c = '?';
-    if (c == 127) c = '?';
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(out[i]);
+    if ((byte < ' ' && byte != '\t') || byte == 127) out[i] = '?';
+    if (byte != 0xC2 || i + 1 == out.size()) continue;
+    if (const auto next = static_cast<unsigned char>(out[i + 1]); next >= 0x80 && next < 0xA0) {
+      out.replace(i, 2, "?");
+    }
   }
   return out;
 }
 
 }  // namespace
 
+void FunctionLogs::drop_oldest(Lines& lines) {
+  const std::size_t bytes = cost_of(lines.kept.front());
+  lines.bytes -= bytes;
+  bytes_ -= bytes;
+  lines.kept.pop_front();
+}
+
+void FunctionLogs::keep(Lines& lines, LogLine line) {
+  lines.bytes += cost_of(line);
+  bytes_ += cost_of(line);
+  lines.kept.push_back(std::move(line));
+  while (lines.kept.size() > kKeptLines || lines.bytes > kFunctionBytes) drop_oldest(lines);
+}
+
+// The function that was silent longest loses its lines. A scan, but only of a node whose functions
+// print more than its budget.
+void FunctionLogs::make_room(std::string_view in_favour_of) {
+  while (bytes_ > kNodeBytes) {
+    auto victim = functions_.end();
+    for (auto next = functions_.begin(); next != functions_.end(); ++next) {
+      if (next->first == in_favour_of) continue;
+      const bool older = victim == functions_.end() ||
+                         next->second.kept.back().sequence < victim->second.kept.back().sequence;
+      if (older) victim = next;
+    }
+    if (victim == functions_.end()) return;
+    bytes_ -= victim->second.bytes;
+    functions_.erase(victim);
+  }
+}
+
 void FunctionLogs::add(std::string_view label, std::string_view text) {
+  if (text.empty()) return;
   const std::string function(label.substr(0, label.find('@')));
-  if (functions_.size() >= kMaxFunctions && !functions_.contains(function))
-    functions_.erase(functions_.begin());
   Lines& lines = functions_[function];
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
-    lines.kept.push_back({.sequence = lines.next++,
-                          .time = loop_.clock().wall_now(),
-                          .source = std::string(label),
-                          .text = printable(text.substr(0, end))});
-    if (lines.kept.size() > kKeptLines) lines.kept.pop_front();
+    keep(lines, {.sequence = next_++,
+                 .time = loop_.clock().wall_now(),
+                 .source = std::string(label),
+                 .text = printable(text.substr(0, end))});
     text.remove_prefix(std::min(end + 1, text.size()));
   }
+  make_room(function);
   for (Promise<void>& follower : std::exchange(followers_, {})) follower.set();
 }
 
@@ -63,7 +102,9 @@ Task<Status> FunctionLogs::changed(TimePoint deadline, CancelToken cancel) {
 
 void FunctionLogs::forget(std::string_view function) {
   const auto found = functions_.find(function);
-  if (found != functions_.end()) functions_.erase(found);
+  if (found == functions_.end()) return;
+  bytes_ -= found->second.bytes;
+  functions_.erase(found);
 }
 
 }  // namespace mayfly

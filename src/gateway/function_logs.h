@@ -1,5 +1,6 @@
-// What the functions' own processes printed: the last lines of each function, bounded in number and
-// length, and live followers. Lost when the node ends; the bytes are hostile and shown escaped.
+// What the functions' own processes printed: the last lines of each function and of the node,
+// bounded in number and bytes, and live followers. What was printed longest ago goes first. Lost
+// when the node ends; the bytes are hostile and shown escaped.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@
 namespace mayfly {
 
 struct LogLine {
-  std::uint64_t sequence = 0;  // counted per function from 1
+  std::uint64_t sequence = 0;  // counted over all functions from 1: it outlives a forgotten one
   WallTime time;
   std::string source;  // "fraud@7"
   std::string text;    // printable UTF-8 or ASCII; control characters are replaced
@@ -39,10 +40,17 @@ class FunctionLogs {
  private:
   struct Lines {
     std::deque<LogLine> kept;
-    std::uint64_t next = 1;
+    std::size_t bytes = 0;
   };
+  using Functions = std::map<std::string, Lines, std::less<>>;
+  void keep(Lines& lines, LogLine line);
+  void drop_oldest(Lines& lines);
+  void make_room(std::string_view in_favour_of);
+
   Loop& loop_;
-  std::map<std::string, Lines, std::less<>> functions_;
+  Functions functions_;  // none is empty
+  std::size_t bytes_ = 0;
+  std::uint64_t next_ = 1;
   std::vector<Promise<void>> followers_;
 };
 
