@@ -53,8 +53,8 @@ class ControlApi {
 
   // Every endpoint that answers at once. Deploy and FunctionLogs stream: see the next two.
   Task<Result<Response>> call(Exchange& exchange, const Route& route);
-  Task<Status> deploy(Exchange& exchange, const Route& route);
-  Task<Status> follow_logs(Exchange& exchange, const Route& route);
+  Task<Status> deploy(Exchange& exchange, const Route& route, std::string_view cors_origin);
+  Task<Status> follow_logs(Exchange& exchange, const Route& route, std::string_view cors_origin);
 
  private:
   // Functions

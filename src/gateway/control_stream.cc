@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "async/event.h"
+#include "async/timer.h"
 #include "core/reason.h"
 #include "core/units.h"
 #include "gateway/control_api.h"
+#include "gateway/guard.h"
 #include "gateway/measured.h"
 
 namespace mayfly {
@@ -18,8 +20,12 @@ using namespace std::chrono_literals;
 
 // A quiet stream says something now and then, so that a follower that is gone is noticed.
 constexpr Duration kHeartbeat = 15s;
-const Headers kStreamHeaders = {{"Content-Type", "application/x-ndjson"},
-                                {"Cache-Control", "no-store"}};
+
+Headers stream_headers(std::string_view cors_origin) {
+  Headers headers = {{"Content-Type", "application/x-ndjson"}, {"Cache-Control", "no-store"}};
+  allow_origin(headers, cors_origin);
+  return headers;
+}
 
 std::string line_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -41,13 +47,20 @@ class LineQueue {
     closed_ = true;
     wake_.set();
   }
-  // nullopt: closed and empty.
+  // nullopt: closed and empty. An empty line now and then while there is nothing to say.
   Task<std::optional<std::string>> next() {
-    while (lines_.empty() && !closed_) {
+    bool silent = false;
+    Timer heartbeat(loop_, [&] {
+      silent = true;
+      wake_.set();
+    });
+    heartbeat.arm_in(kHeartbeat);
+    while (lines_.empty() && !closed_ && !silent) {
       Future<void> woken(loop_);
       wake_ = woken.promise();
       (void)co_await woken;
     }
+    if (lines_.empty() && !closed_) co_return "\n";
     if (lines_.empty()) co_return std::nullopt;
     std::string line = std::move(lines_.front());
     lines_.pop_front();
@@ -98,7 +111,8 @@ Result<DeployBody> parse_deploy(const std::string& text) {
 
 }  // namespace
 
-Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route) {
+Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
+                                std::string_view cors_origin) {
   CO_TRY(const FunctionName function, FunctionName::parse(route.name));
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
@@ -124,7 +138,7 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route) {
     }
     return {};
   }));
-  CO_TRY_STATUS(co_await exchange.start(200, kStreamHeaders));
+  CO_TRY_STATUS(co_await exchange.start(200, stream_headers(cors_origin)));
 
   const Deploying deploying{function, std::move(request.files), std::move(request.options)};
   const TimePoint begun = parts_.loop.now();
@@ -172,11 +186,12 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
                  {"notes", published->report.notes}};
 }
 
-Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route) {
+Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route,
+                                     std::string_view cors_origin) {
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
   const std::string function = resolved.function->name.str();
   const bool follow = exchange.head().query("follow").value_or("") == "true";
-  CO_TRY_STATUS(co_await exchange.start(200, kStreamHeaders));
+  CO_TRY_STATUS(co_await exchange.start(200, stream_headers(cors_origin)));
   std::uint64_t last = 0;
   while (true) {
     std::string lines;

@@ -47,7 +47,9 @@ Task<void> Gateway::handle(Exchange& exchange) {
   const RouteResult found = find_route(head.method_text, head.path());
   if (const Status allowed = check(head, found); !allowed) {
     parts_.metrics.refused(allowed.error().reason);
-    (void)co_await exchange.respond(refusal(allowed.error(), found));
+    Response response = refusal(allowed.error(), found);
+    allow_origin(response.headers, cors_origin(policy_, origin));
+    (void)co_await exchange.respond(std::move(response));
     co_return;
   }
   co_await serve(exchange, *found.route);
@@ -58,30 +60,34 @@ Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin
   response.headers.add("Access-Control-Allow-Origin", origin);
   response.headers.add("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE");
   response.headers.add("Access-Control-Allow-Headers",
-                       "Content-Type, Inference-Header-Content-Length, X-Request-Id");
+                       "Content-Type, Inference-Header-Content-Length, X-Request-Id, "
+                       "Upload-Offset, Upload-Length");
   response.headers.add("Access-Control-Max-Age", "600");
   response.headers.add("Vary", "Origin");
   (void)co_await exchange.respond(std::move(response));
 }
 
 Task<void> Gateway::serve(Exchange& exchange, const Route& route) {
+  const std::string_view origin =
+      cors_origin(policy_, exchange.head().headers.find("Origin").value_or(""));
   if (route.endpoint == Endpoint::Infer || route.endpoint == Endpoint::Invoke) {
     const Protocol protocol =
         route.endpoint == Endpoint::Infer ? Protocol::OpenInference : Protocol::Plain;
-    co_await parts_.predictions.handle(
-        exchange, route, protocol,
-        cors_origin(policy_, exchange.head().headers.find("Origin").value_or("")));
-    co_return;
+    co_return co_await parts_.predictions.handle(exchange, route, protocol, origin);
   }
+  Response response;
   if (route.endpoint == Endpoint::Deploy || route.endpoint == Endpoint::FunctionLogs) {
     const Status done = route.endpoint == Endpoint::Deploy
-                            ? co_await parts_.control.deploy(exchange, route)
-                            : co_await parts_.control.follow_logs(exchange, route);
-    if (!done) (void)co_await exchange.respond(refusal(done.error(), {}));
-    co_return;
+                            ? co_await parts_.control.deploy(exchange, route, origin)
+                            : co_await parts_.control.follow_logs(exchange, route, origin);
+    if (done) co_return;
+    response = refusal(done.error(), {});
+  } else {
+    auto answered = co_await answer(exchange, route);
+    response = answered ? *std::move(answered) : refusal(answered.error(), {});
   }
-  auto answered = co_await answer(exchange, route);
-  (void)co_await exchange.respond(answered ? *std::move(answered) : refusal(answered.error(), {}));
+  allow_origin(response.headers, origin);
+  (void)co_await exchange.respond(std::move(response));
 }
 
 Task<Result<Response>> Gateway::answer(Exchange& exchange, const Route& route) {

@@ -74,4 +74,13 @@ std::string_view cors_origin(const GuardPolicy& policy, std::string_view origin)
   return !origin.empty() && contains(policy.cors_origins, origin) ? origin : std::string_view();
 }
 
+void allow_origin(Headers& headers, std::string_view origin) {
+  if (origin.empty()) return;
+  headers.add("Access-Control-Allow-Origin", origin);
+  headers.add("Access-Control-Expose-Headers",
+              "Mayfly-Invocation, Mayfly-Start, Mayfly-Version, Server-Timing, X-Request-Id, "
+              "Retry-After, Inference-Header-Content-Length, Upload-Offset");
+  headers.add("Vary", "Origin");
+}
+
 }  // namespace mayfly

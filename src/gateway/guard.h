@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "net/http.h"
 
 namespace mayfly {
 
@@ -25,5 +26,7 @@ Status check_host(const GuardPolicy& policy, std::string_view host);
 Status check_origin(const GuardPolicy& policy, std::string_view origin, std::string_view host);
 // The Access-Control-Allow-Origin of a reply; empty: none.
 std::string_view cors_origin(const GuardPolicy& policy, std::string_view origin);
+// Lets pages of that origin read the reply and its headers; an empty one changes nothing.
+void allow_origin(Headers& headers, std::string_view origin);
 
 }  // namespace mayfly

@@ -10,6 +10,7 @@
 #include "core/wire/infer_reply.h"
 #include "core/wire/plain_reply.h"
 #include "core/wire/plain_request.h"
+#include "gateway/guard.h"
 #include "gateway/protocol_words.h"
 #include "net/decompress.h"
 
@@ -181,10 +182,7 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   response.headers.add("Mayfly-Start", to_string(tried.tier()));
   response.headers.add("Server-Timing", server_timing(tried.timing()));
   response.headers.add("X-Request-Id", tried.request_id);
-  if (!cors_origin.empty()) {
-    response.headers.add("Access-Control-Allow-Origin", cors_origin);
-    response.headers.add("Vary", "Origin");
-  }
+  allow_origin(response.headers, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
 }
 

@@ -158,3 +158,33 @@ class FunctionsTest(NodeCase):
                 self.assertLessEqual(
                     np.abs(np.array(answer) - right).max(), tolerance * np.abs(right).max()
                 )
+
+
+class CorsTest(NodeCase):
+    functions = {"f": "identity_fp32"}
+    arguments = ("--cors-origins", "https://app.example")
+
+    def test_pages_of_a_configured_origin_read_every_reply(self) -> None:
+        for method, path in (
+            ("GET", "/v2/models/f"),
+            ("GET", "/v2/models/nowhere"),
+            ("GET", "/nowhere"),
+            ("POST", "/v2/models/f/infer"),
+            ("GET", "/api/v1/functions"),
+            ("GET", "/api/v1/functions/f/logs"),
+            ("POST", "/api/v1/functions/f/versions"),
+        ):
+            with self.subTest(f"{method} {path}"):
+                reply = self.node.request(method, path, headers={"Origin": "https://app.example"})
+                self.assertEqual(
+                    reply.headers["Access-Control-Allow-Origin"], "https://app.example"
+                )
+                self.assertIn("Mayfly-Start", reply.headers["Access-Control-Expose-Headers"])
+
+    def test_other_pages_read_and_control_nothing(self) -> None:
+        headers = {"Origin": "https://evil.example"}
+        reply = self.node.request("GET", "/v2/models/f", headers=headers)
+        self.assertNotIn("Access-Control-Allow-Origin", reply.headers)
+        reply = self.node.request("GET", "/api/v1/functions", headers=headers)
+        self.assertRefused(reply, 403, "forbidden_origin")
+        self.assertNotIn("Access-Control-Allow-Origin", reply.headers)
