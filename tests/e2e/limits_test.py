@@ -63,6 +63,7 @@ class BodyMemoryTest(NodeCase):
     def test_large_bodies_share_a_budget_and_small_ones_need_none(self) -> None:
         large = json.dumps({"inputs": [ONE]}).encode() + b" " * 900_000
         path = "/v2/models/f/infer"
+        self.assertServed(self.node.infer("f", ONE))  # known from here on: heads are met in order
         first = self.node.connect()
         first.putrequest("POST", path)
         first.putheader("Content-Length", str(len(large)))
