@@ -8,6 +8,7 @@
 #include <charconv>
 #include <thread>
 
+#include "app/memory_watch.h"
 #include "app/notify.h"
 #include "app/signals.h"
 #include "async/cancel.h"
@@ -285,6 +286,7 @@ Status serve(const Foundation& base) {
   listening = &server;
   const std::string url = TRY(listen_on(server, base.endpoint));
   TRY(write_file_durably(base.data.run() / "url", url + "\n"));
+  const MemoryWatch memory_watch(loop, dispatcher, [] { return read_file("/proc/meminfo"); });
   Gate background(loop);
   loop.spawn(serve_kept(catalog, dispatcher, background));
   loop.spawn(maintain(loop, base.pool, base.ledger,

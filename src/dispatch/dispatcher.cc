@@ -60,6 +60,7 @@ void Dispatcher::retire(VersionKey version) { scheduler_->retire(version); }
 void Dispatcher::evict(FunctionId function) { scheduler_->evict(function); }
 void Dispatcher::evict(VersionKey version) { scheduler_->evict(version); }
 Bytes Dispatcher::relieve(Bytes wanted) { return scheduler_->relieve(wanted); }
+bool Dispatcher::holds_memory() const { return scheduler_->memory_used().count > 0; }
 DispatchStatus Dispatcher::status() const { return scheduler_->status(); }
 
 Task<void> Dispatcher::drain(Duration timeout) {

@@ -68,6 +68,7 @@ class Dispatcher {
   // The node is short of memory: ends idle processes, least valuable first, until about `wanted`
   // bytes are free; returns how many were.
   Bytes relieve(Bytes wanted);
+  bool holds_memory() const;  // there are processes
 
   // Refuses new calls (draining), waits until the accepted ones are done, at most `timeout`, fails
   // the rest, then ends every process and waits until they are gone. Once.

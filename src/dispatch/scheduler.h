@@ -61,6 +61,7 @@ class Scheduler {
   void stop();                        // ends every process; nothing is started any more
   void destroy_all();                 // without waiting for their ends
   Gate& processes() { return processes_; }
+  Bytes memory_used() const { return memory_used_; }
   Loop& loop() { return loop_; }
   DispatchStatus status() const;
 
