@@ -22,6 +22,7 @@ using prometheus::Gauge;
 using prometheus::Histogram;
 
 constexpr Duration kDropAfter = 15min;
+constexpr Duration kDropEvery = 1min;
 
 // 20 µs … 80 s, factor 3: a start from a template and a cold 1 GB load both fall inside.
 const Histogram::BucketBoundaries& seconds_buckets() {
@@ -131,6 +132,7 @@ Metrics::~Metrics() { functions_.clear(); }
 Metrics::FunctionSeries& Metrics::series(std::string_view function) {
   auto found = functions_.find(function);
   if (found == functions_.end()) {
+    drop_idle();  // whether or not anybody ever asks for the text
     std::string name(function);
     found = functions_.emplace(name, std::make_unique<FunctionSeries>(*families_, name)).first;
   }
@@ -164,9 +166,11 @@ void Metrics::forget(std::string_view function) {
 }
 
 void Metrics::drop_idle() {
-  std::erase_if(functions_, [now = clock_.now()](const auto& item) {
-    return now - item.second->last_used > kDropAfter;
-  });
+  const TimePoint now = clock_.now();
+  if (now - last_drop_ < kDropEvery) return;
+  last_drop_ = now;
+  std::erase_if(functions_,
+                [&](const auto& item) { return now - item.second->last_used > kDropAfter; });
 }
 
 std::string Metrics::expose(const NodeGauges& gauges) {

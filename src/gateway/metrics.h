@@ -40,6 +40,9 @@ class Metrics {
 
   void forget(std::string_view function);  // it was deleted
 
+  // That have series: of those called lately.
+  std::size_t functions() const { return functions_.size(); }
+
   // The text of /metrics (Prometheus text format 0.0.4); drops the series of idle functions first.
   std::string expose(const NodeGauges& gauges);
 
@@ -50,6 +53,7 @@ class Metrics {
   void drop_idle();
 
   const Clock& clock_;
+  TimePoint last_drop_;
   std::unique_ptr<Families> families_;
   std::map<std::string, std::unique_ptr<FunctionSeries>, std::less<>> functions_;
 };

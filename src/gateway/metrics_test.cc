@@ -1,5 +1,7 @@
 #include "gateway/metrics.h"
 
+#include <string>
+
 #include "base/testing/fake_clock.h"
 
 #include <doctest/doctest.h>
@@ -23,6 +25,16 @@ TEST_CASE("a function's series appear with its first request and go when it has 
   CHECK(text.find(R"(mayfly_instances{state="idle"} 2)") != std::string::npos);
   clock.advance(16min);
   CHECK(metrics.expose({}).find("fraud") == std::string::npos);
+}
+
+TEST_CASE("series of idle functions go although nobody asks for the text") {
+  FakeClock clock;
+  Metrics metrics(clock);
+  for (int hour = 0; hour < 100; ++hour) {
+    metrics.prediction("f" + std::to_string(hour), "", StartTier::Hot, {});
+    clock.advance(1h);
+  }
+  CHECK(metrics.functions() == 1);
 }
 
 TEST_CASE("a deleted function's series go at once") {

@@ -139,7 +139,6 @@ struct Predictions::Attempt {
   WallTime accepted;
   TimePoint begun;  // the head was there
   std::string request_id;
-  std::string caller;
   ServingRef serving;  // null until the function is known: nothing is recorded before
   std::optional<Outcome> outcome;
   std::uint64_t received = 0;
@@ -381,7 +380,7 @@ Task<Status> Predictions::record(const Attempt& tried, std::string_view reason,
   const Timing timing = tried.timing();
   InvocationRecord record{.invocation = tried.id,
                           .time = tried.accepted,
-                          .caller = tried.caller,
+                          .caller = {},  // there are no keys yet
                           .request_id = tried.request_id,
                           .function = tried.serving->function,
                           .version = tried.serving->version,

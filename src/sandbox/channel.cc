@@ -93,6 +93,11 @@ Error model_complaint(RequestSpan memory, const RegionHeader& header) {
     text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     for (char& c : text)
       c = (c >= ' ' && c != 127) || c == '\n' || c == '\t' ? c : (c < 0 ? c : '?');
+    // C1 controls, as UTF-8: some terminals obey them.
+    for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+      const auto next = static_cast<unsigned char>(text[i + 1]);
+      if (text[i] == '\xC2' && next >= 0x80 && next < 0xA0) text[i] = text[i + 1] = '?';
+    }
   }
   const bool internal = header.status == static_cast<std::uint32_t>(ReplyStatus::InternalError);
   return refuse(internal ? reason::kInternal : reason::kModelError, std::move(text)).error();
