@@ -46,8 +46,10 @@ format: ## format every source of ours
 check-format: setup
 	@git ls-files '*.cc' '*.h' | xargs clang-format-19 --dry-run --Werror
 
-layers: setup ## includes go one way: a folder includes only folders above it
+layers: setup ## includes go one way, from folder to folder above it, and each header compiles alone
 	@.deps/venv/bin/python scripts/check_layers.py
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) --target mayfly_headers
 
 fuzz: setup ## run every fuzz target for SECONDS (default 60) each
 	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
