@@ -226,11 +226,6 @@ std::span<std::byte> RequestMemory::input(std::size_t i) {
   return memory().subspan(layout_.input_offset(i), layout_.inputs()[i].bytes);
 }
 
-void RequestMemory::set_input_bytes(std::size_t i, std::uint64_t bytes) {
-  CHECK(bytes <= layout_.inputs()[i].bytes);
-  store(memory(), slot_offset(i) + offsetof(TensorSlot, bytes), bytes);
-}
-
 bool RequestMemory::fits_lane() const {
   return inlined() && heap_.size() <= kLane && output_bytes_ <= kLane - heap_.size();
 }

@@ -153,8 +153,6 @@ class RequestMemory {
 
   const RequestLayout& layout() const { return layout_; }
   std::span<std::byte> input(std::size_t i);
-  // Only for a shrinking last decision: BYTES tensors whose final size is less than planned.
-  void set_input_bytes(std::size_t i, std::uint64_t bytes);
   bool inlined() const { return !region_.has_value(); }
   bool fits_lane() const;  // with its outputs, as far as they are known
 

@@ -66,14 +66,11 @@ class JailProcess {
   void end_now();
 
   const std::string& label() const { return making_.label; }
-  std::uint32_t slot() const { return making_.slot; }
   std::optional<VersionCgroup>& groups() { return making_.groups; }
   int control() const { return control_.get(); }
   // The worker reads an end of file after what was sent; what it sends is still heard.
   void finish_control();
   void close_control();
-  bool ended() const { return ended_; }
-  bool worker_ended() const { return worker_exit_.has_value(); }
   // How the kernel's killer counts in the worker's group.
   bool worker_oom() const;
   // Private bytes of the worker; 0: unknown.

@@ -23,7 +23,6 @@ class JobJail {
   void kill() { jail_.kill(); }
   void abandon();  // the handle is gone
   void end_now() { jail_.end_now(); }
-  std::uint32_t slot() const { return jail_.slot(); }
 
  private:
   bool handle_control();

@@ -33,7 +33,6 @@ class TemplateJail {
   void evict();
   void kill() { jail_.kill(); }
   void end_now() { jail_.end_now(); }
-  std::uint32_t slot() const { return jail_.slot(); }
 
  private:
   enum class State : std::uint8_t { Building, Ready, Lost };

@@ -169,8 +169,6 @@ Result<Statement> Database::prepare(std::string_view purpose, std::string_view s
 
 std::int64_t Database::last_insert_id() const { return sqlite3_last_insert_rowid(database_.get()); }
 
-std::int64_t Database::changed_rows() const { return sqlite3_changes64(database_.get()); }
-
 Status Database::copy_to(const Path& path) {
   sqlite3* raw = nullptr;
   const int opened = sqlite3_open_v2(path.c_str(), &raw, open_flags(OpenMode::Create), nullptr);

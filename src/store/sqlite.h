@@ -76,7 +76,6 @@ class Database {
   Status execute(std::string_view purpose, const std::string& sql);
   Result<Statement> prepare(std::string_view purpose, std::string_view sql);
   std::int64_t last_insert_id() const;
-  std::int64_t changed_rows() const;  // by the last INSERT, UPDATE or DELETE
 
   // A consistent copy of the whole database as of now, while other connections go on
   // (sqlite.org/backup.html). The copy is synced.
