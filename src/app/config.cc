@@ -217,10 +217,14 @@ std::vector<ConfigKey> config_keys() {
 }
 
 Result<ConfigValues> read_config_file(const Path& path) {
-  const std::string content = TRY(read_file(path));
+  const std::string text = TRY(read_file(path));
+  return parse_config(text, path);
+}
+
+Result<ConfigValues> parse_config(std::string_view text, const Path& path) {
   ConfigValues values;
   try {
-    const toml::table root = toml::parse(content, path.native());
+    const toml::table root = toml::parse(text, path.native());
     for (const auto& [section, node] : root) {
       const toml::table* table = node.as_table();
       if (table == nullptr) {

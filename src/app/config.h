@@ -61,8 +61,9 @@ std::vector<ConfigKey> config_keys();
 // What was written, by key, as text; lists are comma-separated.
 using ConfigValues = std::map<std::string, std::string, std::less<>>;
 
-Result<ConfigValues> read_config_file(
-    const Path& path);  // unknown keys are errors with line numbers
+Result<ConfigValues> read_config_file(const Path& path);
+// `path` stands in messages. Unknown keys are errors with line numbers.
+Result<ConfigValues> parse_config(std::string_view text, const Path& path);
 ConfigValues read_config_environment();
 // The first source that names a key wins.
 Result<Config> make_config(const std::vector<ConfigValues>& sources);
