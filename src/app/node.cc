@@ -216,6 +216,24 @@ void drain(Loop& loop, HttpServer& server, Dispatcher& dispatcher, CancelSource&
   loop.run(close(background));
 }
 
+// What goes on beside requests, until the node stops.
+void start_background(const Foundation& base, Catalog& catalog, Dispatcher& dispatcher,
+                      Gate& background) {
+  const LedgerRetention retention{.max_age = base.config.ledger_keep,
+                                  .max_bytes = base.config.ledger_max};
+  base.loop.spawn(serve_kept(catalog, dispatcher, background));
+  base.loop.spawn(
+      maintain(base.loop, base.pool, base.ledger, retention, background, base.stop.token()));
+}
+
+Status announce(const Foundation& base, const std::string& url) {
+  TRY(write_file_durably(base.data.run() / "url", url + "\n"));
+  LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
+      {"isolation", base.isolation});
+  notify_supervisor("READY=1");
+  return {};
+}
+
 Status serve(const Foundation& base) {
   Loop& loop = base.loop;
   const Config& config = base.config;
@@ -285,16 +303,10 @@ Status serve(const Foundation& base) {
       [&](Exchange& exchange) { return gateway.handle(exchange); });
   listening = &server;
   const std::string url = TRY(listen_on(server, base.endpoint));
-  TRY(write_file_durably(base.data.run() / "url", url + "\n"));
   const MemoryWatch memory_watch(loop, dispatcher, [] { return read_file("/proc/meminfo"); });
+  TRY(announce(base, url));
   Gate background(loop);
-  loop.spawn(serve_kept(catalog, dispatcher, background));
-  loop.spawn(maintain(loop, base.pool, base.ledger,
-                      {.max_age = config.ledger_keep, .max_bytes = config.ledger_max}, background,
-                      base.stop.token()));
-  LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
-      {"isolation", base.isolation});
-  notify_supervisor("READY=1");
+  start_background(base, catalog, dispatcher, background);
 
   loop.run();
 

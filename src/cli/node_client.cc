@@ -169,8 +169,8 @@ Status NodeClient::upload(const std::string& sha256, std::uint64_t size, const P
     auto offset = upload_offset(sha256, size);
     if (offset) {
       if (!*offset) return {};
-      if (reached && **offset > *reached) failures = 0;
-      reached = **offset;
+      if (reached && *offset > reached) failures = 0;
+      reached = *offset;
       done = append_blob(sha256, size, **offset, file, on_progress);
     } else {
       done = std::unexpected(std::move(offset).error());
