@@ -7,7 +7,12 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kStep = 64;
+// Under AddressSanitizer nothing is kept: that would hide uses after the end of a frame.
+#if __has_feature(address_sanitizer)
+constexpr std::size_t kLargest = 0;
+#else
 constexpr std::size_t kLargest = 8192;
+#endif
 
 // Free frames of one size, linked through their own memory.
 struct Shelf {
@@ -19,7 +24,7 @@ struct Shelf {
 };
 
 struct Shelves {
-  std::array<Shelf, kLargest / kStep> by_size;
+  std::array<Shelf, kLargest / kStep + 1> by_size;
   ~Shelves() {
     for (Shelf& shelf : by_size) {
       while (shelf.first != nullptr) {
@@ -38,17 +43,6 @@ std::size_t shelf_of(std::size_t bytes) { return (bytes - 1) / kStep; }
 
 }  // namespace
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MAYFLY_WATCH_FRAMES 1
-#endif
-#endif
-
-#ifdef MAYFLY_WATCH_FRAMES
-// Kept memory would hide uses after the end of a frame.
-void* allocate_frame(std::size_t bytes) { return ::operator new(bytes); }
-void release_frame(void* frame, std::size_t /*bytes*/) noexcept { ::operator delete(frame); }
-#else
 void* allocate_frame(std::size_t bytes) {
   if (bytes > kLargest) return ::operator new(bytes);
   const std::size_t index = shelf_of(bytes);
@@ -69,6 +63,5 @@ void release_frame(void* frame, std::size_t bytes) noexcept {
   shelf.first = new (frame) Shelf::Free{shelf.first};
   ++shelf.count;
 }
-#endif
 
 }  // namespace mayfly
