@@ -93,8 +93,8 @@ struct Entry {
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> table = {
       {{"server.listen", "--listen", "MAYFLY_LISTEN", "127.0.0.1:8080",
-        "address and port, loopback only; port 0 picks a free one, which run/url in the data "
-        "folder tells"},
+        "address and port, loopback only, or unix:PATH; port 0 picks a free one, which run/url in "
+        "the data folder tells"},
        text(&Config::listen)},
       {{"server.data", "--data", "MAYFLY_DATA", "",
         "the data folder; by default $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly"},

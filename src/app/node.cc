@@ -8,6 +8,7 @@
 #include <charconv>
 #include <thread>
 
+#include "app/listen.h"
 #include "app/memory_watch.h"
 #include "app/notify.h"
 #include "app/signals.h"
@@ -38,38 +39,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration kMaintenance = 10min;
-
-struct Endpoint4or6 {
-  std::string address;
-  std::uint16_t port = 0;
-};
-
-// "127.0.0.1:8080", "[::1]:8080", "localhost:8080". Only loopback: there are no keys yet.
-Result<Endpoint4or6> parse_listen(const std::string& text) {
-  const std::size_t colon = text.rfind(':');
-  Endpoint4or6 endpoint;
-  if (colon != std::string::npos) {
-    const char* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data() + colon + 1, end, endpoint.port);
-    if (error == std::errc() && rest == end) endpoint.address = text.substr(0, colon);
-  }
-  if (endpoint.address == "localhost") endpoint.address = "127.0.0.1";
-  if (endpoint.address == "[::1]") endpoint.address = "::1";
-  if (endpoint.address.empty()) {
-    return refuse(reason::kInvalidSetting,
-                  fmt::format("server.listen: '{}' is not ADDRESS:PORT", text));
-  }
-  if (endpoint.address != "::1" && !endpoint.address.starts_with("127.")) {
-    return refuse(
-        reason::kInvalidSetting,
-        fmt::format(
-            "server.listen: {} is reachable from other machines, and this version has no keys: "
-            "anybody could deploy code. Listen on 127.0.0.1 and put an authenticating proxy in "
-            "front",
-            text));
-  }
-  return endpoint;
-}
 
 Bytes machine_memory() {
   const long pages = ::sysconf(_SC_PHYS_PAGES);
@@ -177,7 +146,7 @@ Task<Status> runner_ready(Loop& loop, ProcessSpawner& spawner) {
 // What serving stands on: outlives it.
 struct Foundation {
   const Config& config;
-  const Endpoint4or6& endpoint;
+  const ListenAddress& listen;
   const Prices& prices;
   SystemClock& clock;
   SystemRng& rng;
@@ -197,12 +166,6 @@ struct Foundation {
 };
 
 Task<void> close(Gate& gate) { co_await gate.close(); }
-
-Result<std::string> listen_on(HttpServer& server, const Endpoint4or6& endpoint) {
-  const std::uint16_t port = TRY(server.listen(endpoint.address, endpoint.port));
-  return endpoint.address == "::1" ? fmt::format("http://[::1]:{}", port)
-                                   : fmt::format("http://{}:{}", endpoint.address, port);
-}
 
 // Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
 // ends every instance. Work of a pool that has begun is waited for: a backup to its end.
@@ -302,7 +265,7 @@ Status serve(const Foundation& base) {
       {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections},
       [&](Exchange& exchange) { return gateway.handle(exchange); });
   listening = &server;
-  const std::string url = TRY(listen_on(server, base.endpoint));
+  const std::string url = TRY(listen_on(server, base.listen));
   const MemoryWatch memory_watch(loop, dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url));
   Gate background(loop);
@@ -319,7 +282,7 @@ Status serve(const Foundation& base) {
 Status run_node(const Config& config) {
   configure_log(config.log_level, config.log_format);
   raise_descriptor_limit();
-  const Endpoint4or6 endpoint = TRY(parse_listen(config.listen));
+  const ListenAddress listen = TRY(parse_listen(config.listen));
   const Prices prices = TRY(prices_of(config));
   const Path runner = TRY(runner_path());
 
@@ -362,7 +325,7 @@ Status run_node(const Config& config) {
   TRY(loop.run(runner_ready(loop, *spawner)));
 
   return serve({.config = config,
-                .endpoint = endpoint,
+                .listen = listen,
                 .prices = prices,
                 .clock = clock,
                 .rng = rng,

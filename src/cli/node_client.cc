@@ -87,7 +87,8 @@ Url url_or_die(const std::string& text) {
 std::string find_node_url(const std::string& flag, const std::string& configured) {
   if (!flag.empty()) return flag;
   if (const char* url = std::getenv("MAYFLY_URL"); url != nullptr && *url != '\0') return url;
-  return configured.empty() ? "http://127.0.0.1:8080" : fmt::format("http://{}", configured);
+  if (configured.empty()) return "http://127.0.0.1:8080";
+  return configured.starts_with("unix:") ? configured : fmt::format("http://{}", configured);
 }
 
 std::string path_segment(std::string_view text) {

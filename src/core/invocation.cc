@@ -24,24 +24,6 @@ std::string to_string(const InvocationId& id) {
   return text;
 }
 
-std::optional<InvocationId> parse_invocation_id(std::string_view text) {
-  if (text.size() != kTextLength) return std::nullopt;
-  InvocationId id;
-  std::size_t nibble = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (is_dash_position(i)) {
-      if (text[i] != '-') return std::nullopt;
-      continue;
-    }
-    const std::size_t value = kHex.find(text[i]);
-    if (value == std::string_view::npos) return std::nullopt;
-    std::byte& byte = id.bytes[nibble / 2];
-    byte = (byte << 4) | static_cast<std::byte>(value);
-    ++nibble;
-  }
-  return id;
-}
-
 InvocationId InvocationIds::next() {
   if (left_ < 8) {
     rng_.fill(pool_);

@@ -21,7 +21,6 @@ struct InvocationId {
 };
 
 std::string to_string(const InvocationId& id);  // 36 characters, lower-case hexadecimal
-std::optional<InvocationId> parse_invocation_id(std::string_view text);
 
 // Makes ids that increase within one process even when the wall clock stands still or steps back:
 // the 12 bits after the millisecond count up (RFC 9562 §6.2, method 1). Loop thread only.

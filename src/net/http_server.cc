@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -78,7 +79,9 @@ Result<Fd> open_listener(Address address, std::string_view what) {
   Fd socket(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return fail_errno("socket");
   const int one = 1;
-  if (family != AF_UNIX) {
+  if (family == AF_UNIX) {
+    (void)::fchmod(socket.get(), 0600);  // the mode that bind() gives the file
+  } else {
     // Accepted sockets inherit TCP_NODELAY: replies are one write, and must not wait for an ACK.
     (void)::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -91,6 +94,14 @@ Result<Fd> open_listener(Address address, std::string_view what) {
     return fail_errno(fmt::format("listen on {}", what));
   }
   return socket;
+}
+
+// A socket file that nobody listens on is what a killed server left.
+void remove_if_dead(Address address, const std::string& path) {
+  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::connect(probe.get(), address.get(), address.size) != 0 && errno == ECONNREFUSED) {
+    (void)::unlink(path.c_str());
+  }
 }
 
 // A client past the limit is told so, if its socket takes it at once, and let go.
@@ -109,12 +120,18 @@ void turn_away(const Fd& socket) {
 
 class HttpServer::Listener {
  public:
-  Listener(HttpServer& server, Fd socket)
+  Listener(HttpServer& server, Fd socket, std::filesystem::path file = {})
       : server_(server),
         socket_(std::move(socket)),
+        file_(std::move(file)),
         resume_(server.shared_->loop, [this] { watch(); }) {
     watch();
   }
+  ~Listener() {
+    if (!file_.empty()) (void)::unlink(file_.c_str());
+  }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
 
  private:
   void watch() {
@@ -143,6 +160,7 @@ class HttpServer::Listener {
 
   HttpServer& server_;
   Fd socket_;
+  std::filesystem::path file_;
   Timer resume_;
   std::optional<Watch> watch_;
 };
@@ -174,8 +192,9 @@ Status HttpServer::listen_unix(const std::filesystem::path& path) {
   local->sun_family = AF_UNIX;
   std::memcpy(local->sun_path, text.c_str(), text.size() + 1);
   address.size = sizeof(sockaddr_un);
+  remove_if_dead(address, text);
   Fd socket = TRY(open_listener(address, text));
-  listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket)));
+  listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket), path));
   return {};
 }
 

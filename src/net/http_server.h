@@ -44,6 +44,8 @@ class HttpServer {
 
   // Starts accepting at a numeric IPv4 or IPv6 address; port 0 takes a free one. The port taken.
   Result<std::uint16_t> listen(std::string_view address, std::uint16_t port);
+  // At a socket file that only its owner may use; one that a dead server left is replaced. It goes
+  // with the listener.
   Status listen_unix(const std::filesystem::path& path);
 
   // Stops accepting, closes idle connections, and lets accepted requests finish with `Connection:

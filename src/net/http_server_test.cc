@@ -2,8 +2,13 @@
 // server closing); nothing sleeps.
 #include "net/http_server.h"
 
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <string>
@@ -408,6 +413,29 @@ TEST_CASE("a unix socket serves too") {
   REQUIRE(listening.get_future().get());
   HttpClient client(parse_url("unix:" + path).value());
   CHECK(client.send({.target = "/u"})->body == "/u|");
+  struct stat file{};
+  REQUIRE(::stat(path.c_str(), &file) == 0);
+  CHECK((file.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("a socket file that a dead server left is replaced, one in use is not") {
+  const TempDir folder = std::move(TempDir::create()).value();
+  const std::string path = (folder.path() / "s").string();
+  {
+    const Fd dead(::socket(AF_UNIX, SOCK_STREAM, 0));
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    path.copy(address.sun_path, path.size());
+    REQUIRE(::bind(dead.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  }
+  Loop loop;
+  const auto nothing = [](Exchange&) -> Task<void> { co_return; };
+  HttpServer server(loop, {}, nothing);
+  HttpServer second(loop, {}, nothing);
+  CHECK(server.listen_unix(path).has_value());
+  CHECK_FALSE(second.listen_unix(path).has_value());
+  loop.run(server.close({}));
+  CHECK_FALSE(std::filesystem::exists(path));
+  loop.run(second.close({}));
 }
 
 TEST_CASE("the client says what is wrong when there is no node") {

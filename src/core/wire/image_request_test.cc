@@ -68,7 +68,4 @@ TEST_CASE("metadata, readiness and errors are the protocol's") {
   CHECK(server_live_json() == R"({"live":true})");
   CHECK(server_ready_json(Readiness::No) == R"({"ready":false})");
   CHECK(model_ready_json("m", Readiness::Yes) == R"({"name":"m","ready":true})");
-  CHECK(error_json(refuse(reason::kInvalidInput, "no \"x\"").error()) ==
-        R"({"error":"no \"x\"","reason":"invalid_input"})");
-  CHECK(error_json(fail(Code::Internal, "oh").error()) == R"({"error":"oh"})");
 }

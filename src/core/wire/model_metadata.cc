@@ -66,15 +66,4 @@ std::string model_ready_json(std::string_view name, Readiness ready) {
   return text;
 }
 
-std::string error_json(const Error& error) {
-  std::string text = R"({"error":)";
-  append_json_string(text, error.message);
-  if (!error.reason.empty()) {
-    text += R"(,"reason":)";
-    append_json_string(text, error.reason);
-  }
-  text += '}';
-  return text;
-}
-
 }  // namespace mayfly

@@ -25,7 +25,4 @@ struct ModelDescription {
 std::string model_metadata_json(const ModelDescription& model);  // GET /v2/models/NAME
 std::string model_ready_json(std::string_view name, Readiness ready);
 
-// {"error":"<message>","reason":"<slug>"}; no reason where the error has none.
-std::string error_json(const Error& error);
-
 }  // namespace mayfly

@@ -1,0 +1,56 @@
+#include "app/listen.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::string_view kUnix = "unix:";
+
+}  // namespace
+
+Result<ListenAddress> parse_listen(const std::string& text) {
+  ListenAddress where;
+  if (text.starts_with(kUnix)) {
+    where.socket = text.substr(kUnix.size());
+    if (where.socket.is_absolute()) return where;
+    return refuse(reason::kInvalidSetting,
+                  fmt::format("server.listen: '{}' needs an absolute path", text));
+  }
+  const std::size_t colon = text.rfind(':');
+  if (colon != std::string::npos) {
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + colon + 1, end, where.port);
+    if (error == std::errc() && rest == end) where.address = text.substr(0, colon);
+  }
+  if (where.address == "localhost") where.address = "127.0.0.1";
+  if (where.address == "[::1]") where.address = "::1";
+  if (where.address.empty()) {
+    return refuse(reason::kInvalidSetting,
+                  fmt::format("server.listen: '{}' is neither ADDRESS:PORT nor unix:PATH", text));
+  }
+  if (where.address == "::1" || where.address.starts_with("127.")) return where;
+  return refuse(
+      reason::kInvalidSetting,
+      fmt::format("server.listen: {} is reachable from other machines, and this version has no "
+                  "keys: anybody could deploy code. Listen on 127.0.0.1 and put an authenticating "
+                  "proxy in front",
+                  text));
+}
+
+Result<std::string> listen_on(HttpServer& server, const ListenAddress& where) {
+  if (!where.socket.empty()) {
+    TRY(server.listen_unix(where.socket));
+    return fmt::format("{}{}", kUnix, where.socket.native());
+  }
+  const std::uint16_t port = TRY(server.listen(where.address, where.port));
+  return where.address == "::1" ? fmt::format("http://[::1]:{}", port)
+                                : fmt::format("http://{}:{}", where.address, port);
+}
+
+}  // namespace mayfly

@@ -1,0 +1,26 @@
+// Where a node listens.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "net/http_server.h"
+
+namespace mayfly {
+
+struct ListenAddress {
+  std::string address;  // numeric
+  std::uint16_t port = 0;
+  Path socket;  // instead of them
+};
+
+// "127.0.0.1:8080", "[::1]:8080", "localhost:8080", "unix:/run/mayfly/socket". Nothing that other
+// machines could reach: there are no keys yet.
+Result<ListenAddress> parse_listen(const std::string& text);
+
+// The URL under which clients find it.
+Result<std::string> listen_on(HttpServer& server, const ListenAddress& address);
+
+}  // namespace mayfly

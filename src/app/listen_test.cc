@@ -1,0 +1,31 @@
+#include "app/listen.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+
+TEST_CASE("a node listens on loopback or on a socket file") {
+  CHECK(parse_listen("127.0.0.1:8080")->address == "127.0.0.1");
+  CHECK(parse_listen("127.0.0.1:8080")->port == 8080);
+  CHECK(parse_listen("127.1.2.3:0")->address == "127.1.2.3");
+  CHECK(parse_listen("localhost:9")->address == "127.0.0.1");
+  CHECK(parse_listen("[::1]:80")->address == "::1");
+  CHECK(parse_listen("unix:/run/m/s")->socket == "/run/m/s");
+}
+
+TEST_CASE("what other machines could reach is refused until there are keys") {
+  for (const char* open : {"0.0.0.0:8080", "[::]:8080", "10.0.0.1:80", "example.org:80", "*:80"}) {
+    const auto refused = parse_listen(open);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK_MESSAGE(refused.error().message.contains("reachable from other machines"), open);
+  }
+}
+
+TEST_CASE("what is no address is told") {
+  for (const char* bad : {"", "8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", ":80",
+                          "127.0.0.1:8x", "unix:", "unix:relative"}) {
+    const auto refused = parse_listen(bad);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK_MESSAGE(refused.error().message.starts_with("server.listen: '"), bad);
+  }
+}
