@@ -388,6 +388,29 @@ TEST_CASE("one of a burst may need room for its outputs, or be refused it") {
   CHECK(bytes_of(replies[3].value()) == "echo");
 }
 
+TEST_CASE("a canary of one instance is found by no other, of the same or of another function") {
+  Played play;
+  play.require_ready();
+  const auto planted = play.rig.fork(*play.model);
+  CHECK(play.ask(*planted, "K") == "clean");
+  CHECK(play.ask(*planted, "k") == "planted");
+  CHECK(play.ask(*planted, "K") == "found");  // by itself: the search finds what is there
+  const auto beside = play.rig.fork(*play.model);
+  CHECK(play.ask(*beside, "K") == "clean");
+  planted->handle->kill();
+  play.end_of(*planted);
+  for (int i = 0; i < 3; ++i) {
+    const auto next = play.rig.fork(*play.model);
+    CHECK(play.ask(*next, "K") == "clean");
+  }
+  TemplateSpec other = play.script.spec();
+  other.label = "other@1";
+  const auto function = play.rig.start(other);
+  REQUIRE(play.rig.wait([&] { return function->ready.has_value(); }));
+  const auto stranger = play.rig.fork(*function);
+  CHECK(play.ask(*stranger, "K") == "clean");
+}
+
 TEST_CASE("a large request comes in memory of its own") {
   Played play;
   play.require_ready();

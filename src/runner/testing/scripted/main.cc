@@ -48,6 +48,35 @@ using namespace mayfly;
   }
 }
 
+// Looked for in memory, and therefore written nowhere but where an instance plants it: the binary
+// holds its complement.
+std::array<char, 32> canary() {
+  static constexpr std::array<unsigned char, 32> kComplement = {
+      0x9e, 0x91, 0x9e, 0x8d, 0x86, 0x2d, 0x5b, 0x17, 0xe1, 0x44, 0x0b,
+      0x73, 0x3a, 0xc5, 0x68, 0xf2, 0x84, 0x1d, 0xb9, 0x56, 0x27, 0x90,
+      0xce, 0x3f, 0x62, 0xab, 0x08, 0xd4, 0x71, 0x9b, 0xe6, 0x15};
+  std::array<char, 32> bytes{};
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<char>(~static_cast<unsigned>(kComplement[i]));
+  return bytes;
+}
+
+void fill_with_canary(std::span<std::byte> memory) {
+  const auto word = canary();
+  for (std::size_t at = 0; at + word.size() <= memory.size(); at += word.size())
+    std::memcpy(memory.data() + at, word.data(), word.size());
+}
+
+bool holds_canary(std::span<const std::byte> memory) {
+  auto word = canary();
+  const bool found = ::memmem(memory.data(), memory.size(), word.data(), word.size()) != nullptr;
+  word.fill(0);
+  return found;
+}
+
+constexpr std::size_t kCanaryBlocks = 64;
+constexpr std::size_t kCanaryBlock = 64 * 1024;
+
 class ScriptedInstance {
  public:
   explicit ScriptedInstance(int doorbell) : doorbell_(doorbell) {}
@@ -112,6 +141,11 @@ class ScriptedInstance {
         return flood();
       case 't':
         return echo(truncated_ ? "truncated" : "sealed");
+      case 'k':
+        plant_canary();
+        return echo("planted");
+      case 'K':
+        return echo(finds_canary() ? "found" : "clean");
       default:
         return misbehave(text);
     }
@@ -178,6 +212,27 @@ class ScriptedInstance {
     const std::string line(100, 'x');
     for (int i = 0; i < 100'000; ++i) std::ignore = ::write(1, line.data(), line.size());
     echo("L");
+  }
+
+  // Over the part of its region that this request does not use, and over memory that it gives back.
+  void plant_canary() {
+    fill_with_canary(region_->bytes().subspan(region_->size() / 2));
+    for (std::size_t i = 0; i < kCanaryBlocks; ++i) {
+      void* block = std::malloc(kCanaryBlock);
+      fill_with_canary({static_cast<std::byte*>(block), kCanaryBlock});
+      std::free(block);
+    }
+    if (const auto file = open_file("/tmp/canary", O_RDWR | O_CREAT, 0600))
+      std::ignore = write_all(file->get(), std::string_view(canary().data(), canary().size()));
+  }
+
+  bool finds_canary() {
+    bool found = holds_canary(region_->bytes()) || ::access("/tmp/canary", F_OK) == 0;
+    for (std::size_t i = 0; i < kCanaryBlocks; ++i) {
+      void* block = std::malloc(kCanaryBlock);  // kept: the next one is another place
+      found |= holds_canary({static_cast<const std::byte*>(block), kCanaryBlock});
+    }
+    return found;
   }
 
   // Everything the server will read: counts, offsets, sizes, status, the request's own slots.
