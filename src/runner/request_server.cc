@@ -11,8 +11,6 @@
 namespace mayfly {
 namespace {
 
-constexpr int kWarmRuns = 3;
-
 void write_error(RequestSpan memory, const Error& error) {
   const bool ours = error.reason == reason::kInternal || error.reason.empty();
   write_reply_error(memory, ours ? ReplyStatus::InternalError : ReplyStatus::ModelError,
@@ -91,7 +89,7 @@ void RequestServer::copy_to(RequestSpan slots, RequestSpan target,
 
 void warm_session(OnnxSession& session, RequestSpan memory) {
   RequestServer server(session);
-  for (int run = 0; run < kWarmRuns; ++run) server.serve(memory);
+  server.serve(memory);
   server.release();
 }
 

@@ -32,8 +32,9 @@ class RequestServer {
   const RunResults* results_ = nullptr;
 };
 
-// Runs what a warm-up region holds, as often as it takes for caches and arena to settle. A model
-// that refuses generated input is loaded all the same: its complaint is no failure.
+// Runs what a warm-up region holds, once: kWarmRuns are what it takes for caches and arena to
+// settle. A model that refuses generated input is loaded all the same: its complaint is no failure.
+inline constexpr int kWarmRuns = 3;
 void warm_session(OnnxSession& session, RequestSpan memory);
 
 }  // namespace mayfly

@@ -1,5 +1,6 @@
 #include "runner/template.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -19,13 +20,14 @@ namespace {
 
 constexpr const char* kArtifact = "/artifact";
 
-Result<OnnxSession> load_warm(const TemplateTask& task) {
-  OnnxSession session = TRY(OnnxSession::load(task.runtime, kArtifact, task.threads));
-  // Dropped before the first fork: what instances inherit holds nothing they could share.
-  if (const auto region = make_warmup_region(kArtifact, session.signature())) {
-    warm_session(session, region->bytes());
-  }
-  return session;
+// How long a template waits for the request that it was built for before it warms its session. That
+// request is served by a fork of the session as it was loaded: a run of its own is all that it
+// waits for, and not warm-up runs before that.
+constexpr int kFirstForkMs = 20;
+
+bool is_asked(int wait_ms) {
+  pollfd control{.fd = kControlFd, .events = POLLIN, .revents = 0};
+  return ::poll(&control, 1, wait_ms) != 0;
 }
 
 class Template {
@@ -34,13 +36,22 @@ class Template {
 
   Status prepare() {
     TRY(populate_weights(kArtifact));
-    if (task_.session == SessionTime::BeforeFork) session_.emplace(TRY(load_warm(task_)));
+    if (task_.session == SessionTime::AfterFork) return {};
+    TRY(load());
+    // A model whose inputs cannot be made up is not warmed.
+    if (auto region = make_warmup_region(kArtifact, session_->signature()))
+      warm_up_.emplace(*std::move(region));
     return {};
   }
 
   // Ends by an error (the server hung up), or with an instance's exit code.
   Result<int> serve() {
+    int patience_ms = kFirstForkMs;
     while (true) {
+      if (warm_up_ && !is_asked(std::exchange(patience_ms, 0))) {
+        run_warm_up();
+        continue;
+      }
       auto message = TRY(receive_spawn(kControlFd));
       if (!message || message->header.kind != SpawnKind::Fork || message->descriptors.empty()) {
         return fail(Code::DataLoss, "not a request to fork");
@@ -52,6 +63,17 @@ class Template {
   }
 
  private:
+  Status load() {
+    session_.emplace(TRY(OnnxSession::load(task_.runtime, kArtifact, task_.threads)));
+    return {};
+  }
+
+  // One run, so that a fork waits for no more.
+  void run_warm_up() {
+    warm_session(*session_, warm_up_->bytes());
+    if (++warm_runs_ == kWarmRuns) warm_up_.reset();
+  }
+
   static Status report(std::uint64_t id, const Result<JailedProcess>& instance) {
     if (!instance) {
       return send_spawn(kControlFd, {.kind = SpawnKind::ForkFailed, .id = id},
@@ -69,13 +91,12 @@ class Template {
       return 1;
     }
     reseed();
+    warm_up_.reset();
     if (!session_) {
-      auto session = load_warm(task_);
-      if (!session) {
-        std::ignore = write_all(kLogFd, session.error().message + "\n");
+      if (const Status loaded = load(); !loaded) {
+        std::ignore = write_all(kLogFd, loaded.error().message + "\n");
         return 1;
       }
-      session_.emplace(std::move(*session));
     }
     return serve_doorbell(doorbell_, *session_);
   }
@@ -97,6 +118,8 @@ class Template {
 
   const TemplateTask& task_;
   std::optional<OnnxSession> session_;
+  std::optional<Region> warm_up_;  // until the session is warm
+  int warm_runs_ = 0;
   int doorbell_ = -1;
 };
 
