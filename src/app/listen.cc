@@ -48,7 +48,12 @@ Result<std::string> listen_on(HttpServer& server, const ListenAddress& where) {
     TRY(server.listen_unix(where.socket));
     return fmt::format("{}{}", kUnix, where.socket.native());
   }
-  const std::uint16_t port = TRY(server.listen(where.address, where.port));
+  const auto listening = server.listen(where.address, where.port);
+  if (!listening) {
+    return std::unexpected(listening.error().in(
+        "server.listen (choose another address with --listen or MAYFLY_LISTEN)"));
+  }
+  const std::uint16_t port = *listening;
   return where.address == "::1" ? fmt::format("http://[::1]:{}", port)
                                 : fmt::format("http://{}:{}", where.address, port);
 }

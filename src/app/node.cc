@@ -85,7 +85,10 @@ std::string isolation_of(const std::vector<LayerHealth>& layers) {
   for (const LayerHealth& layer : layers) {
     if (layer.state == LayerState::Missing) missing.push_back(to_string(layer.layer));
   }
-  return missing.empty() ? "full" : fmt::format("without {}", fmt::join(missing, ", "));
+  if (missing.empty()) return "full";
+  LOG(warn, "layers of isolation are missing; `mayfly doctor` says why and what helps",
+      {"missing", fmt::format("{}", fmt::join(missing, ", "))});
+  return fmt::format("without {}", fmt::join(missing, ", "));
 }
 
 Result<Prices> prices_of(const Config& config) {

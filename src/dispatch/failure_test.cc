@@ -146,6 +146,24 @@ TEST_CASE("while starts fail, living instances serve on") {
   CHECK(third->outcome->tier == StartTier::Hot);
 }
 
+TEST_CASE("a template that turns out to be dead is built again for the request that waits") {
+  TestNode node;
+  const auto version = TestNode::share(node.runtime(1));
+  Script& script = node.spawner.script("f1@1");
+  script.build = 10ms;
+  script.run = 50ms;
+  const auto first = node.call(version);
+  node.run_for(12ms);
+  script.refuses_fork = Error{Code::Unavailable, "the template is gone"};
+  const auto second = node.predict(version);
+  CHECK_FALSE(second->done());
+  script.refuses_fork.reset();
+  node.run_for(100ms);
+  CHECK(first->ok());
+  CHECK(second->ok());
+  CHECK(node.spawner.templates_started() == 2);
+}
+
 TEST_CASE("losing a template harms no instance; it is built again when one is needed") {
   TestNode node;
   const auto version = TestNode::share(node.runtime(1));

@@ -95,7 +95,9 @@ void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
     pool.tmpl.state = TemplateState::Ready;
     pool.tmpl.ready = now_;
     pool.tmpl.build_time = ready->build;
-    if (ready->private_bytes.count != 0) pool.tmpl.bytes = ready->private_bytes;
+    // It is not warm yet: what was measured when it was published may be more.
+    if (ready->private_bytes.count != 0)
+      pool.tmpl.bytes = std::max(pool.runtime->template_bytes, ready->private_bytes);
     charge(pool.tmpl.charged, pool.tmpl.bytes);
     pool.last_used = now_;
     contend(pool);
@@ -165,6 +167,12 @@ void Scheduler::fork(VersionPool& pool) {
   Worker& worker = *made;
   Request* request = pool.queued > 0 ? &take_from_queue(pool.queue.front()) : nullptr;
   auto instance = pool.tmpl.process->fork(events_of(worker));
+  if (!instance && instance.error().code == Code::Unavailable && pool.tmpl.forks > 0) {
+    // It worked and has died, which will be told soon: another is built for those that wait.
+    end_template(pool, Why::TemplateLost);
+    if (request != nullptr) put_back(*request);
+    return contend(pool);
+  }
   if (!instance) {
     start_failed(pool, std::move(instance).error());
     if (request == nullptr) return;
@@ -234,6 +242,15 @@ void Scheduler::give(Request& request, Worker& worker) {
   worker.instance->run(std::move(request.call.request));
 }
 
+// Where it was taken from: it waits again, before everybody else.
+void Scheduler::put_back(Request& request) {
+  VersionPool& pool = *request.pool;
+  request.state = Request::State::Queued;
+  pool.queue.push_front(request);
+  ++pool.queued;
+  ++pool.function.queued;
+}
+
 // Leaves it the request that it has begun, if any; the others wait again, before everybody else.
 void Scheduler::disband(Worker& worker) {
   if (worker.requests.size() < 2) return;
@@ -244,10 +261,7 @@ void Scheduler::disband(Worker& worker) {
     worker.requests.pop_back();
     request.worker = nullptr;
     request.call.request = std::move(back.back());
-    request.state = Request::State::Queued;
-    worker.pool.queue.push_front(request);
-    ++worker.pool.queued;
-    ++worker.pool.function.queued;
+    put_back(request);
   }
   if (worker.requests.empty()) worker.slow.arm(now_ + kLastRing);
   touch(worker.pool);

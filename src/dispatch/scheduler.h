@@ -138,6 +138,7 @@ class Scheduler {
   void hand_over(Request& request, Worker& worker);
   void join(Request& request, Worker& worker);
   void give(Request& request, Worker& worker);
+  void put_back(Request& request);
   void disband(Worker& worker);
   void instance_started(Worker& worker);
   void instance_replied(Worker& worker, Replies replies);

@@ -8,16 +8,18 @@ namespace {
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 double windows(Duration duration) { return seconds(duration) / seconds(Rate::kWindow); }
+double faded(Duration age, Duration window) { return std::exp(-seconds(age) / seconds(window)); }
 
 }  // namespace
 
 void Rate::count(TimePoint now) {
-  weight_ = weight_ * std::exp(-windows(now - at_)) + 1;
+  weight_ = weight_ * faded(now - at_, kWindow) + 1;
+  recent_ = recent_ * faded(now - at_, kNow) + 1;
   at_ = now;
 }
 
 double Rate::per_second(TimePoint now) const {
-  return weight_ * std::exp(-windows(now - at_)) / seconds(kWindow);
+  return recent_ * faded(now - at_, kNow) / seconds(kNow);
 }
 
 double log_value(const Rate& rate, Duration saves, Bytes bytes) {

@@ -11,16 +11,19 @@
 
 namespace mayfly {
 
-// Calls per second, averaged with an exponential window that is the same for all versions.
+// Calls, averaged with exponential windows that are the same for all versions: a long one says what
+// a version is worth keeping, a short one what goes on now.
 class Rate {
  public:
   static constexpr Duration kWindow = std::chrono::minutes(5);
+  static constexpr Duration kNow = std::chrono::seconds(5);
   void count(TimePoint now);
-  double per_second(TimePoint now) const;
+  double per_second(TimePoint now) const;  // of the short window
 
  private:
   friend double log_value(const Rate& rate, Duration saves, Bytes bytes);
   double weight_ = 0;
+  double recent_ = 0;
   TimePoint at_{};
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "core/reason.h"
 #include "core/units.h"
 #include "gateway/control_api.h"
@@ -185,6 +186,7 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   parts_.catalog.forget(name.str());
   parts_.metrics.forget(name.str());
   parts_.logs.forget(name.str());
+  LOG(info, "function deleted", {"function", name.str()}, {"who", author.who});
   co_return json_response({{"deleted", name.str()}});
 }
 
@@ -203,6 +205,7 @@ Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Rou
   parts_.catalog.publish(parts_.registry.snapshot());
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(name.str(), ""));
   parts_.dispatcher.serve(serving->runtime, serving->settings, serving->sequence);
+  LOG(info, "function configured", {"function", name.str()}, {"change", changes});
   co_return json_response(settings_json(settings));
 }
 

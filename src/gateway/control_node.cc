@@ -1,6 +1,7 @@
 // The node itself: status, top, doctor, metrics, usage, garbage, backups.
 #include <fmt/format.h>
 
+#include "base/log.h"
 #include "core/reason.h"
 #include "core/units.h"
 #include "gateway/control_api.h"
@@ -185,7 +186,10 @@ Task<Result<Response>> ControlApi::collect(const Exchange& exchange) {
   const GcOptions options{.mode = dry ? GcMode::DryRun : GcMode::Collect};
   CO_TRY(const GcReport report,
          co_await parts_.pool.run([&] { return collect_garbage(scope, options); }));
-  if (!dry) parts_.catalog.publish(parts_.registry.snapshot());
+  if (!dry) {
+    parts_.catalog.publish(parts_.registry.snapshot());
+    LOG(info, "garbage collected", {"blobs", report.blobs.size()}, {"bytes", report.freed.count});
+  }
   Json versions = Json::array();
   for (const FunctionVersion& version : report.versions) {
     const FunctionTable::Entry function = parts_.catalog.table()->find(version.function.str());
@@ -203,7 +207,8 @@ Task<Result<Response>> ControlApi::collect(const Exchange& exchange) {
        {"compiled", report.compiled},
        {"versions", std::move(versions)},
        {"bytes", report.freed.count},
-       {"kept_blobs", report.kept_blobs}});
+       {"kept_blobs", report.kept_blobs},
+       {"young_blobs", report.young_blobs}});
 }
 
 Task<Result<Response>> ControlApi::backup(Exchange& exchange) {

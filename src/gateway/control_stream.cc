@@ -7,6 +7,7 @@
 
 #include "async/event.h"
 #include "async/timer.h"
+#include "base/log.h"
 #include "core/reason.h"
 #include "core/units.h"
 #include "gateway/control_api.h"
@@ -144,6 +145,11 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   const TimePoint begun = parts_.loop.now();
   const Result<Json> result = co_await publish(deploying, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
+  if (result) {
+    LOG(info, "version deployed", {"function", function.str()}, {"version", (*result)["version"]});
+  } else {
+    LOG(warn, "deploy refused", {"function", function.str()}, {"error", result.error().message});
+  }
   (void)co_await exchange.write(
       line_of(result ? Json{{"result", *result}} : error_json_of(result.error())));
   (void)co_await exchange.finish();

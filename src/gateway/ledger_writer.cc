@@ -16,7 +16,9 @@ Task<Status> LedgerWriter::commit(const InvocationRecord& record) {
 
 void LedgerWriter::flush() {
   const Status status = ledger_.append(frames_);
-  if (!status) LOG(error, "ledger cannot be written", {"error", status.error().message});
+  if (!status && !std::exchange(failing_, true))
+    LOG(error, "predictions are refused", {"error", status.error().message});
+  if (status) failing_ = false;
   frames_.clear();
   for (Promise<void>& promise : std::exchange(waiting_, {})) promise.set(status);
 }
@@ -25,7 +27,9 @@ void LedgerWriter::probe() {
   const TimePoint now = loop_.turn_time();
   if (ledger_.healthy() || now - last_probe_ < std::chrono::seconds(1)) return;
   last_probe_ = now;
-  if (ledger_.probe()) LOG(info, "ledger can be written again");
+  if (!ledger_.probe()) return;
+  failing_ = false;
+  LOG(info, "ledger can be written again");
 }
 
 }  // namespace mayfly

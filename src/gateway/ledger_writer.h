@@ -36,6 +36,7 @@ class LedgerWriter {
   std::string frames_;
   std::vector<Promise<void>> waiting_;
   TimePoint last_probe_;
+  bool failing_ = false;  // and said so
 };
 
 }  // namespace mayfly

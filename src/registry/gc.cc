@@ -69,9 +69,10 @@ class Collector {
   Status sweep_blobs() {
     std::vector<BlobInfo> dead;
     TRY(scope_.blobs.for_each([&](const BlobInfo& info) -> Status {
-      const bool keep =
-          live_.blobs.contains(info.digest) || is_young(info.modified, options_.grace);
+      const bool live = live_.blobs.contains(info.digest);
+      const bool keep = live || is_young(info.modified, options_.grace);
       if (keep) ++report_.kept_blobs;
+      if (keep && !live) ++report_.young_blobs;
       if (!keep) dead.push_back(info);
       return {};
     }));

@@ -38,6 +38,8 @@ struct GcReport {
   std::vector<std::string> compiled;  // names of folders
   Bytes freed;                        // or that would be, in a dry run
   std::uint64_t kept_blobs = 0;
+  // Needed by nobody, but younger than the grace: a deploy that uses them may be under way.
+  std::uint64_t young_blobs = 0;
 };
 
 struct GcScope {  // all outlive the call

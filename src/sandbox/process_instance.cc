@@ -314,7 +314,8 @@ void InstanceProcess::finish() {
   pidfd_watch_.reset();
   report_wait_.cancel();
   fork_wait_.cancel();
-  Exit exit = exit_.value_or(Exit{});
+  // Nobody told how: then it was killed with its jail.
+  Exit exit = exit_.value_or(Exit{.code = 0, .signal = SIGKILL});
   if (making_.slot && jail_.groups()) {
     exit.oom = jail_.groups()->oom_kills(*making_.slot).value_or(0) > 0;
     jail_.groups()->release(*making_.slot);

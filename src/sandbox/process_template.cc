@@ -94,8 +94,9 @@ Result<std::shared_ptr<InstanceProcess>> TemplateJail::fork(InstanceEvents event
   if (Status sent = send_spawn(jail_.control(), {.kind = SpawnKind::Fork, .id = id}, {},
                                std::span(passed).first(count));
       !sent) {
+    // It died, or its whole jail did, and that has not been told yet.
     if (slot) jail_.groups()->release(*slot);
-    return std::unexpected(std::move(sent).error().in("ask the template to fork"));
+    return refuse(reason::kStartFailed, std::move(sent).error().in("ask the template").message);
   }
   auto instance = std::make_shared<InstanceProcess>(loop_, jail_, std::move(making),
                                                     std::move(events), [this, id] {
