@@ -146,7 +146,8 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   const Result<Json> result = co_await publish(deploying, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
   if (result) {
-    LOG(info, "version deployed", {"function", function.str()}, {"version", (*result)["version"]});
+    LOG(info, "version deployed", {"function", function.str()},
+        {"version", result->value("version", 0)});
   } else {
     LOG(warn, "deploy refused", {"function", function.str()}, {"error", result.error().message});
   }
