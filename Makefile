@@ -20,7 +20,10 @@ build: setup ## build everything: build/release/bin/mayfly, mayfly-runner
 models: setup ## generate the models that demo and tests use (cached in build/models)
 	@.deps/venv/bin/python scripts/make_models.py build/models --only test
 
-demo: build models ## start a node, deploy real models, predict, scale to zero and back, print the bill
+demo: setup ## start a node, deploy real models, predict, scale to zero and back, print the bill
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) --target mayfly mayfly-runner
+	@.deps/venv/bin/python scripts/make_models.py build/models --only demo
 	@PRESET=$(PRESET) scripts/demo.sh
 
 test: unit e2e layers ## unit tests, end-to-end tests, layer check

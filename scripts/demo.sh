@@ -33,6 +33,7 @@ fail() { printf '\ndemo: %s\n' "$*" >&2; exit 1; }
 step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
 mayfly() { show "mayfly $*"; "$bin/mayfly" "$@"; }
+configure() { show "mayfly configure $*"; "$bin/mayfly" configure "$@" >/dev/null; } # without the list of all settings
 
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -63,6 +64,9 @@ none() { [ "$(running "$1" "$2")" = 0 ]; }
 
 header() { sed -n "s/^$1: *//Ip" "$data.headers" | tr -d '\r'; }
 
+# "queue;dur=0.03, start;dur=1.2" → "queue 0.03 ms, start 1.2 ms"
+timing() { header Server-Timing | sed 's/;dur=\([0-9.]*\)/ \1 ms/g'; }
+
 # One prediction: prints the answer, the start tier and the timings; leaves the answer in $data.body.
 ask() { # PATH CURL-ARGUMENTS…
   local path=$1 code
@@ -70,7 +74,7 @@ ask() { # PATH CURL-ARGUMENTS…
   code=$(curl -s -o "$data.body" -D "$data.headers" -w '%{http_code}' "$@" "$MAYFLY_URL$path") || fail "no answer from $path"
   [ "$code" = 200 ] || fail "$path answered $code: $(cat "$data.body")"
   printf 'POST %s\n  %s\n' "$path" "$(head -1 "$data.body" | sed 's/^\(.\{110\}\).*/\1…/')"
-  printf '  %sstart: %-9s %s%s\n' "$bold" "$(header Mayfly-Start)" "$(header Server-Timing)" "$plain"
+  printf '  %sstart: %-9s %s%s\n' "$bold" "$(header Mayfly-Start)" "$(timing)" "$plain"
 }
 
 # Checks the last answer with a Python expression over `reply`.
@@ -83,7 +87,26 @@ sys.exit(not eval(sys.argv[2]))
 PYTHON
 }
 
-expect_tier() { [ "$(header Mayfly-Start)" = "$1" ] || fail "expected start tier $1, got $(header Mayfly-Start)"; }
+# Checks where the last answer came from, and keeps its times for the closing table.
+expect_tier() { # TIER
+  [ "$(header Mayfly-Start)" = "$1" ] || fail "expected start tier $1, got $(header Mayfly-Start)"
+  printf '%s %s\n' "$1" "$(header Server-Timing)" >>"$data.tiers"
+}
+
+# The first answer of each tier, from the kept times.
+print_tiers() {
+  python3 - "$data.tiers" <<'PYTHON'
+import re, sys
+seen = {}
+for line in open(sys.argv[1]):
+    tier, timing = line.split(" ", 1)
+    seen.setdefault(tier, {name: float(value) for name, value in re.findall(r"(\w+);dur=([0-9.]+)", timing)})
+print(f"{'iris':10}{'queue':>12}{'start':>12}{'run':>12}{'together':>12}")
+for tier in ("cold", "template", "hot"):
+    times = [seen[tier].get(part, 0.0) for part in ("queue", "start", "run")]
+    print(f"{tier:10}" + "".join(f"{value:9.2f} ms" for value in [*times, sum(times)]))
+PYTHON
+}
 
 ask_iris() { ask /functions/iris -d @examples/iris/input.json; expect 'reply["label"] == ["setosa", "versicolor", "virginica"]'; }
 
@@ -118,10 +141,10 @@ mayfly invoke iris -d '{"sepal_length": [5.9], "sepal_width": [3.0], "petal_leng
 grep -q virginica "$data.invoke" || fail "expected virginica"
 
 step "4. Where an answer comes from: cold, template, hot"
-mayfly configure iris idle_timeout=2s template_timeout=1s
+configure iris idle_timeout=2s template_timeout=1s
 wait_until 15 "scaling iris to zero" none instances iris
 wait_until 15 "dropping the template of iris" none templates iris
-mayfly configure iris template_timeout=10m
+configure iris template_timeout=10m
 echo "No process of iris is left: the next answer starts from the compiled artifact on disk."
 ask_iris
 expect_tier cold
@@ -136,7 +159,7 @@ expect_tier hot
 
 step "5. Scale to zero, and back"
 for name in iris digits orientation; do
-  mayfly configure $name idle_timeout=1s template_timeout=1s
+  configure $name idle_timeout=1s template_timeout=1s
 done
 for name in iris digits orientation; do
   wait_until 15 "scaling $name to zero" none instances $name
@@ -148,5 +171,8 @@ expect_tier cold
 
 step "6. The bill"
 mayfly usage
+
+step "7. What iris took from each start tier"
+print_tiers
 
 step "Done: every answer was as expected, in $SECONDS s."
