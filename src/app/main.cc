@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 
 #include "app/config.h"
@@ -32,6 +33,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_restore_verb(app, context);
   add_doctor_verb(app, context);
   add_completion_verb(app, context);
+  add_help_verb(app, context);
 }
 
 // Where the node listens by the configuration. What cannot be read is serve's to complain about.
@@ -45,6 +47,27 @@ std::string configured_listen() {
   return {};
 }
 
+int print_error(const Error& error) {
+  fmt::print(stderr, "mayfly: {}{}\n", error.message,
+             error.reason.empty() ? "" : fmt::format(" ({})", error.reason));
+  return exit_code(error.code);
+}
+
+// CLI11 says no more than that a subcommand is required.
+Error missing_verb(const CLI::App& app) {
+  const std::vector<std::string> rest = app.remaining();
+  const auto word =
+      std::ranges::find_if_not(rest, [](const std::string& text) { return text.starts_with('-'); });
+  if (word != rest.end()) return unknown_verb(*word);
+  return {.code = Code::InvalidArgument, .message = "name a verb; mayfly help lists them"};
+}
+
+int complain(const CLI::App& app, const CLI::ParseError& error) {
+  const bool required = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);
+  if (required && app.get_subcommands().empty()) return print_error(missing_verb(app));
+  return app.exit(error) == 0 ? 0 : exit_code(Code::InvalidArgument);
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Mayfly: serverless machine learning that you run yourself");
   CliContext context;
@@ -55,18 +78,14 @@ int run(int argc, char** argv) {
   app.add_flag("--json", context.json, "print JSON");
   app.require_subcommand(1);
   app.fallthrough();
-  app.footer("mayfly VERB --help explains a verb; docs/cli.md lists the exit codes.");
+  app.footer("mayfly help VERB explains a verb; docs/cli.md lists the exit codes.");
   add_verbs(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : exit_code(Code::InvalidArgument);
+    return complain(app, e);
   }
-  if (context.outcome) return 0;
-  const Error& error = context.outcome.error();
-  fmt::print(stderr, "mayfly: {}{}\n", error.message,
-             error.reason.empty() ? "" : fmt::format(" ({})", error.reason));
-  return exit_code(error.code);
+  return context.outcome ? 0 : print_error(context.outcome.error());
 }
 
 }  // namespace

@@ -75,11 +75,11 @@ Result<CliJson> json_of(const std::string& body) {
   return json;
 }
 
-Url url_or_die(const std::string& text) {
-  // A bad URL is reported by the first request: its connection fails with the URL's own text.
-  auto url = parse_url(text);
-  return url ? *std::move(url)
-             : Url{.host = text, .port = 0, .prefix = "", .unix_socket = "", .text = text};
+Status check_url(const std::string& text) {
+  if (const auto url = parse_url(text)) return {};
+  return fail(
+      Code::InvalidArgument,
+      fmt::format("'{}': a node's URL is http://HOST[:PORT] or unix:PATH, an absolute path", text));
 }
 
 }  // namespace
@@ -101,15 +101,26 @@ std::string path_segment(std::string_view text) {
   return out;
 }
 
+std::string function_path(std::string_view name) {
+  return "/api/v1/functions/" + path_segment(name);
+}
+
 NodeClient::NodeClient(std::string url)
-    : url_(std::move(url)), http_(url_or_die(url_), {.reply_timeout = kLongestCall}) {}
+    : url_(std::move(url)),
+      usable_(check_url(url_)),
+      http_(parse_url(url_).value_or(Url{}), {.reply_timeout = kLongestCall}) {}
+
+Result<ClientResponse> NodeClient::call(ClientRequest request) {
+  TRY(Status(usable_));
+  return http_.send(std::move(request));
+}
 
 Result<CliJson> NodeClient::get(const std::string& path) { return json_of(TRY(get_text(path))); }
 
 Result<std::string> NodeClient::get_text(const std::string& path) {
   const WaitingLine waiting("waiting for the node");
   ClientRequest request{.method = "GET", .target = path};
-  ClientResponse response = TRY(http_.send(std::move(request)));
+  ClientResponse response = TRY(call(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
   return std::move(response.body);
 }
@@ -122,7 +133,7 @@ Result<CliJson> NodeClient::send(std::string_view method, const std::string& pat
     request.headers.add("Content-Type", "application/json");
     request.body = body.dump();
   }
-  const ClientResponse response = TRY(http_.send(std::move(request)));
+  const ClientResponse response = TRY(call(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
   return json_of(response.body);
 }
@@ -132,7 +143,7 @@ Result<RawReply> NodeClient::post_raw(const std::string& path, std::string body,
   const WaitingLine waiting("predicting");
   ClientRequest request{
       .method = "POST", .target = path, .headers = headers, .body = std::move(body)};
-  ClientResponse response = TRY(http_.send(std::move(request)));
+  ClientResponse response = TRY(call(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
   return RawReply{response.status, std::move(response.headers), std::move(response.body)};
 }
@@ -157,7 +168,7 @@ Status NodeClient::stream(std::string_view method, const std::string& path, cons
   request.headers.add("Accept", "application/x-ndjson");
   if (!body.is_null()) request.body = body.dump();
   request.sink = take;
-  const ClientResponse response = TRY(http_.send(std::move(request)));
+  const ClientResponse response = TRY(call(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
   return {};
 }
@@ -186,7 +197,7 @@ Result<std::optional<std::uint64_t>> NodeClient::upload_offset(const std::string
                                                                std::uint64_t size) {
   ClientRequest request{.method = "HEAD", .target = "/api/v1/blobs/" + sha256};
   request.headers.add("Upload-Length", std::to_string(size));
-  const ClientResponse response = TRY(http_.send(std::move(request)));
+  const ClientResponse response = TRY(call(std::move(request)));
   if (response.status == 200) return std::nullopt;
   const auto offset = response.headers.find("Upload-Offset");
   if (response.status != 404 || !offset) {
@@ -221,7 +232,7 @@ Status NodeClient::append_blob(const std::string& sha256, std::uint64_t size, st
   request.headers.add("Upload-Offset", std::to_string(offset));
   request.headers.add("Upload-Length", std::to_string(size));
   request.body = std::move(source);
-  const ClientResponse response = TRY(http_.send(std::move(request)));
+  const ClientResponse response = TRY(call(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
   return {};
 }

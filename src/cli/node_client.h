@@ -48,16 +48,21 @@ class NodeClient {
   const std::string& url() const { return url_; }
 
  private:
+  // Every request goes through here: a URL that is none is an InvalidArgument.
+  Result<ClientResponse> call(ClientRequest request);
   // nullopt: the node has the whole blob; else the offset to go on from.
   Result<std::optional<std::uint64_t>> upload_offset(const std::string& sha256, std::uint64_t size);
   Status append_blob(const std::string& sha256, std::uint64_t size, std::uint64_t offset,
                      const Path& file, const std::function<void(std::uint64_t sent)>& on_progress);
 
   std::string url_;
+  Status usable_;  // whether url_ is a URL of a node
   HttpClient http_;
 };
 
 // "a b/c" → "a%20b%2Fc"
 std::string path_segment(std::string_view text);
+// Where the control API has a function.
+std::string function_path(std::string_view name);
 
 }  // namespace mayfly

@@ -13,10 +13,6 @@
 namespace mayfly {
 namespace {
 
-std::string function_path(const std::string& name) {
-  return "/api/v1/functions/" + path_segment(name);
-}
-
 std::string tensors_text(const CliJson& specs) {
   std::string text;
   for (const CliJson& spec : specs) {

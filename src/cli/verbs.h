@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "cli/node_client.h"
@@ -39,6 +40,10 @@ void add_top_verb(CLI::App& app, CliContext& context);
 void add_gc_verb(CLI::App& app, CliContext& context);
 void add_backup_verb(CLI::App& app, CliContext& context);
 void add_completion_verb(CLI::App& app, CliContext& context);
+void add_help_verb(CLI::App& app, CliContext& context);
+
+// What is said when the first word is no verb.
+Error unknown_verb(std::string_view word);
 
 // Prints JSON as it is, for --json.
 void print_json(const CliJson& json);

@@ -33,6 +33,21 @@ class CommandLineTest(NodeCase):
                 self.assertEqual(bool(done.stderr), code != 0, done.stderr.decode())
                 self.assertIn(f"| {code} |", guide)
 
+    def test_help_is_a_verb_and_an_unknown_verb_is_named(self) -> None:
+        self.assertIn("deploy", self.node.cli("help").stdout.decode())
+        self.assertIn("--example", self.node.cli("help", "deploy").stdout.decode())
+        for arguments in (("nosuchverb",), ("help", "nosuchverb")):
+            done = self.node.cli(*arguments, check=False)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("unknown verb 'nosuchverb'; mayfly help lists", done.stderr.decode())
+        self.assertIn("name a verb", self.node.cli(check=False).stderr.decode())
+
+    def test_what_is_no_url_of_a_node_is_said_so(self) -> None:
+        for url in ("https://localhost:8080", "banana", "unix:not/absolute"):
+            done = self.node.cli("status", "--url", url, check=False)
+            self.assertEqual(done.returncode, 2, done.stderr.decode())
+            self.assertIn("http://HOST[:PORT] or unix:PATH", done.stderr.decode())
+
     def test_bash_completes_verbs_flags_and_functions(self) -> None:
         for line, expected in [
             ("mayfly inv", ["invoke"]),
