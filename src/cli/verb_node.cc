@@ -78,7 +78,7 @@ Status usage(const UsageFlags& flags, const CliContext& context) {
     print_json(bill);
     return {};
   }
-  Table table({"FUNCTION", "VERSION", "REQUESTS", "ERRORS", "RUN", "CPU", "GB-SECONDS", "PRICE"});
+  Table table({"FUNCTION", "VERSION", "REQUESTS", "ERRORS", "RUN", "CPU", "GIB-SECONDS", "PRICE"});
   for (const CliJson& row : bill.value("rows", CliJson::array())) {
     table.add({row.value("function", ""), std::to_string(row.value("version", 0)),
                human_count(row.value("requests", 0ULL)), human_count(row.value("errors", 0ULL)),
