@@ -48,6 +48,21 @@ class CommandLineTest(NodeCase):
             self.assertEqual(done.returncode, 2, done.stderr.decode())
             self.assertIn("http://HOST[:PORT] or unix:PATH", done.stderr.decode())
 
+    def test_history_says_what_each_change_made_of_what(self) -> None:
+        self.node.cli("configure", "iris", "idle_timeout=7s", "keep_versions=3")
+        history = self.node.cli("configure", "iris", "--history").stdout.decode()
+        self.assertIn("idle_timeout 1m → 7s, keep_versions 0 → 3", history)
+        self.assertNotIn("{", history)
+        self.assertNotIn("queue_limit", history)
+
+    def test_describe_is_for_people(self) -> None:
+        rows = self.node.cli("describe", "iris").stdout.decode()
+        self.assertRegex(rows, r"(?m)^  load +[\d.]+ m?s$")
+        self.assertRegex(rows, r"(?m)^  artifact +[\d.]+ [kM]?B$")
+        self.assertRegex(rows, r"(?m)^FORM +PREPACKED")
+        self.assertNotIn("{", rows)
+        self.assertNotRegex(rows, r"(?m)^  (model|example) *$")
+
     def test_bash_completes_verbs_flags_and_functions(self) -> None:
         for line, expected in [
             ("mayfly inv", ["invoke"]),

@@ -1,0 +1,187 @@
+// mayfly describe, configure: one function, for people to read.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "core/names.h"
+#include "core/settings.h"
+
+namespace mayfly {
+namespace {
+
+std::string tensors_text(const CliJson& specs) {
+  std::string text;
+  for (const CliJson& spec : specs) {
+    text += fmt::format("{}{} {}{}", text.empty() ? "" : ", ", spec.value("name", ""),
+                        spec.value("datatype", ""), spec["shape"].dump());
+  }
+  return text;
+}
+
+// {"input": "example", "accepted": true} → "input example, accepted true"
+std::string value_text(const CliJson& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_object()) return value.dump();
+  std::string text;
+  for (const auto& [key, inner] : value.items())
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, value_text(inner));
+  return text;
+}
+
+// A key of the API carries its unit, a row for people has it behind the number.
+void print_row(std::string_view key, const CliJson& value) {
+  std::string text;
+  if (value.is_number() && key.ends_with("_us")) {
+    key.remove_suffix(std::string_view("_us").size());
+    text = human_micros(value.get<double>());
+  } else if (value.is_number() && key.ends_with("_bytes")) {
+    key.remove_suffix(std::string_view("_bytes").size());
+    text = human_bytes(value.get<std::uint64_t>());
+  } else {
+    text = value_text(value);
+  }
+  if (!text.empty()) fmt::print("  {:18} {}\n", key, text);
+}
+
+void print_candidates(const CliJson& candidates) {
+  Table table({"FORM", "PREPACKED", "LOAD", "FIRST RUN", "WARM RUN", "PRIVATE", "ARTIFACT"});
+  for (const CliJson& item : candidates) {
+    const std::string prepacked = item.value("prepacked", false) ? "yes" : "no";
+    if (item.contains("skipped")) {
+      table.add({item.value("form", ""), prepacked, "", "", "", "", item.value("skipped", "")});
+    } else {
+      table.add({item.value("form", ""), prepacked, human_micros(item.value("load_us", 0.0)),
+                 human_micros(item.value("first_run_us", 0.0)),
+                 human_micros(item.value("run_us", 0.0)),
+                 human_bytes(item.value("private_bytes", 0ULL)),
+                 human_bytes(item.value("artifact_bytes", 0ULL))});
+    }
+  }
+  fmt::print("candidates, the one above was chosen\n{}", table.str());
+}
+
+void print_group(const CliJson& about, const char* group) {
+  if (!about.contains(group)) return;
+  fmt::print("{}\n", group);
+  for (const auto& [key, value] : about[group].items()) {
+    if (key != "candidates") print_row(key, value);
+  }
+}
+
+void print_description(const CliJson& about) {
+  fmt::print("{}@{}  {}\n", about.value("name", ""), about.value("version", 0),
+             about.value("state", ""));
+  fmt::print("  inputs   {}\n  outputs  {}\n", tensors_text(about["inputs"]),
+             tensors_text(about["outputs"]));
+  for (const char* group : {"options", "settings", "measured"}) print_group(about, group);
+  if (about.contains("measured") && about["measured"].contains("candidates"))
+    print_candidates(about["measured"]["candidates"]);
+  print_group(about, "processes");
+  if (about.contains("decisions") && !about["decisions"].empty()) {
+    fmt::print("last decisions\n");
+    for (const CliJson& decision : about["decisions"]) {
+      fmt::print("  {:10} {}\n", human_ago(decision.value("seconds_ago", 0.0)),
+                 decision.value("why", ""));
+    }
+  }
+}
+
+Status describe(const std::string& name, const CliContext& context) {
+  const ModelRef ref = TRY(parse_model_ref(name));
+  std::string path = function_path(ref.function.str());
+  if (ref.version) path += fmt::format("/versions/{}", ref.version->value);
+  const CliJson about = TRY(context.node().get(path));
+  if (context.json) {
+    print_json(about);
+  } else {
+    print_description(about);
+  }
+  return {};
+}
+
+// "idle_timeout 1m → 2s, keep_warm false → true"; what is no change of settings as its facts.
+std::string change_text(const CliJson& change) {
+  if (!change.contains("before") || !change.contains("after")) return value_text(change);
+  const CliJson& before = change["before"];
+  std::string text;
+  for (const auto& [key, value] : change["after"].items()) {
+    const CliJson old = before.value(key, CliJson());
+    if (old == value) continue;
+    text += fmt::format("{}{} {} → {}", text.empty() ? "" : ", ", key, value_text(old),
+                        value_text(value));
+  }
+  return text;
+}
+
+Status print_history(const std::string& name, const CliContext& context) {
+  const CliJson list = TRY(context.node().get(function_path(name) + "/settings/history"));
+  if (context.json) {
+    print_json(list);
+    return {};
+  }
+  Table table({"WHEN", "WHO", "WHAT", "CHANGE"});
+  for (const CliJson& item : list["history"]) {
+    table.add({item.value("time", ""), item.value("who", ""), item.value("kind", ""),
+               change_text(item.value("change", CliJson::object()))});
+  }
+  fmt::print("{}", table.str());
+  return {};
+}
+
+Status configure(const std::string& name, const std::vector<std::string>& assignments,
+                 const CliContext& context) {
+  NodeClient node = context.node();
+  const std::string path = function_path(name) + "/settings";
+  CliJson settings;
+  if (assignments.empty()) {
+    settings = TRY(node.get(path));
+  } else {
+    const std::string changes = TRY(settings_changes_json(assignments));
+    settings = TRY(node.send("PATCH", path, CliJson::parse(changes)));
+  }
+  if (context.json) {
+    print_json(settings);
+    return {};
+  }
+  for (const auto& [key, value] : settings.items())
+    fmt::print("{:18} {}\n", key, value_text(value));
+  return {};
+}
+
+Status configure_or_history(const std::string& name, const std::vector<std::string>& assignments,
+                            bool history, const CliContext& context) {
+  TRY(FunctionName::parse(name));
+  return history ? print_history(name, context) : configure(name, assignments, context);
+}
+
+}  // namespace
+
+void add_describe_verb(CLI::App& app, CliContext& context) {
+  CLI::App* verb = app.add_subcommand(
+      "describe", "Show a function: signature, settings, measurements, processes, decisions");
+  auto name = std::make_shared<std::string>();
+  verb->add_option("NAME", *name, "the function, or NAME@VERSION")->required();
+  verb->callback([name, &context] { context.outcome = describe(*name, context); });
+}
+
+void add_configure_verb(CLI::App& app, CliContext& context) {
+  CLI::App* verb =
+      app.add_subcommand("configure", "Show or change a function's settings, without a deploy");
+  auto name = std::make_shared<std::string>();
+  auto assignments = std::make_shared<std::vector<std::string>>();
+  auto history = std::make_shared<bool>(false);
+  verb->add_option("NAME", *name, "the function")->required();
+  verb->add_option(
+      "KEY=VALUE", *assignments,
+      "min_instances, max_instances, keep_warm, idle_timeout, template_timeout, queue_limit, "
+      "max_concurrency, keep_versions");
+  verb->add_flag("--history", *history, "show every change: when, who, what");
+  verb->callback([=, &context] {
+    context.outcome = configure_or_history(*name, *assignments, *history, context);
+  });
+}
+
+}  // namespace mayfly
