@@ -109,8 +109,13 @@ JsonReader& JsonReader::boolean(std::string_view key, bool& out) {
 }
 
 JsonReader& JsonReader::duration(std::string_view key, Duration& out, Duration low, Duration high) {
-  std::string written;
-  text(key, written);
+  const Json* found = find(key);
+  if (found == nullptr) return *this;
+  if (!found->is_string()) {
+    error(key, "must be a text: write a whole number and a unit, as in 250ms");
+    return *this;
+  }
+  const std::string written = found->get<std::string>();
   if (written.empty()) return *this;
   const auto parsed = parse_duration(written);
   if (!parsed) {
@@ -124,8 +129,13 @@ JsonReader& JsonReader::duration(std::string_view key, Duration& out, Duration l
 }
 
 JsonReader& JsonReader::bytes(std::string_view key, Bytes& out, Bytes low, Bytes high) {
-  std::string written;
-  text(key, written);
+  const Json* found = find(key);
+  if (found == nullptr) return *this;
+  if (!found->is_string()) {
+    error(key, "must be a text: write a whole number and a unit, as in 512MiB");
+    return *this;
+  }
+  const std::string written = found->get<std::string>();
   if (written.empty()) return *this;
   const auto parsed = parse_bytes(written);
   if (!parsed) {

@@ -92,7 +92,9 @@ Result<WallTime> parse_time(std::string_view text) {
   using namespace std::chrono;
   const auto bad = [&] {
     return refuse(reason::kBadRequest,
-                  fmt::format("'{}' is not a time: write 2026-01-31T08:00:00Z", text));
+                  fmt::format("'{}' is not a time: write 2026-01-31T08:00:00Z, "
+                              "or how long ago, as in 24h",
+                              text));
   };
   // Fixed places: YYYY-MM-DDThh:mm:ss, then perhaps a fraction, then Z.
   std::array<int, 6> fields{};

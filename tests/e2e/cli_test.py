@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from case import NodeCase
-from node import BIN, ROOT, free_port
+from node import BIN, MODELS, ROOT, free_port
 
 
 class CommandLineTest(NodeCase):
@@ -22,6 +22,7 @@ class CommandLineTest(NodeCase):
             (2, ("serve", "--no-such-flag")),
             (2, ("configure", "iris", "no_such_setting=1")),
             (2, ("invoke", "iris", "-d", "{")),
+            (2, ("usage", "--since", "banana")),
             (3, ("describe", "nope")),
             (3, ("describe", "iris@99")),
             (4, ("delete", "iris")),
@@ -47,6 +48,14 @@ class CommandLineTest(NodeCase):
             done = self.node.cli("status", "--url", url, check=False)
             self.assertEqual(done.returncode, 2, done.stderr.decode())
             self.assertIn("http://HOST[:PORT] or unix:PATH", done.stderr.decode())
+
+    def test_a_quantity_without_its_unit_is_explained(self) -> None:
+        done = self.node.cli(
+            "deploy", "iris", str(MODELS / "iris"), "--set", "timeout=3", check=False
+        )
+        self.assertIn("a whole number and a unit, as in 250ms", done.stderr.decode())
+        done = self.node.cli("usage", "--since", "banana", check=False)
+        self.assertIn("24h", done.stderr.decode())
 
     def test_history_says_what_each_change_made_of_what(self) -> None:
         self.node.cli("configure", "iris", "idle_timeout=7s", "keep_versions=3")
