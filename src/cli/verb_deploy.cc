@@ -77,7 +77,8 @@ Result<std::vector<LocalFile>> list_folder(const Path& folder) {
   std::error_code error;
   for (auto entry = std::filesystem::recursive_directory_iterator(folder, error);
        !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-    if (entry->is_directory() && !entry->is_symlink()) continue;
+    std::error_code unseen;
+    if (entry->is_directory(unseen) && !entry->is_symlink(unseen)) continue;
     const std::string path = entry->path().lexically_relative(folder).generic_string();
     if (path != kSettingsFile) files.push_back(TRY(local_file(entry->path(), path)));
   }
@@ -96,9 +97,11 @@ struct Artifact {
 Result<Artifact> read_artifact(const DeployFlags& flags) {
   Artifact artifact;
   const Path path = flags.path;
-  if (std::filesystem::is_directory(path)) {
+  // What cannot be looked at is no folder here, and local_file says why.
+  std::error_code unseen;
+  if (std::filesystem::is_directory(path, unseen)) {
     artifact.files = TRY(list_folder(path));
-    if (std::filesystem::exists(path / kSettingsFile))
+    if (std::filesystem::exists(path / kSettingsFile, unseen))
       artifact.options = TRY(read_options(path / kSettingsFile));
   } else {
     artifact.files.push_back(TRY(local_file(path, path.filename().generic_string())));
@@ -197,10 +200,8 @@ void add_deploy_verb(CLI::App& app, CliContext& context) {
   auto flags = std::make_shared<DeployFlags>();
   verb->add_option("NAME", flags->name, "the function, made if it does not exist")->required();
   verb->add_option("PATH", flags->path, "a model file, or a folder with an optional mayfly.toml")
-      ->required()
-      ->check(CLI::ExistingPath);
-  verb->add_option("--example", flags->example, "example inputs for the trial run, as for invoke")
-      ->check(CLI::ExistingFile);
+      ->required();
+  verb->add_option("--example", flags->example, "example inputs for the trial run, as for invoke");
   verb->add_option("--set", flags->options,
                    "an option of the version, as in mayfly.toml: threads=2, memory=1GiB, "
                    "timeout=5s, isolation=request");

@@ -23,6 +23,7 @@ class CommandLineTest(NodeCase):
             (2, ("configure", "iris", "no_such_setting=1")),
             (2, ("invoke", "iris", "-d", "{")),
             (2, ("usage", "--since", "banana")),
+            (3, ("deploy", "x", "/no/such/model.onnx")),
             (3, ("describe", "nope")),
             (3, ("describe", "iris@99")),
             (4, ("delete", "iris")),
