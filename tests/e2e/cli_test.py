@@ -77,6 +77,16 @@ class CommandLineTest(NodeCase):
         for line, expected in [
             ("mayfly inv", ["invoke"]),
             ("mayfly invoke ir", ["iris"]),
+            ("mayfly --json describe ir", ["iris"]),
+            ("mayfly --url http://here inv", ["invoke"]),
+            ("mayfly describe ", ["iris"]),
+            ("mayfly describe iris ", []),
+            ("mayfly configure iris idle", ["idle_timeout="]),
+            ("mayfly configure iris keep_warm=true idle", ["idle_timeout="]),
+            ("mayfly invoke iris -f /dev/nul", ["/dev/null"]),
+            ("mayfly deploy iris /dev/nul", ["/dev/null"]),
+            ("mayfly usage --function ir", ["iris"]),
+            ("mayfly completion f", ["fish"]),
             ("mayfly gc --dr", ["--dry-run"]),
             ("mayfly gc --js", ["--json"]),
         ]:
