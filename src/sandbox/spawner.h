@@ -93,7 +93,8 @@ struct TemplateEvents {
 class Template {
  public:
   virtual ~Template() = default;
-  // Only when ready. The instance is being made when this returns. Unavailable: the template has died.
+  // Only when ready. The instance is being made when this returns. Unavailable: the template has
+  // died.
   virtual Result<std::unique_ptr<Instance>> fork(InstanceEvents events) = 0;
 };
 

@@ -67,7 +67,7 @@ class CommandLineTest(NodeCase):
 
     def test_describe_is_for_people(self) -> None:
         rows = self.node.cli("describe", "iris").stdout.decode()
-        self.assertRegex(rows, r"(?m)^  load +[\d.]+ m?s$")
+        self.assertRegex(rows, r"(?m)^  load +[\d.]+ [µm]?s$")
         self.assertRegex(rows, r"(?m)^  artifact +[\d.]+ [kM]?B$")
         self.assertRegex(rows, r"(?m)^FORM +PREPACKED")
         self.assertNotIn("{", rows)
