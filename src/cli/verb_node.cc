@@ -119,6 +119,12 @@ Status gc(bool dry_run, const CliContext& context) {
   }
   fmt::print("{} {} objects, {}\n", dry_run ? "would remove" : "removed", done.value("objects", 0),
              human_bytes(done.value("bytes", 0ULL)));
+  if (const auto young = done.value("young_blobs", 0ULL); young > 0) {
+    fmt::print(
+        "{} more are needed by nobody but younger than an hour: a deploy may be about to use "
+        "them; ask again then\n",
+        young);
+  }
   return {};
 }
 
