@@ -61,8 +61,13 @@ class BenchNode(e2e.Node):
         """One call over a connection that is kept; raises CouldNotRun unless it is answered with 2xx."""
         body = None if value is None else json.dumps(value).encode()
         headers = {} if value is None else {"Content-Type": "application/json"}
-        self._connection.request(method, path, body, headers)
-        reply = self._connection.getresponse()
+        try:
+            self._connection.request(method, path, body, headers)
+            reply = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            del self._connection  # the node closed it: nobody had used it for a while
+            self._connection.request(method, path, body, headers)
+            reply = self._connection.getresponse()
         content = reply.read()
         if reply.status // 100 != 2:
             raise CouldNotRun(f"{method} {path}: {reply.status} {content[:300]!r}")
