@@ -39,21 +39,10 @@ class HookList {
 
   bool empty() const { return !head_.linked(); }
   Node& front() { return static_cast<Node&>(*head_.next_); }
-  void push_back(Node& node) {
-    Hook& hook = node;
-    hook.unlink();
-    hook.previous_ = head_.previous_;
-    hook.next_ = &head_;
-    head_.previous_->next_ = &hook;
-    head_.previous_ = &hook;
-  }
+  void push_back(Node& node) { insert_before(head_, node); }
   void push_front(Node& node) {
-    Hook& hook = node;
-    hook.unlink();
-    hook.next_ = head_.next_;
-    hook.previous_ = &head_;
-    head_.next_->previous_ = &hook;
-    head_.next_ = &hook;
+    static_cast<Hook&>(node).unlink();  // it may be the front itself
+    insert_before(*head_.next_, node);
   }
   Node& pop_front() {
     Node& node = front();
@@ -75,6 +64,15 @@ class HookList {
   }
 
  private:
+  // `place` is not `hook`.
+  static void insert_before(Hook& place, Hook& hook) {
+    hook.unlink();
+    hook.previous_ = place.previous_;
+    hook.next_ = &place;
+    place.previous_->next_ = &hook;
+    place.previous_ = &hook;
+  }
+
   Hook head_;
 };
 

@@ -255,6 +255,11 @@ void Scheduler::put_back(Request& request) {
 void Scheduler::disband(Worker& worker) {
   if (worker.requests.size() < 2) return;
   settle(worker, worker.instance->collect());
+  take_unbegun(worker);
+  if (worker.requests.empty()) worker.slow.arm(now_ + kLastRing);
+}
+
+void Scheduler::take_unbegun(Worker& worker) {
   std::vector<RequestMemory> back = worker.instance->take_back();
   for (; !back.empty(); back.pop_back()) {
     Request& request = *worker.requests.back();
@@ -263,7 +268,6 @@ void Scheduler::disband(Worker& worker) {
     request.call.request = std::move(back.back());
     put_back(request);
   }
-  if (worker.requests.empty()) worker.slow.arm(now_ + kLastRing);
   touch(worker.pool);
   contend(worker.pool);
 }
@@ -308,7 +312,7 @@ void Scheduler::instance_replied(Worker& worker, Replies replies) {
   });
   settle(worker, std::move(replies));
   if (malformed) {
-    disband(worker);
+    take_unbegun(worker);  // also a single one: it did nothing wrong
     end(worker, Why::BadReply);
     fail_held(worker, bad_peer(worker.pool));
   } else {

@@ -140,6 +140,7 @@ class Scheduler {
   void give(Request& request, Worker& worker);
   void put_back(Request& request);
   void disband(Worker& worker);
+  void take_unbegun(Worker& worker);
   void instance_started(Worker& worker);
   void instance_replied(Worker& worker, Replies replies);
   void instance_slow(Worker& worker);

@@ -1,5 +1,5 @@
-// The template: loads the artifact's model, warms it, then forks an instance for each Fork message
-// until the server hangs up. It never sees a request.
+// The template: loads the artifact's model and forks an instance for each Fork message until the
+// server hangs up; it warms the model behind the first of them. It never sees a request.
 #pragma once
 
 #include <cstdint>

@@ -80,7 +80,7 @@ class Instance {
 };
 
 struct TemplateReady {
-  Duration build{};       // from the request to a warmed session
+  Duration build{};       // from the request to a loaded session
   Bytes private_bytes{};  // of the template, from outside
 };
 
