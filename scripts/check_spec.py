@@ -32,7 +32,7 @@ def unknown_in(cell: str) -> list[str]:
 
 
 def has_file(path: str) -> bool:
-    return (ROOT / "src" / path).exists() or (ROOT / "tests" / "e2e" / path).exists()
+    return any((folder / path).exists() for folder in (ROOT, ROOT / "src", ROOT / "tests" / "e2e"))
 
 
 def unit_tests() -> set[str]:
