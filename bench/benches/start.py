@@ -19,6 +19,8 @@ SAMPLES = 1000  # a window
 EXECS = 150  # of bare_ort a window
 LARGE_SAMPLES = 8  # a window
 TIGHTENING_US = 100.0
+PAUSE_US = 100_000
+PAUSED_SAMPLES = 20  # a window
 
 
 def run(context: Context, report: Report) -> None:
@@ -27,6 +29,7 @@ def run(context: Context, report: Report) -> None:
     _beside_hot(context, report, "ocrcls", 150, None)
     _beside_hot(context, report, CNN, LARGE_SAMPLES, 0.30)
     _beside_hot(context, report, HUGE, LARGE_SAMPLES, 0.20)
+    _after_pause(context, report)
     _forked_ahead(context, report)
     _tightening(context, report)
 
@@ -94,6 +97,34 @@ def _beside_hot(
     )
 
 
+def _after_pause(context: Context, report: Report) -> None:
+    """What costs only when nobody asked for a while: locks and caches that have gone cold."""
+    load, hot, starting = _functions(context, "logistic")
+    pause = ("--pause-us", PAUSE_US)
+    series = measure_pairs(
+        context.account,
+        {
+            "first": lambda: _first(context, load, starting, PAUSED_SAMPLES),
+            "hot": lambda: _hot(context, load, hot, PAUSED_SAMPLES),
+            "paused first": lambda: _first(context, load, starting, PAUSED_SAMPLES, *pause),
+            "paused hot": lambda: _hot(context, load, hot, PAUSED_SAMPLES, *pause),
+        },
+        until=context.repeat_until,
+    )
+    report.paired(
+        "logistic",
+        "p50 first - p50 hot, after pauses",
+        series,
+        value=series.value("paused first", "p50") - series.value("paused hot", "p50"),
+        unit="us",
+        rival="back to back",
+        rival_value=series.value("first", "p50") - series.value("hot", "p50"),
+        ratio=lambda f: (f["paused first"]["p50"] - f["paused hot"]["p50"])
+        / (f["first"]["p50"] - f["hot"]["p50"]),
+        target=at_most(2.0),
+    )
+
+
 def _forked_ahead(context: Context, report: Report) -> None:
     """Reported apart: an instance that was forked before anyone asked, and its first request."""
     node, load, name = context.node, context.workload("logistic"), "logistic-ahead"
@@ -129,12 +160,12 @@ def _functions(context: Context, model: str) -> tuple[Workload, str, str]:
     return load, hot, starting
 
 
-def _first(context: Context, load: Workload, name: str, samples: int) -> Figures:
-    return _percentiles(context.http(load, name, samples, "--expect-start", "template")["us"])
+def _first(context: Context, load: Workload, name: str, samples: int, *more) -> Figures:
+    return _percentiles(context.http(load, name, samples, "--expect-start", "template", *more)["us"])
 
 
-def _hot(context: Context, load: Workload, name: str, samples: int) -> Figures:
-    return _percentiles(context.http(load, name, samples, "--expect-start", "hot")["us"])
+def _hot(context: Context, load: Workload, name: str, samples: int, *more) -> Figures:
+    return _percentiles(context.http(load, name, samples, "--expect-start", "hot", *more)["us"])
 
 
 def _percentiles(samples: list[float]) -> Figures:

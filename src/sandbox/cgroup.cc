@@ -172,7 +172,7 @@ std::optional<Path> VersionCgroup::memory_group() const {
 }
 
 Status VersionCgroup::open_join(const Path& group) {
-  joins_.push_back(TRY(fs_->open_for_joining(group / "cgroup.procs")));
+  joins_.push_back(TRY(fs_->open_for_joining(group)));
   return {};
 }
 
@@ -238,7 +238,7 @@ Result<std::size_t> VersionCgroup::add_slot() {
   const Path group = *memory_group() / fmt::format("i-{}", slots_.size());
   TRY(fs_->make(group));
   TRY(limit_memory(*fs_, support_, group, limits_.instance_memory));
-  Fd join = TRY(fs_->open_for_joining(group / "cgroup.procs"));
+  Fd join = TRY(fs_->open_for_joining(group));
   slots_.push_back({.group = group, .join = std::move(join)});
   return slots_.size() - 1;
 }
@@ -282,7 +282,7 @@ bool VersionCgroup::make_ready(Slot& slot) {
   slot.join.reset();
   if (!fs_->remove(slot.group) || !fs_->make(slot.group)) return false;
   if (!limit_memory(*fs_, support_, slot.group, limits_.instance_memory)) return false;
-  auto join = fs_->open_for_joining(slot.group / "cgroup.procs");
+  auto join = fs_->open_for_joining(slot.group);
   if (!join) return false;
   slot.join = *std::move(join);
   return true;

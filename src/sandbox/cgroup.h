@@ -31,8 +31,8 @@ struct VersionLimits {
   Bytes template_memory = {};    // the template and the weights it reads; 0: not limited
 };
 
-// A borrowed group of the pool. `join` is its cgroup.procs, open for writing: the instance writes
-// "0". -1 where memory is not limited.
+// A borrowed group of the pool. `join` is open for writing: the instance, still of one thread,
+// writes "0". -1 where memory is not limited.
 struct MemorySlot {
   std::size_t index = 0;
   int join = -1;

@@ -39,8 +39,11 @@ Status RealCgroupFs::write(const Path& file, std::string_view text) {
   return {};
 }
 
-Result<Fd> RealCgroupFs::open_for_joining(const Path& procs_file) {
-  return open_file(procs_file, O_WRONLY);
+// v1's `tasks` moves the one thread that writes and takes no lock for it. `cgroup.procs` takes
+// cgroup_threadgroup_rwsem, whose first writer after a pause waits for an RCU grace period: 10 ms.
+Result<Fd> RealCgroupFs::open_for_joining(const Path& group) {
+  const Path tasks = group / "tasks";
+  return open_file(exists(tasks) ? tasks : group / "cgroup.procs", O_WRONLY);
 }
 
 std::vector<std::string> RealCgroupFs::children(const Path& group) {

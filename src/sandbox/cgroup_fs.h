@@ -24,7 +24,8 @@ class CgroupFs {
   virtual bool exists(const Path& path) = 0;
   virtual Result<std::string> read(const Path& file) = 0;
   virtual Status write(const Path& file, std::string_view text) = 0;
-  virtual Result<Fd> open_for_joining(const Path& procs_file) = 0;
+  // The file by which a process of one thread joins the group, by writing "0" itself.
+  virtual Result<Fd> open_for_joining(const Path& group) = 0;
   virtual std::vector<std::string> children(const Path& group) = 0;  // none when there is no group
   virtual void kill(pid_t pid) = 0;                                  // SIGKILL
   virtual void wait_briefly() = 0;                                   // for killed processes to go
@@ -37,7 +38,7 @@ class RealCgroupFs final : public CgroupFs {
   bool exists(const Path& path) override;
   Result<std::string> read(const Path& file) override;
   Status write(const Path& file, std::string_view text) override;
-  Result<Fd> open_for_joining(const Path& procs_file) override;
+  Result<Fd> open_for_joining(const Path& group) override;
   std::vector<std::string> children(const Path& group) override;
   void kill(pid_t pid) override;
   void wait_briefly() override;

@@ -72,7 +72,7 @@ Result<JailedProcess> clone_instance();
 // not named, and installs the smaller filter.
 struct InstanceTightening {
   Profile profile = Profile::Instance;  // or ThreadedInstance
-  std::span<const int> cgroups = {};    // cgroup.procs files to join; closed afterwards
+  std::span<const int> cgroups = {};    // files to join control groups by; closed afterwards
   std::span<const int> keep = {};       // ascending; at most kMaxKept
 };
 inline constexpr std::size_t kMaxKept = 16;

@@ -96,7 +96,7 @@ struct JailPlan {
   std::vector<JailMount> mounts;
   IdMapping ids;
   JailLimits limits;
-  // Borrowed descriptors of cgroup.procs files that jail init joins by writing "0". They travel
+  // Borrowed descriptors of the control groups that jail init joins by writing "0". They travel
   // beside the encoding (SCM_RIGHTS) and are put in by the receiver. May be empty: cgroup limits
   // are missing then, as `doctor` says.
   std::vector<int> cgroups;
