@@ -15,9 +15,9 @@ from harness.workload import CNN, HUGE, LARGE, TINY, Workload
 
 MODELS = (*TINY, "ocrcls", *LARGE)
 
-SAMPLES = 1000  # a window
+SAMPLES = 500  # a window
 EXECS = 150  # of bare_ort a window
-LARGE_SAMPLES = 8  # a window
+LARGE_SAMPLES = 5  # a window
 TIGHTENING_US = 100.0
 PAUSE_US = 100_000
 PAUSED_SAMPLES = 20  # a window
