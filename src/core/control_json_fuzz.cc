@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "core/manifest.h"
 #include "core/settings.h"
+#include "core/traffic.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
@@ -22,6 +23,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (const auto manifest = mayfly::parse_manifest(text)) {
     CHECK(mayfly::parse_manifest(mayfly::to_json(*manifest)).has_value());
+  }
+  if (const auto traffic = mayfly::parse_traffic(text)) {
+    CHECK(mayfly::parse_traffic(mayfly::to_json(*traffic)) == *traffic);
+    if (traffic->split()) CHECK(mayfly::choose(traffic->weights, size).value > 0);
+  }
+  if (const auto routing = mayfly::parse_routing(text)) {
+    CHECK(mayfly::parse_routing(mayfly::to_json(*routing)) == *routing);
   }
   return 0;
 }

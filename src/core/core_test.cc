@@ -34,8 +34,13 @@ TEST_CASE("a model reference names a function and perhaps a version") {
   const auto pinned = parse_model_ref("fraud@3");
   REQUIRE(pinned.has_value());
   CHECK(pinned->version->value == 3);
+  CHECK_FALSE(pinned->alias.size());
+  const auto alias = parse_model_ref("fraud@champion");
+  REQUIRE(alias.has_value());
+  CHECK(alias->alias == "champion");
+  CHECK(alias->names_version());
   for (const char* bad :
-       {"fraud@", "fraud@0", "fraud@x", "fraud@-1", "fraud@1@2", "@1", "fraud@99999999999"}) {
+       {"fraud@", "fraud@0", "fraud@X", "fraud@-1", "fraud@1@2", "@1", "fraud@99999999999"}) {
     CHECK_FALSE(parse_model_ref(bad).has_value());
   }
 }

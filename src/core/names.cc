@@ -15,6 +15,15 @@ constexpr std::size_t kMaxName = 63;
 bool is_alphanumeric(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 bool is_name_character(char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-'; }
 
+bool is_name(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxName && is_alphanumeric(text.front()) &&
+         std::ranges::all_of(text, is_name_character);
+}
+
+bool is_number(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
 // What a person sees of a name that came from outside.
 std::string shown(std::string_view text) {
   std::string out;
@@ -25,8 +34,7 @@ std::string shown(std::string_view text) {
 }  // namespace
 
 Result<FunctionName> FunctionName::parse(std::string_view text) {
-  if (text.empty() || text.size() > kMaxName || !is_alphanumeric(text.front()) ||
-      !std::ranges::all_of(text, is_name_character)) {
+  if (!is_name(text)) {
     return refuse(
         reason::kBadRequest,
         fmt::format("'{}' is not a function name: use 1 to 63 of a-z, 0-9, '.', '_', '-', "
@@ -46,12 +54,22 @@ Result<VersionNumber> parse_version_number(std::string_view digits) {
   return VersionNumber{value};
 }
 
+Status check_alias(std::string_view text) {
+  if (is_name(text) && !is_number(text)) return {};
+  return refuse(reason::kBadRequest,
+                fmt::format("'{}' is neither a version number nor an alias: aliases are spelled "
+                            "like functions, and not of digits alone",
+                            shown(text)));
+}
+
 Result<ModelRef> parse_model_ref(std::string_view text) {
   const std::size_t at = text.find('@');
   FunctionName function = TRY(FunctionName::parse(text.substr(0, at)));
   if (at == std::string_view::npos) return ModelRef{std::move(function), std::nullopt};
-  const VersionNumber version = TRY(parse_version_number(text.substr(at + 1)));
-  return ModelRef{std::move(function), version};
+  const std::string_view which = text.substr(at + 1);
+  if (is_number(which)) return ModelRef{std::move(function), TRY(parse_version_number(which))};
+  TRY(check_alias(which));
+  return ModelRef{std::move(function), std::nullopt, std::string(which)};
 }
 
 }  // namespace mayfly

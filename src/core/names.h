@@ -30,10 +30,22 @@ struct VersionNumber {
 
 Result<VersionNumber> parse_version_number(std::string_view digits);
 
-// "fraud" is the function's current version, "fraud@3" exactly that one.
+// The aliases that every function has: what its requests go to unless they are split, and what that
+// was before.
+inline constexpr std::string_view kChampion = "champion";
+inline constexpr std::string_view kPrevious = "previous";
+
+// Spelled like a function's name, but not of digits alone: "fraud@3" is version 3.
+Status check_alias(std::string_view text);
+
+// "fraud" is the function as its traffic says, "fraud@3" exactly that version, "fraud@previous" the
+// version that the alias names.
 struct ModelRef {
   FunctionName function;
   std::optional<VersionNumber> version;
+  std::string alias = {};  // empty: none
+
+  bool names_version() const { return version.has_value() || !alias.empty(); }
 };
 
 Result<ModelRef> parse_model_ref(std::string_view text);

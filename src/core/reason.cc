@@ -52,6 +52,8 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
     {reason::kDigestMismatch, DataLoss, 422,
      "the bytes received do not hash to the digest that was named"},
     {reason::kInvalidSetting, InvalidArgument, 400, "no such setting, or a value out of its range"},
+    {reason::kInvalidTraffic, InvalidArgument, 400,
+     "weights that do not sum to 100, or a version that cannot have one"},
     {reason::kRecentTraffic, FailedPrecondition, 409,
      "the function was called recently; confirm to go on"},
     {reason::kWeakIsolation, FailedPrecondition, 503,

@@ -50,6 +50,7 @@ inline constexpr std::string_view kInvalidModel = "invalid_model";
 inline constexpr std::string_view kPublishFailed = "publish_failed";
 inline constexpr std::string_view kDigestMismatch = "digest_mismatch";
 inline constexpr std::string_view kInvalidSetting = "invalid_setting";
+inline constexpr std::string_view kInvalidTraffic = "invalid_traffic";
 inline constexpr std::string_view kRecentTraffic = "recent_traffic";
 inline constexpr std::string_view kWeakIsolation = "weak_isolation";
 inline constexpr std::string_view kConflict = "conflict";

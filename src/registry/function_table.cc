@@ -17,6 +17,15 @@ std::string_view name_of(const FunctionTable::Entry& entry) { return entry->name
 
 }  // namespace
 
+std::shared_ptr<const Routing> plain_routing() {
+  static const auto kPlain = std::make_shared<const Routing>();
+  return kPlain;
+}
+
+bool FunctionEntry::in_use(VersionNumber number) const {
+  return number == current || routing->names(number);
+}
+
 const VersionEntry* FunctionEntry::find(VersionNumber number) const {
   const auto found = std::ranges::lower_bound(versions, number, {}, &VersionEntry::number);
   return found != versions.end() && found->number == number ? &*found : nullptr;
@@ -50,7 +59,15 @@ Result<ResolvedVersion> FunctionTable::resolve(const ModelRef& ref) const {
   if (!function) {
     return refuse(reason::kUnknownFunction, fmt::format("no function '{}'", ref.function.str()));
   }
-  const VersionNumber number = ref.version.value_or(function->current);
+  VersionNumber number = ref.version.value_or(function->current);
+  if (!ref.alias.empty() && ref.alias != kChampion) {
+    const Alias* alias = function->routing->find(ref.alias);
+    if (alias == nullptr) {
+      return refuse(reason::kUnknownVersion,
+                    fmt::format("function '{}' has no alias '{}'", ref.function.str(), ref.alias));
+    }
+    number = alias->version;
+  }
   const VersionEntry* version = function->find(number);
   if (version == nullptr) {
     return refuse(reason::kUnknownVersion,
@@ -105,7 +122,7 @@ std::vector<VersionNumber> superseded(const FunctionEntry& function) {
   if (keep == 0 || function.versions.size() <= keep) return old;
   for (std::size_t i = 0; i < function.versions.size() - keep; ++i) {
     const VersionNumber number = function.versions[i].number;
-    if (number != function.current) old.push_back(number);
+    if (!function.in_use(number)) old.push_back(number);
   }
   return old;
 }

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "core/names.h"
 #include "core/settings.h"
+#include "core/traffic.h"
 #include "store/digest.h"
 
 namespace mayfly {
@@ -34,16 +35,22 @@ struct VersionEntry {
   std::shared_ptr<const VersionContent> content;
 };
 
+// Of functions that split nothing and have no alias: they share one.
+std::shared_ptr<const Routing> plain_routing();
+
 struct FunctionEntry {
   FunctionName name;
   std::int64_t id =
       0;  // of this life of the name: a function made again after a delete has another
   WallTime created{};
-  VersionNumber current;
+  VersionNumber current;  // the champion
   std::shared_ptr<const FunctionSettings> settings;
   std::vector<VersionEntry> versions;  // by number; never empty
+  std::shared_ptr<const Routing> routing = plain_routing();
 
   const VersionEntry* find(VersionNumber number) const;
+  // The champion, or named by a weight, a shadow or an alias.
+  bool in_use(VersionNumber number) const;
 };
 
 // A reference that was looked up. `version` points into `function`.
@@ -64,7 +71,8 @@ class FunctionTable {
   std::size_t size() const { return size_; }
 
   Entry find(std::string_view name) const;  // null: unknown
-  // The named version, or the current one. unknown_function, unknown_version.
+  // The named version; without one the champion, whatever the traffic. unknown_function,
+  // unknown_version.
   Result<ResolvedVersion> resolve(const ModelRef& ref) const;
   std::vector<Entry> all() const;  // by name
 
@@ -81,8 +89,8 @@ class FunctionTable {
   std::uint64_t sequence_ = 0;
 };
 
-// Versions that may go under the function's `keep_versions`: all but the newest so many and the
-// current one.
+// Versions that may go under the function's `keep_versions`: all but the newest so many and those
+// in use.
 std::vector<VersionNumber> superseded(const FunctionEntry& function);
 
 }  // namespace mayfly

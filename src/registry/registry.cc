@@ -25,6 +25,32 @@ std::shared_ptr<const FunctionSettings> shared_settings(const FunctionSettings& 
   return std::make_shared<const FunctionSettings>(settings);
 }
 
+std::shared_ptr<const Routing> shared_routing(Routing routing) {
+  if (routing == *plain_routing()) return plain_routing();
+  return std::make_shared<const Routing>(std::move(routing));
+}
+
+void set_alias(Routing& routing, std::string_view name, VersionNumber version) {
+  std::erase_if(routing.aliases, [&](const Alias& alias) { return alias.name == name; });
+  routing.aliases.push_back({.name = std::string(name), .version = version});
+  std::ranges::sort(routing.aliases, {}, &Alias::name);
+}
+
+// With `champion` as the only version that gets traffic.
+Routing all_to(const FunctionEntry& function, VersionNumber champion) {
+  Routing routing = *function.routing;
+  routing.traffic.weights.clear();
+  routing.traffic.shadows.clear();
+  if (champion != function.current) set_alias(routing, kPrevious, function.current);
+  return routing;
+}
+
+Routing with_canary(const FunctionEntry& function, VersionNumber canary, std::uint32_t percent) {
+  Routing routing = *function.routing;
+  routing.traffic.weights = {{function.current, kWholeTraffic - percent}, {canary, percent}};
+  return routing;
+}
+
 Result<Digest> digest_of(std::string_view hex) {
   const auto digest = parse_digest(hex);
   if (!digest) return refuse(reason::kInvalidManifest, fmt::format("'{}' is no SHA-256", hex));
@@ -68,13 +94,16 @@ Status Registry::load() {
   for (const FunctionRow& row : functions) {
     FunctionName name = TRY(FunctionName::parse(row.name));
     const FunctionSettings settings = TRY(parse_settings(row.settings));
+    std::shared_ptr<const Routing> routing = plain_routing();
+    if (!row.routing.empty()) routing = shared_routing(TRY(parse_routing(row.routing)));
     by_id[row.id] =
         std::make_shared<FunctionEntry>(FunctionEntry{.name = std::move(name),
                                                       .id = row.id,
                                                       .created = row.created,
                                                       .current = {row.current},
                                                       .settings = shared_settings(settings),
-                                                      .versions = {}});
+                                                      .versions = {},
+                                                      .routing = std::move(routing)});
   }
   TRY(db_.for_each_version([&](const VersionRow& row) -> Status {
     by_id.at(row.function)->versions.push_back({{row.number}, content(row.manifest, row.artifact)});
@@ -150,6 +179,14 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
   const Snapshot before = snapshot();
   const FunctionTable::Entry existing = before->find(name.str());
   const WallTime now = clock_.wall_now();
+  const std::uint32_t percent = existing ? deployment.traffic.percent : kWholeTraffic;
+  if (percent > kWholeTraffic) return refuse(reason::kInvalidTraffic, "a canary gets 1 to 99 %");
+  if (percent > 0 && percent < kWholeTraffic && existing->routing->traffic.split()) {
+    return refuse(reason::kConflict,
+                  fmt::format("the traffic of {0} is split already; end that first: mayfly traffic "
+                              "{0}, mayfly rollback {0}",
+                              name.str()));
+  }
 
   Transaction transaction = TRY(Transaction::begin(db_.database()));
   const std::uint32_t number = TRY(db_.take_number(name.str()));
@@ -170,21 +207,30 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
                           .created = now,
                           .deployed_by = author.who,
                           .report = deployment.report}));
-  TRY(db_.set_current(id, number));
-  const Json detail{{"version", number}, {"manifest", to_string(manifest)}, {"why", author.why}};
-  const std::uint64_t sequence = TRY(record(name, "deploy", detail.dump(), author));
-  TRY(transaction.commit());
-
   const FunctionEntry fresh{.name = name,
                             .id = id,
                             .created = now,
                             .current = {number},
                             .settings = shared_settings({}),
                             .versions = {}};
-  publish(before->with(changed(existing ? *existing : fresh,
+  const FunctionEntry& was = existing ? *existing : fresh;
+  const VersionNumber champion = percent == kWholeTraffic ? VersionNumber{number} : was.current;
+  const Routing routing = percent == kWholeTraffic ? all_to(was, champion)
+                          : percent == 0           ? *was.routing
+                                                   : with_canary(was, {number}, percent);
+  TRY(db_.set_current(id, champion.value));
+  if (routing != *was.routing) TRY(db_.set_routing(id, to_json(routing)));
+  const Json detail{{"version", number},
+                    {"traffic", fmt::format("{} %", percent)},
+                    {"manifest", to_string(manifest)},
+                    {"why", author.why}};
+  const std::uint64_t sequence = TRY(record(name, "deploy", detail.dump(), author));
+  TRY(transaction.commit());
+  publish(before->with(changed(was,
                                [&](FunctionEntry& entry) {
                                  entry.versions.push_back({{number}, content(manifest, artifact)});
-                                 entry.current = {number};
+                                 entry.current = champion;
+                                 entry.routing = shared_routing(routing);
                                }),
                        sequence));
   return VersionNumber{number};
@@ -211,19 +257,154 @@ Result<FunctionSettings> Registry::configure(const FunctionName& function,
   return after;
 }
 
+Result<FunctionTable::Entry> Registry::reroute(const FunctionEntry& function, Rerouting after,
+                                               const Author& author) {
+  Transaction transaction = TRY(Transaction::begin(db_.database()));
+  if (after.champion != function.current) {
+    TRY(db_.set_current(function.id, after.champion.value));
+  }
+  TRY(db_.set_routing(function.id, to_json(after.routing)));
+  const std::uint64_t sequence =
+      TRY(record(function.name, after.kind, std::move(after.detail), author));
+  TRY(transaction.commit());
+  FunctionTable::Entry entry = changed(function, [&](FunctionEntry& next) {
+    next.current = after.champion;
+    next.routing = shared_routing(std::move(after.routing));
+  });
+  publish(snapshot()->with(entry, sequence));
+  return entry;
+}
+
+Result<FunctionTable::Entry> Registry::point_at(const FunctionEntry& function,
+                                                VersionNumber version, const Author& author) {
+  const Json detail{{"from", function.current.value}, {"to", version.value}, {"why", author.why}};
+  return reroute(function,
+                 {.champion = version,
+                  .routing = all_to(function, version),
+                  .kind = "point",
+                  .detail = detail.dump()},
+                 author);
+}
+
 Status Registry::point(const FunctionName& function, VersionNumber version, const Author& author) {
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
   TRY(snapshot()->resolve({.function = function, .version = version}));
-  if (entry->current == version) return {};
+  const Traffic& traffic = entry->routing->traffic;
+  if (entry->current == version && !traffic.split() && traffic.shadows.empty()) return {};
+  TRY(point_at(*entry, version, author));
+  return {};
+}
 
-  const Json detail{{"from", entry->current.value}, {"to", version.value}, {"why", author.why}};
-  Transaction transaction = TRY(Transaction::begin(db_.database()));
-  TRY(db_.set_current(entry->id, version.value));
-  const std::uint64_t sequence = TRY(record(function, "point", detail.dump(), author));
-  TRY(transaction.commit());
-  publish(snapshot()->with(changed(*entry, [&](FunctionEntry& next) { next.current = version; }),
-                           sequence));
+Status Registry::check_exist(const FunctionEntry& function, const Traffic& traffic) const {
+  for (const auto* shares : {&traffic.weights, &traffic.shadows}) {
+    for (const VersionShare& share : *shares) {
+      if (function.find(share.version) != nullptr) continue;
+      return refuse(reason::kUnknownVersion, fmt::format("function '{}' has no version {}",
+                                                         function.name.str(), share.version.value));
+    }
+  }
+  return {};
+}
+
+Result<FunctionTable::Entry> Registry::split(const FunctionName& function, const Traffic& traffic,
+                                             const Author& author) {
+  const std::scoped_lock lock(writer_);
+  const FunctionTable::Entry entry = TRY(need(function));
+  TRY(check_exist(*entry, traffic));
+  Traffic wanted = traffic;
+  VersionNumber champion = entry->current;
+  if (!wanted.weights.empty()) {
+    const auto heaviest = std::ranges::max_element(wanted.weights, {}, &VersionShare::percent);
+    const bool stays =
+        std::ranges::find(wanted.weights, champion, &VersionShare::version) != wanted.weights.end();
+    if (!stays) champion = heaviest->version;
+    if (wanted.weights.size() == 1) wanted.weights.clear();
+  }
+  for (const VersionShare& shadow : wanted.shadows) {
+    if (shadow.version == champion) {
+      return refuse(reason::kInvalidTraffic,
+                    fmt::format("traffic: version {} is the champion: it cannot shadow itself",
+                                champion.value));
+    }
+  }
+  if (wanted == entry->routing->traffic && champion == entry->current) return entry;
+  Routing routing = *entry->routing;
+  if (champion != entry->current) set_alias(routing, kPrevious, entry->current);
+  const Json detail{{"before", Json::parse(to_json(routing.traffic))},
+                    {"after", Json::parse(to_json(wanted))},
+                    {"champion", champion.value},
+                    {"why", author.why}};
+  routing.traffic = std::move(wanted);
+  return reroute(*entry,
+                 {.champion = champion,
+                  .routing = std::move(routing),
+                  .kind = "traffic",
+                  .detail = detail.dump()},
+                 author);
+}
+
+Result<FunctionTable::Entry> Registry::roll_back(const FunctionName& function,
+                                                 const Author& author) {
+  const std::scoped_lock lock(writer_);
+  const FunctionTable::Entry entry = TRY(need(function));
+  const Traffic& traffic = entry->routing->traffic;
+  if (traffic.split() || !traffic.shadows.empty()) return point_at(*entry, entry->current, author);
+  const Alias* previous = entry->routing->find(kPrevious);
+  if (previous == nullptr || entry->find(previous->version) == nullptr) {
+    return refuse(reason::kConflict,
+                  fmt::format("{} has no previous version to go back to", function.str()));
+  }
+  return point_at(*entry, previous->version, author);
+}
+
+Status Registry::move_alias(const FunctionName& function, const AliasMove& move,
+                            const Author& author) {
+  TRY(check_alias(move.alias));
+  const std::scoped_lock lock(writer_);
+  const FunctionTable::Entry entry = TRY(need(function));
+  if (move.to && entry->find(*move.to) == nullptr) {
+    return refuse(reason::kUnknownVersion,
+                  fmt::format("function '{}' has no version {}", function.str(), move.to->value));
+  }
+  const bool champion = move.alias == kChampion;
+  if (move.alias == kPrevious || (champion && !move.to)) {
+    return refuse(reason::kInvalidTraffic,
+                  champion ? "the champion can be moved, not removed"
+                           : "'previous' follows the champion; it is not moved by hand");
+  }
+  const Alias* known = entry->routing->find(move.alias);
+  std::optional<VersionNumber> now;
+  if (champion) now = entry->current;
+  if (known != nullptr) now = known->version;
+  const auto shown = [](const std::optional<VersionNumber>& version) {
+    return version ? fmt::format("version {}", version->value) : std::string("nothing");
+  };
+  if (now != move.from) {
+    return refuse(reason::kConflict, fmt::format("{}@{} is {}, not {}", function.str(), move.alias,
+                                                 shown(now), shown(move.from)));
+  }
+  if (now == move.to) return {};
+  if (champion) {
+    TRY(point_at(*entry, *move.to, author));
+    return {};
+  }
+  Routing routing = *entry->routing;
+  std::erase_if(routing.aliases, [&](const Alias& alias) { return alias.name == move.alias; });
+  if (move.to) set_alias(routing, move.alias, *move.to);
+  const auto number = [](const std::optional<VersionNumber>& version) {
+    return version ? Json(version->value) : Json();
+  };
+  const Json detail{{"alias", move.alias},
+                    {"from", number(move.from)},
+                    {"to", number(move.to)},
+                    {"why", author.why}};
+  TRY(reroute(*entry,
+              {.champion = entry->current,
+               .routing = std::move(routing),
+               .kind = "alias",
+               .detail = detail.dump()},
+              author));
   return {};
 }
 
@@ -299,8 +480,8 @@ Result<std::vector<FunctionVersion>> Registry::retire(const std::vector<Function
   for (const auto& [function, number] : versions) {
     FunctionTable::Entry& entry = edited[function.str()];
     if (!entry) entry = before->find(function.str());
-    // Deleted, or pointed at again, since the list was made.
-    if (!entry || entry->current == number || entry->find(number) == nullptr) continue;
+    // Deleted, or in use again, since the list was made.
+    if (!entry || entry->in_use(number) || entry->find(number) == nullptr) continue;
     TRY(db_.delete_version(entry->id, number.value));
     const Json detail{{"version", number.value}, {"why", author.why}};
     sequence = TRY(record(function, "retire", detail.dump(), author));

@@ -36,10 +36,23 @@ struct Author {
   std::string why;
 };
 
+// What the new version of a deploy gets. The first version of a function gets everything.
+struct DeployTraffic {
+  std::uint32_t percent = kWholeTraffic;  // 100: it becomes the champion; 0: nothing
+};
+
 struct Deployment {
   FunctionName function;
   Manifest manifest;
   std::string report = "{}";  // JSON of what publishing measured
+  DeployTraffic traffic = {};
+};
+
+// An alias before and after a change; nullopt: there was, or is, none.
+struct AliasMove {
+  std::string alias;
+  std::optional<VersionNumber> from;
+  std::optional<VersionNumber> to;
 };
 
 struct FunctionVersion {
@@ -65,12 +78,25 @@ class Registry {
   // returns; posts to the loop, no more. Set before the first change.
   void on_publish(std::function<void(Snapshot)> listener);
 
-  // Makes the next version and points the function at it; makes the function when it is new.
+  // Makes the next version and gives it the traffic asked for; makes the function when it is new.
+  // conflict: a canary while traffic is split already.
   Result<VersionNumber> deploy(const Deployment& deployment, const Author& author);
   // {"idle_timeout":"5s"}: checked as a whole, then in force for new decisions.
   Result<FunctionSettings> configure(const FunctionName& function, std::string_view changes_json,
                                      const Author& author);
+  // All traffic to the version: it becomes the champion, the one before it `previous`, and a split
+  // ends with its shadows.
   Status point(const FunctionName& function, VersionNumber version, const Author& author);
+  // Splits traffic. All to one version without shadows is point(). A champion that gets nothing any
+  // more hands over to the heaviest version, or the oldest of these.
+  Result<FunctionTable::Entry> split(const FunctionName& function, const Traffic& traffic,
+                                     const Author& author);
+  // Back: a split or shadows end in favour of the champion; else the previous version becomes the
+  // champion, and the champion the previous one. conflict: there is none.
+  Result<FunctionTable::Entry> roll_back(const FunctionName& function, const Author& author);
+  // Compare and swap: `move.from` must be what the alias names now, or conflict. "champion" is
+  // point(); "previous" moves by itself only.
+  Status move_alias(const FunctionName& function, const AliasMove& move, const Author& author);
   // Gone at once for everybody; its bytes go with the next garbage collection.
   Status remove(const FunctionName& function, const Author& author);
 
@@ -101,6 +127,18 @@ class Registry {
   Registry(RegistryDb db, const Clock& clock);
   Status load();
   Result<FunctionTable::Entry> need(const FunctionName& function) const;
+  Status check_exist(const FunctionEntry& function, const Traffic& traffic) const;
+  // Makes it so durably, with one line of history, and publishes it.
+  struct Rerouting {
+    VersionNumber champion;
+    Routing routing;
+    std::string_view kind;
+    std::string detail;
+  };
+  Result<FunctionTable::Entry> reroute(const FunctionEntry& function, Rerouting after,
+                                       const Author& author);
+  Result<FunctionTable::Entry> point_at(const FunctionEntry& function, VersionNumber version,
+                                        const Author& author);
   std::shared_ptr<const VersionContent> content(const Digest& manifest, const Digest& artifact);
   Result<std::uint64_t> record(const FunctionName& function, std::string_view kind,
                                std::string detail, const Author& author);

@@ -19,6 +19,11 @@ CREATE TABLE IF NOT EXISTS function(
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS live_function ON function(name) WHERE deleted IS NULL;
 
+CREATE TABLE IF NOT EXISTS routing(      -- of functions that split traffic or have aliases
+  function INTEGER PRIMARY KEY REFERENCES function(id) ON DELETE CASCADE,
+  json TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS last_number(
   name TEXT PRIMARY KEY,
   number INTEGER NOT NULL
@@ -103,14 +108,16 @@ Result<RegistryDb> RegistryDb::open(const Path& path) {
 Result<std::vector<FunctionRow>> RegistryDb::live_functions() {
   Statement query = TRY(database_.prepare(
       "list functions",
-      "SELECT id, name, created, current, settings FROM function WHERE deleted IS NULL"));
+      "SELECT id, name, created, current, settings, coalesce(json, '') FROM function "
+      "LEFT JOIN routing ON function = id WHERE deleted IS NULL"));
   std::vector<FunctionRow> rows;
   while (TRY(query.step())) {
     rows.push_back({.id = query.integer(0),
                     .name = query.text(1),
                     .created = as_time(query.integer(2)),
                     .current = static_cast<std::uint32_t>(query.integer(3)),
-                    .settings = query.text(4)});
+                    .settings = query.text(4),
+                    .routing = query.text(5)});
   }
   return rows;
 }
@@ -255,6 +262,13 @@ Status RegistryDb::set_settings(std::int64_t function, std::string_view json) {
   Statement update = TRY(database_.prepare("store a function's settings",
                                            "UPDATE function SET settings = ?2 WHERE id = ?1"));
   return update.bind(function, json).run();
+}
+
+Status RegistryDb::set_routing(std::int64_t function, std::string_view json) {
+  Statement upsert = TRY(database_.prepare(
+      "store a function's traffic and aliases",
+      "INSERT INTO routing VALUES(?1, ?2) ON CONFLICT(function) DO UPDATE SET json = ?2"));
+  return upsert.bind(function, json).run();
 }
 
 Status RegistryDb::mark_deleted(std::int64_t function, WallTime when) {

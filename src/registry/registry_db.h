@@ -24,7 +24,8 @@ struct FunctionRow {
   std::string name;
   WallTime created{};
   std::uint32_t current = 0;
-  std::string settings;  // JSON
+  std::string settings;      // JSON
+  std::string routing = {};  // JSON; empty: plain
 };
 
 struct VersionRow {
@@ -43,7 +44,7 @@ struct Change {
   WallTime time{};
   std::string who;
   std::string function;
-  std::string kind;  // deploy, configure, point, delete, retire
+  std::string kind;  // deploy, configure, point, traffic, alias, delete, retire
   std::string detail;
 };
 
@@ -73,6 +74,7 @@ class RegistryDb {
   Status insert_version(const VersionRow& row);
   Status set_current(std::int64_t function, std::uint32_t number);
   Status set_settings(std::int64_t function, std::string_view json);
+  Status set_routing(std::int64_t function, std::string_view json);
   Status mark_deleted(std::int64_t function, WallTime when);
   Result<std::uint64_t> append_change(const Change& change);  // its sequence
   Status delete_version(std::int64_t function, std::uint32_t number);

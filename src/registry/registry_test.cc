@@ -123,7 +123,7 @@ TEST_CASE("pointing back is a change of its own, to a version that exists") {
 TEST_CASE(
     "a version that is pointed at again while it is to be retired stays, and keeps its bytes") {
   RegistryFixture at;
-  for (const char* content : {"a", "b", "c"}) at.deploy("fraud", content);
+  for (const char* content : {"a", "b", "c", "d"}) at.deploy("fraud", content);
   REQUIRE(at.registry->configure(name_of("fraud"), R"({"keep_versions":1})", at.alice).has_value());
   const auto listed = at.registry->superseded_versions();
   REQUIRE(listed.size() == 2);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
@@ -139,7 +140,15 @@ Result<std::uint32_t> parse_data_format(std::string_view text) {
   return version;
 }
 
-DataFormat current_data_format() { return {}; }
+DataFormat current_data_format() {
+  // 2: the registry has traffic and aliases, which a build of format 1 would not obey. The table
+  // itself is made when the registry is opened.
+  static constexpr std::array kMigrations = {
+      Migration{.from = 1, .purpose = "traffic and aliases", .run = [](const Path&) -> Status {
+                  return {};
+                }}};
+  return {.version = kDataFormat, .migrations = kMigrations};
+}
 
 Result<DataDir> DataDir::open(const Path& root, const DataFormat& format) {
   TRY(create_private(root));

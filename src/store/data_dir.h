@@ -21,7 +21,7 @@
 
 namespace mayfly {
 
-inline constexpr std::uint32_t kDataFormat = 1;
+inline constexpr std::uint32_t kDataFormat = 2;
 
 // Brings a folder from version `from` to `from + 1`. It may be cut off anywhere and run again, so
 // it must be idempotent.
