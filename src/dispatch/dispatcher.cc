@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "async/event.h"
 #include "async/timer.h"
 #include "core/reason.h"
 #include "dispatch/scheduler.h"
@@ -55,6 +56,18 @@ void Dispatcher::serve(std::shared_ptr<const VersionRuntime> current,
                        std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence) {
   scheduler_->serve(std::move(current), std::move(settings), sequence);
 }
+Task<Status> Dispatcher::warm(std::shared_ptr<const VersionRuntime> version,
+                              std::shared_ptr<const FunctionSettings> settings,
+                              std::uint64_t sequence) {
+  const std::optional<Gate::Hold> hold = calls_.hold();
+  if (!hold) co_return std::unexpected(draining());
+  Future<void> warmed(scheduler_->loop());
+  scheduler_->warm(std::move(version), std::move(settings), sequence, warmed.promise());
+  co_return co_await warmed;
+}
+bool Dispatcher::has_room_for_guests() const { return scheduler_->has_room_for_guests(); }
+bool Dispatcher::resident(FunctionId function) const { return scheduler_->resident(function); }
+
 void Dispatcher::retire(FunctionId function) { scheduler_->retire(function); }
 void Dispatcher::retire(VersionKey version) { scheduler_->retire(version); }
 void Dispatcher::evict(FunctionId function) { scheduler_->evict(function); }

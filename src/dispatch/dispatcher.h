@@ -58,6 +58,15 @@ class Dispatcher {
   // remember unless something is to be kept warm or is running.
   void serve(std::shared_ptr<const VersionRuntime> current,
              std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence = 0);
+  // Builds the version's template unless it has one, for a switch of traffic to it that is about to
+  // come; it then idles out like any other. Ends when it is ready. start_failed, memory_pressure
+  // (other versions have the memory: a request could still take it from what idles), draining.
+  Task<Status> warm(std::shared_ptr<const VersionRuntime> version,
+                    std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence);
+  // Whether a core is free and no request waits: there is room for guests.
+  bool has_room_for_guests() const;
+  // Whether anything of the function runs, or is about to.
+  bool resident(FunctionId function) const;
   // A deleted function or version drains: what was accepted is served, then its processes end.
   void retire(FunctionId function);
   void retire(VersionKey version);

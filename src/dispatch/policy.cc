@@ -58,8 +58,8 @@ std::uint32_t busy(const VersionLoad& version) { return version.starting + versi
 std::optional<Why> cpu_allows(const VersionLoad& version, const NodeLoad& node, Why normally) {
   const std::uint32_t wanted = node.tokens_used + tokens_of(version.threads, node.tokens);
   if (wanted <= node.tokens) return normally;
-  const bool starved =
-      version.queued > 0 && version.function_busy == 0 && version.waited >= node.patience;
+  const bool starved = version.rank == Rank::Caller && version.queued > 0 &&
+                       version.function_busy == 0 && version.waited >= node.patience;
   if (starved && wanted <= 2 * node.tokens) return Why::Starved;
   return std::nullopt;
 }
@@ -73,6 +73,7 @@ std::optional<Decision> memory_forbids(Bytes needed, const VersionLoad& version,
   const bool has_some = version.function_busy + version.function_idle > 0;
   if (has_some && node.without_memory > 0) return Decision{Action::Wait, Why::MemoryFull};
   if (node.memory_used + needed <= node.memory) return std::nullopt;
+  if (version.rank == Rank::Guest) return Decision{Action::Refuse, Why::MemoryFull};
   if (node.room == Room::MayBeMade && version.queued > 0) {
     return Decision{Action::MakeRoom, Why::MemoryFull};
   }

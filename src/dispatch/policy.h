@@ -77,6 +77,10 @@ std::string_view to_string(TemplateState state);
 
 enum class Keep : std::uint8_t { Nothing, Template };
 
+// A guest takes only what nobody else wants: it starts where a core is free but holds no token for
+// it, runs at a small share where processors are short, and never makes room in memory.
+enum class Rank : std::uint8_t { Caller, Guest };
+
 // One version, with what its function's settings and other versions mean for it.
 struct VersionLoad {
   std::uint32_t queued = 0;
@@ -89,6 +93,7 @@ struct VersionLoad {
   std::uint32_t max_instances = 0;  // 0: unlimited
   Keep keep = Keep::Nothing;
   TemplateState template_state = TemplateState::None;
+  Rank rank = Rank::Caller;
   std::uint32_t threads = 1;
   Bytes instance_bytes{};  // expected of the next instance
   Bytes template_bytes{};  // expected of the template

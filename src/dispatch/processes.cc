@@ -17,6 +17,8 @@ using namespace std::chrono_literals;
 
 // Of a version that has never answered: what its first calls are charged in advance.
 constexpr Duration kUnknownRun = 10ms;
+// Of guests, against the 100 of others.
+constexpr std::uint32_t kGuestWeight = 2;
 // Reading an instance's peak memory is a system call or two; a peak this old is good enough.
 constexpr Duration kSampleInterval = 100ms;
 
@@ -72,6 +74,7 @@ void Scheduler::start_template(VersionPool& pool, Path artifact) {
   TemplateSpec spec{.label = runtime.label,
                     .artifact = std::move(artifact),
                     .signature = runtime.signature,
+                    .cpu_weight = runtime.rank == Rank::Guest ? kGuestWeight : 0,
                     .threads = runtime.threads,
                     .session_after_fork = runtime.session_after_fork,
                     .memory = runtime.memory,
@@ -100,6 +103,7 @@ void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
       pool.tmpl.bytes = std::max(pool.runtime->template_bytes, ready->private_bytes);
     charge(pool.tmpl.charged, pool.tmpl.bytes);
     pool.last_used = now_;
+    answer_warming(pool, {});
     contend(pool);
     touch(pool);
   } else {
@@ -152,6 +156,7 @@ void Scheduler::start_failed(VersionPool& pool, Error cause) {
         {"failures", slot.failures}, {"retry_in", to_string(slot.retry - now_)});
   }
   slot.cause = std::move(cause);
+  answer_warming(pool, std::unexpected(start_refused(pool).error));
   if (pool.live() == 0) fail_queue(pool, start_refused(pool));
   touch(pool);
 }
@@ -473,8 +478,9 @@ void Scheduler::set_state(Worker& worker, WorkerState state) {
 
 void Scheduler::take_tokens(Worker& worker) {
   const VersionPool& pool = worker.pool;
-  worker.tokens = tokens_of(pool.runtime->threads, options_.cores);
   worker.since = now_;
+  if (pool.runtime->rank == Rank::Guest) return;
+  worker.tokens = tokens_of(pool.runtime->threads, options_.cores);
   tokens_used_ += worker.tokens;
   const Duration expected = pool.mean_run == Duration::zero() ? kUnknownRun : pool.mean_run;
   worker.estimate = expected * worker.tokens;

@@ -65,7 +65,8 @@ Scheduler::~Scheduler() { destroy_all(); }
 
 void Scheduler::admit(Request& request) {
   now_ = request.accepted;
-  VersionPool& pool = pool_of(request.call);
+  const Call& call = request.call;
+  VersionPool& pool = pool_of(call.version, call.settings, call.settings_sequence);
   request.pool = &pool;
   pool.rate.count(now_);
   pool.last_used = now_;
@@ -95,14 +96,16 @@ VersionPool* Scheduler::find(VersionKey key) const {
   return found == pools_.end() ? nullptr : found->second.get();
 }
 
-VersionPool& Scheduler::pool_of(const Call& call) {
-  VersionPool* pool = find(call.version->key);
-  FunctionState& function = pool ? pool->function : function_of(call.version->key.function);
-  if (function.settings == nullptr || call.settings_sequence > function.settings_sequence) {
-    function.settings = call.settings;
-    function.settings_sequence = call.settings_sequence;
+VersionPool& Scheduler::pool_of(std::shared_ptr<const VersionRuntime> version,
+                                std::shared_ptr<const FunctionSettings> settings,
+                                std::uint64_t sequence) {
+  VersionPool* pool = find(version->key);
+  FunctionState& function = pool ? pool->function : function_of(version->key.function);
+  if (function.settings == nullptr || sequence > function.settings_sequence) {
+    function.settings = std::move(settings);
+    function.settings_sequence = sequence;
   }
-  return pool ? *pool : add_pool(function, call.version);
+  return pool ? *pool : add_pool(function, std::move(version));
 }
 
 FunctionState& Scheduler::function_of(FunctionId id) {
@@ -424,6 +427,9 @@ Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
       return Flow::GoOn;  // its end makes the version contend again
     default:
       pool.keep_retry = now_ + kLongestBackOff;
+      answer_warming(pool,
+                     refuse(reason::kMemoryPressure,
+                            fmt::format("{}: {}", pool.runtime->label, explain(decision.why))));
       fail_queue(pool, {.error = error_of(
                             reason::kMemoryPressure,
                             fmt::format("{}: {}", pool.runtime->label, explain(decision.why)))});
@@ -454,6 +460,9 @@ Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
         unpark(pool);
         share_.remove(pool.contender);
         pool.keep_retry = now_ + 1s;
+        answer_warming(pool, refuse(reason::kMemoryPressure,
+                                    pool.runtime->label + ": other "
+                                                          "functions have the node's memory"));
         touch(pool);
       }
       return Flow::GoOn;
@@ -509,10 +518,11 @@ void Scheduler::contend_all(FunctionState& function) {
 bool Scheduler::wants_something(const VersionPool& pool) const {
   if (mode_ == Mode::Stopping) return false;
   if (pool.queued > 0) return true;
+  const bool without = pool.tmpl.state == TemplateState::None;
+  if (!pool.warming.empty() && without) return true;
   if (!pool.current() || now_ < pool.keep_retry) return false;
-  const FunctionSettings& settings = *pool.function.settings;
-  if (pool.live() < settings.min_instances) return true;
-  return settings.keep_warm && pool.tmpl.state == TemplateState::None;
+  if (pool.live() < pool.function.settings->min_instances) return true;
+  return keep_of(pool) == Keep::Template && without;
 }
 
 VersionLoad Scheduler::load_of(VersionPool& pool) const {
@@ -526,8 +536,9 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
           .function_idle = pool.function.idle,
           .min_instances = kept ? settings.min_instances : 0,
           .max_instances = settings.max_instances,
-          .keep = kept && settings.keep_warm ? Keep::Template : Keep::Nothing,
+          .keep = kept || !pool.warming.empty() ? keep_of(pool) : Keep::Nothing,
           .template_state = pool.tmpl.state,
+          .rank = pool.runtime->rank,
           .threads = pool.runtime->threads,
           .instance_bytes = pool.instance_bytes,
           .template_bytes = pool.tmpl.bytes,

@@ -20,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "async/event.h"
 #include "async/gate.h"
 #include "async/loop.h"
 #include "async/task.h"
@@ -51,6 +52,12 @@ class Scheduler {
 
   void serve(std::shared_ptr<const VersionRuntime> current,
              std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence);
+  // The promise is kept when the version's template is ready or cannot become so.
+  void warm(std::shared_ptr<const VersionRuntime> version,
+            std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence,
+            Promise<void> warmed);
+  bool has_room_for_guests() const { return tokens_used_ < options_.cores && share_.size() == 0; }
+  bool resident(FunctionId function) const { return functions_.contains(function); }
   void retire(FunctionId function);
   void retire(VersionKey version);
   void evict(FunctionId function);
@@ -70,7 +77,8 @@ class Scheduler {
   enum class Flow : std::uint8_t { GoOn, Stop };
 
   // Admission (scheduler.cc)
-  VersionPool& pool_of(const Call& call);
+  VersionPool& pool_of(std::shared_ptr<const VersionRuntime> version,
+                       std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence);
   VersionPool& add_pool(FunctionState& function, std::shared_ptr<const VersionRuntime> runtime);
   FunctionState& function_of(FunctionId id);
   VersionPool* find(VersionKey key) const;
@@ -112,6 +120,8 @@ class Scheduler {
 
   // Looking after versions (upkeep.cc)
   void look_after(VersionPool& pool);
+  Keep keep_of(const VersionPool& pool) const;
+  void answer_warming(VersionPool& pool, const Status& status);
   RestView rest_of(const VersionPool& pool) const;
   TimePoint end_overdue(VersionPool& pool);
   TimePoint end_back_off(VersionPool& pool);

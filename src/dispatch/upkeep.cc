@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/reason.h"
 #include "dispatch/scheduler.h"
 
 namespace mayfly {
@@ -39,6 +40,15 @@ void Scheduler::look_after(VersionPool& pool) {
   }
 }
 
+Keep Scheduler::keep_of(const VersionPool& pool) const {
+  const bool kept = pool.current() && pool.function.settings->keep_warm;
+  return kept || !pool.warming.empty() ? Keep::Template : Keep::Nothing;
+}
+
+void Scheduler::answer_warming(VersionPool& pool, const Status& status) {
+  for (Promise<void>& warmed : std::exchange(pool.warming, {})) warmed.set(status);
+}
+
 RestView Scheduler::rest_of(const VersionPool& pool) const {
   const FunctionSettings& settings = *pool.function.settings;
   const bool current = pool.current();
@@ -47,7 +57,7 @@ RestView Scheduler::rest_of(const VersionPool& pool) const {
           .idle = static_cast<std::uint32_t>(pool.idle.size()),
           .busy = pool.starting + pool.running,
           .min_instances = current ? settings.min_instances : 0,
-          .keep = current && settings.keep_warm ? Keep::Template : Keep::Nothing,
+          .keep = keep_of(pool),
           .oldest_idle = pool.idle.empty() ? TimePoint{} : pool.idle.front()->since,
           .idle_timeout = settings.idle_timeout,
           .template_state = pool.tmpl.state,
@@ -102,6 +112,7 @@ bool Scheduler::droppable(const VersionPool& pool) const {
   if (pool.queued > 0 || !pool.workers.empty()) return false;
   if (pool.tmpl.state != TemplateState::None) return false;
   if (mode_ == Mode::Stopping) return true;
+  if (!pool.warming.empty()) return false;
   const FunctionSettings& settings = *pool.function.settings;
   if (pool.current() && (settings.min_instances > 0 || settings.keep_warm)) return false;
   return pool.tmpl.failures == 0;
@@ -225,7 +236,28 @@ void Scheduler::serve(std::shared_ptr<const VersionRuntime> current,
   run();
 }
 
+void Scheduler::warm(std::shared_ptr<const VersionRuntime> version,
+                     std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence,
+                     Promise<void> warmed) {
+  tick();
+  VersionPool& pool = pool_of(std::move(version), std::move(settings), sequence);
+  pool.warming.push_back(std::move(warmed));
+  pool.last_used = now_;
+  touch(pool);
+  if (mode_ == Mode::Stopping) {
+    answer_warming(pool, refuse(reason::kDraining, "the node is shutting down"));
+  } else if (pool.tmpl.state == TemplateState::Ready) {
+    answer_warming(pool, {});
+  } else if (pool.tmpl.state == TemplateState::BackingOff) {
+    answer_warming(pool, std::unexpected(start_refused(pool).error));
+  } else {
+    contend(pool);
+  }
+  run();
+}
+
 void Scheduler::retire(VersionPool& pool) {
+  answer_warming(pool, refuse(reason::kUnknownVersion, pool.runtime->label + " was deleted"));
   pool.standing = Standing::Retiring;
   if (pool.current()) pool.function.current.reset();
   if (pool.queued == 0 && pool.starting == 0) end_template(pool, Why::Retired);
@@ -285,6 +317,7 @@ void Scheduler::stop() {
       end(*pool->workers[i], Why::Stopping);
     }
     end_template(*pool, Why::Stopping);
+    answer_warming(*pool, refuse(reason::kDraining, "the node is shutting down"));
     if (pool->tmpl.state == TemplateState::BackingOff) pool->tmpl.state = TemplateState::None;
     touch(*pool);
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "async/cancel.h"
+#include "async/event.h"
 #include "async/gate.h"
 #include "async/hook.h"
 #include "async/loop.h"
@@ -167,6 +168,7 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
   std::uint32_t running = 0;
   std::uint32_t ending = 0;
   TemplateSlot tmpl;
+  std::vector<Promise<void>> warming;  // wait for the template without a request
 
   PoolContender contender;
   enum class Parked : std::uint8_t { No, ForMemory, ForBuild } parked = Parked::No;

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "core/manifest.h"
 #include "core/tensor.h"
+#include "dispatch/policy.h"
 
 namespace mayfly {
 
@@ -48,6 +49,7 @@ struct VersionRuntime {
   std::string label{};  // "fraud@7": for people
   std::shared_ptr<const Signature> signature{};
   Isolation isolation = Isolation::Instance;
+  Rank rank = Rank::Caller;
   std::uint32_t threads = 1;
   bool session_after_fork = false;
   Bytes memory = mib(512);         // limit of one instance's private bytes

@@ -131,7 +131,9 @@ Status ProcessSpawner::make_groups(JailProcess::Making& making, VersionLimits li
 }
 
 VersionLimits ProcessSpawner::version_limits(const TemplateSpec& spec) const {
-  VersionLimits limits{.instance_memory = spec.memory, .template_memory = spec.template_memory};
+  VersionLimits limits{.cpu_weight = spec.cpu_weight,
+                       .instance_memory = spec.memory,
+                       .template_memory = spec.template_memory};
   // A quota of every core would limit nothing and cost its accounting; there the groups' equal
   // weights keep versions apart.
   if (options_.cpus > 0) limits.cpus = kCpuMargin + std::max(options_.cpus, spec.threads);

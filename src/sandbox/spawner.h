@@ -26,6 +26,7 @@ struct TemplateSpec {
   std::string label;  // "fraud@7": for logs and the cgroup's name
   Path artifact;      // the compiled folder, mounted read-only at /artifact
   std::shared_ptr<const Signature> signature;
+  std::uint32_t cpu_weight = 0;  // against others' 100 where processors are short; 0: 100
   std::uint32_t threads = 1;
   bool session_after_fork = false;
   Bytes memory;           // limit of each instance's private bytes
