@@ -21,7 +21,11 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_functions_verb(app, context);
   add_versions_verb(app, context);
   add_describe_verb(app, context);
+  add_traffic_verb(app, context);
+  add_alias_verb(app, context);
+  add_rollback_verb(app, context);
   add_configure_verb(app, context);
+  add_history_verb(app, context);
   add_evict_verb(app, context);
   add_delete_verb(app, context);
   add_logs_verb(app, context);

@@ -172,14 +172,21 @@ Task<void> close(Gate& gate) { co_await gate.close(); }
 
 // Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
 // ends every instance. Work of a pool that has begun is waited for: a backup to its end.
-void drain(Loop& loop, HttpServer& server, Dispatcher& dispatcher, CancelSource& cut_short,
-           Gate& background, Duration timeout) {
+struct Draining {
+  HttpServer& server;
+  Dispatcher& dispatcher;
+  Shadows& shadows;
+  CancelSource& cut_short;
+  Gate& background;
+};
+void drain(Loop& loop, const Draining& parts, Duration timeout) {
   LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
   notify_supervisor("STOPPING=1");
-  loop.run(server.close(timeout));
-  cut_short.cancel();
-  loop.run(dispatcher.drain(5s));
-  loop.run(close(background));
+  loop.run(parts.server.close(timeout));
+  parts.cut_short.cancel();
+  loop.run(parts.shadows.close());
+  loop.run(parts.dispatcher.drain(5s));
+  loop.run(close(parts.background));
 }
 
 // What goes on beside requests, until the node stops.
@@ -222,10 +229,16 @@ Status serve(const Foundation& base) {
   Metrics metrics(base.clock);
   LedgerWriter ledger_writer(loop, base.ledger);
   InvocationIds ids(base.clock, base.rng);
+  Shadows shadows({.loop = loop,
+                   .catalog = catalog,
+                   .dispatcher = dispatcher,
+                   .ledger = ledger_writer,
+                   .ids = ids});
   Predictions predictions({.loop = loop,
                            .parse_pool = parse_pool,
                            .catalog = catalog,
                            .dispatcher = dispatcher,
+                           .shadows = shadows,
                            .ledger = ledger_writer,
                            .metrics = metrics,
                            .ids = ids},
@@ -247,6 +260,7 @@ Status serve(const Foundation& base) {
        .registry = base.registry,
        .catalog = catalog,
        .dispatcher = dispatcher,
+       .shadows = shadows,
        .publisher = publisher,
        .ledger = base.ledger,
        .metrics = metrics,
@@ -276,7 +290,7 @@ Status serve(const Foundation& base) {
 
   loop.run();
 
-  drain(loop, server, dispatcher, cut_short, background, config.drain_timeout);
+  drain(loop, {server, dispatcher, shadows, cut_short, background}, config.drain_timeout);
   return {};
 }
 

@@ -32,6 +32,7 @@ struct DeployFlags {
   std::string path;
   std::string example;
   std::vector<std::string> options;  // key=value
+  int percent = 100;                 // of the requests
 };
 
 Result<CliJson> toml_json(const toml::node& node) {
@@ -147,7 +148,17 @@ Status upload_blob(NodeClient& node, const LocalFile& file, ProgressLine& progre
 }
 
 void print_published(const CliJson& result) {
-  fmt::print("{}@{} is serving\n", result.value("function", ""), result.value("version", 0));
+  const std::string function = result.value("function", "");
+  const int version = result.value("version", 0);
+  const int percent = result.value("traffic", 100);
+  if (percent == 100) {
+    fmt::print("{}@{} is serving\n", function, version);
+  } else if (percent > 0) {
+    fmt::print("{}@{} is serving {} % of the requests\n", function, version, percent);
+  } else {
+    fmt::print("{0}@{1} gets no requests but its own; mayfly traffic {0} {1}=100 gives it all\n",
+               function, version);
+  }
   const CliJson measured = result.value("measured", CliJson::object());
   Table table({"form", "load", "warm run", "private", "artifact"});
   table.add({measured.value("form", "?"), human_micros(measured.value("load_us", 0.0)),
@@ -174,7 +185,8 @@ Status deploy(const DeployFlags& flags, const CliContext& context) {
   }
 
   CliJson result;
-  const CliJson request{{"files", files}, {"options", artifact.options}};
+  const CliJson request{
+      {"files", files}, {"options", artifact.options}, {"traffic", flags.percent}};
   TRY(node.stream("POST", fmt::format("/api/v1/functions/{}/versions", flags.name), request,
                   [&](const CliJson& line) {
                     if (line.contains("step"))
@@ -205,6 +217,13 @@ void add_deploy_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--set", flags->options,
                    "an option of the version, as in mayfly.toml: threads=2, memory=1GiB, "
                    "timeout=5s, isolation=request");
+  CLI::Option* canary = verb->add_option("--canary", flags->percent,
+                                         "give the new version this percentage of the requests")
+                            ->check(CLI::Range(1, 99));
+  verb->add_flag_callback(
+          "--no-traffic", [flags] { flags->percent = 0; },
+          "publish it without requests: it answers as NAME@VERSION")
+      ->excludes(canary);
   verb->callback([flags, &context] { context.outcome = deploy(*flags, context); });
 }
 

@@ -102,37 +102,9 @@ Status describe(const std::string& name, const CliContext& context) {
   return {};
 }
 
-// "idle_timeout 1m → 2s, keep_warm false → true"; what is no change of settings as its facts.
-std::string change_text(const CliJson& change) {
-  if (!change.contains("before") || !change.contains("after")) return value_text(change);
-  const CliJson& before = change["before"];
-  std::string text;
-  for (const auto& [key, value] : change["after"].items()) {
-    const CliJson old = before.value(key, CliJson());
-    if (old == value) continue;
-    text += fmt::format("{}{} {} → {}", text.empty() ? "" : ", ", key, value_text(old),
-                        value_text(value));
-  }
-  return text;
-}
-
-Status print_history(const std::string& name, const CliContext& context) {
-  const CliJson list = TRY(context.node().get(function_path(name) + "/settings/history"));
-  if (context.json) {
-    print_json(list);
-    return {};
-  }
-  Table table({"WHEN", "WHO", "WHAT", "CHANGE"});
-  for (const CliJson& item : list["history"]) {
-    table.add({item.value("time", ""), item.value("who", ""), item.value("kind", ""),
-               change_text(item.value("change", CliJson::object()))});
-  }
-  fmt::print("{}", table.str());
-  return {};
-}
-
 Status configure(const std::string& name, const std::vector<std::string>& assignments,
                  const CliContext& context) {
+  TRY(FunctionName::parse(name));
   NodeClient node = context.node();
   const std::string path = function_path(name) + "/settings";
   CliJson settings;
@@ -151,12 +123,6 @@ Status configure(const std::string& name, const std::vector<std::string>& assign
   return {};
 }
 
-Status configure_or_history(const std::string& name, const std::vector<std::string>& assignments,
-                            bool history, const CliContext& context) {
-  TRY(FunctionName::parse(name));
-  return history ? print_history(name, context) : configure(name, assignments, context);
-}
-
 }  // namespace
 
 void add_describe_verb(CLI::App& app, CliContext& context) {
@@ -172,16 +138,12 @@ void add_configure_verb(CLI::App& app, CliContext& context) {
       app.add_subcommand("configure", "Show or change a function's settings, without a deploy");
   auto name = std::make_shared<std::string>();
   auto assignments = std::make_shared<std::vector<std::string>>();
-  auto history = std::make_shared<bool>(false);
   verb->add_option("NAME", *name, "the function")->required();
   verb->add_option(
       "KEY=VALUE", *assignments,
       "min_instances, max_instances, keep_warm, idle_timeout, template_timeout, queue_limit, "
       "max_concurrency, keep_versions");
-  verb->add_flag("--history", *history, "show every change: when, who, what");
-  verb->callback([=, &context] {
-    context.outcome = configure_or_history(*name, *assignments, *history, context);
-  });
+  verb->callback([=, &context] { context.outcome = configure(*name, *assignments, context); });
 }
 
 }  // namespace mayfly

@@ -34,10 +34,18 @@ Status list_versions(const std::string& name, const CliContext& context) {
     print_json(list);
     return {};
   }
-  Table table({"VERSION", "CURRENT", "STATE", "ARTIFACT", "DEPLOYED BY", "CREATED"});
+  Table table(
+      {"VERSION", "REQUESTS", "SHADOW", "ALIASES", "STATE", "ARTIFACT", "DEPLOYED BY", "CREATED"});
   for (const CliJson& item : list["versions"]) {
-    table.add({std::to_string(item.value("version", 0)), item.value("current", false) ? "*" : "",
-               item.value("state", ""), item.value("artifact", "").substr(0, 12),
+    const auto percent = [&](const char* key) {
+      const int share = item.value(key, 0);
+      return share == 0 ? std::string() : fmt::format("{} %", share);
+    };
+    std::string aliases;
+    for (const CliJson& alias : item.value("aliases", CliJson::array()))
+      aliases += (aliases.empty() ? "" : ", ") + alias.get<std::string>();
+    table.add({std::to_string(item.value("version", 0)), percent("weight"), percent("shadow"),
+               aliases, item.value("state", ""), item.value("artifact", "").substr(0, 12),
                item.value("deployed_by", ""), item.value("created", "")});
   }
   fmt::print("{}", table.str());

@@ -30,28 +30,42 @@ void Catalog::publish(Registry::Snapshot table) {
   if (table->sequence() > table_->sequence()) table_ = std::move(table);
 }
 
-Result<ResolvedVersion> Catalog::resolve(std::string_view name, std::string_view version) const {
+Result<ModelRef> Catalog::reference(std::string_view name, std::string_view version) {
   ModelRef ref = TRY(parse_model_ref(name));
-  if (!version.empty()) {
-    const VersionNumber number = TRY(parse_version_number(version));
-    if (ref.version && *ref.version != number) {
-      return refuse(reason::kBadRequest,
-                    fmt::format("'{}' and version {} contradict each other", name, number.value));
-    }
-    ref.version = number;
+  if (version.empty()) return ref;
+  const VersionNumber number = TRY(parse_version_number(version));
+  if (!ref.alias.empty() || (ref.version && *ref.version != number)) {
+    return refuse(reason::kBadRequest,
+                  fmt::format("'{}' and version {} contradict each other", name, number.value));
   }
-  return table_->resolve(ref);
+  ref.version = number;
+  return ref;
 }
 
-Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view version) {
-  std::string key = version.empty() ? std::string(name) : fmt::format("{}/{}", name, version);
-  const auto cached = cache_.find(key);
+Result<ResolvedVersion> Catalog::resolve(std::string_view name, std::string_view version) const {
+  return table_->resolve(TRY(reference(name, version)));
+}
+
+Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view version,
+                                       RequestKey key) {
+  std::string spelled = version.empty() ? std::string(name) : fmt::format("{}/{}", name, version);
+  const auto cached = cache_.find(spelled);
   if (cached != cache_.end() && cached->second.sequence == table_->sequence())
     co_return cached->second.serving;
   const std::uint64_t sequence = table_->sequence();
-  CO_TRY(const ResolvedVersion resolved, resolve(name, version));
+  CO_TRY(const ModelRef ref, reference(name, version));
+  CO_TRY(ResolvedVersion resolved, table_->resolve(ref));
+  const Traffic& traffic = resolved.function->routing->traffic;
+  if (traffic.split() && !ref.names_version()) {
+    // Not kept under its spelling: the next request may go elsewhere.
+    if (key) {
+      const VersionNumber chosen = choose(traffic.weights, key(traffic.sticky_header));
+      resolved.version = resolved.function->find(chosen);
+    }
+    co_return co_await find(resolved);
+  }
   CO_TRY(ServingRef serving, co_await find(resolved));
-  keep(std::move(key), serving, sequence);
+  keep(std::move(spelled), serving, sequence);
   co_return serving;
 }
 
@@ -64,7 +78,8 @@ Task<Result<ServingRef>> Catalog::find(ResolvedVersion resolved) {
     const Serving& serving = *cached->second.serving;
     // The same life of the name, the same settings: nothing that a serving is made of has changed.
     if (serving.runtime->key.function.value == static_cast<std::uint64_t>(resolved.function->id) &&
-        serving.settings == resolved.function->settings) {
+        serving.settings == resolved.function->settings &&
+        serving.routing == resolved.function->routing) {
       cached->second.sequence = sequence;
       co_return cached->second.serving;
     }
@@ -107,6 +122,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
                                                     .version = resolved.version->number,
                                                     .manifest = manifest,
                                                     .settings = resolved.function->settings,
+                                                    .routing = resolved.function->routing,
                                                     .sequence = sequence,
                                                     .runtime = std::move(runtime),
                                                     .output_bytes = measured.output_bytes});

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -26,11 +27,19 @@ class Catalog {
   Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& read_pool,
           CancelToken stop = {});
 
-  // `name` may be "fraud@3"; `version` stands in v2 paths and may be empty.
-  Task<Result<ServingRef>> find(std::string_view name, std::string_view version);
+  // What decides among the versions of a split: the key of a request whose function asks for the
+  // header `sticky`, which may be empty.
+  using RequestKey = std::function<std::uint64_t(std::string_view sticky)>;
+
+  // `name` may be "fraud@3" or "fraud@champion"; `version` stands in v2 paths and may be empty.
+  // Without any of these it is what the function's traffic gives the key; without a key the
+  // champion.
+  Task<Result<ServingRef>> find(std::string_view name, std::string_view version,
+                                RequestKey key = {});
   // `resolved` a moment ago: by the table that is known now.
   Task<Result<ServingRef>> find(ResolvedVersion resolved);
   Result<ResolvedVersion> resolve(std::string_view name, std::string_view version) const;
+  static Result<ModelRef> reference(std::string_view name, std::string_view version);
 
   // The registry changed; a table older than the one known is ignored. Called on the loop thread.
   void publish(Registry::Snapshot table);

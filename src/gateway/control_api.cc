@@ -51,8 +51,18 @@ Task<Result<Response>> ControlApi::call(Exchange& exchange, const Route& route) 
       co_return settings(route);
     case Endpoint::ChangeSettings:
       co_return co_await change_settings(exchange, route);
-    case Endpoint::SettingsHistory:
-      co_return co_await settings_history(route);
+    case Endpoint::History:
+      co_return co_await history(route);
+    case Endpoint::GetTraffic:
+      co_return traffic(route);
+    case Endpoint::SplitTraffic:
+      co_return co_await split_traffic(exchange, route);
+    case Endpoint::RollBack:
+      co_return co_await roll_back(exchange, route);
+    case Endpoint::MoveAlias:
+      co_return co_await move_alias(exchange, route);
+    case Endpoint::RemoveAlias:
+      co_return co_await remove_alias(exchange, route);
     case Endpoint::Evict:
       co_return co_await evict(route);
     case Endpoint::Usage:

@@ -15,6 +15,7 @@
 #include "gateway/function_logs.h"
 #include "gateway/metrics.h"
 #include "gateway/route.h"
+#include "gateway/shadows.h"
 #include "meter/ledger.h"
 #include "meter/prices.h"
 #include "net/exchange.h"
@@ -38,6 +39,7 @@ class ControlApi {
     Registry& registry;
     Catalog& catalog;
     Dispatcher& dispatcher;
+    Shadows& shadows;
     Publisher& publisher;
     Ledger& ledger;
     Metrics& metrics;
@@ -63,10 +65,19 @@ class ControlApi {
   Task<Result<Response>> list_versions(const Route& route);
   Task<Result<Response>> remove(const Exchange& exchange, const Route& route);
   Task<Result<Response>> change_settings(Exchange& exchange, const Route& route);
-  Task<Result<Response>> settings_history(const Route& route);
+  Task<Result<Response>> history(const Route& route);
   Task<Result<Response>> evict(const Route& route);
   Result<Response> settings(const Route& route) const;
   Task<bool> called_recently(std::string function);
+  // Traffic
+  Result<Response> traffic(const Route& route) const;
+  Task<Result<Response>> split_traffic(Exchange& exchange, const Route& route);
+  Task<Result<Response>> roll_back(Exchange& exchange, const Route& route);
+  Task<Result<Response>> move_alias(Exchange& exchange, const Route& route);
+  Task<Result<Response>> remove_alias(Exchange& exchange, const Route& route);
+  Task<Status> warm(FunctionTable::Entry function, std::vector<VersionNumber> versions);
+  Task<Status> settle_traffic(FunctionName name);
+  Json describe_traffic(const FunctionEntry& function) const;
   // Node
   Result<Response> status() const;
   Result<Response> top() const;
@@ -78,6 +89,8 @@ class ControlApi {
 
   struct Deploying;
   Task<Result<Json>> publish(const Deploying& deploying, Exchange& exchange);
+  Status check_canary(const FunctionName& function, std::uint32_t percent) const;
+  Task<Result<VersionNumber>> introduce(Deployment deployment, Author author);
   Json describe_processes(std::string_view function) const;
 
   Parts parts_;

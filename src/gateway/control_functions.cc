@@ -7,6 +7,7 @@
 #include "core/reason.h"
 #include "core/units.h"
 #include "gateway/control_api.h"
+#include "gateway/traffic_json.h"
 #include "meter/ledger_reader.h"
 
 namespace mayfly {
@@ -113,6 +114,8 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
           ? "zero"
           : "running";
   about["current"] = resolved.function->current == serving->version;
+  about["weight"] = weight_of(*resolved.function, serving->version);
+  about["traffic"] = describe_traffic(*resolved.function);
   about["inputs"] = specs_json(serving->signature().inputs);
   about["outputs"] = specs_json(serving->signature().outputs);
   const Json manifest = parsed_or_empty(to_json(*serving->manifest));
@@ -139,12 +142,16 @@ Task<Result<Response>> ControlApi::list_versions(const Route& route) {
          co_await parts_.pool.run([&] { return parts_.registry.versions(name); }));
   CO_TRY(const ResolvedVersion current, parts_.catalog.resolve(route.name, ""));
   const DispatchStatus status = parts_.dispatcher.status();
+  const FunctionEntry& function = *current.function;
   Json list = Json::array();
   for (const VersionRow& row : rows) {
     const auto running = std::ranges::find(
         status.versions, fmt::format("{}@{}", name.str(), row.number), &VersionStatus::label);
     list.push_back({{"version", row.number},
-                    {"current", row.number == current.function->current.value},
+                    {"current", row.number == function.current.value},
+                    {"weight", weight_of(function, {row.number})},
+                    {"shadow", shadow_of(function, {row.number})},
+                    {"aliases", aliases_of(function, {row.number})},
                     {"state", running == status.versions.end() ? "zero" : "running"},
                     {"artifact", to_string(row.artifact)},
                     {"manifest", to_string(row.manifest)},
@@ -182,7 +189,9 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   const Author author{.who = author_of(exchange), .why = "delete"};
   CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.registry.remove(name, author); }));
   parts_.catalog.publish(parts_.registry.snapshot());
-  parts_.dispatcher.retire(FunctionId{static_cast<std::uint64_t>(resolved.function->id)});
+  const FunctionId id{static_cast<std::uint64_t>(resolved.function->id)};
+  parts_.dispatcher.retire(id);
+  parts_.shadows.forget(name.str(), id);
   parts_.catalog.forget(name.str());
   parts_.metrics.forget(name.str());
   parts_.logs.forget(name.str());
@@ -209,7 +218,7 @@ Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Rou
   co_return json_response(settings_json(settings));
 }
 
-Task<Result<Response>> ControlApi::settings_history(const Route& route) {
+Task<Result<Response>> ControlApi::history(const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::vector<Change> changes,
          co_await parts_.pool.run([&] { return parts_.registry.history(name, kHistoryLines); }));

@@ -13,6 +13,7 @@
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
 #include "gateway/measured.h"
+#include "gateway/traffic_json.h"
 
 namespace mayfly {
 namespace {
@@ -89,6 +90,7 @@ struct ControlApi::Deploying {
   FunctionName function;
   std::vector<ArtifactFile> files;
   VersionOptions options;
+  std::uint32_t percent = kWholeTraffic;
 };
 
 namespace {
@@ -96,6 +98,7 @@ namespace {
 struct DeployBody {
   std::vector<ArtifactFile> files;
   VersionOptions options;
+  std::uint32_t percent = kWholeTraffic;  // of the requests, for the new version
 };
 
 Result<DeployBody> parse_deploy(const std::string& text) {
@@ -103,8 +106,9 @@ Result<DeployBody> parse_deploy(const std::string& text) {
   JsonReader reader(json, "body", reason::kInvalidManifest);
   const Json* files = reader.value("files");
   const Json* options = reader.value("options");
-  TRY(reader.finish());
   DeployBody request;
+  reader.integer("traffic", request.percent, 0U, kWholeTraffic);
+  TRY(reader.finish());
   if (options != nullptr) request.options = TRY(parse_version_options(options->dump()));
   request.files = TRY(parse_artifact_files(files == nullptr ? "null" : files->dump()));
   return request;
@@ -117,6 +121,7 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   CO_TRY(const FunctionName function, FunctionName::parse(route.name));
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
+  CO_TRY_STATUS(check_canary(function, request.percent));
   std::vector<Digest> digests;
   for (const ArtifactFile& file : request.files)
     digests.push_back(parse_digest(file.sha256).value());
@@ -141,7 +146,8 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   }));
   CO_TRY_STATUS(co_await exchange.start(200, stream_headers(cors_origin)));
 
-  const Deploying deploying{function, std::move(request.files), std::move(request.options)};
+  const Deploying deploying{function, std::move(request.files), std::move(request.options),
+                            request.percent};
   const TimePoint begun = parts_.loop.now();
   const Result<Json> result = co_await publish(deploying, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
@@ -177,20 +183,64 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
   (void)co_await sent;
   if (!published) co_return std::unexpected(std::move(published).error());
 
-  const Deployment deployment{.function = deploying.function,
-                              .manifest = published->manifest,
-                              .report = measured_json(*published)};
   const Author author{.who = author_of(exchange), .why = "deploy"};
+  const std::string measured = measured_json(*published);
+  Deployment deployment{.function = deploying.function,
+                        .manifest = published->manifest,
+                        .report = measured,
+                        .traffic = {deploying.percent}};
+  CO_TRY(const VersionNumber number, co_await introduce(std::move(deployment), author));
+  co_return Json{
+      {"function", deploying.function.str()},
+      {"version", number.value},
+      {"traffic", weight_of(*parts_.catalog.table()->find(deploying.function.str()), number)},
+      {"measured", Json::parse(measured)},
+      {"notes", published->report.notes}};
+}
+
+// Said before anything is published.
+Status ControlApi::check_canary(const FunctionName& function, std::uint32_t percent) const {
+  const auto known = parts_.catalog.table()->find(function.str());
+  if (percent == 0 || percent == kWholeTraffic || !known || !known->routing->traffic.split()) {
+    return {};
+  }
+  return refuse(reason::kConflict,
+                fmt::format("the traffic of {0} is split already; end that first: mayfly traffic "
+                            "{0}, mayfly rollback {0}",
+                            function.str()));
+}
+
+// A function at zero switches in one step. One that is being used has the version started before it
+// gets any request.
+Task<Result<VersionNumber>> ControlApi::introduce(Deployment deployment, Author author) {
+  const FunctionName name = deployment.function;
+  const std::uint32_t percent = deployment.traffic.percent;
+  const auto known = parts_.catalog.table()->find(name.str());
+  const bool used =
+      known && percent > 0 && parts_.dispatcher.resident({static_cast<std::uint64_t>(known->id)});
+  if (used) deployment.traffic.percent = 0;
   CO_TRY(const VersionNumber number,
          co_await parts_.pool.run([&] { return parts_.registry.deploy(deployment, author); }));
   // The registry has it; the loop may not have heard of it yet.
   parts_.catalog.publish(parts_.registry.snapshot());
-  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(deploying.function.str(), ""));
-  parts_.dispatcher.serve(serving->runtime, serving->settings, serving->sequence);
-  co_return Json{{"function", deploying.function.str()},
-                 {"version", number.value},
-                 {"measured", Json::parse(deployment.report)},
-                 {"notes", published->report.notes}};
+  if (used) {
+    const FunctionTable::Entry entry = parts_.catalog.table()->find(name.str());
+    if (!entry) co_return refuse(reason::kUnknownFunction, name.str() + " was deleted meanwhile");
+    const Status warmed = co_await warm(entry, {number});
+    if (!warmed) {
+      co_return std::unexpected(
+          Error(warmed.error()).in(fmt::format("version {} is published, but", number.value)));
+    }
+    CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
+      if (percent == kWholeTraffic) return parts_.registry.point(name, number, author);
+      Traffic canary = entry->routing->traffic;
+      canary.weights = {{entry->current, kWholeTraffic - percent}, {number, percent}};
+      TRY(parts_.registry.split(name, canary, author));
+      return {};
+    }));
+  }
+  CO_TRY_STATUS(co_await settle_traffic(name));
+  co_return number;
 }
 
 Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/reason.h"
+#include "core/traffic.h"
 #include "core/wire/image_request.h"
 #include "core/wire/infer_reply.h"
 #include "core/wire/plain_reply.h"
@@ -31,6 +32,14 @@ std::string request_id_of(const RequestHead& head, const InvocationId& made) {
     return std::string(*given);
   }
   return to_string(made);
+}
+
+// Mayfly-Key, else the header that the function names; without either each request is on its own.
+std::uint64_t traffic_key_of(const RequestHead& head, std::string_view sticky,
+                             const InvocationId& id) {
+  auto given = head.headers.find("Mayfly-Key");
+  if (!given && !sticky.empty()) given = head.headers.find(sticky);
+  return given ? traffic_key(*given) : traffic_key(to_string(id));
 }
 
 bool is_image(std::string_view content_type) {
@@ -142,6 +151,7 @@ struct Predictions::Attempt {
   ServingRef serving;  // null until the function is known: nothing is recorded before
   std::optional<Outcome> outcome;
   std::uint64_t received = 0;
+  std::optional<Shadows::Copy> copy;  // for shadows
 
   StartTier tier() const { return outcome ? outcome->tier : StartTier::None; }
   Timing timing() const { return outcome ? outcome->timing : Timing{}; }
@@ -183,11 +193,18 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   response.headers.add("X-Request-Id", tried.request_id);
   allow_origin(response.headers, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
+  if (tried.copy && reason.empty()) {
+    parts_.shadows.offer(*std::move(tried.copy), std::move(tried.request_id),
+                         tried.serving->manifest->options.timeout);
+  }
 }
 
 Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& route,
                                             Protocol protocol, Attempt& tried) {
-  auto found = co_await parts_.catalog.find(route.name, route.version);
+  const RequestHead& head = exchange.head();
+  auto found = co_await parts_.catalog.find(
+      route.name, route.version,
+      [&](std::string_view sticky) { return traffic_key_of(head, sticky, tried.id); });
   if (!found && protocol == Protocol::OpenInference) {
     co_return std::unexpected(in_protocol_words(found.error(), route.name, route.version));
   }
@@ -214,6 +231,11 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
 
   Duration timeout = serving.manifest->options.timeout;
   if (decoded->request.timeout) timeout = std::min(timeout, *decoded->request.timeout);
+  const Traffic& traffic = serving.routing->traffic;
+  if (!traffic.shadows.empty()) {
+    const std::uint64_t key = traffic_key_of(head, traffic.sticky_header, tried.id);
+    tried.copy = parts_.shadows.copy(tried.serving, key, decoded->memory);
+  }
   Call call{.version = serving.runtime,
             .settings = serving.settings,
             .settings_sequence = serving.sequence,
@@ -223,6 +245,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
+  if (tried.copy) tried.copy->keep(reply);
   co_return co_await encode(decoded->request, serving, std::move(reply), protocol);
 }
 

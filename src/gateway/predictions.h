@@ -18,6 +18,7 @@
 #include "gateway/metrics.h"
 #include "gateway/route.h"
 #include "gateway/serving.h"
+#include "gateway/shadows.h"
 #include "net/exchange.h"
 
 namespace mayfly {
@@ -38,6 +39,7 @@ class Predictions {
     Pool& parse_pool;
     Catalog& catalog;
     Dispatcher& dispatcher;
+    Shadows& shadows;
     LedgerWriter& ledger;
     Metrics& metrics;
     InvocationIds& ids;

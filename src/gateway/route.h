@@ -33,7 +33,12 @@ enum class Endpoint : std::uint8_t {
   Deploy,
   GetSettings,
   ChangeSettings,
-  SettingsHistory,
+  History,
+  GetTraffic,
+  SplitTraffic,
+  RollBack,
+  MoveAlias,
+  RemoveAlias,
   FunctionLogs,
   Evict,
   BlobState,
@@ -52,7 +57,7 @@ bool is_control(Endpoint endpoint);
 struct Route {
   Endpoint endpoint = Endpoint::ServerMetadata;
   std::string name;     // {name}: a function, percent-decoded; may hold "@3"
-  std::string version;  // {version}, {digest}
+  std::string version;  // {version}, {digest}, {alias}
 };
 
 enum class RouteError : std::uint8_t { NoSuchPath, WrongMethod };

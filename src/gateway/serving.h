@@ -8,6 +8,7 @@
 #include "core/manifest.h"
 #include "core/names.h"
 #include "core/settings.h"
+#include "core/traffic.h"
 #include "dispatch/version_runtime.h"
 
 namespace mayfly {
@@ -17,6 +18,7 @@ struct Serving {
   VersionNumber version;
   std::shared_ptr<const Manifest> manifest;
   std::shared_ptr<const FunctionSettings> settings;
+  std::shared_ptr<const Routing> routing;
   std::uint64_t sequence = 0;  // of the registry when the settings were read
   std::shared_ptr<const VersionRuntime> runtime;
   std::uint64_t output_bytes = 0;  // what the outputs are expected to need: a hint for regions

@@ -60,7 +60,7 @@ class CommandLineTest(NodeCase):
 
     def test_history_says_what_each_change_made_of_what(self) -> None:
         self.node.cli("configure", "iris", "idle_timeout=7s", "keep_versions=3")
-        history = self.node.cli("configure", "iris", "--history").stdout.decode()
+        history = self.node.cli("history", "iris").stdout.decode()
         self.assertIn("idle_timeout 1m → 7s, keep_versions 0 → 3", history)
         self.assertNotIn("{", history)
         self.assertNotIn("queue_limit", history)
