@@ -42,29 +42,6 @@ Result<Shape> read_shape(ondemand::value value) {
   return shape;
 }
 
-// Calls `visit(key, value)` for each field.
-template <typename Visit>
-Status for_each_field(ondemand::value value, std::string_view what, Visit visit) {
-  ondemand::object object = TRY(json_get(value.get_object(), what));
-  for (auto item : object) {
-    ondemand::field field = TRY(json_get(std::move(item), what));
-    const std::string_view key = TRY(json_get(field.unescaped_key(), what));
-    TRY(visit(key, field.value()));
-  }
-  return {};
-}
-
-// Calls `visit(value)` for each element.
-template <typename Visit>
-Status for_each_element(ondemand::value value, std::string_view what, Visit visit) {
-  ondemand::array array = TRY(json_get(value.get_array(), what));
-  for (auto item : array) {
-    ondemand::value element = TRY(json_get(std::move(item), what));
-    TRY(visit(element));
-  }
-  return {};
-}
-
 Status skip(ondemand::value value, std::string_view key) {
   TRY(skip_json_value(value, key));
   return {};

@@ -41,6 +41,29 @@ Result<ondemand::document> begin_document(JsonParser& parser, std::string& text)
 // After the last value was read: nothing may follow.
 Status end_document(ondemand::document& document);
 
+// Calls `visit(key, value)` for each field of a document or value.
+template <typename Source, typename Visit>
+Status for_each_field(Source&& value, std::string_view what, Visit visit) {
+  ondemand::object object = TRY(json_get(value.get_object(), what));
+  for (auto item : object) {
+    ondemand::field field = TRY(json_get(std::move(item), what));
+    const std::string_view key = TRY(json_get(field.unescaped_key(), what));
+    TRY(visit(key, field.value()));
+  }
+  return {};
+}
+
+// Calls `visit(value)` for each element.
+template <typename Visit>
+Status for_each_element(ondemand::value value, std::string_view what, Visit visit) {
+  ondemand::array array = TRY(json_get(value.get_array(), what));
+  for (auto item : array) {
+    ondemand::value element = TRY(json_get(std::move(item), what));
+    TRY(visit(element));
+  }
+  return {};
+}
+
 // The text of a value, passed over without being read.
 Result<std::string_view> skip_json_value(ondemand::value value, std::string_view what);
 

@@ -8,7 +8,7 @@
 
 #include "core/reason.h"
 #include "core/wire/json_document.h"
-#include "core/wire/tensor_from_json.h"
+#include "core/wire/json_input.h"
 
 namespace mayfly {
 namespace {
@@ -43,67 +43,24 @@ Result<Shape> shape_for(const Shape& nesting, const TensorSpec& spec) {
                                                    to_string(nesting), to_string(spec.shape)));
 }
 
-Result<InferInput> plan_input(const TensorSpec& spec, std::uint32_t index, std::string_view text) {
-  Shape nesting = TRY(json_nesting(text));
-  InferInput input{.index = index,
-                   .name = spec.name,
-                   .type = spec.type,
-                   .shape = TRY(shape_for(nesting, spec)),
-                   .json = text};
-  if (input.shape != nesting) input.nesting = std::move(nesting);
-  TRY(size_json_input(input));
-  return input;
-}
-
-Status add_input(InferRequest& request, const Signature& signature, std::size_t index,
-                 std::string_view text) {
-  const TensorSpec& spec = signature.inputs[index];
-  if (std::ranges::find(request.inputs, index, &InferInput::index) != request.inputs.end()) {
-    return refuse_input(spec.name, "is given twice");
-  }
-  Result<InferInput> input = plan_input(spec, static_cast<std::uint32_t>(index), text);
-  if (!input) {
-    return std::unexpected(std::move(input).error().in(fmt::format("input '{}'", spec.name)));
-  }
-  request.inputs.push_back(*std::move(input));
-  return {};
-}
-
-std::string list_inputs(const Signature& signature) {
-  std::string names;
-  for (const TensorSpec& spec : signature.inputs) {
-    names += fmt::format("{}'{}' {} {}", names.empty() ? "" : ", ", spec.name, to_string(spec.type),
-                         to_string(spec.shape));
-  }
-  return names;
-}
+constexpr JsonInputStyle kPlainStyle{.shape_of = shape_for};
 
 Status read_object(ondemand::document& document, const Signature& signature,
                    InferRequest& request) {
   constexpr std::string_view kWhat = "the request";
-  ondemand::object object = TRY(json_get(document.get_object(), kWhat));
-  for (auto item : object) {
-    ondemand::field field = TRY(json_get(std::move(item), kWhat));
-    const std::string_view key = TRY(json_get(field.unescaped_key(), kWhat));
-    const std::optional<std::size_t> index = signature.input_index(key);
-    if (!index) {
-      return refuse_input(
-          key, fmt::format("the model has no such input; it takes {}", list_inputs(signature)));
-    }
-    const std::string_view text = TRY(skip_json_value(field.value(), kWhat));
-    TRY(add_input(request, signature, *index, text));
-  }
+  const auto read = [&](std::string_view key, ondemand::value value) -> Status {
+    const std::size_t index = TRY(find_input(signature, key));
+    const std::string_view text = TRY(skip_json_value(value, kWhat));
+    return add_json_input(request, signature, index, text, kPlainStyle);
+  };
+  TRY(for_each_field(document, kWhat, read));
   return end_document(document);
 }
 
 // A bare array or scalar: the whole text is the tensor's.
 Status read_bare(const Signature& signature, InferRequest& request) {
-  if (signature.inputs.size() != 1) {
-    return refuse(reason::kInvalidInput,
-                  fmt::format("the model takes {} inputs; send an object with {}",
-                              signature.inputs.size(), list_inputs(signature)));
-  }
-  return add_input(request, signature, 0, request.text);
+  TRY(check_one_input(signature));
+  return add_json_input(request, signature, 0, request.text, kPlainStyle);
 }
 
 }  // namespace
