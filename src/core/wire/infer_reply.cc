@@ -33,8 +33,12 @@ Status append_data(std::string& text, const ReplyTensor& tensor, const SizeLimit
                               to_string(tensor.type), tensor.name));
   }
   text += R"(,"data":)";
-  const Status written =
-      append_json_tensor(text, tensor.type, tensor.shape, tensor.bytes, JsonNesting::Flat, limit);
+  const Status written = append_json_tensor(text,
+                                            {.type = tensor.type,
+                                             .shape = tensor.shape,
+                                             .bytes = tensor.bytes,
+                                             .nesting = JsonNesting::Flat},
+                                            limit);
   if (written) return {};
   return std::unexpected(written.error().in(fmt::format("output '{}'", tensor.name)));
 }

@@ -238,9 +238,10 @@ Status size_json_input(InferInput& input) {
                               to_string(input.shape), count));
   }
   input.source = InputSource::Json;
-  input.bytes = input.type == DataType::Bytes
-                    ? TRY(json_bytes_size(input.json, input.nesting.value_or(input.shape)))
-                    : TRY(byte_count(input.type, input.shape));
+  input.bytes =
+      input.type == DataType::Bytes
+          ? TRY(json_bytes_size(input.json, input.nesting.value_or(input.shape), input.json_bytes))
+          : TRY(byte_count(input.type, input.shape));
   return {};
 }
 
@@ -303,7 +304,8 @@ Status check_binary_size(const InferRequest& request, std::uint64_t following) {
 Status read_json_input(const InferInput& input, std::span<std::byte> memory) {
   CHECK(input.source == InputSource::Json && memory.size() == input.bytes);
   const Shape& nesting = input.nesting ? *input.nesting : input.shape;
-  return in_input(read_json_tensor(input.json, input.type, nesting, memory), input);
+  return in_input(read_json_tensor(input.json, input.type, nesting, memory, input.json_bytes),
+                  input);
 }
 
 std::span<std::byte> receive_input(const InferInput& input, std::span<std::byte> memory) {

@@ -31,6 +31,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "core/tensor.h"
+#include "core/wire/json_base64.h"
 #include "core/wire/json_parser.h"
 #include "core/wire/size_limit.h"
 
@@ -49,9 +50,10 @@ struct InferInput {
   InputForm form = InputForm::Tensor;
   InputSource source = InputSource::Json;
   Shape shape;
-  std::uint64_t bytes = 0;            // of the tensor in memory
-  std::string_view json = {};         // its array in InferRequest::text
-  std::optional<Shape> nesting = {};  // of that array, where it is not `shape`
+  std::uint64_t bytes = 0;                 // of the tensor in memory
+  std::string_view json = {};              // its array in InferRequest::text
+  std::optional<Shape> nesting = {};       // of that array, where it is not `shape`
+  JsonBytes json_bytes = JsonBytes::Text;  // what its elements are, where they are BYTES
 };
 
 enum class OutputForm : std::uint8_t { Json, Binary };

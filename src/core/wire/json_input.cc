@@ -24,12 +24,14 @@ std::string list_inputs(const Signature& signature) {
 
 Result<InferInput> plan_input(const TensorSpec& spec, std::size_t index, std::string_view text,
                               const JsonInputStyle& style) {
-  Shape nesting = TRY(json_nesting(text));
+  const JsonBytes bytes = spec.type == DataType::Bytes ? style.bytes : JsonBytes::Text;
+  Shape nesting = TRY(json_nesting(text, bytes));
   InferInput input{.index = static_cast<std::uint32_t>(index),
                    .name = spec.name,
                    .type = spec.type,
                    .shape = TRY(style.shape_of(nesting, spec)),
-                   .json = text};
+                   .json = text,
+                   .json_bytes = bytes};
   if (input.shape != nesting) input.nesting = std::move(nesting);
   TRY(size_json_input(input));
   return input;

@@ -15,6 +15,7 @@ namespace mayfly {
 struct JsonInputStyle {
   // The shape that arrays nested like `nesting` mean for `spec`, or a refusal.
   Result<Shape> (*shape_of)(const Shape& nesting, const TensorSpec& spec);
+  JsonBytes bytes = JsonBytes::Text;  // what elements of BYTES look like
 };
 
 // An unknown name is refused with those that there are.

@@ -14,8 +14,8 @@ Result<std::string> encode_plain_reply(std::span<const ReplyTensor> outputs,
     if (text.size() > 1) text += ',';
     append_json_string(text, tensor.name);
     text += ':';
-    const Status written = append_json_tensor(text, tensor.type, tensor.shape, tensor.bytes,
-                                              JsonNesting::Shaped, limit);
+    const Status written = append_json_tensor(
+        text, {.type = tensor.type, .shape = tensor.shape, .bytes = tensor.bytes}, limit);
     if (!written) {
       return std::unexpected(written.error().in(fmt::format("output '{}'", tensor.name)));
     }

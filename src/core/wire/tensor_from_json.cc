@@ -31,8 +31,14 @@ std::string integer_range() {
                      std::numeric_limits<Integer>::max());
 }
 
-std::string expectation(DataType type) {
-  switch (type) {
+// What an element is and how it may be written.
+struct Element {
+  DataType type;
+  JsonBytes bytes = JsonBytes::Text;
+};
+
+std::string expectation(Element element) {
+  switch (element.type) {
     case DataType::Bool:
       return "true or false";
     case DataType::Uint8:
@@ -52,7 +58,8 @@ std::string expectation(DataType type) {
     case DataType::Int64:
       return integer_range<std::int64_t>();
     case DataType::Bytes:
-      return "a string";
+      return element.bytes == JsonBytes::Text ? "a string"
+                                              : R"(a string or {"b64": base64 of the bytes})";
     default:
       return "a number within the datatype's range";
   }
@@ -109,14 +116,21 @@ std::optional<std::uint8_t> take_bool(JsonScanner& in) {
   return number && *number <= 1 ? number : std::nullopt;
 }
 
+// One element of BYTES, passed to `sink` piece by piece.
+template <typename Sink>
+bool take_bytes(JsonScanner& in, JsonBytes bytes, Sink&& sink) {
+  if (bytes != JsonBytes::Text && in.peek() == '{') return take_json_base64(in, sink);
+  return in.take_string(sink);
+}
+
 // ---- The arrays around the elements -------------------------------------------------------------
 
 // `Take` reads one element from the scanner and keeps it; false: this is none.
 template <typename Take>
 class ArrayWalk {
  public:
-  ArrayWalk(std::string_view text, DataType type, std::span<const std::int64_t> shape, Take& take)
-      : in_(text), type_(type), shape_(shape), take_(take) {}
+  ArrayWalk(std::string_view text, Element element, std::span<const std::int64_t> shape, Take& take)
+      : in_(text), element_(element), shape_(shape), take_(take) {}
 
   Status run() {
     const std::uint64_t count = TRY(element_count(shape_));
@@ -166,11 +180,12 @@ class ArrayWalk {
     }
     in_ = before;
     constexpr std::size_t kEnough = 40;
-    std::string token(in_.peek() == '[' ? "an array" : in_.take_token());
+    const char first = in_.peek();
+    std::string token(first == '[' ? "an array" : first == '{' ? "an object" : in_.take_token());
     if (token.size() > kEnough) token = token.substr(0, kEnough) + "…";
     return invalid(fmt::format("element {} is {}, expected {} ({})", index_,
-                               token.empty() ? "missing" : token, to_string(type_),
-                               expectation(type_)));
+                               token.empty() ? "missing" : token, to_string(element_.type),
+                               expectation(element_)));
   }
 
   Status wrong_nesting() const {
@@ -185,15 +200,16 @@ class ArrayWalk {
   }
 
   JsonScanner in_;
-  DataType type_;
+  Element element_;
   std::span<const std::int64_t> shape_;
   Take& take_;
   std::uint64_t index_ = 0;
 };
 
 template <typename Take>
-Status walk(std::string_view text, DataType type, std::span<const std::int64_t> shape, Take take) {
-  return ArrayWalk<Take>(text, type, shape, take).run();
+Status walk(std::string_view text, Element element, std::span<const std::int64_t> shape,
+            Take take) {
+  return ArrayWalk<Take>(text, element, shape, take).run();
 }
 
 template <auto take_element>
@@ -208,15 +224,15 @@ Status read_fixed(std::string_view text, DataType type, std::span<const std::int
   };
   const std::uint64_t bytes = TRY(byte_count(type, shape));
   CHECK(destination.size() == bytes);
-  return walk(text, type, shape, take);
+  return walk(text, {type}, shape, take);
 }
 
 Status read_strings(std::string_view text, std::span<const std::int64_t> shape,
-                    std::span<std::byte> destination) {
-  const auto take = [rest = destination](JsonScanner& in) mutable {
+                    std::span<std::byte> destination, JsonBytes bytes) {
+  const auto take = [rest = destination, bytes](JsonScanner& in) mutable {
     std::span<std::byte> body = rest.subspan(sizeof(std::uint32_t));
     std::uint32_t length = 0;
-    const bool taken = in.take_string([&](std::string_view piece) {
+    const bool taken = take_bytes(in, bytes, [&](std::string_view piece) {
       CHECK(piece.size() <= body.size() - length);  // json_bytes_size measured the same text
       std::ranges::copy(std::as_bytes(std::span(piece)), body.begin() + length);
       length += static_cast<std::uint32_t>(piece.size());
@@ -225,7 +241,17 @@ Status read_strings(std::string_view text, std::span<const std::int64_t> shape,
     rest = body.subspan(length);
     return taken;
   };
-  return walk(text, DataType::Bytes, shape, take);
+  return walk(text, {DataType::Bytes, bytes}, shape, take);
+}
+
+// Steps over an element where only the nesting matters; false: there is none.
+Result<bool> skip_element(JsonScanner& in, JsonBytes bytes) {
+  if (in.peek() != '{') return !in.take_token().empty();
+  if (bytes == JsonBytes::Text)
+    return invalid("expected an array, a number or a string, found an object");
+  const auto ignore = [](std::string_view) {};
+  if (take_bytes(in, bytes, ignore)) return true;
+  return invalid(R"(expected {"b64": base64 of the bytes}, found another object)");
 }
 
 // An array begins `depth` levels deep: a new dimension, unless it comes after that level's first
@@ -245,14 +271,13 @@ std::size_t string_end(std::string_view text, std::size_t quote) {
 
 }  // namespace
 
-Result<Shape> json_nesting(std::string_view text) {
+Result<Shape> json_nesting(std::string_view text, JsonBytes bytes) {
   JsonScanner in(text);
   Shape shape;
   std::size_t closed = kMaxRank + 1;  // the outermost level whose first array has ended
   std::size_t depth = 0;
   do {
     const char next = in.peek();
-    if (next == '{') return invalid("expected an array, a number or a string, found an object");
     const bool begins = next != ']' && next != ',';
     if (begins && depth > 0 && depth < closed) ++shape[depth - 1];
     if (in.take('[')) {
@@ -260,18 +285,20 @@ Result<Shape> json_nesting(std::string_view text) {
     } else if (in.take(']')) {
       if (depth == 0) return invalid("an array ends that did not begin");
       closed = std::min(closed, depth--);
-    } else if (!in.take(',') && in.take_token().empty()) {
+    } else if (!in.take(',') && !TRY(skip_element(in, bytes))) {
       return invalid("malformed array");
     }
   } while (depth > 0);
   return shape;
 }
 
-Result<std::uint64_t> json_bytes_size(std::string_view text, std::span<const std::int64_t> shape) {
+Result<std::uint64_t> json_bytes_size(std::string_view text, std::span<const std::int64_t> shape,
+                                      JsonBytes bytes) {
   std::uint64_t total = 0;
-  TRY(walk(text, DataType::Bytes, shape, [&total](JsonScanner& in) {
+  TRY(walk(text, {DataType::Bytes, bytes}, shape, [&total, bytes](JsonScanner& in) {
     std::uint64_t length = 0;
-    const bool taken = in.take_string([&](std::string_view piece) { length += piece.size(); });
+    const auto count = [&length](std::string_view piece) { length += piece.size(); };
+    const bool taken = take_bytes(in, bytes, count);
     total += sizeof(std::uint32_t) + length;
     return taken && length <= UINT32_MAX;
   }));
@@ -279,7 +306,7 @@ Result<std::uint64_t> json_bytes_size(std::string_view text, std::span<const std
 }
 
 Status read_json_tensor(std::string_view text, DataType type, std::span<const std::int64_t> shape,
-                        std::span<std::byte> destination) {
+                        std::span<std::byte> destination, JsonBytes bytes) {
   switch (type) {
     case DataType::Bool:
       return read_fixed<take_bool>(text, type, shape, destination);
@@ -308,7 +335,7 @@ Status read_json_tensor(std::string_view text, DataType type, std::span<const st
     case DataType::Fp64:
       return read_fixed<take_real<double>>(text, type, shape, destination);
     case DataType::Bytes:
-      return read_strings(text, shape, destination);
+      return read_strings(text, shape, destination, bytes);
   }
   return fail(Code::Internal, "unknown datatype", reason::kInternal);
 }

@@ -76,32 +76,29 @@ class ArrayWriter {
   Append& append_;
 };
 
-struct Source {
-  DataType type;
-  std::span<const std::int64_t> shape;
-  std::span<const std::byte> bytes;
-  JsonNesting nesting;
-};
-
 template <typename Append>
-Status write(std::string& out, const Source& source, const SizeLimit& limit, Append append) {
-  const std::uint64_t count = TRY(element_count(source.shape));
-  ArrayWriter<Append> writer(out, source.shape, limit, append);
-  if (source.nesting == JsonNesting::Flat) return writer.row(count);
-  if (source.shape.empty()) return append(out);
+Status write(std::string& out, const JsonTensor& tensor, const SizeLimit& limit, Append append) {
+  const std::uint64_t count = TRY(element_count(tensor.shape));
+  ArrayWriter<Append> writer(out, tensor.shape, limit, append);
+  if (tensor.nesting == JsonNesting::Flat) return writer.row(count);
+  if (tensor.shape.empty()) return append(out);
   return writer.level(0);
 }
 
+Status check_covered(const JsonTensor& tensor) {
+  if (TRY(byte_count(tensor.type, tensor.shape)) <= tensor.bytes.size()) return {};
+  return bad_output("shape and size disagree");
+}
+
 template <typename T, auto convert>
-Status write_fixed(std::string& out, const Source& source, const SizeLimit& limit) {
-  const std::uint64_t expected = TRY(byte_count(source.type, source.shape));
-  if (expected != source.bytes.size()) return bad_output("shape and size disagree");
-  const auto append = [rest = source.bytes](std::string& text) mutable -> Status {
-    append_value(text, convert(load<T>(rest)));
-    rest = rest.subspan(sizeof(T));
+Status write_fixed(std::string& out, JsonTensor& rest, const SizeLimit& limit) {
+  TRY(check_covered(rest));
+  const auto append = [&bytes = rest.bytes](std::string& text) -> Status {
+    append_value(text, convert(load<T>(bytes)));
+    bytes = bytes.subspan(sizeof(T));
     return {};
   };
-  return write(out, source, limit, append);
+  return write(out, rest, limit, append);
 }
 
 template <typename T>
@@ -110,19 +107,18 @@ T same(T value) {
 }
 
 template <typename T>
-Status write_plain(std::string& out, const Source& source, const SizeLimit& limit) {
-  return write_fixed<T, same<T>>(out, source, limit);
+Status write_plain(std::string& out, JsonTensor& rest, const SizeLimit& limit) {
+  return write_fixed<T, same<T>>(out, rest, limit);
 }
 
-Status write_bools(std::string& out, const Source& source, const SizeLimit& limit) {
-  const std::uint64_t expected = TRY(byte_count(source.type, source.shape));
-  if (expected != source.bytes.size()) return bad_output("shape and size disagree");
-  const auto append = [rest = source.bytes](std::string& text) mutable -> Status {
-    text += load<std::uint8_t>(rest) != 0 ? "true" : "false";
-    rest = rest.subspan(1);
+Status write_bools(std::string& out, JsonTensor& rest, const SizeLimit& limit) {
+  TRY(check_covered(rest));
+  const auto append = [&bytes = rest.bytes](std::string& text) -> Status {
+    text += load<std::uint8_t>(bytes) != 0 ? "true" : "false";
+    bytes = bytes.subspan(1);
     return {};
   };
-  return write(out, source, limit, append);
+  return write(out, rest, limit, append);
 }
 
 // The next element, in memory of our own.
@@ -137,57 +133,79 @@ Result<std::string> take_string(std::span<const std::byte>& rest, const SizeLimi
   return text;
 }
 
-Status write_strings(std::string& out, const Source& source, const SizeLimit& limit) {
-  const auto append = [rest = source.bytes, &limit](std::string& text) mutable -> Status {
-    const std::string element = TRY(take_string(rest, limit));
-    if (!is_utf8(element)) {
-      return refuse(reason::kInvalidInput,
-                    "BYTES that are not UTF-8 have no JSON form; ask for binary data "
-                    "(parameters.binary_data) through /v2");
-    }
-    append_json_string(text, element);
+Status append_element(std::string& out, std::string_view element, JsonBytes form) {
+  if (form != JsonBytes::Base64 && is_utf8(element)) {
+    append_json_string(out, element);
     return {};
+  }
+  if (form == JsonBytes::Text) {
+    return refuse(reason::kInvalidInput,
+                  "BYTES that are not UTF-8 have no JSON form; ask for binary data "
+                  "(parameters.binary_data) through /v2");
+  }
+  append_json_base64(out, element);
+  return {};
+}
+
+Status write_strings(std::string& out, JsonTensor& rest, const SizeLimit& limit) {
+  const auto append = [&rest, &limit](std::string& text) -> Status {
+    return append_element(text, TRY(take_string(rest.bytes, limit)), rest.elements);
   };
-  return write(out, source, limit, append);
+  return write(out, rest, limit, append);
+}
+
+// Takes what it writes off the bytes of `rest`.
+Status write_tensor(std::string& out, JsonTensor& rest, const SizeLimit& limit) {
+  switch (rest.type) {
+    case DataType::Bool:
+      return write_bools(out, rest, limit);
+    case DataType::Uint8:
+      return write_plain<std::uint8_t>(out, rest, limit);
+    case DataType::Uint16:
+      return write_plain<std::uint16_t>(out, rest, limit);
+    case DataType::Uint32:
+      return write_plain<std::uint32_t>(out, rest, limit);
+    case DataType::Uint64:
+      return write_plain<std::uint64_t>(out, rest, limit);
+    case DataType::Int8:
+      return write_plain<std::int8_t>(out, rest, limit);
+    case DataType::Int16:
+      return write_plain<std::int16_t>(out, rest, limit);
+    case DataType::Int32:
+      return write_plain<std::int32_t>(out, rest, limit);
+    case DataType::Int64:
+      return write_plain<std::int64_t>(out, rest, limit);
+    case DataType::Fp16:
+      return write_fixed<std::uint16_t, fp16_to_float>(out, rest, limit);
+    case DataType::Bf16:
+      return write_fixed<std::uint16_t, bf16_to_float>(out, rest, limit);
+    case DataType::Fp32:
+      return write_plain<float>(out, rest, limit);
+    case DataType::Fp64:
+      return write_plain<double>(out, rest, limit);
+    case DataType::Bytes:
+      return write_strings(out, rest, limit);
+  }
+  return fail(Code::Internal, "unknown datatype", reason::kInternal);
 }
 
 }  // namespace
 
-Status append_json_tensor(std::string& out, DataType type, std::span<const std::int64_t> shape,
-                          std::span<const std::byte> bytes, JsonNesting nesting,
-                          const SizeLimit& limit) {
-  const Source source{.type = type, .shape = shape, .bytes = bytes, .nesting = nesting};
-  switch (type) {
-    case DataType::Bool:
-      return write_bools(out, source, limit);
-    case DataType::Uint8:
-      return write_plain<std::uint8_t>(out, source, limit);
-    case DataType::Uint16:
-      return write_plain<std::uint16_t>(out, source, limit);
-    case DataType::Uint32:
-      return write_plain<std::uint32_t>(out, source, limit);
-    case DataType::Uint64:
-      return write_plain<std::uint64_t>(out, source, limit);
-    case DataType::Int8:
-      return write_plain<std::int8_t>(out, source, limit);
-    case DataType::Int16:
-      return write_plain<std::int16_t>(out, source, limit);
-    case DataType::Int32:
-      return write_plain<std::int32_t>(out, source, limit);
-    case DataType::Int64:
-      return write_plain<std::int64_t>(out, source, limit);
-    case DataType::Fp16:
-      return write_fixed<std::uint16_t, fp16_to_float>(out, source, limit);
-    case DataType::Bf16:
-      return write_fixed<std::uint16_t, bf16_to_float>(out, source, limit);
-    case DataType::Fp32:
-      return write_plain<float>(out, source, limit);
-    case DataType::Fp64:
-      return write_plain<double>(out, source, limit);
-    case DataType::Bytes:
-      return write_strings(out, source, limit);
+Status append_json_tensor(std::string& out, const JsonTensor& tensor, const SizeLimit& limit) {
+  JsonTensor rest = tensor;
+  if (tensor.type != DataType::Bytes &&
+      TRY(byte_count(tensor.type, tensor.shape)) != tensor.bytes.size()) {
+    return bad_output("shape and size disagree");
   }
-  return fail(Code::Internal, "unknown datatype", reason::kInternal);
+  return write_tensor(out, rest, limit);
+}
+
+Status append_json_row(std::string& out, JsonTensor& rest, const SizeLimit& limit) {
+  JsonTensor row = rest;
+  row.shape = rest.shape.subspan(1);
+  TRY(write_tensor(out, row, limit));
+  rest.bytes = row.bytes;
+  return {};
 }
 
 }  // namespace mayfly
