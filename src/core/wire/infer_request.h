@@ -69,12 +69,13 @@ struct InferRequest {
   InferRequest(InferRequest&&) = default;
   InferRequest& operator=(InferRequest&&) = default;
 
-  std::string id;                    // echoed in the reply; empty: none was given
-  std::optional<Duration> timeout;   // parameters.timeout
-  std::vector<InferInput> inputs;    // in the order of the request, all of the signature's
-  std::vector<InferOutput> outputs;  // in the order of the reply
-  std::uint64_t binary_bytes = 0;    // of the body after the JSON part
-  std::string text;                  // the JSON part
+  std::string id;                          // echoed in the reply; empty: none was given
+  std::optional<Duration> timeout;         // parameters.timeout
+  std::vector<InferInput> inputs;          // in the order of the request, all of the signature's
+  std::vector<InferOutput> outputs;        // in the order of the reply
+  std::optional<std::uint64_t> instances;  // rows that were stacked; the reply is as many rows
+  std::uint64_t binary_bytes = 0;          // of the body after the JSON part
+  std::string text;                        // the JSON part
 };
 
 // "225": the value of Inference-Header-Content-Length.
