@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+#include <vector>
+
 #include "core/reason.h"
 #include "core/version.h"
 #include "core/wire/model_metadata.h"
+#include "core/wire/tf_metadata.h"
 #include "gateway/protocol_words.h"
 
 namespace mayfly {
@@ -13,6 +17,26 @@ namespace {
 Response json_text(std::string text, int status = 200) {
   return {
       .status = status, .headers = {{"Content-Type", "application/json"}}, .body = std::move(text)};
+}
+
+// How the callers of an endpoint speak; nullopt: it predicts nothing.
+std::optional<Protocol> protocol_of(Endpoint endpoint) {
+  switch (endpoint) {
+    case Endpoint::Infer:
+      return Protocol::OpenInference;
+    case Endpoint::Invoke:
+      return Protocol::Plain;
+    case Endpoint::TfPredict:
+      return Protocol::TensorFlow;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::vector<VersionNumber> version_numbers(const FunctionEntry& function) {
+  std::vector<VersionNumber> numbers;
+  for (const VersionEntry& version : function.versions) numbers.push_back(version.number);
+  return numbers;
 }
 
 }  // namespace
@@ -70,10 +94,8 @@ Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin
 Task<void> Gateway::serve(Exchange& exchange, const Route& route) {
   const std::string_view origin =
       cors_origin(policy_, exchange.head().headers.find("Origin").value_or(""));
-  if (route.endpoint == Endpoint::Infer || route.endpoint == Endpoint::Invoke) {
-    const Protocol protocol =
-        route.endpoint == Endpoint::Infer ? Protocol::OpenInference : Protocol::Plain;
-    co_return co_await parts_.predictions.handle(exchange, route, protocol, origin);
+  if (const std::optional<Protocol> protocol = protocol_of(route.endpoint)) {
+    co_return co_await parts_.predictions.handle(exchange, route, *protocol, origin);
   }
   Response response;
   if (route.endpoint == Endpoint::Deploy || route.endpoint == Endpoint::FunctionLogs) {
@@ -108,6 +130,14 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, const Route& route) {
     case Endpoint::Unsupported:
       co_return refuse(reason::kUnsupported,
                        "this extension of the protocol is not served by this node");
+    case Endpoint::TfModelStatus:
+      co_return tf_model_status(route);
+    case Endpoint::TfModelMetadata:
+      co_return co_await tf_model_metadata(route);
+    case Endpoint::TfUnsupported:
+      co_return refuse(reason::kUnsupported,
+                       "':classify' and ':regress' take tf.Example records, which this node does "
+                       "not serve; send tensors to ':predict'");
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.version);
     case Endpoint::BlobAppend:
@@ -125,9 +155,7 @@ Task<Result<Response>> Gateway::model_metadata(const Route& route) {
     co_return std::unexpected(in_protocol_words(resolved.error(), route.name, route.version));
   }
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(*resolved));
-  std::vector<VersionNumber> versions;
-  for (const VersionEntry& version : resolved->function->versions)
-    versions.push_back(version.number);
+  const std::vector<VersionNumber> versions = version_numbers(*resolved->function);
   co_return json_text(model_metadata_json({.name = serving->function,
                                            .versions = versions,
                                            .runtime = serving->manifest->options.runtime,
@@ -143,6 +171,26 @@ Task<Result<Response>> Gateway::model_ready(const Route& route) {
   const bool ready = parts_.ready();
   co_return json_text(model_ready_json(serving->function, ready ? Readiness::Yes : Readiness::No),
                       ready ? 200 : 503);
+}
+
+// Every version of the function, or the one that is named.
+Result<Response> Gateway::tf_model_status(const Route& route) const {
+  const auto resolved = parts_.catalog.resolve(route.name, route.version);
+  if (!resolved)
+    return std::unexpected(in_tensorflow_words(resolved.error(), route.name, route.version));
+  const bool names_one = !route.version.empty() || route.name.find('@') != std::string::npos;
+  const std::vector<VersionNumber> versions =
+      names_one ? std::vector{resolved->version->number} : version_numbers(*resolved->function);
+  return json_text(tf_model_status_json(versions));
+}
+
+Task<Result<Response>> Gateway::tf_model_metadata(const Route& route) {
+  const auto found = co_await parts_.catalog.find(route.name, route.version);
+  if (!found)
+    co_return std::unexpected(in_tensorflow_words(found.error(), route.name, route.version));
+  const Serving& serving = **found;
+  co_return json_text(tf_model_metadata_json(
+      {.name = serving.function, .version = serving.version, .signature = serving.signature()}));
 }
 
 }  // namespace mayfly

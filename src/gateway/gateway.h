@@ -33,6 +33,8 @@ class Gateway {
   Task<Result<Response>> answer(Exchange& exchange, const Route& route);
   Task<Result<Response>> model_metadata(const Route& route);
   Task<Result<Response>> model_ready(const Route& route);
+  Result<Response> tf_model_status(const Route& route) const;
+  Task<Result<Response>> tf_model_metadata(const Route& route);
   Task<void> serve(Exchange& exchange, const Route& route);
   Status check(const RequestHead& head, const RouteResult& found) const;
   Response refusal(const Error& error, const RouteResult& found) const;

@@ -11,6 +11,8 @@
 #include "core/wire/infer_reply.h"
 #include "core/wire/plain_reply.h"
 #include "core/wire/plain_request.h"
+#include "core/wire/tf_reply.h"
+#include "core/wire/tf_request.h"
 #include "gateway/guard.h"
 #include "gateway/protocol_words.h"
 #include "net/decompress.h"
@@ -40,6 +42,31 @@ std::uint64_t traffic_key_of(const RequestHead& head, std::string_view sticky,
   auto given = head.headers.find("Mayfly-Key");
   if (!given && !sticky.empty()) given = head.headers.find(sticky);
   return given ? traffic_key(*given) : traffic_key(to_string(id));
+}
+
+Error in_words_of(Protocol protocol, Error error, const Route& route) {
+  switch (protocol) {
+    case Protocol::OpenInference:
+      return in_protocol_words(std::move(error), route.name, route.version);
+    case Protocol::TensorFlow:
+      return in_tensorflow_words(std::move(error), route.name, route.version);
+    case Protocol::Plain:
+      break;
+  }
+  return error;
+}
+
+Result<InferRequest> decode_body(Protocol protocol, JsonParser& parser, std::string text,
+                                 const Signature& signature, const SizeLimit& limit) {
+  switch (protocol) {
+    case Protocol::OpenInference:
+      break;
+    case Protocol::Plain:
+      return decode_plain_request(parser, std::move(text), signature, limit);
+    case Protocol::TensorFlow:
+      return decode_tf_request(parser, std::move(text), signature, limit);
+  }
+  return decode_infer_request(parser, std::move(text), signature, limit);
 }
 
 bool is_image(std::string_view content_type) {
@@ -205,10 +232,9 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
   auto found = co_await parts_.catalog.find(
       route.name, route.version,
       [&](std::string_view sticky) { return traffic_key_of(head, sticky, tried.id); });
-  if (!found && protocol == Protocol::OpenInference) {
-    co_return std::unexpected(in_protocol_words(found.error(), route.name, route.version));
+  if (!found) {
+    co_return std::unexpected(in_words_of(protocol, std::move(found).error(), route));
   }
-  if (!found) co_return std::unexpected(std::move(found).error());
   tried.serving = *std::move(found);
   const Serving& serving = *tried.serving;
   if (!parts_.ledger.healthy()) {
@@ -288,7 +314,7 @@ Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, Bod
   }
 
   const auto length_header = head.headers.find("Inference-Header-Content-Length");
-  if (protocol == Protocol::Plain || !length_header) {
+  if (protocol != Protocol::OpenInference || !length_header) {
     std::optional<std::string> text = body.take_rest();
     if (!text) {
       CO_TRY(text, co_await body.read_rest());
@@ -318,9 +344,7 @@ Task<Result<InferRequest>> Predictions::decode_text(std::string text, Protocol p
                                                     const Signature& signature) {
   const SizeLimit limit{limits_.max_body.count, "limits.max_body"};
   const auto decode_with = [&](JsonParser& parser) {
-    return protocol == Protocol::Plain
-               ? decode_plain_request(parser, std::move(text), signature, limit)
-               : decode_infer_request(parser, std::move(text), signature, limit);
+    return decode_body(protocol, parser, std::move(text), signature, limit);
   };
   if (text.size() <= kLongText) co_return decode_with(parser_);
   co_return co_await parts_.parse_pool.run([&] {
@@ -359,8 +383,11 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
   const SizeLimit limit{limits_.max_reply.count, "limits.max_reply"};
   const std::vector<ReplyTensor> tensors = reply_tensors(request, serving.signature(), reply);
   const bool is_long = json_bytes(tensors) > kLongText;
-  if (protocol == Protocol::Plain) {
-    const auto work = [&] { return encode_plain_reply(tensors, limit); };
+  if (protocol != Protocol::OpenInference) {
+    const auto work = [&] {
+      return protocol == Protocol::TensorFlow ? encode_tf_reply(tensors, request.instances, limit)
+                                              : encode_plain_reply(tensors, limit);
+    };
     Result<std::string> text = is_long ? co_await parts_.parse_pool.run(work) : work();
     if (!text) co_return std::unexpected(std::move(text).error());
     co_return json_response(*std::move(text));

@@ -30,7 +30,7 @@ struct PredictionLimits {
 };
 
 // How the caller speaks.
-enum class Protocol : std::uint8_t { OpenInference, Plain };
+enum class Protocol : std::uint8_t { OpenInference, Plain, TensorFlow };
 
 class Predictions {
  public:

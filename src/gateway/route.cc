@@ -23,6 +23,8 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"POST", "/v2/models/{name}/infer", Infer},
     {"POST", "/v2/models/{name}/versions/{version}/infer", Infer},
     {"POST", "/functions/{name}", Invoke},
+    {"POST", "/v1/models/{name}:predict", TfPredict},
+    {"POST", "/v1/models/{name}/versions/{version}:predict", TfPredict},
     {"GET", "/v2", ServerMetadata},
     {"GET", "/v2/health/live", ServerLive},
     {"GET", "/v2/health/ready", ServerReady},
@@ -31,6 +33,14 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"GET", "/v2/models/{name}/versions/{version}", ModelMetadata},
     {"GET", "/v2/models/{name}/ready", ModelReady},
     {"GET", "/v2/models/{name}/versions/{version}/ready", ModelReady},
+    {"GET", "/v1/models/{name}", TfModelStatus},
+    {"GET", "/v1/models/{name}/versions/{version}", TfModelStatus},
+    {"GET", "/v1/models/{name}/metadata", TfModelMetadata},
+    {"GET", "/v1/models/{name}/versions/{version}/metadata", TfModelMetadata},
+    {"POST", "/v1/models/{name}:classify", TfUnsupported},
+    {"POST", "/v1/models/{name}/versions/{version}:classify", TfUnsupported},
+    {"POST", "/v1/models/{name}:regress", TfUnsupported},
+    {"POST", "/v1/models/{name}/versions/{version}:regress", TfUnsupported},
     {"GET", "/metrics", Metrics},
     {"GET", "/api/v1/status", NodeStatus},
     {"GET", "/api/v1/top", NodeTop},
@@ -94,19 +104,23 @@ struct Captures {
   std::string_view version;
 };
 
+// "{name}" or "{name}:verb" against what stands in the path.
+bool capture(std::string_view want, std::string_view have, Captures& captures) {
+  const std::size_t end = want.find('}') + 1;
+  const std::string_view verb = want.substr(end);
+  if (!have.ends_with(verb)) return false;
+  have.remove_suffix(verb.size());
+  if (have.empty() || have.find(':') != std::string_view::npos) return false;
+  (want.starts_with("{name}") ? captures.name : captures.version) = have;
+  return true;
+}
+
 bool matches(std::string_view pattern, std::string_view path, Captures& captures) {
   while (!pattern.empty()) {
     if (path.empty() || path.front() != '/') return false;
     const std::string_view want = next_segment(pattern);
     const std::string_view have = next_segment(path);
-    if (want == "{name}") {
-      captures.name = have;
-    } else if (want.starts_with('{')) {
-      captures.version = have;
-    } else if (want != have) {
-      return false;
-    }
-    if (have.empty()) return false;
+    if (want.starts_with('{') ? !capture(want, have, captures) : want != have) return false;
   }
   return path.empty();
 }

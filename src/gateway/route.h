@@ -13,7 +13,8 @@ namespace mayfly {
 enum class Endpoint : std::uint8_t {
   // Predictions (data plane)
   Infer,
-  Invoke,  // POST /functions/NAME
+  Invoke,     // POST /functions/NAME
+  TfPredict,  // POST /v1/models/NAME:predict
   // Open Inference Protocol v2
   ServerMetadata,
   ServerLive,
@@ -21,6 +22,10 @@ enum class Endpoint : std::uint8_t {
   ModelMetadata,
   ModelReady,
   Unsupported,  // named by the protocol's extensions, not served here: 501
+  // TensorFlow Serving's REST API
+  TfModelStatus,
+  TfModelMetadata,
+  TfUnsupported,  // classify and regress: 501
   // Control
   NodeStatus,
   NodeTop,
@@ -68,6 +73,7 @@ struct RouteResult {
   std::string allowed;  // the Allow header of a 405
 };
 
+// A ':' separates a verb from a name (NAME:predict), so that no name or version holds one.
 // `path` is the target without its query, as it came. HEAD is matched as GET unless HEAD itself
 // stands in the table.
 RouteResult find_route(std::string_view method, std::string_view path);

@@ -19,6 +19,30 @@ TEST_CASE("paths name endpoints, functions and versions") {
   CHECK(find_route("HEAD", "/api/v1/blobs/abc").route->endpoint == Endpoint::BlobState);
 }
 
+TEST_CASE("a verb follows a name or a version after a colon") {
+  const auto predict = find_route("POST", "/v1/models/fraud@3:predict");
+  REQUIRE(predict.route.has_value());
+  CHECK(predict.route->endpoint == Endpoint::TfPredict);
+  CHECK(predict.route->name == "fraud@3");
+  const auto version = find_route("POST", "/v1/models/fraud/versions/3:predict");
+  REQUIRE(version.route.has_value());
+  CHECK(version.route->endpoint == Endpoint::TfPredict);
+  CHECK(version.route->name == "fraud");
+  CHECK(version.route->version == "3");
+  CHECK(find_route("POST", "/v1/models/fraud:regress").route->endpoint == Endpoint::TfUnsupported);
+  CHECK(find_route("GET", "/v1/models/fraud").route->endpoint == Endpoint::TfModelStatus);
+  CHECK(find_route("GET", "/v1/models/fraud/metadata").route->endpoint ==
+        Endpoint::TfModelMetadata);
+  CHECK(find_route("GET", "/v1/models/fraud:predict").error == RouteError::WrongMethod);
+  CHECK(find_route("GET", "/v1/models/fraud:predict").allowed == "POST");
+  for (const char* path :
+       {"/v1/models/:predict", "/v1/models/fraud:train", "/v1/models/a:b:predict",
+        "/v1/models/fraud/versions/:predict", "/v2/models/fraud:predict/infer"}) {
+    CHECK_FALSE(find_route("POST", path).route.has_value());
+    CHECK(find_route("POST", path).error == RouteError::NoSuchPath);
+  }
+}
+
 TEST_CASE("an unknown path is not found, a known one with another method says which it allows") {
   CHECK(find_route("GET", "/nothing").error == RouteError::NoSuchPath);
   CHECK(find_route("GET", "//v2").error == RouteError::NoSuchPath);
@@ -34,6 +58,8 @@ TEST_CASE("control endpoints are those that change or reveal the node") {
   CHECK(is_control(Endpoint::Metrics));
   CHECK_FALSE(is_control(Endpoint::Infer));
   CHECK_FALSE(is_control(Endpoint::ModelMetadata));
+  CHECK_FALSE(is_control(Endpoint::TfPredict));
+  CHECK_FALSE(is_control(Endpoint::TfUnsupported));
 }
 
 TEST_CASE("Host must be loopback or configured") {
