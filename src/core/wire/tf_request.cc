@@ -157,6 +157,9 @@ class TfBody {
       const std::string_view text = rest.substr(0, arrays_[i].size());
       rest.remove_prefix(text.size());
       TRY(add_json_input(request_, signature_, i, text, kTfStyle));
+      // What is passed over is not checked: a "value" may be a comma.
+      if (static_cast<std::uint64_t>(request_.inputs.back().shape.front()) != request_.instances)
+        return refuse_input(signature_.inputs[i].name, "the value of an instance is malformed");
     }
     return {};
   }

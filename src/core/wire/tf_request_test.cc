@@ -158,6 +158,7 @@ TEST_CASE("a request that does not fit a model with one input is refused with wh
     INFO(json);
     const std::string message = refusal(json, one(DataType::Int32, {-1, 2}));
     INFO(message);
+    CHECK_FALSE(message.empty());
     CHECK(message.find(words) != std::string::npos);
   }
 }
@@ -172,11 +173,15 @@ TEST_CASE("a request that does not fit a model with two inputs is refused with w
       {R"({"inputs":{"a":[1]}})", "input 'b': is missing, expected 'b' INT32 [-1,2]"},
       {R"({"inputs":{"a":[1],"a":[2],"b":[[1,2]]}})", "input 'a': is given twice"},
       {R"({"instances":[{"a":1 2,"b":[1,2]}]})", "instance 0: "},
+      {R"({"instances":[{"a":,"b":[1,2]},{"a":1,"b":[1,2]}]})", "instance 0: "},
+      {R"({"instances":[{"a":1"2,3","b":[1,2]}]})", "input 'a': the value of an instance is"},
+      {R"({"instances":[{"a":)", ""},
   };
   for (const auto& [json, words] : cases) {
     INFO(json);
     const std::string message = refusal(json, two());
     INFO(message);
+    CHECK_FALSE(message.empty());
     CHECK(message.find(words) != std::string::npos);
   }
   const Signature scalar = one(DataType::Int32, {});
