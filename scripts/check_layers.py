@@ -6,19 +6,21 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "net", "store", "registry", "meter", "sandbox", "runner", "publish",
+    "base", "async", "core", "rollout", "net", "store", "registry", "meter", "sandbox", "runner", "publish",
     "dispatch", "gateway", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
     "core": {"async"},                                   # values and codecs: no I/O, no waiting
-    "store": {"net"},
+    "rollout": {"async"},                                # the same
+    "net": {"rollout"},
+    "store": {"rollout", "net"},
     "registry": {"net"},
-    "meter": {"net", "registry"},
-    "sandbox": {"net", "store", "registry", "meter"},
-    "runner": {"async", "net", "store", "registry", "meter"},
-    "publish": {"net", "meter", "runner"},
-    "dispatch": {"net", "runner", "publish"},
+    "meter": {"rollout", "net", "registry"},
+    "sandbox": {"rollout", "net", "store", "registry", "meter"},
+    "runner": {"async", "rollout", "net", "store", "registry", "meter"},
+    "publish": {"rollout", "net", "meter", "runner"},
+    "dispatch": {"rollout", "net", "runner", "publish"},
     "gateway": {"runner"},
     "cli": {"runner", "dispatch", "gateway", "publish", "sandbox"},
 }

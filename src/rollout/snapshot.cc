@@ -1,0 +1,56 @@
+#include "rollout/snapshot.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "core/reason.h"
+#include "core/units.h"
+#include "rollout/evidence_json.h"
+
+namespace mayfly::rollout {
+namespace {
+
+using namespace std::chrono_literals;
+
+Status read_side(JsonReader& reader, std::string_view key, Evidence& out) {
+  const Json* found = reader.value(key);
+  if (found != nullptr) out = TRY(read_evidence(*found));
+  return {};
+}
+
+}  // namespace
+
+std::string to_json(const RolloutSnapshot& snapshot) {
+  return Json{{"step", snapshot.step},
+              {"time_in_step", mayfly::to_string(snapshot.time_in_step)},
+              {"approved", snapshot.approved},
+              {"paused", snapshot.paused},
+              {"champion", evidence_json(snapshot.champion)},
+              {"challenger", evidence_json(snapshot.challenger)}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<RolloutSnapshot> parse_snapshot(std::string_view text) {
+  const Json json = TRY(parse_json(text, "rollout"));
+  RolloutSnapshot snapshot;
+  JsonReader reader(json, "rollout", reason::kBadRequest);
+  reader.integer("step", snapshot.step, 0U, static_cast<std::uint32_t>(kMaxSteps - 1))
+      .duration("time_in_step", snapshot.time_in_step, 0s, 24h * 36500)
+      .boolean("approved", snapshot.approved)
+      .boolean("paused", snapshot.paused);
+  TRY(read_side(reader, "champion", snapshot.champion));
+  TRY(read_side(reader, "challenger", snapshot.challenger));
+  TRY(reader.finish());
+  return snapshot;
+}
+
+RolloutSnapshot enter_step(const RolloutPlan& plan, RolloutSnapshot snapshot, std::uint32_t step) {
+  CHECK(step < plan.steps.size());
+  if (plan.steps.at(step) != Step{StepKind::Traffic, 100}) snapshot.champion = {};
+  snapshot.challenger = {};
+  snapshot.step = step;
+  snapshot.time_in_step = {};
+  return snapshot;
+}
+
+}  // namespace mayfly::rollout

@@ -1,0 +1,33 @@
+// Where a rollout stands: all that `judge` looks at, and all that must be kept for it to go on
+// after a restart.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "rollout/evidence.h"
+#include "rollout/plan.h"
+
+namespace mayfly::rollout {
+
+struct RolloutSnapshot {
+  std::uint32_t step = 0;   // into the plan's steps
+  Duration time_in_step{};  // since it was entered
+  Evidence champion = {};        // the version that is replaced
+  Evidence challenger = {};
+  bool approved = false;  // a person accepts the shift of outputs; kept for the whole rollout
+  bool paused = false;    // a person holds promotion; harm still rolls back
+  bool operator==(const RolloutSnapshot&) const = default;
+};
+
+std::string to_json(const RolloutSnapshot& snapshot);
+Result<RolloutSnapshot> parse_snapshot(std::string_view json);  // strict
+
+// The snapshot at the begin of `step`: fresh evidence and time. At 100 % the champion gets no more
+// requests, so the evidence of the step before stays as what the challenger is measured against.
+RolloutSnapshot enter_step(const RolloutPlan& plan, RolloutSnapshot snapshot, std::uint32_t step);
+
+}  // namespace mayfly::rollout
