@@ -161,6 +161,9 @@ Result<RolloutPlan> apply_plan(const RolloutPlan& plan, std::string_view changes
   if (changed.on_silence == OnSilence::RollBack && changed.silence_limit < changed.min_time) {
     reader.error("silence_limit", "must not be shorter than min_time");
   }
+  if (changed.pass_on == PassOn::Proof && changed.steps.size() == 1) {
+    reader.error("pass_on", "\"proof\" needs a step before 100 to compare in");
+  }
   TRY(reader.finish());
   return changed;
 }

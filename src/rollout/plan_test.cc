@@ -88,6 +88,7 @@ TEST_CASE("what a plan cannot mean is refused, naming the key") {
            {R"({"on_silence":"promote"})", R"("hold" or "rollback")"},
            {R"({"on_shift":"rollback"})", R"("hold" or "show")"},
            {R"({"pass_on":1})", R"("no_harm" or "proof")"},
+           {R"({"pass_on":"proof","steps":[100]})", "a step before 100"},
            {R"({"ranges":{"score":[1,0]}})", "'score'"},
            {R"({"ranges":{"score":[1]}})", "'score'"},
            {R"({"ranges":{"":[0,1]}})", "'ranges'"},

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <numeric>
 
 namespace mayfly::rollout {
 namespace {
@@ -59,29 +60,36 @@ bool rejects(double n, double k, double share, double alpha) {
   return surprise(n, k, share) >= log_level(n, k, alpha);
 }
 
-// The fewest hits, and the most, that do not reject `share`. The martingale is convex in k with its
-// minimum near n·share, so rejection is monotone on each side.
+// The fewest hits of n, and the most, that do not reject `share`. The martingale is convex in k
+// with its minimum near n·share, so rejection is monotone on each side.
 struct Ranks {
-  double fewest = 0;
-  double most = 0;
+  std::uint64_t fewest = 0;
+  std::uint64_t most = 0;
 };
 
-Ranks ranks(double n, double share, double alpha) {
-  const double middle = std::floor(n * share);
-  double low = -1;  // rejects, or does not exist
-  double high = middle;
-  while (high - low > 1) {
-    const double k = std::floor((low + high) / 2);
-    (rejects(n, k, share, alpha) ? low : high) = k;
+Ranks ranks(std::uint64_t n, double share, double alpha) {
+  const auto real = static_cast<double>(n);
+  const auto accepts = [&](std::uint64_t k) {
+    return !rejects(real, static_cast<double>(k), share, alpha);
+  };
+  const auto middle = std::min(n, static_cast<std::uint64_t>(real * share));
+  Ranks found{middle, middle};
+  for (std::uint64_t low = 0; low < found.fewest;) {
+    const std::uint64_t k = std::midpoint(low, found.fewest);
+    if (accepts(k)) {
+      found.fewest = k;
+    } else {
+      low = k + 1;
+    }
   }
-  Ranks found{.fewest = high};
-  low = middle;
-  high = n + 1;
-  while (high - low > 1) {
-    const double k = std::floor((low + high) / 2);
-    (rejects(n, k, share, alpha) ? high : low) = k;
+  for (std::uint64_t high = n; found.most < high;) {
+    const std::uint64_t k = std::midpoint(high, found.most);  // rounds towards `high`
+    if (accepts(k)) {
+      found.most = k;
+    } else {
+      high = k - 1;
+    }
   }
-  found.most = low;
   return found;
 }
 
@@ -108,17 +116,16 @@ Bounds rate_bounds(Tally tally, double alpha) {
 
 Bounds quantile_bounds(const LogHistogram& times, double share, double alpha) {
   if (times.count() == 0) return {0, kInfinity};
-  const auto n = static_cast<double>(times.count());
-  const Ranks accepted = ranks(n, share, alpha);
+  const Ranks accepted = ranks(times.count(), share, alpha);
   // The quantile lies in the first bin j with F(j) ≥ share. F(j) ≥ share is not rejected from the
   // first bin on that has `fewest` below its end; F(j - 1) < share is not, up to the last bin that
   // has at most `most` before its begin.
   Bounds bounds{0, kInfinity};
-  double seen = 0;
-  bool low_found = accepted.fewest <= 0;
+  std::uint64_t seen = 0;
+  bool low_found = accepted.fewest == 0;
   for (const auto& [bin, count] : times.bins()) {
-    const double before = seen;
-    seen += static_cast<double>(count);
+    const std::uint64_t before = seen;
+    seen += count;
     if (!low_found && seen >= accepted.fewest) {
       bounds.low = in_ns(LogHistogram::lower_edge(bin));
       low_found = true;

@@ -82,6 +82,17 @@ TEST_CASE("bounds stay in order and around the estimate up to counts beyond any 
   }
 }
 
+TEST_CASE("a quantile's bounds end, and hold it, for counts beyond any traffic") {
+  for (const std::uint64_t count : {std::uint64_t{1} << 40, std::uint64_t{1} << 53}) {
+    LogHistogram times;
+    for (std::uint32_t bin = 500; bin < 600; ++bin) times.add_bin(bin, count / 50);
+    const Bounds bounds = quantile_bounds(times, 0.5, 0.001);
+    CHECK(bounds.low <= static_cast<double>(times.quantile(0.5).count()));
+    CHECK(bounds.high >= static_cast<double>(times.quantile(0.5).count()));
+    CHECK(bounds.high < 1.1 * bounds.low);
+  }
+}
+
 TEST_CASE("no samples bound nothing") {
   LogHistogram none;
   LogHistogram some;

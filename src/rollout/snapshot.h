@@ -16,7 +16,7 @@ namespace mayfly::rollout {
 struct RolloutSnapshot {
   std::uint32_t step = 0;   // into the plan's steps
   Duration time_in_step{};  // since it was entered
-  Evidence champion = {};        // the version that is replaced
+  Evidence champion = {};   // the version that is replaced
   Evidence challenger = {};
   bool approved = false;  // a person accepts the shift of outputs; kept for the whole rollout
   bool paused = false;    // a person holds promotion; harm still rolls back

@@ -1,0 +1,96 @@
+#include "rollout/judge.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/json_reader.h"
+#include "rollout/checks.h"
+
+namespace mayfly::rollout {
+namespace {
+
+constexpr std::array<std::string_view, 4> kVerdicts = {"pass", "show", "hold", "rollback"};
+constexpr std::array<std::string_view, 4> kMoves = {"hold", "promote", "rollback", "done"};
+constexpr std::array<std::string_view, kChecks> kSlugs = {
+    "paused",     "time",     "samples",      "errors", "run_time", "start_time",
+    "non_finite", "constant", "out_of_range", "shift",  "agreement"};
+
+std::string texts_with(const std::vector<Finding>& findings, Verdict verdict) {
+  std::string texts;
+  for (const Finding& finding : findings) {
+    if (finding.verdict != verdict) continue;
+    if (!texts.empty()) texts += "; ";
+    texts += finding.text;
+  }
+  return texts;
+}
+
+Decision conclude(const RolloutPlan& plan, std::uint32_t step, Findings findings) {
+  const Verdict gravest = std::ranges::max(findings, {}, &Finding::verdict).verdict;
+  Decision decision{.step = step};
+  if (gravest == Verdict::RollBack || gravest == Verdict::Hold) {
+    decision.move = gravest == Verdict::Hold ? Move::Hold : Move::RollBack;
+    decision.why = texts_with(findings, gravest);
+  } else if (step + 1 == plan.steps.size()) {
+    decision.move = Move::Done;
+    decision.why = "passed the last step";
+  } else {
+    decision.move = Move::Promote;
+    decision.step = step + 1;
+    decision.why = fmt::format("passed {}", to_string(plan.steps.at(step)));
+  }
+  decision.findings = std::move(findings);
+  return decision;
+}
+
+Json real_json(double number) { return std::isfinite(number) ? Json(number) : Json(nullptr); }
+
+Json finding_json(const Finding& finding) {
+  return {{"check", slug(finding.check)},
+          {"subject", finding.subject},
+          {"champion", real_json(finding.champion)},
+          {"challenger", real_json(finding.challenger)},
+          {"difference", real_json(finding.difference)},
+          {"low", real_json(finding.bounds.low)},
+          {"high", real_json(finding.bounds.high)},
+          {"margin", real_json(finding.margin)},
+          {"verdict", to_string(finding.verdict)},
+          {"text", finding.text}};
+}
+
+}  // namespace
+
+std::string_view to_string(Verdict verdict) {
+  return kVerdicts.at(static_cast<std::size_t>(verdict));
+}
+std::string_view to_string(Move move) { return kMoves.at(static_cast<std::size_t>(move)); }
+std::string_view slug(Check check) { return kSlugs.at(static_cast<std::size_t>(check)); }
+
+Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
+  const auto steps = static_cast<std::uint32_t>(plan.steps.size());
+  const std::uint32_t at = std::min(snapshot.step, steps - 1);
+  const Bench bench{.plan = plan,
+                    .snapshot = snapshot,
+                    .step = plan.steps.at(at),
+                    .alpha = plan.alpha / (kSequentialTests * steps)};
+  Findings findings;
+  check_standing(bench, findings);
+  check_errors(bench, findings);
+  check_times(bench, findings);
+  check_outputs(bench, findings);
+  check_agreement(bench, findings);
+  return conclude(plan, at, std::move(findings));
+}
+
+std::string to_json(const Decision& decision) {
+  Json findings = Json::array();
+  for (const Finding& finding : decision.findings) findings.push_back(finding_json(finding));
+  return Json{{"move", to_string(decision.move)},
+              {"step", decision.step},
+              {"why", decision.why},
+              {"findings", findings}}
+      .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace mayfly::rollout
