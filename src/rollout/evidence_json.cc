@@ -46,9 +46,9 @@ bool read_counts(const Json& json, std::uint64_t limit, auto add) {
   return true;
 }
 
-using Times = std::array<LogHistogram, Evidence::kTiers.size()>;
+using TierTimes = std::array<LogHistogram, Evidence::kTiers.size()>;
 
-Json times_json(const Times& times) {
+Json times_json(const TierTimes& times) {
   Json json = Json::object();
   for (std::size_t i = 0; i < times.size(); ++i) {
     if (times.at(i).count() == 0) continue;
@@ -57,7 +57,7 @@ Json times_json(const Times& times) {
   return json;
 }
 
-Status read_times(JsonReader& outer, std::string_view key, Times& times) {
+Status read_times(JsonReader& outer, std::string_view key, TierTimes& times) {
   const Json* found = outer.value(key);
   if (found == nullptr) return {};
   JsonReader reader(*found, fmt::format("evidence: '{}'", key), reason::kBadRequest);

@@ -21,8 +21,9 @@
 // grow no more, so there indications and missing proof are shown and do not hold.
 //
 // How soon, with the defaults, as many requests of the champion and a look every 20: 30 % errors
-// against none within 200 requests of each, 10 % against 5 % within 6,000; 30 % more run time within
-// 1,000, twice the run time within 100 (log-normal, p95 at 1.6 medians). judge_test.cc holds these.
+// against none within 200 requests of each, 10 % against 5 % within 6,000; 30 % more run time
+// within 1,000, twice the run time within 100 (log-normal, p95 at 1.6 medians). judge_test.cc holds
+// these.
 //
 // Harm rolls back at once, before min_time and min_samples, and whatever a person approved or
 // paused. Approval lifts holds for shifts and nothing else.

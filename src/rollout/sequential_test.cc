@@ -146,6 +146,30 @@ TEST_CASE("over 1,000 A/A streams looked at after every sample, times alarm in a
   }
 }
 
+TEST_CASE(
+    "over 1,000 streams looked at after every sample, each end misses a median in at most alpha") {
+  int too_high = 0;
+  int too_low = 0;
+  for (std::uint64_t seed = 0; seed < 1000; ++seed) {
+    Stream stream(seed);
+    LogHistogram times;
+    bool above = false;
+    bool below = false;
+    for (int i = 0; i < 100; ++i) {
+      times.add(stream.time(2ms, 1.0));
+      const Bounds bounds = quantile_bounds(times, 0.5, kAlpha);
+      above = above || bounds.low > 2e6;
+      below = below || bounds.high < 2e6;
+    }
+    too_high += above ? 1 : 0;
+    too_low += below ? 1 : 0;
+  }
+  MESSAGE("too high " << too_high << ", too low " << too_low << " of 1000");
+  CHECK(too_high <= 1000 * kAlpha);
+  CHECK(too_low <= 1000 * kAlpha);
+  CHECK(too_high + too_low > 0);  // nor are they idle
+}
+
 TEST_CASE("shadows alarm no more although both versions answer the same requests") {
   int alarms = 0;
   for (std::uint64_t seed = 0; seed < 1000; ++seed) {
