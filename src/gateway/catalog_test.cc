@@ -76,6 +76,36 @@ TEST_CASE("settings changed while a function is looked up for the first time are
   CHECK(now->sequence > old->sequence);
 }
 
+TEST_CASE("a split is obeyed with a key, and only where no version is named") {
+  CatalogRig rig;
+  for (const char* content : {"one", "two", "three"}) rig.fixture.deploy("f", content);
+  const auto traffic = parse_traffic(R"({"weights":{"1":50,"2":50},"sticky_header":"X-User"})");
+  REQUIRE(rig.registry().split(name_of("f"), *traffic, rig.fixture.alice));
+  rig.open();
+  const auto version = [&](const std::string& name, std::uint64_t key) {
+    const auto key_of = [key](std::string_view sticky) {
+      CHECK(sticky == "X-User");
+      return traffic_key(std::to_string(key));
+    };
+    const auto found = rig.loop.run(rig.catalog->find(name, "", key_of));
+    return found ? (*found)->version.value : 0;
+  };
+  bool seen[4] = {};
+  for (std::uint64_t key = 0; key < 40; ++key) {
+    const std::uint32_t first = version("f", key);
+    CHECK(version("f", key) == first);
+    seen[first] = true;
+  }
+  CHECK(seen[1]);
+  CHECK(seen[2]);
+  CHECK_FALSE(seen[3]);
+  CHECK(version("f@3", 1) == 3);
+  CHECK(version("f@previous", 1) == 3);
+  CHECK(version("f@champion", 1) == version("f@champion", 2));
+  // Without a key it is the champion, also when a keyed request went before.
+  CHECK(rig.find("f").value()->version == rig.registry().snapshot()->find("f")->current);
+}
+
 TEST_CASE("a version deployed while its predecessor is looked up is served from then on") {
   CatalogRig rig;
   rig.fixture.deploy("f", "one");

@@ -25,6 +25,7 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"POST", "/functions/{name}", Invoke},
     {"POST", "/v1/models/{name}:predict", TfPredict},
     {"POST", "/v1/models/{name}/versions/{version}:predict", TfPredict},
+    {"POST", "/v1/models/{name}/labels/{label}:predict", TfPredict},
     {"GET", "/v2", ServerMetadata},
     {"GET", "/v2/health/live", ServerLive},
     {"GET", "/v2/health/ready", ServerReady},
@@ -35,7 +36,9 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"GET", "/v2/models/{name}/versions/{version}/ready", ModelReady},
     {"GET", "/v1/models/{name}", TfModelStatus},
     {"GET", "/v1/models/{name}/versions/{version}", TfModelStatus},
+    {"GET", "/v1/models/{name}/labels/{label}", TfModelStatus},
     {"GET", "/v1/models/{name}/metadata", TfModelMetadata},
+    {"GET", "/v1/models/{name}/labels/{label}/metadata", TfModelMetadata},
     {"GET", "/v1/models/{name}/versions/{version}/metadata", TfModelMetadata},
     {"POST", "/v1/models/{name}:classify", TfUnsupported},
     {"POST", "/v1/models/{name}/versions/{version}:classify", TfUnsupported},
@@ -102,6 +105,7 @@ std::string_view next_segment(std::string_view& path) {
 struct Captures {
   std::string_view name;
   std::string_view version;
+  std::string_view label;  // TensorFlow Serving's word for an alias
 };
 
 // "{name}" or "{name}:verb" against what stands in the path.
@@ -111,7 +115,13 @@ bool capture(std::string_view want, std::string_view have, Captures& captures) {
   if (!have.ends_with(verb)) return false;
   have.remove_suffix(verb.size());
   if (have.empty() || have.find(':') != std::string_view::npos) return false;
-  (want.starts_with("{name}") ? captures.name : captures.version) = have;
+  if (want.starts_with("{name}")) {
+    captures.name = have;
+  } else if (want.starts_with("{label}")) {
+    captures.label = have;
+  } else {
+    captures.version = have;
+  }
   return true;
 }
 
@@ -144,6 +154,7 @@ RouteResult find_route(std::string_view method, std::string_view path) {
       result.route = Route{.endpoint = pattern.endpoint,
                            .name = decoded(captures.name),
                            .version = decoded(captures.version)};
+      if (!captures.label.empty()) result.route->name += "@" + decoded(captures.label);
       return result;
     }
     result.error = RouteError::WrongMethod;

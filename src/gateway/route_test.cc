@@ -13,6 +13,8 @@ TEST_CASE("paths name endpoints, functions and versions") {
   CHECK(infer.route->name == "fraud");
   CHECK(infer.route->version == "3");
   CHECK(find_route("POST", "/v2/models/fraud%403/infer").route->name == "fraud@3");
+  CHECK(find_route("POST", "/v1/models/fraud/labels/champion:predict").route->name ==
+        "fraud@champion");
   CHECK(find_route("GET", "/v2/").route->endpoint == Endpoint::ServerMetadata);
   CHECK(find_route("GET", "/v2/models/stats").route->endpoint == Endpoint::Unsupported);
   CHECK(find_route("HEAD", "/metrics").route->endpoint == Endpoint::Metrics);

@@ -47,6 +47,15 @@ class TensorFlowServingTest(NodeCase):
         self.assertEqual((first["label"], second["label"]), ("setosa", "virginica"))
         self.assertEqual(len(first["probabilities"]), 3)
 
+    def test_a_label_is_an_alias(self) -> None:
+        reply = self.predict("identity_fp32/labels/champion", {"inputs": [1, 2.5]})
+        self.assertEqual(reply.json(), {"outputs": [1, 2.5]})
+        status = self.node.request("GET", "/v1/models/identity_fp32/labels/champion").json()
+        self.assertEqual(status["model_version_status"][0]["version"], "1")
+        self.assertEqual(
+            self.predict("identity_fp32/labels/nothing", {"inputs": [1]}).status, 404
+        )
+
     def test_columns_are_whole_tensors(self) -> None:
         reply = self.predict("adder", {"inputs": {"b": [10, 20, 30], "a": [1, 2, 3]}})
         self.assertServed(reply)
