@@ -54,6 +54,12 @@ Bytes body_memory(const Config& config) {
   return config.body_memory.count > 0 ? config.body_memory : Bytes{machine_memory().count / 4};
 }
 
+PredictionLimits prediction_limits(const Config& config) {
+  return {.max_body = config.max_body,
+          .max_reply = config.max_reply,
+          .body_memory = body_memory(config)};
+}
+
 std::uint32_t cores(const Config& config) {
   return config.cpus > 0 ? config.cpus : std::max(1U, std::thread::hardware_concurrency());
 }
@@ -229,11 +235,8 @@ Status serve(const Foundation& base) {
   Metrics metrics(base.clock);
   LedgerWriter ledger_writer(loop, base.ledger);
   InvocationIds ids(base.clock, base.rng);
-  Shadows shadows({.loop = loop,
-                   .catalog = catalog,
-                   .dispatcher = dispatcher,
-                   .ledger = ledger_writer,
-                   .ids = ids});
+  Shadows shadows({loop, catalog, dispatcher, ledger_writer, ids});
+  TrafficSwitch traffic({base.pool, base.registry, catalog, dispatcher, shadows});
   Predictions predictions({.loop = loop,
                            .parse_pool = parse_pool,
                            .catalog = catalog,
@@ -242,9 +245,7 @@ Status serve(const Foundation& base) {
                            .ledger = ledger_writer,
                            .metrics = metrics,
                            .ids = ids},
-                          {.max_body = config.max_body,
-                           .max_reply = config.max_reply,
-                           .body_memory = body_memory(config)});
+                          prediction_limits(config));
   const auto ready = [&] {
     ledger_writer.probe();
     return !base.stopping && base.spawner.ready() && ledger_writer.healthy();
@@ -261,6 +262,7 @@ Status serve(const Foundation& base) {
        .catalog = catalog,
        .dispatcher = dispatcher,
        .shadows = shadows,
+       .traffic = traffic,
        .publisher = publisher,
        .ledger = base.ledger,
        .metrics = metrics,

@@ -108,8 +108,10 @@ Status traffic(const TrafficFlags& flags, const CliContext& context) {
     show(now, context);
     return {};
   }
-  // What is not named stays, but weights are always named together with their shadows.
-  CliJson wanted{{"weights", now["weights"]},
+  // What is not named stays, but weights are always named together with their shadows. Without a
+  // split the champion has all, whoever it is by then.
+  const bool split = now["weights"].size() > 1;
+  CliJson wanted{{"weights", split ? now["weights"] : CliJson::object()},
                  {"shadows", now["shadows"]},
                  {"sticky_header", now["sticky_header"]}};
   if (!flags.weights.empty()) {
@@ -153,6 +155,8 @@ Result<CliJson> change_alias(const AliasFlags& flags, NodeClient& node) {
 
 Status alias(const AliasFlags& flags, const CliContext& context) {
   TRY(FunctionName::parse(flags.name));
+  if (flags.remove && flags.assignment.empty())
+    return refuse(reason::kInvalidTraffic, "name the alias to remove");
   NodeClient node = context.node();
   show(flags.assignment.empty() ? TRY(node.get(function_path(flags.name) + "/traffic"))
                                 : TRY(change_alias(flags, node)),
@@ -169,7 +173,7 @@ Status roll_back(const std::string& name, const CliContext& context) {
   return {};
 }
 
-std::string value_text(const CliJson& value) {
+std::string shown_value(const CliJson& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
@@ -181,8 +185,8 @@ std::string change_text(const CliJson& change) {
   for (const auto& [key, value] : (pair ? change["after"] : change).items()) {
     if (pair && before.value(key, CliJson()) == value) continue;
     text += fmt::format("{}{} ", text.empty() ? "" : ", ", key);
-    if (pair) text += value_text(before.value(key, CliJson())) + " → ";
-    text += value_text(value);
+    if (pair) text += shown_value(before.value(key, CliJson())) + " → ";
+    text += shown_value(value);
   }
   return text;
 }
@@ -237,7 +241,7 @@ void add_alias_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--expect", flags->expect,
                    "move it only if it is at this version now; none: if there is no such alias");
   verb->add_option("--why", flags->why, "for the history");
-  verb->add_flag("--remove", flags->remove, "remove the alias");
+  verb->add_flag("--remove", flags->remove, "remove the alias")->excludes("--expect");
   verb->callback([flags, &context] { context.outcome = alias(*flags, context); });
 }
 

@@ -28,8 +28,8 @@ constexpr std::uint64_t mixed(std::uint64_t value) {
   return value ^ (value >> 31U);
 }
 
-// In (0, 1), of 53 bits.
-double fraction(std::uint64_t hash) { return (static_cast<double>(hash >> 11U) + 0.5) * 0x1p-53; }
+// In (0, 1), of 52 bits.
+double fraction(std::uint64_t hash) { return (static_cast<double>(hash >> 12U) + 0.5) * 0x1p-52; }
 
 constexpr std::uint64_t kShadowSalt = 0x7368'6164'6f77'0000U;
 

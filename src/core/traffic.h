@@ -5,8 +5,8 @@
 //
 // The choice is weighted rendezvous hashing (Thaler and Ravishankar 1998; the logarithmic scores of
 // Schindelhauer and Schomaker 2005): of -ln(u) / weight over the versions, u being a hash of key
-// and version, the least wins. So a key meets the same version as long as weights allow: a change
-// of weights moves only keys to versions that gained, from versions that lost.
+// and version, the least wins. So a key meets the same version as long as weights allow: no change
+// of weights moves a key away from a version that gained, or to one that lost.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ namespace mayfly {
 inline constexpr std::uint32_t kWholeTraffic = 100;
 inline constexpr std::size_t kMaxSplit = 16;  // versions with a weight
 inline constexpr std::size_t kMaxShadows = 8;
+inline constexpr std::size_t kMaxAliases = 100;  // of a function
 
 struct VersionShare {
   VersionNumber version;

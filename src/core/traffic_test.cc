@@ -28,7 +28,7 @@ TEST_CASE("a split is spread by its weights") {
   CHECK(std::abs(counts[5] - 1'000) < 158);
 }
 
-TEST_CASE("a key moves only from a version that lost to one that gained") {
+TEST_CASE("no key leaves a version that gained, or goes to one that lost") {
   const std::vector<VersionShare> before = {{{1}, 50}, {{2}, 40}, {{3}, 10}};
   const std::vector<VersionShare> after = {{{1}, 50}, {{2}, 15}, {{3}, 35}};
   int moved = 0;

@@ -56,10 +56,12 @@ std::uint32_t busy(const VersionLoad& version) { return version.starting + versi
 
 // Dispatch and Fork need tokens. nullopt: there are none.
 std::optional<Why> cpu_allows(const VersionLoad& version, const NodeLoad& node, Why normally) {
-  const std::uint32_t wanted = node.tokens_used + tokens_of(version.threads, node.tokens);
+  const bool guest = version.rank == Rank::Guest;
+  const std::uint32_t own = guest ? 1 : tokens_of(version.threads, node.tokens);
+  const std::uint32_t wanted = node.tokens_used + own;
   if (wanted <= node.tokens) return normally;
-  const bool starved = version.rank == Rank::Caller && version.queued > 0 &&
-                       version.function_busy == 0 && version.waited >= node.patience;
+  const bool starved =
+      !guest && version.queued > 0 && version.function_busy == 0 && version.waited >= node.patience;
   if (starved && wanted <= 2 * node.tokens) return Why::Starved;
   return std::nullopt;
 }
@@ -81,11 +83,17 @@ std::optional<Decision> memory_forbids(Bytes needed, const VersionLoad& version,
 }
 
 Decision build_template(const VersionLoad& version, const NodeLoad& node, Why why) {
-  if (node.builds >= node.max_builds) return {Action::Wait, Why::BuildsFull};
+  const bool guest = version.rank == Rank::Guest;
+  if (!guest && node.builds >= node.max_builds) return {Action::Wait, Why::BuildsFull};
   // The first instance must fit as well, or the template would be built in vain.
   const Bytes needed = version.template_bytes + version.instance_bytes;
   const auto forbidden = memory_forbids(needed, version, node);
   return forbidden.value_or(Decision{Action::BuildTemplate, why});
+}
+
+// A guest waits for no core: whoever waits is in the way of those behind him.
+Decision cpu_full(const VersionLoad& version) {
+  return {version.rank == Rank::Guest ? Action::Refuse : Action::Wait, Why::CpuFull};
 }
 
 Decision fork(const VersionLoad& version, const NodeLoad& node, Why why) {
@@ -100,7 +108,7 @@ Decision fork(const VersionLoad& version, const NodeLoad& node, Why why) {
       break;
   }
   const std::optional<Why> allowed = cpu_allows(version, node, why);
-  if (!allowed) return {Action::Wait, Why::CpuFull};
+  if (!allowed) return cpu_full(version);
   const auto forbidden = memory_forbids(version.instance_bytes, version, node);
   return forbidden.value_or(Decision{Action::Fork, *allowed});
 }
@@ -111,7 +119,7 @@ Decision use_idle(const VersionLoad& version, const NodeLoad& node) {
     return {Action::EndInstance, Why::YieldMemory};
   }
   const std::optional<Why> allowed = cpu_allows(version, node, Why::IdleInstance);
-  if (!allowed) return {Action::Wait, Why::CpuFull};
+  if (!allowed) return cpu_full(version);
   return {Action::Dispatch, *allowed};
 }
 

@@ -77,8 +77,9 @@ std::string_view to_string(TemplateState state);
 
 enum class Keep : std::uint8_t { Nothing, Template };
 
-// A guest takes only what nobody else wants: it starts where a core is free but holds no token for
-// it, runs at a small share where processors are short, and never makes room in memory.
+// A guest takes only what nobody else wants: it starts where a core is free, or is refused, and
+// holds no token for it; it runs at a small share where processors are short; it never makes room
+// in memory and is the first to be ended for it; its build keeps no other from building.
 enum class Rank : std::uint8_t { Caller, Guest };
 
 // One version, with what its function's settings and other versions mean for it.

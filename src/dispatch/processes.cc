@@ -47,7 +47,7 @@ void Scheduler::begin_build(VersionPool& pool) {
   pool.tmpl.build = ++builds_made_;
   pool.tmpl.begun = now_;
   pool.tmpl.forks = 0;
-  ++builds_;
+  if (pool.runtime->rank == Rank::Caller) ++builds_;
   charge(pool.tmpl.charged, pool.tmpl.bytes);
   loop_.spawn(build(pool.runtime, pool.tmpl.build));
 }
@@ -93,7 +93,7 @@ void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
   tick();
   if (pool.tmpl.state != TemplateState::Building) return;
   if (ready) {
-    --builds_;
+    if (pool.runtime->rank == Rank::Caller) --builds_;
     build_freed_ = true;
     pool.tmpl.state = TemplateState::Ready;
     pool.tmpl.ready = now_;
@@ -134,7 +134,7 @@ void Scheduler::end_template(VersionPool& pool, Why why) {
   }
   record(pool, Action::EvictTemplate, why);
   if (pool.tmpl.state == TemplateState::Building) {
-    --builds_;
+    if (pool.runtime->rank == Rank::Caller) --builds_;
     build_freed_ = true;
   }
   pool.tmpl.state = TemplateState::None;

@@ -381,8 +381,9 @@ Scheduler::Flow Scheduler::step(VersionPool& pool) {
       case Action::MakeRoom: {
         ReclaimEntry* least = victim();
         if (least != nullptr) reclaim(*least, Why::MemoryPressure);
+        const bool made = least != nullptr || end_guest();
         node = node_load();
-        if (least == nullptr) node.room = Room::NoneLeft;
+        if (!made) node.room = Room::NoneLeft;
         break;
       }
       case Action::EndSibling: {
@@ -427,16 +428,18 @@ Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
       return Flow::GoOn;  // its end makes the version contend again
     default:
       pool.keep_retry = now_ + kLongestBackOff;
-      answer_warming(pool,
-                     refuse(reason::kMemoryPressure,
-                            fmt::format("{}: {}", pool.runtime->label, explain(decision.why))));
-      fail_queue(pool, {.error = error_of(
-                            reason::kMemoryPressure,
-                            fmt::format("{}: {}", pool.runtime->label, explain(decision.why)))});
+      refuse_all(pool, decision.why);
       return Flow::GoOn;
   }
   contend(pool);
   return Flow::GoOn;
+}
+
+void Scheduler::refuse_all(VersionPool& pool, Why why) {
+  const Error error = error_of(why == Why::CpuFull ? reason::kNodeBusy : reason::kMemoryPressure,
+                               fmt::format("{}: {}", pool.runtime->label, explain(why)));
+  answer_warming(pool, std::unexpected(error));
+  fail_queue(pool, {.error = error});
 }
 
 Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {

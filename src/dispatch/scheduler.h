@@ -109,6 +109,7 @@ class Scheduler {
   Flow step(VersionPool& pool);
   Flow act(VersionPool& pool, Decision decision);
   Flow wait(VersionPool& pool, Why why);
+  void refuse_all(VersionPool& pool, Why why);
   void park(VersionPool& pool, VersionPool::Parked where);
   void unpark(VersionPool& pool);
   void contend(VersionPool& pool);
@@ -131,6 +132,7 @@ class Scheduler {
   void drop(VersionPool& pool);
   ReclaimEntry* victim();
   Bytes reclaim(ReclaimEntry& entry, Why why);
+  bool end_guest();
   void evict(VersionPool& pool);
   void retire(VersionPool& pool);
 

@@ -148,6 +148,7 @@ bool spare(const ReclaimEntry& entry) {
 }
 
 Priority priority_of(const ReclaimEntry& entry) {
+  if (entry.pool.runtime->rank == Rank::Guest) return Priority::Guest;
   const bool kept = entry.action == Action::EvictTemplate && entry.pool.current() &&
                     entry.pool.function.settings->keep_warm;
   return kept ? Priority::Kept : Priority::Ordinary;
@@ -200,6 +201,23 @@ Bytes Scheduler::reclaim(ReclaimEntry& entry, Why why) {
   return before - memory_used_;
 }
 
+// Whatever it is doing: a caller waits for its memory. False: there is none.
+bool Scheduler::end_guest() {
+  for (auto& [key, pool] : pools_) {
+    if (pool->runtime->rank != Rank::Guest) continue;
+    const Bytes before = memory_used_;
+    const Error error =
+        refuse(reason::kMemoryPressure, pool->runtime->label + ": others need its memory").error();
+    for (std::size_t i = 0; i < pool->workers.size(); ++i) {
+      end(*pool->workers[i], Why::MemoryPressure);
+      fail_held(*pool->workers[i], error);
+    }
+    end_template(*pool, Why::MemoryPressure);
+    if (memory_used_ < before) return true;
+  }
+  return false;
+}
+
 Bytes Scheduler::relieve(Bytes wanted) {
   tick();
   Bytes freed;
@@ -230,6 +248,7 @@ void Scheduler::serve(std::shared_ptr<const VersionRuntime> current,
   if (keep && find(current->key) == nullptr) add_pool(function, std::move(current));
   for (VersionPool* pool : function.pools) {
     pool->keep_retry = {};
+    if (pool->current()) pool->to_zero = false;
     touch(*pool);
     contend(*pool);
   }
@@ -241,6 +260,7 @@ void Scheduler::warm(std::shared_ptr<const VersionRuntime> version,
                      Promise<void> warmed) {
   tick();
   VersionPool& pool = pool_of(std::move(version), std::move(settings), sequence);
+  pool.to_zero = false;  // it was to go, and is wanted again
   pool.warming.push_back(std::move(warmed));
   pool.last_used = now_;
   touch(pool);

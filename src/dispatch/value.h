@@ -33,7 +33,7 @@ class Rate {
 double log_value(const Rate& rate, Duration saves, Bytes bytes);
 
 // How late it goes: a kept process only after all others.
-enum class Priority : std::uint8_t { Ordinary, Kept };
+enum class Priority : std::uint8_t { Guest, Ordinary, Kept };
 
 // The idle processes of a node in the order in which they are ended. Values only grow while a
 // version is called, so entries may be out of date on the low side and are corrected when they

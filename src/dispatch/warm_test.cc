@@ -87,18 +87,31 @@ TEST_CASE("a guest's run leaves every core to callers") {
   CHECK_FALSE(copy->done());
 }
 
-TEST_CASE("a guest starts only where a core is free, and has no patience to run out") {
+TEST_CASE("a guest starts only where a core is free, and is never in the way of callers") {
   TestNode node({.cores = 1, .memory = mib(1000)});
   node.spawner.script("f1@1").run = 10s;
   const auto caller = node.call(TestNode::share(node.runtime(1)));
   node.loop.poll();
   CHECK_FALSE(node.dispatcher.has_room_for_guests());
-  const auto copy = node.call(guest(node, 9));
-  node.run_for(5s, 10ms);
-  CHECK_FALSE(node.version("f9@1")->running == 1);
-  node.run_for(6s, 10ms);
+  // Its template is built, but it gets no instance, and waits for none.
+  CHECK(node.predict(guest(node, 9))->reason() == reason::kNodeBusy);
+  const auto patient = node.call(TestNode::share(node.runtime(2)));
+  node.run_for(1s, 10ms);
+  CHECK(patient->ok());  // starved callers share the core, guests or not
+  node.run_for(10s, 10ms);
   CHECK(caller->ok());
-  CHECK(copy->ok());
+}
+
+TEST_CASE("a caller that needs memory gets a guest's, even of one that runs") {
+  TestNode node({.cores = 2, .memory = mib(38)});
+  node.spawner.script("f9@1").run = 1h;
+  const auto copy = node.call(guest(node, 9), 2h);
+  node.loop.poll();
+  CHECK(node.version("f9@1")->running == 1);
+  CHECK(node.predict(TestNode::share(node.runtime(1)))->ok());
+  node.loop.poll();
+  CHECK(copy->done());
+  CHECK_FALSE(copy->ok());
 }
 
 TEST_CASE("a guest ends nothing to get memory: it is refused") {

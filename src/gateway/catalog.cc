@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "core/reason.h"
 #include "gateway/measured.h"
 
@@ -61,6 +62,7 @@ Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view v
     if (key) {
       const VersionNumber chosen = choose(traffic.weights, key(traffic.sticky_header));
       resolved.version = resolved.function->find(chosen);
+      CHECK(resolved.version != nullptr);  // the registry checks what it keeps
     }
     co_return co_await find(resolved);
   }

@@ -16,6 +16,7 @@
 #include "gateway/metrics.h"
 #include "gateway/route.h"
 #include "gateway/shadows.h"
+#include "gateway/traffic_switch.h"
 #include "meter/ledger.h"
 #include "meter/prices.h"
 #include "net/exchange.h"
@@ -40,6 +41,7 @@ class ControlApi {
     Catalog& catalog;
     Dispatcher& dispatcher;
     Shadows& shadows;
+    TrafficSwitch& traffic;
     Publisher& publisher;
     Ledger& ledger;
     Metrics& metrics;
@@ -75,8 +77,6 @@ class ControlApi {
   Task<Result<Response>> roll_back(Exchange& exchange, const Route& route);
   Task<Result<Response>> move_alias(Exchange& exchange, const Route& route);
   Task<Result<Response>> remove_alias(Exchange& exchange, const Route& route);
-  Task<Status> warm(FunctionTable::Entry function, std::vector<VersionNumber> versions);
-  Task<Status> settle_traffic(FunctionName name);
   Json describe_traffic(const FunctionEntry& function) const;
   // Node
   Result<Response> status() const;
@@ -90,7 +90,6 @@ class ControlApi {
   struct Deploying;
   Task<Result<Json>> publish(const Deploying& deploying, Exchange& exchange);
   Status check_canary(const FunctionName& function, std::uint32_t percent) const;
-  Task<Result<VersionNumber>> introduce(Deployment deployment, Author author);
   Json describe_processes(std::string_view function) const;
 
   Parts parts_;

@@ -191,7 +191,7 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   parts_.catalog.publish(parts_.registry.snapshot());
   const FunctionId id{static_cast<std::uint64_t>(resolved.function->id)};
   parts_.dispatcher.retire(id);
-  parts_.shadows.forget(name.str(), id);
+  parts_.shadows.forget(id);
   parts_.catalog.forget(name.str());
   parts_.metrics.forget(name.str());
   parts_.logs.forget(name.str());

@@ -189,13 +189,13 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
                         .manifest = published->manifest,
                         .report = measured,
                         .traffic = {deploying.percent}};
-  CO_TRY(const VersionNumber number, co_await introduce(std::move(deployment), author));
-  co_return Json{
-      {"function", deploying.function.str()},
-      {"version", number.value},
-      {"traffic", weight_of(*parts_.catalog.table()->find(deploying.function.str()), number)},
-      {"measured", Json::parse(measured)},
-      {"notes", published->report.notes}};
+  CO_TRY(const TrafficSwitch::Introduced made,
+         co_await parts_.traffic.introduce(std::move(deployment), author));
+  co_return Json{{"function", deploying.function.str()},
+                 {"version", made.number.value},
+                 {"traffic", weight_of(*made.function, made.number)},
+                 {"measured", Json::parse(measured)},
+                 {"notes", published->report.notes}};
 }
 
 // Said before anything is published.
@@ -208,39 +208,6 @@ Status ControlApi::check_canary(const FunctionName& function, std::uint32_t perc
                 fmt::format("the traffic of {0} is split already; end that first: mayfly traffic "
                             "{0}, mayfly rollback {0}",
                             function.str()));
-}
-
-// A function at zero switches in one step. One that is being used has the version started before it
-// gets any request.
-Task<Result<VersionNumber>> ControlApi::introduce(Deployment deployment, Author author) {
-  const FunctionName name = deployment.function;
-  const std::uint32_t percent = deployment.traffic.percent;
-  const auto known = parts_.catalog.table()->find(name.str());
-  const bool used =
-      known && percent > 0 && parts_.dispatcher.resident({static_cast<std::uint64_t>(known->id)});
-  if (used) deployment.traffic.percent = 0;
-  CO_TRY(const VersionNumber number,
-         co_await parts_.pool.run([&] { return parts_.registry.deploy(deployment, author); }));
-  // The registry has it; the loop may not have heard of it yet.
-  parts_.catalog.publish(parts_.registry.snapshot());
-  if (used) {
-    const FunctionTable::Entry entry = parts_.catalog.table()->find(name.str());
-    if (!entry) co_return refuse(reason::kUnknownFunction, name.str() + " was deleted meanwhile");
-    const Status warmed = co_await warm(entry, {number});
-    if (!warmed) {
-      co_return std::unexpected(
-          Error(warmed.error()).in(fmt::format("version {} is published, but", number.value)));
-    }
-    CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
-      if (percent == kWholeTraffic) return parts_.registry.point(name, number, author);
-      Traffic canary = entry->routing->traffic;
-      canary.weights = {{entry->current, kWholeTraffic - percent}, {number, percent}};
-      TRY(parts_.registry.split(name, canary, author));
-      return {};
-    }));
-  }
-  CO_TRY_STATUS(co_await settle_traffic(name));
-  co_return number;
 }
 
 Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route,

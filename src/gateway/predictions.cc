@@ -221,7 +221,7 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   allow_origin(response.headers, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
   if (tried.copy && reason.empty()) {
-    parts_.shadows.offer(*std::move(tried.copy), std::move(tried.request_id),
+    parts_.shadows.offer(*std::move(tried.copy), tried.request_id,
                          tried.serving->manifest->options.timeout);
   }
 }
@@ -271,7 +271,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
-  if (tried.copy) tried.copy->keep(reply);
+  if (tried.copy && !parts_.shadows.keep(*tried.copy, reply)) tried.copy.reset();
   co_return co_await encode(decoded->request, serving, std::move(reply), protocol);
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "async/sleep.h"
+#include "core/reason.h"
 
 namespace mayfly {
 namespace {
@@ -17,6 +18,8 @@ constexpr Duration kLook = 5ms;
 // Shadows of a function that is called now and then need not stay hot.
 constexpr Duration kIdleTimeout = 10s;
 constexpr Duration kTemplateTimeout = 1min;
+// One copy at a time: none may keep the others from running.
+constexpr Duration kLongestRun = 5s;
 // Processes of a shadow are another function's in dispatch: nothing is shared with those that
 // answer callers.
 constexpr std::uint64_t kShadowBit = 1ULL << 63U;
@@ -43,6 +46,22 @@ std::uint64_t input_bytes(const RequestLayout& layout) {
   return bytes;
 }
 
+// What never ran for want of room says nothing of the shadow.
+bool had_no_room(const Outcome& outcome) {
+  return !outcome.reply && outcome.tier == StartTier::None &&
+         outcome.reply.error().reason != reason::kStartFailed;
+}
+
+// `result`: null where the function has been deleted.
+void count(Comparison* result, const Outcome& outcome, const KeptAnswer& answer) {
+  if (result == nullptr) return;
+  if (outcome.reply) {
+    result->add(compare(answer, outcome.reply->outputs));
+  } else {
+    ++(had_no_room(outcome) ? result->dropped : result->failed);
+  }
+}
+
 Result<RequestMemory> copied(RequestMemory& request) {
   RequestMemory copy = TRY(RequestMemory::allocate(request.layout(), 0));
   for (std::size_t i = 0; i < request.layout().inputs().size(); ++i)
@@ -55,26 +74,41 @@ Result<RequestMemory> copied(RequestMemory& request) {
 std::optional<Shadows::Copy> Shadows::copy(const ServingRef& serving, std::uint64_t key,
                                            RequestMemory& request) {
   Copy copy;
+  Pairs& pairs = results_[serving->runtime->key.function.value];
   for (const VersionShare& shadow : serving->routing->traffic.shadows) {
     if (shadow.version == serving->version || !shadows(shadow, key)) continue;
-    const bool room = waiting_.size() + copy.shadows_.size() < kWaiting;
+    const bool room = taken_ < kWaiting;
     const std::uint64_t bytes = input_bytes(request.layout());
     auto memory = room && bytes <= kLargest.count ? copied(request)
                                                   : fail(Code::ResourceExhausted, "no room");
     if (!memory) {
-      ++results_[serving->function][{serving->version.value, shadow.version.value}].dropped;
+      ++pairs[{serving->version.value, shadow.version.value}].dropped;
       continue;
     }
     copy.received_ = bytes;
     copy.shadows_.push_back(shadow.version);
     copy.requests_.push_back(*std::move(memory));
+    copy.places_.emplace_back(taken_);
   }
   if (copy.shadows_.empty()) return std::nullopt;
   copy.serving_ = serving;
   return copy;
 }
 
-void Shadows::offer(Copy copy, std::string request_id, Duration timeout) {
+bool Shadows::keep(Copy& copy, const Reply& reply) {
+  std::uint64_t bytes = 0;
+  for (const OutputView& output : reply.outputs) bytes += output.bytes.size();
+  if (bytes <= kLargest.count) {
+    copy.answer_ = keep_answer(reply.outputs);
+    return true;
+  }
+  const Serving& serving = *copy.serving_;
+  for (const VersionNumber shadow : copy.shadows_)
+    ++results_[serving.runtime->key.function.value][{serving.version.value, shadow.value}].dropped;
+  return false;
+}
+
+void Shadows::offer(Copy copy, const std::string& request_id, Duration timeout) {
   if (gate_.closed()) return;
   const auto answer = std::make_shared<const KeptAnswer>(std::move(copy.answer_));
   for (std::size_t i = 0; i < copy.shadows_.size(); ++i) {
@@ -84,14 +118,20 @@ void Shadows::offer(Copy copy, std::string request_id, Duration timeout) {
                         .answer = answer,
                         .request_id = request_id,
                         .timeout = timeout,
-                        .offered = parts_.loop.now()});
+                        .offered = parts_.loop.now(),
+                        .place = std::move(copy.places_[i])});
   }
   if (!std::exchange(working_, true)) parts_.loop.spawn(work());
 }
 
-Comparison& Shadows::comparison(const Waiting& waiting) {
-  return results_[waiting.serving->function]
-                 [{waiting.serving->version.value, waiting.shadow.value}];
+Comparison* Shadows::comparison(const Waiting& waiting) {
+  const auto found = results_.find(waiting.serving->runtime->key.function.value);
+  if (found == results_.end()) return nullptr;
+  return &found->second[{waiting.serving->version.value, waiting.shadow.value}];
+}
+
+void Shadows::drop(const Waiting& waiting) {
+  if (Comparison* result = comparison(waiting)) ++result->dropped;
 }
 
 Task<bool> Shadows::room(TimePoint until) {
@@ -110,7 +150,7 @@ Task<void> Shadows::work() {
     if (co_await room(next.offered + kPatience)) {
       co_await run(std::move(next));
     } else {
-      ++comparison(next).dropped;
+      drop(next);
     }
   }
   working_ = false;
@@ -121,11 +161,13 @@ Task<void> Shadows::run(Waiting waiting) {
   const auto found =
       co_await parts_.catalog.find(waiting.serving->function, std::to_string(waiting.shadow.value));
   // Deleted meanwhile, or made anew: then nobody asks any more.
-  if (!found || (*found)->runtime->key.function != waiting.serving->runtime->key.function)
+  if (!found || (*found)->runtime->key.function != waiting.serving->runtime->key.function) {
+    drop(waiting);
     co_return;
+  }
   const Serving& shadow = **found;
   if (shadow.signature() != waiting.serving->signature()) {
-    ++comparison(waiting).failed;
+    if (Comparison* result = comparison(waiting)) ++result->failed;
     co_return;
   }
   const std::uint64_t received = input_bytes(waiting.request.layout());
@@ -133,14 +175,10 @@ Task<void> Shadows::run(Waiting waiting) {
             .settings = guest_settings(),
             .settings_sequence = 0,
             .request = std::move(waiting.request),
-            .deadline = parts_.loop.now() + waiting.timeout,
+            .deadline = parts_.loop.now() + std::min(waiting.timeout, kLongestRun),
             .cancel = closing_.token()};
   const Outcome outcome = co_await parts_.dispatcher.predict(std::move(call));
-  if (outcome.reply) {
-    comparison(waiting).add(compare(*waiting.answer, outcome.reply->outputs));
-  } else {
-    ++comparison(waiting).failed;
-  }
+  count(comparison(waiting), outcome, *waiting.answer);
   const std::string_view reason = outcome.reply ? "" : outcome.reply.error().reason;
   InvocationRecord record{.invocation = parts_.ids.next(),
                           .time = accepted,
@@ -161,18 +199,21 @@ Task<void> Shadows::run(Waiting waiting) {
   std::ignore = co_await parts_.ledger.commit(record);  // what fails, the next caller's reply tells
 }
 
-const Shadows::Pairs& Shadows::comparisons(const std::string& function) const {
+const Shadows::Pairs& Shadows::comparisons(FunctionId function) const {
   static const Pairs kNone;
-  const auto found = results_.find(function);
+  const auto found = results_.find(function.value);
   return found == results_.end() ? kNone : found->second;
 }
 
-void Shadows::forget(const std::string& function, FunctionId id) {
-  results_.erase(function);
-  parts_.dispatcher.retire(shadow_id(id));
+void Shadows::forget(FunctionId function) {
+  results_.erase(function.value);
+  std::erase_if(waiting_, [&](const Waiting& waiting) {
+    return waiting.serving->runtime->key.function == function;
+  });
+  parts_.dispatcher.retire(shadow_id(function));
 }
 
-void Shadows::end(FunctionId id) { parts_.dispatcher.evict(shadow_id(id)); }
+void Shadows::end(FunctionId function) { parts_.dispatcher.evict(shadow_id(function)); }
 
 Task<void> Shadows::close() {
   auto closed = gate_.close();

@@ -1,9 +1,9 @@
 // Copies of requests for versions whose answers nobody gets. A copy is taken when the request is
 // decoded, and offered once its caller has been answered; it then runs as a guest
 // (dispatch/policy.h) in processes of its own, one copy at a time, when the node has nothing better
-// to do. What waits longer than kPatience, or finds the queue full, is dropped and counted. So a
-// shadow neither delays nor fails a caller's request, and it is metered as an invocation of its own
-// (caller "shadow").
+// to do. What waits longer than kPatience, finds kWaiting others, or is too large is dropped and
+// counted. So a shadow neither delays nor fails a caller's request, and it is metered as an
+// invocation of its own, of its own version (caller "shadow").
 //
 // Loop thread. Comparisons are kept since the node started.
 #pragma once
@@ -46,31 +46,49 @@ class Shadows {
 
   explicit Shadows(Parts parts) : parts_(parts), gate_(parts.loop) {}
 
-  // A request that some shadows of its function want, and, later, its answer.
-  class Copy {
+  // A place among the kWaiting, from the copy's making to the end of its run.
+  class Place {
    public:
-    void keep(const Reply& reply) { answer_ = keep_answer(reply.outputs); }
+    explicit Place(std::size_t& taken) : taken_(&++taken) {}
+    Place(Place&& other) noexcept : taken_(std::exchange(other.taken_, nullptr)) {}
+    Place& operator=(Place&& other) noexcept {
+      std::swap(taken_, other.taken_);
+      return *this;
+    }
+    ~Place() {
+      if (taken_ != nullptr) --*taken_;
+    }
 
+   private:
+    std::size_t* taken_;
+  };
+
+  // A request that some shadows of its function want, and, later, its answer. Dies before me.
+  class Copy {
    private:
     friend class Shadows;
     ServingRef serving_;
     std::uint64_t received_ = 0;
     std::vector<VersionNumber> shadows_;
     std::vector<RequestMemory> requests_;  // one for each
+    std::vector<Place> places_;            // the same
     KeptAnswer answer_;
   };
 
   // nullopt: no shadow wants it. `key` is the request's (core/traffic.h).
   std::optional<Copy> copy(const ServingRef& serving, std::uint64_t key, RequestMemory& request);
+  // Keeps what the caller gets. False: it is larger than kLargest, and the copy is dropped.
+  bool keep(Copy& copy, const Reply& reply);
   // The caller has its answer.
-  void offer(Copy copy, std::string request_id, Duration timeout);
+  void offer(Copy copy, const std::string& request_id, Duration timeout);
 
-  // By function: what stands in core/traffic.h, (version, shadow) → result.
+  // (version, shadow) → result.
   using Pairs = std::map<std::pair<std::uint32_t, std::uint32_t>, Comparison>;
-  const Pairs& comparisons(const std::string& function) const;
-  // The function was deleted, or has no shadow any more: its shadows' processes end.
-  void forget(const std::string& function, FunctionId id);
-  void end(FunctionId id);
+  const Pairs& comparisons(FunctionId function) const;
+  // The function was deleted.
+  void forget(FunctionId function);
+  // Its shadows' processes end; what shadows it still starts anew.
+  void end(FunctionId function);
   // Drops what waits and waits for what runs.
   Task<void> close();
 
@@ -83,18 +101,22 @@ class Shadows {
     std::string request_id;
     Duration timeout{};
     TimePoint offered{};
+    Place place;
   };
   Task<void> work();
   Task<bool> room(TimePoint until);
   Task<void> run(Waiting waiting);
-  Comparison& comparison(const Waiting& waiting);
+  void drop(const Waiting& waiting);
+  // null: the function has been deleted.
+  Comparison* comparison(const Waiting& waiting);
 
   Parts parts_;
   Gate gate_;
   CancelSource closing_;
+  std::size_t taken_ = 0;  // places
   std::deque<Waiting> waiting_;
   bool working_ = false;
-  std::map<std::string, Pairs> results_;
+  std::map<std::uint64_t, Pairs> results_;  // by function, from its first copy on
 };
 
 }  // namespace mayfly

@@ -36,6 +36,17 @@ void set_alias(Routing& routing, std::string_view name, VersionNumber version) {
   std::ranges::sort(routing.aliases, {}, &Alias::name);
 }
 
+Status check_exist(const FunctionEntry& function, const Traffic& traffic) {
+  for (const auto* shares : {&traffic.weights, &traffic.shadows}) {
+    for (const VersionShare& share : *shares) {
+      if (function.find(share.version) != nullptr) continue;
+      return refuse(reason::kUnknownVersion, fmt::format("function '{}' has no version {}",
+                                                         function.name.str(), share.version.value));
+    }
+  }
+  return {};
+}
+
 // With `champion` as the only version that gets traffic.
 Routing all_to(const FunctionEntry& function, VersionNumber champion) {
   Routing routing = *function.routing;
@@ -115,6 +126,9 @@ Status Registry::load() {
     if (entry->find(entry->current) == nullptr) {
       return fail(Code::DataLoss, fmt::format("registry: the current version of '{}' is missing",
                                               entry->name.str()));
+    }
+    if (const Status exist = check_exist(*entry, entry->routing->traffic); !exist) {
+      return fail(Code::DataLoss, fmt::format("registry: traffic: {}", exist.error().message));
     }
     entry->versions.shrink_to_fit();
     entries.push_back(std::move(entry));
@@ -257,8 +271,7 @@ Result<FunctionSettings> Registry::configure(const FunctionName& function,
   return after;
 }
 
-Result<FunctionTable::Entry> Registry::reroute(const FunctionEntry& function, Rerouting after,
-                                               const Author& author) {
+Status Registry::reroute(const FunctionEntry& function, Rerouting after, const Author& author) {
   Transaction transaction = TRY(Transaction::begin(db_.database()));
   if (after.champion != function.current) {
     TRY(db_.set_current(function.id, after.champion.value));
@@ -267,16 +280,17 @@ Result<FunctionTable::Entry> Registry::reroute(const FunctionEntry& function, Re
   const std::uint64_t sequence =
       TRY(record(function.name, after.kind, std::move(after.detail), author));
   TRY(transaction.commit());
-  FunctionTable::Entry entry = changed(function, [&](FunctionEntry& next) {
-    next.current = after.champion;
-    next.routing = shared_routing(std::move(after.routing));
-  });
-  publish(snapshot()->with(entry, sequence));
-  return entry;
+  publish(snapshot()->with(changed(function,
+                                   [&](FunctionEntry& next) {
+                                     next.current = after.champion;
+                                     next.routing = shared_routing(std::move(after.routing));
+                                   }),
+                           sequence));
+  return {};
 }
 
-Result<FunctionTable::Entry> Registry::point_at(const FunctionEntry& function,
-                                                VersionNumber version, const Author& author) {
+Status Registry::point_at(const FunctionEntry& function, VersionNumber version,
+                          const Author& author) {
   const Json detail{{"from", function.current.value}, {"to", version.value}, {"why", author.why}};
   return reroute(function,
                  {.champion = version,
@@ -292,26 +306,19 @@ Status Registry::point(const FunctionName& function, VersionNumber version, cons
   TRY(snapshot()->resolve({.function = function, .version = version}));
   const Traffic& traffic = entry->routing->traffic;
   if (entry->current == version && !traffic.split() && traffic.shadows.empty()) return {};
-  TRY(point_at(*entry, version, author));
-  return {};
+  return point_at(*entry, version, author);
 }
 
-Status Registry::check_exist(const FunctionEntry& function, const Traffic& traffic) const {
-  for (const auto* shares : {&traffic.weights, &traffic.shadows}) {
-    for (const VersionShare& share : *shares) {
-      if (function.find(share.version) != nullptr) continue;
-      return refuse(reason::kUnknownVersion, fmt::format("function '{}' has no version {}",
-                                                         function.name.str(), share.version.value));
-    }
-  }
-  return {};
-}
-
-Result<FunctionTable::Entry> Registry::split(const FunctionName& function, const Traffic& traffic,
-                                             const Author& author) {
+Status Registry::split(const FunctionName& function, const Traffic& traffic, const Author& author,
+                       const FunctionEntry* seen) {
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
   TRY(check_exist(*entry, traffic));
+  if (seen != nullptr && (entry->id != seen->id || entry->current != seen->current ||
+                          entry->routing->traffic != seen->routing->traffic)) {
+    return refuse(reason::kConflict,
+                  fmt::format("the traffic of {} was changed meanwhile", function.str()));
+  }
   Traffic wanted = traffic;
   VersionNumber champion = entry->current;
   if (!wanted.weights.empty()) {
@@ -328,7 +335,7 @@ Result<FunctionTable::Entry> Registry::split(const FunctionName& function, const
                                 champion.value));
     }
   }
-  if (wanted == entry->routing->traffic && champion == entry->current) return entry;
+  if (wanted == entry->routing->traffic && champion == entry->current) return {};
   Routing routing = *entry->routing;
   if (champion != entry->current) set_alias(routing, kPrevious, entry->current);
   const Json detail{{"before", Json::parse(to_json(routing.traffic))},
@@ -344,16 +351,16 @@ Result<FunctionTable::Entry> Registry::split(const FunctionName& function, const
                  author);
 }
 
-Result<FunctionTable::Entry> Registry::roll_back(const FunctionName& function,
-                                                 const Author& author) {
+Status Registry::roll_back(const FunctionName& function, const Author& author) {
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
-  const Traffic& traffic = entry->routing->traffic;
-  if (traffic.split() || !traffic.shadows.empty()) return point_at(*entry, entry->current, author);
+  if (entry->routing->traffic.split()) return point_at(*entry, entry->current, author);
   const Alias* previous = entry->routing->find(kPrevious);
   if (previous == nullptr || entry->find(previous->version) == nullptr) {
     return refuse(reason::kConflict,
-                  fmt::format("{} has no previous version to go back to", function.str()));
+                  fmt::format("{0} has no previous version to go back to; mayfly traffic {0} N=100 "
+                              "gives all requests to version N",
+                              function.str()));
   }
   return point_at(*entry, previous->version, author);
 }
@@ -386,12 +393,15 @@ Status Registry::move_alias(const FunctionName& function, const AliasMove& move,
   }
   if (now == move.to) return {};
   if (champion) {
-    TRY(point_at(*entry, *move.to, author));
-    return {};
+    return point_at(*entry, *move.to, author);
   }
   Routing routing = *entry->routing;
   std::erase_if(routing.aliases, [&](const Alias& alias) { return alias.name == move.alias; });
   if (move.to) set_alias(routing, move.alias, *move.to);
+  if (routing.aliases.size() > kMaxAliases) {
+    return refuse(reason::kInvalidTraffic,
+                  fmt::format("{} has {} aliases; no more are kept", function.str(), kMaxAliases));
+  }
   const auto number = [](const std::optional<VersionNumber>& version) {
     return version ? Json(version->value) : Json();
   };
@@ -399,13 +409,12 @@ Status Registry::move_alias(const FunctionName& function, const AliasMove& move,
                     {"from", number(move.from)},
                     {"to", number(move.to)},
                     {"why", author.why}};
-  TRY(reroute(*entry,
-              {.champion = entry->current,
-               .routing = std::move(routing),
-               .kind = "alias",
-               .detail = detail.dump()},
-              author));
-  return {};
+  return reroute(*entry,
+                 {.champion = entry->current,
+                  .routing = std::move(routing),
+                  .kind = "alias",
+                  .detail = detail.dump()},
+                 author);
 }
 
 Status Registry::remove(const FunctionName& function, const Author& author) {

@@ -89,11 +89,12 @@ class Registry {
   Status point(const FunctionName& function, VersionNumber version, const Author& author);
   // Splits traffic. All to one version without shadows is point(). A champion that gets nothing any
   // more hands over to the heaviest version, or the oldest of these.
-  Result<FunctionTable::Entry> split(const FunctionName& function, const Traffic& traffic,
-                                     const Author& author);
-  // Back: a split or shadows end in favour of the champion; else the previous version becomes the
-  // champion, and the champion the previous one. conflict: there is none.
-  Result<FunctionTable::Entry> roll_back(const FunctionName& function, const Author& author);
+  // conflict: champion or traffic are not what they are in `seen`, where that is given.
+  Status split(const FunctionName& function, const Traffic& traffic, const Author& author,
+               const FunctionEntry* seen = nullptr);
+  // Back: a split ends in favour of the champion; else the previous version becomes the champion,
+  // and the champion the previous one. Shadows end. conflict: there is no previous version.
+  Status roll_back(const FunctionName& function, const Author& author);
   // Compare and swap: `move.from` must be what the alias names now, or conflict. "champion" is
   // point(); "previous" moves by itself only.
   Status move_alias(const FunctionName& function, const AliasMove& move, const Author& author);
@@ -127,7 +128,6 @@ class Registry {
   Registry(RegistryDb db, const Clock& clock);
   Status load();
   Result<FunctionTable::Entry> need(const FunctionName& function) const;
-  Status check_exist(const FunctionEntry& function, const Traffic& traffic) const;
   // Makes it so durably, with one line of history, and publishes it.
   struct Rerouting {
     VersionNumber champion;
@@ -135,10 +135,8 @@ class Registry {
     std::string_view kind;
     std::string detail;
   };
-  Result<FunctionTable::Entry> reroute(const FunctionEntry& function, Rerouting after,
-                                       const Author& author);
-  Result<FunctionTable::Entry> point_at(const FunctionEntry& function, VersionNumber version,
-                                        const Author& author);
+  Status reroute(const FunctionEntry& function, Rerouting after, const Author& author);
+  Status point_at(const FunctionEntry& function, VersionNumber version, const Author& author);
   std::shared_ptr<const VersionContent> content(const Digest& manifest, const Digest& artifact);
   Result<std::uint64_t> record(const FunctionName& function, std::string_view kind,
                                std::string detail, const Author& author);

@@ -115,6 +115,32 @@ TEST_CASE("rolling back ends a split first, then returns to the previous version
   CHECK(one.registry->roll_back(name_of("fraud"), one.alice).error().reason == reason::kConflict);
 }
 
+TEST_CASE("a rollback does not stop at shadows: the broken champion goes at once") {
+  ThreeVersions at;
+  REQUIRE(at.split(R"({"shadows":{"1":10}})").has_value());
+  REQUIRE(at.registry->roll_back(name_of("fraud"), at.alice).has_value());
+  CHECK(at.number("fraud") == 2);
+  CHECK(at.entry()->routing->traffic.shadows.empty());
+}
+
+TEST_CASE("who splits what he has seen does not undo what happened meanwhile") {
+  ThreeVersions at;
+  const auto seen = at.entry();
+  const Traffic canary = parse_traffic(R"({"weights":{"1":5,"3":95}})").value();
+  REQUIRE(at.registry->roll_back(name_of("fraud"), at.alice).has_value());
+  CHECK(at.registry->split(name_of("fraud"), canary, at.alice, seen.get()).error().reason ==
+        reason::kConflict);
+  CHECK(at.number("fraud") == 2);
+  CHECK(at.registry->split(name_of("fraud"), canary, at.alice, at.entry().get()).has_value());
+}
+
+TEST_CASE("aliases are bounded") {
+  ThreeVersions at;
+  for (std::size_t i = 1; i < kMaxAliases; ++i)  // `previous` is one
+    REQUIRE(at.move("a" + std::to_string(i), std::nullopt, VersionNumber{1}).has_value());
+  CHECK(at.move("more", std::nullopt, VersionNumber{1}).error().reason == reason::kInvalidTraffic);
+}
+
 TEST_CASE("a deploy gives its version the traffic that was asked for") {
   RegistryFixture f;
   const auto deploy = [&](const char* content, std::uint32_t percent) {

@@ -27,7 +27,7 @@ class FakeCgroupFs final : public CgroupFs {
   bool exists(const Path& path) override;
   Result<std::string> read(const Path& file) override;
   Status write(const Path& file, std::string_view text) override;
-  Result<Fd> open_for_joining(const Path& procs_file) override;
+  Result<Fd> open_for_joining(const Path& group) override;
   std::vector<std::string> children(const Path& group) override;
   void kill(pid_t pid) override;
   void wait_briefly() override {}
