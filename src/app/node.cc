@@ -205,6 +205,14 @@ void start_background(const Foundation& base, Catalog& catalog, Dispatcher& disp
       maintain(base.loop, base.pool, base.ledger, retention, background, base.stop.token()));
 }
 
+// What changes in the registry is known to requests from the next turn of the loop on.
+void follow(Registry& registry, Loop& loop, Catalog& catalog) {
+  registry.on_publish([&](Registry::Snapshot table) {
+    loop.post(
+        [&catalog, table = std::move(table)]() mutable { catalog.publish(std::move(table)); });
+  });
+}
+
 Status announce(const Foundation& base, const std::string& url) {
   TRY(write_file_durably(base.data.run() / "url", url + "\n"));
   LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
@@ -227,10 +235,7 @@ Status serve(const Foundation& base) {
       loop, base.spawner,
       {.cores = cores(config), .memory = memory_budget(config)});  // who runs what
   Catalog catalog(base.registry, base.blobs, publisher, read_pool, cut_short.token());
-  base.registry.on_publish([&](Registry::Snapshot table) {
-    loop.post(
-        [&catalog, table = std::move(table)]() mutable { catalog.publish(std::move(table)); });
-  });
+  follow(base.registry, loop, catalog);
 
   Metrics metrics(base.clock);
   LedgerWriter ledger_writer(loop, base.ledger);
