@@ -1,6 +1,7 @@
 #include "core/wire/tf_request.h"
 
 #include <cstring>
+#include <deque>
 
 #include "core/reason.h"
 
@@ -17,13 +18,19 @@ Result<InferRequest> decode(std::string json, const Signature& signature) {
   return decode_tf_request(parser, std::move(json), signature, kLimit);
 }
 
-Signature one(DataType type, Shape shape) {
-  return {.inputs = {{"x", type, std::move(shape)}}, .outputs = {{"y", type, {-1}}}};
+// Requests look into their signature: it stays.
+const Signature& kept(Signature signature) {
+  static std::deque<Signature> all;
+  return all.emplace_back(std::move(signature));
 }
 
-Signature two() {
-  return {.inputs = {{"a", DataType::Int32, {-1}}, {"b", DataType::Int32, {-1, 2}}},
-          .outputs = {{"y", DataType::Int32, {-1}}}};
+const Signature& one(DataType type, Shape shape) {
+  return kept({.inputs = {{"x", type, std::move(shape)}}, .outputs = {{"y", type, {-1}}}});
+}
+
+const Signature& two() {
+  return kept({.inputs = {{"a", DataType::Int32, {-1}}, {"b", DataType::Int32, {-1, 2}}},
+               .outputs = {{"y", DataType::Int32, {-1}}}});
 }
 
 // The first refusal of decoding and reading; empty: there is none.
