@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/table.h"

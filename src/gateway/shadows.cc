@@ -1,9 +1,7 @@
 #include "gateway/shadows.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <cstring>
+#include <tuple>
 
 #include "async/sleep.h"
 #include "core/reason.h"
@@ -85,7 +83,6 @@ std::optional<Shadows::Copy> Shadows::copy(const ServingRef& serving, std::uint6
       ++pairs[{serving->version.value, shadow.version.value}].dropped;
       continue;
     }
-    copy.received_ = bytes;
     copy.shadows_.push_back(shadow.version);
     copy.requests_.push_back(*std::move(memory));
     copy.places_.emplace_back(taken_);

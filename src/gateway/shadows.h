@@ -68,7 +68,6 @@ class Shadows {
    private:
     friend class Shadows;
     ServingRef serving_;
-    std::uint64_t received_ = 0;
     std::vector<VersionNumber> shadows_;
     std::vector<RequestMemory> requests_;  // one for each
     std::vector<Place> places_;            // the same

@@ -1,7 +1,7 @@
 #include "gateway/traffic_json.h"
 
 #include <algorithm>
-#include <string>
+#include <utility>
 
 namespace mayfly {
 namespace {
@@ -9,14 +9,6 @@ namespace {
 std::uint32_t share_of(const std::vector<VersionShare>& shares, VersionNumber version) {
   const auto found = std::ranges::find(shares, version, &VersionShare::version);
   return found == shares.end() ? 0 : found->percent;
-}
-
-Json shares_json(const std::vector<VersionShare>& shares) {
-  Json json = Json::object();
-  for (const VersionShare& share : shares) {
-    json[std::to_string(share.version.value)] = share.percent;
-  }
-  return json;
 }
 
 }  // namespace
@@ -41,16 +33,14 @@ Json aliases_of(const FunctionEntry& function, VersionNumber version) {
 }
 
 Json traffic_json(const FunctionEntry& function) {
-  const Traffic& traffic = function.routing->traffic;
+  Traffic traffic = function.routing->traffic;
+  if (!traffic.split()) traffic.weights = {{function.current, kWholeTraffic}};
+  Json about{{"function", function.name.str()}, {"champion", function.current.value}};
+  about.update(Json::parse(to_json(traffic)));
   Json aliases = Json::object();
   for (const Alias& alias : function.routing->aliases) aliases[alias.name] = alias.version.value;
-  const std::vector<VersionShare> all = {{function.current, kWholeTraffic}};
-  return {{"function", function.name.str()},
-          {"champion", function.current.value},
-          {"weights", shares_json(traffic.split() ? traffic.weights : all)},
-          {"shadows", shares_json(traffic.shadows)},
-          {"sticky_header", traffic.sticky_header},
-          {"aliases", std::move(aliases)}};
+  about["aliases"] = std::move(aliases);
+  return about;
 }
 
 }  // namespace mayfly
