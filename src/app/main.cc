@@ -24,6 +24,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_traffic_verb(app, context);
   add_alias_verb(app, context);
   add_rollback_verb(app, context);
+  add_rollout_verb(app, context);
   add_configure_verb(app, context);
   add_history_verb(app, context);
   add_evict_verb(app, context);

@@ -182,6 +182,7 @@ struct Draining {
   HttpServer& server;
   Dispatcher& dispatcher;
   Shadows& shadows;
+  Rollouts& rollouts;
   CancelSource& cut_short;
   Gate& background;
 };
@@ -191,6 +192,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.server.close(timeout));
   parts.cut_short.cancel();
   loop.run(parts.shadows.close());
+  loop.run(parts.rollouts.close());
   loop.run(parts.dispatcher.drain(5s));
   loop.run(close(parts.background));
 }
@@ -213,6 +215,22 @@ void follow(Registry& registry, Loop& loop, Catalog& catalog) {
   });
 }
 
+DispatchOptions dispatch_options(const Config& config) {
+  return {.cores = cores(config), .memory = memory_budget(config)};
+}
+
+HttpServerOptions server_options(const Config& config) {
+  return {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections};
+}
+
+// Rollouts under way go on, and learn what shadows meet.
+Status resume(Rollouts& rollouts, Shadows& shadows) {
+  shadows.on_result([&](const Serving& shadow, const Outcome& outcome, const Difference* apart) {
+    rollouts.observe_shadow(shadow, outcome, apart);
+  });
+  return rollouts.load();
+}
+
 Status announce(const Foundation& base, const std::string& url) {
   TRY(write_file_durably(base.data.run() / "url", url + "\n"));
   LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
@@ -230,10 +248,8 @@ Status serve(const Foundation& base) {
   const CompileTarget target = TRY(this_machine(base.spawner.runtime_version()));
   Publisher publisher(loop, base.pool, base.spawner,
                       {.compiled = base.data.compiled(), .tmp = base.data.tmp()},
-                      target);  // models in, artifacts out
-  Dispatcher dispatcher(
-      loop, base.spawner,
-      {.cores = cores(config), .memory = memory_budget(config)});  // who runs what
+                      target);                                          // models in, artifacts out
+  Dispatcher dispatcher(loop, base.spawner, dispatch_options(config));  // who runs what
   Catalog catalog(base.registry, base.blobs, publisher, read_pool, cut_short.token());
   follow(base.registry, loop, catalog);
 
@@ -242,11 +258,14 @@ Status serve(const Foundation& base) {
   InvocationIds ids(base.clock, base.rng);
   Shadows shadows({loop, catalog, dispatcher, ledger_writer, ids});
   TrafficSwitch traffic({base.pool, base.registry, catalog, dispatcher, shadows});
+  Rollouts rollouts({loop, base.pool, base.registry, catalog, traffic});
+  TRY(resume(rollouts, shadows));
   Predictions predictions({.loop = loop,
                            .parse_pool = parse_pool,
                            .catalog = catalog,
                            .dispatcher = dispatcher,
                            .shadows = shadows,
+                           .rollouts = rollouts,
                            .ledger = ledger_writer,
                            .metrics = metrics,
                            .ids = ids},
@@ -268,6 +287,7 @@ Status serve(const Foundation& base) {
        .dispatcher = dispatcher,
        .shadows = shadows,
        .traffic = traffic,
+       .rollouts = rollouts,
        .publisher = publisher,
        .ledger = base.ledger,
        .metrics = metrics,
@@ -284,10 +304,8 @@ Status serve(const Foundation& base) {
                    .metrics = metrics,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
-  HttpServer server(
-      loop,
-      {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections},
-      [&](Exchange& exchange) { return gateway.handle(exchange); });
+  HttpServer server(loop, server_options(config),
+                    [&](Exchange& exchange) { return gateway.handle(exchange); });
   listening = &server;
   const std::string url = TRY(listen_on(server, base.listen));
   const MemoryWatch memory_watch(loop, dispatcher, [] { return read_file("/proc/meminfo"); });
@@ -297,7 +315,7 @@ Status serve(const Foundation& base) {
 
   loop.run();
 
-  drain(loop, {server, dispatcher, shadows, cut_short, background}, config.drain_timeout);
+  drain(loop, {server, dispatcher, shadows, rollouts, cut_short, background}, config.drain_timeout);
   return {};
 }
 

@@ -33,6 +33,7 @@ struct DeployFlags {
   std::string example;
   std::vector<std::string> options;  // key=value
   int percent = 100;                 // of the requests
+  std::string rollout;               // empty: none
 };
 
 Result<CliJson> toml_json(const toml::node& node) {
@@ -151,7 +152,10 @@ void print_published(const CliJson& result) {
   const std::string function = result.value("function", "");
   const int version = result.value("version", 0);
   const int percent = result.value("traffic", 100);
-  if (percent == 100) {
+  if (result.value("rollout", false)) {
+    fmt::print("{0}@{1} is being rolled out; mayfly rollout {0} shows how it fares\n", function,
+               version);
+  } else if (percent == 100) {
     fmt::print("{}@{} is serving\n", function, version);
   } else if (percent > 0) {
     fmt::print("{}@{} is serving {} % of the requests\n", function, version, percent);
@@ -175,6 +179,8 @@ void print_published(const CliJson& result) {
 Status deploy(const DeployFlags& flags, const CliContext& context) {
   TRY(FunctionName::parse(flags.name));
   Artifact artifact = TRY(read_artifact(flags));
+  CliJson plan;
+  if (!flags.rollout.empty()) plan = TRY(read_rollout_plan(flags.rollout));
   NodeClient node = context.node();
   ProgressLine progress;
   CliJson files = CliJson::array();
@@ -185,8 +191,12 @@ Status deploy(const DeployFlags& flags, const CliContext& context) {
   }
 
   CliJson result;
-  const CliJson request{
-      {"files", files}, {"options", artifact.options}, {"traffic", flags.percent}};
+  CliJson request{{"files", files}, {"options", artifact.options}};
+  if (flags.rollout.empty()) {
+    request["traffic"] = flags.percent;
+  } else {
+    request["rollout"] = plan;
+  }
   TRY(node.stream("POST", fmt::format("/api/v1/functions/{}/versions", flags.name), request,
                   [&](const CliJson& line) {
                     if (line.contains("step"))
@@ -220,10 +230,14 @@ void add_deploy_verb(CLI::App& app, CliContext& context) {
   CLI::Option* canary = verb->add_option("--canary", flags->percent,
                                          "give the new version this percentage of the requests")
                             ->check(CLI::Range(1, 99));
-  verb->add_flag_callback(
-          "--no-traffic", [flags] { flags->percent = 0; },
-          "publish it without requests: it answers as NAME@VERSION")
-      ->excludes(canary);
+  CLI::Option* none = verb->add_flag_callback(
+                              "--no-traffic", [flags] { flags->percent = 0; },
+                              "publish it without requests: it answers as NAME@VERSION")
+                          ->excludes(canary);
+  verb->add_option("--rollout", flags->rollout,
+                   "auto, or a JSON file with a plan: it climbs by itself, or goes back")
+      ->excludes(canary)
+      ->excludes(none);
   verb->callback([flags, &context] { context.outcome = deploy(*flags, context); });
 }
 

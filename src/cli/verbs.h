@@ -34,6 +34,7 @@ void add_delete_verb(CLI::App& app, CliContext& context);
 void add_configure_verb(CLI::App& app, CliContext& context);
 void add_traffic_verb(CLI::App& app, CliContext& context);
 void add_alias_verb(CLI::App& app, CliContext& context);
+void add_rollout_verb(CLI::App& app, CliContext& context);
 void add_rollback_verb(CLI::App& app, CliContext& context);
 void add_history_verb(CLI::App& app, CliContext& context);
 void add_evict_verb(CLI::App& app, CliContext& context);
@@ -45,6 +46,9 @@ void add_gc_verb(CLI::App& app, CliContext& context);
 void add_backup_verb(CLI::App& app, CliContext& context);
 void add_completion_verb(CLI::App& app, CliContext& context);
 void add_help_verb(CLI::App& app, CliContext& context);
+
+// Of --rollout: "auto", or a JSON file.
+Result<CliJson> read_rollout_plan(const std::string& plan);
 
 // What is said when the first word is no verb.
 Error unknown_verb(std::string_view word);

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "core/wire/small_float.h"
+#include "core/wire/number.h"
 
 namespace mayfly {
 namespace {
@@ -22,20 +22,6 @@ T read_as(std::span<const std::byte> bytes, std::size_t i) {
   return value;
 }
 
-// Of a real type.
-double real_at(DataType type, std::span<const std::byte> bytes, std::size_t i) {
-  switch (type) {
-    case DataType::Fp16:
-      return fp16_to_float(read_as<std::uint16_t>(bytes, i));
-    case DataType::Bf16:
-      return bf16_to_float(read_as<std::uint16_t>(bytes, i));
-    case DataType::Fp32:
-      return read_as<float>(bytes, i);
-    default:
-      return read_as<double>(bytes, i);
-  }
-}
-
 // Not finite differences that are no difference count as 0.
 double distance(double a, double b) {
   if (a == b || (std::isnan(a) && std::isnan(b))) return 0;
@@ -47,7 +33,7 @@ std::size_t largest(const KeptAnswer::Output& output, std::span<const std::byte>
                     std::size_t row, std::size_t width) {
   std::size_t best = row * width;
   for (std::size_t i = best + 1; i < (row + 1) * width; ++i) {
-    if (real_at(output.type, bytes, i) > real_at(output.type, bytes, best)) best = i;
+    if (number_at(output.type, bytes, i) > number_at(output.type, bytes, best)) best = i;
   }
   return best;
 }
@@ -56,8 +42,8 @@ void compare_reals(const KeptAnswer::Output& answer, std::span<const std::byte> 
                    Difference& difference) {
   const std::size_t count = answer.bytes.size() / element_size(answer.type);
   for (std::size_t i = 0; i < count; ++i) {
-    const double a = real_at(answer.type, answer.bytes, i);
-    const double apart = distance(a, real_at(answer.type, shadow, i));
+    const double a = number_at(answer.type, answer.bytes, i);
+    const double apart = distance(a, number_at(answer.type, shadow, i));
     difference.max_difference = std::max(difference.max_difference, apart);
     const bool near = std::isfinite(a) && apart <= kAbsolute + kRelative * std::abs(a);
     if (apart != 0 && !near) difference.agrees = false;

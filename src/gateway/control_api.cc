@@ -59,6 +59,13 @@ Task<Result<Response>> ControlApi::call(Exchange& exchange, const Route& route) 
       co_return co_await split_traffic(exchange, route);
     case Endpoint::RollBack:
       co_return co_await roll_back(exchange, route);
+    case Endpoint::GetRollout:
+    case Endpoint::StartRollout:
+    case Endpoint::ApproveRollout:
+    case Endpoint::PauseRollout:
+    case Endpoint::ResumeRollout:
+    case Endpoint::AbortRollout:
+      co_return co_await rollout(exchange, route);
     case Endpoint::MoveAlias:
       co_return co_await move_alias(exchange, route);
     case Endpoint::RemoveAlias:

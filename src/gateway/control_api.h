@@ -14,6 +14,7 @@
 #include "gateway/catalog.h"
 #include "gateway/function_logs.h"
 #include "gateway/metrics.h"
+#include "gateway/rollouts.h"
 #include "gateway/route.h"
 #include "gateway/shadows.h"
 #include "gateway/traffic_switch.h"
@@ -42,6 +43,7 @@ class ControlApi {
     Dispatcher& dispatcher;
     Shadows& shadows;
     TrafficSwitch& traffic;
+    Rollouts& rollouts;
     Publisher& publisher;
     Ledger& ledger;
     Metrics& metrics;
@@ -77,6 +79,9 @@ class ControlApi {
   Task<Result<Response>> roll_back(Exchange& exchange, const Route& route);
   Task<Result<Response>> move_alias(Exchange& exchange, const Route& route);
   Task<Result<Response>> remove_alias(Exchange& exchange, const Route& route);
+  Task<Result<Response>> rollout(Exchange& exchange, const Route& route);
+  Task<Status> decide_rollout(Exchange& exchange, const Route& route, FunctionName name);
+  Task<Status> start_rollout(Exchange& exchange, FunctionName name);
   Json describe_traffic(const FunctionEntry& function) const;
   // Node
   Result<Response> status() const;
@@ -89,6 +94,7 @@ class ControlApi {
 
   struct Deploying;
   Task<Result<Json>> publish(const Deploying& deploying, Exchange& exchange);
+  Status check_rollout(const FunctionName& function) const;
   Status check_canary(const FunctionName& function, std::uint32_t percent) const;
   Json describe_processes(std::string_view function) const;
 
@@ -96,6 +102,8 @@ class ControlApi {
   TimePoint started_;
 };
 
+// Lines of history, as every endpoint shows them.
+Json history_json(const std::vector<Change>& changes);
 Response json_response(const Json& json, int status = 200);
 Task<Result<std::string>> read_control_body(Exchange& exchange);
 // Who makes a control request: the peer's address until there are keys.

@@ -218,10 +218,7 @@ Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Rou
   co_return json_response(settings_json(settings));
 }
 
-Task<Result<Response>> ControlApi::history(const Route& route) {
-  CO_TRY(const FunctionName name, FunctionName::parse(route.name));
-  CO_TRY(const std::vector<Change> changes,
-         co_await parts_.pool.run([&] { return parts_.registry.history(name, kHistoryLines); }));
+Json history_json(const std::vector<Change>& changes) {
   Json list = Json::array();
   for (const Change& change : changes) {
     list.push_back({{"sequence", change.sequence},
@@ -230,7 +227,14 @@ Task<Result<Response>> ControlApi::history(const Route& route) {
                     {"kind", change.kind},
                     {"change", parsed_or_empty(change.detail)}});
   }
-  co_return json_response({{"history", std::move(list)}});
+  return list;
+}
+
+Task<Result<Response>> ControlApi::history(const Route& route) {
+  CO_TRY(const FunctionName name, FunctionName::parse(route.name));
+  CO_TRY(const std::vector<Change> changes,
+         co_await parts_.pool.run([&] { return parts_.registry.history(name, kHistoryLines); }));
+  co_return json_response({{"history", history_json(changes)}});
 }
 
 Task<Result<Response>> ControlApi::evict(const Route& route) {

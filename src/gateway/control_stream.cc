@@ -91,6 +91,7 @@ struct ControlApi::Deploying {
   std::vector<ArtifactFile> files;
   VersionOptions options;
   std::uint32_t percent = kWholeTraffic;
+  std::optional<rollout::RolloutPlan> rollout;
 };
 
 namespace {
@@ -98,7 +99,8 @@ namespace {
 struct DeployBody {
   std::vector<ArtifactFile> files;
   VersionOptions options;
-  std::uint32_t percent = kWholeTraffic;  // of the requests, for the new version
+  std::uint32_t percent = kWholeTraffic;        // of the requests, for the new version
+  std::optional<rollout::RolloutPlan> rollout;  // it climbs by itself instead
 };
 
 Result<DeployBody> parse_deploy(const std::string& text) {
@@ -106,10 +108,17 @@ Result<DeployBody> parse_deploy(const std::string& text) {
   JsonReader reader(json, "body", reason::kInvalidManifest);
   const Json* files = reader.value("files");
   const Json* options = reader.value("options");
+  const Json* rollout = reader.value("rollout");
+  const bool has_share = reader.value("traffic") != nullptr;
   DeployBody request;
   reader.integer("traffic", request.percent, 0U, kWholeTraffic);
   TRY(reader.finish());
   if (options != nullptr) request.options = TRY(parse_version_options(options->dump()));
+  if (rollout != nullptr) {
+    if (has_share) return refuse(reason::kInvalidTraffic, "body: 'traffic' or 'rollout', not both");
+    request.rollout = TRY(rollout::parse_plan(rollout->dump()));
+    request.percent = 0;
+  }
   request.files = TRY(parse_artifact_files(files == nullptr ? "null" : files->dump()));
   return request;
 }
@@ -122,6 +131,9 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
   CO_TRY_STATUS(check_canary(function, request.percent));
+  if (request.rollout) {
+    CO_TRY_STATUS(check_rollout(function));
+  }
   std::vector<Digest> digests;
   for (const ArtifactFile& file : request.files)
     digests.push_back(parse_digest(file.sha256).value());
@@ -147,7 +159,7 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   CO_TRY_STATUS(co_await exchange.start(200, stream_headers(cors_origin)));
 
   const Deploying deploying{function, std::move(request.files), std::move(request.options),
-                            request.percent};
+                            request.percent, std::move(request.rollout)};
   const TimePoint begun = parts_.loop.now();
   const Result<Json> result = co_await publish(deploying, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
@@ -191,11 +203,29 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
                         .traffic = {deploying.percent}};
   CO_TRY(const TrafficSwitch::Introduced made,
          co_await parts_.traffic.introduce(std::move(deployment), author));
+  // The first version of a function has nothing to be judged against.
+  const bool climbs = deploying.rollout && made.function->current != made.number;
+  if (climbs) {
+    const Status started =
+        co_await parts_.rollouts.start(deploying.function, made.number, *deploying.rollout, author);
+    if (!started) {
+      co_return std::unexpected(Error(started.error())
+                                    .in(fmt::format("version {} is published, but its rollout has "
+                                                    "not begun",
+                                                    made.number.value)));
+    }
+  }
   co_return Json{{"function", deploying.function.str()},
                  {"version", made.number.value},
                  {"traffic", weight_of(*made.function, made.number)},
+                 {"rollout", climbs},
                  {"measured", Json::parse(measured)},
                  {"notes", published->report.notes}};
+}
+
+Status ControlApi::check_rollout(const FunctionName& function) const {
+  const auto known = parts_.catalog.table()->find(function.str());
+  return known ? parts_.rollouts.check_free(*known) : Status{};
 }
 
 // Said before anything is published.

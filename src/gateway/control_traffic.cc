@@ -90,6 +90,11 @@ Task<Result<Response>> ControlApi::split_traffic(Exchange& exchange, const Route
 Task<Result<Response>> ControlApi::roll_back(Exchange& exchange, const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   const Author author{.who = author_of(exchange), .why = "rollback"};
+  if (parts_.rollouts.under_way(name)) {  // back to where it began
+    CO_TRY_STATUS(co_await parts_.rollouts.abort(name, author));
+    CO_TRY(const ResolvedVersion now, parts_.catalog.resolve(name.str(), ""));
+    co_return json_response(describe_traffic(*now.function));
+  }
   CO_TRY(const FunctionTable::Entry after, co_await parts_.traffic.roll_back(name, author));
   LOG(info, "rolled back", {"function", name.str()}, {"champion", after->current.value});
   co_return json_response(describe_traffic(*after));

@@ -44,6 +44,11 @@ std::uint64_t traffic_key_of(const RequestHead& head, std::string_view sticky,
   return given ? traffic_key(*given) : traffic_key(to_string(id));
 }
 
+// Not asked for by number or alias.
+bool is_by_traffic(const Route& route) {
+  return route.version.empty() && !route.name.contains('@');
+}
+
 Error in_words_of(Protocol protocol, Error error, const Route& route) {
   switch (protocol) {
     case Protocol::OpenInference:
@@ -269,6 +274,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
             .deadline = tried.begun + timeout,
             .cancel = exchange.disconnected()};
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
+  if (is_by_traffic(route)) parts_.rollouts.observe(serving, *tried.outcome);
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
   if (tried.copy && !parts_.shadows.keep(*tried.copy, reply)) tried.copy.reset();

@@ -16,6 +16,7 @@
 #include "gateway/catalog.h"
 #include "gateway/ledger_writer.h"
 #include "gateway/metrics.h"
+#include "gateway/rollouts.h"
 #include "gateway/route.h"
 #include "gateway/serving.h"
 #include "gateway/shadows.h"
@@ -40,6 +41,7 @@ class Predictions {
     Catalog& catalog;
     Dispatcher& dispatcher;
     Shadows& shadows;
+    Rollouts& rollouts;
     LedgerWriter& ledger;
     Metrics& metrics;
     InvocationIds& ids;

@@ -50,16 +50,6 @@ bool had_no_room(const Outcome& outcome) {
          outcome.reply.error().reason != reason::kStartFailed;
 }
 
-// `result`: null where the function has been deleted.
-void count(Comparison* result, const Outcome& outcome, const KeptAnswer& answer) {
-  if (result == nullptr) return;
-  if (outcome.reply) {
-    result->add(compare(answer, outcome.reply->outputs));
-  } else {
-    ++(had_no_room(outcome) ? result->dropped : result->failed);
-  }
-}
-
 Result<RequestMemory> copied(RequestMemory& request) {
   RequestMemory copy = TRY(RequestMemory::allocate(request.layout(), 0));
   for (std::size_t i = 0; i < request.layout().inputs().size(); ++i)
@@ -131,6 +121,23 @@ void Shadows::drop(const Waiting& waiting) {
   if (Comparison* result = comparison(waiting)) ++result->dropped;
 }
 
+void Shadows::judge(const Waiting& waiting, const Serving& shadow, const Outcome& outcome) {
+  if (had_no_room(outcome)) {
+    drop(waiting);
+    return;
+  }
+  Comparison* result = comparison(waiting);
+  if (result == nullptr) return;
+  if (!outcome.reply) {
+    ++result->failed;
+    on_result_(shadow, outcome, nullptr);
+    return;
+  }
+  const Difference difference = compare(*waiting.answer, outcome.reply->outputs);
+  result->add(difference);
+  on_result_(shadow, outcome, &difference);
+}
+
 Task<bool> Shadows::room(TimePoint until) {
   while (!parts_.dispatcher.has_room_for_guests()) {
     if (gate_.closed() || parts_.loop.now() >= until) co_return false;
@@ -175,7 +182,7 @@ Task<void> Shadows::run(Waiting waiting) {
             .deadline = parts_.loop.now() + std::min(waiting.timeout, kLongestRun),
             .cancel = closing_.token()};
   const Outcome outcome = co_await parts_.dispatcher.predict(std::move(call));
-  count(comparison(waiting), outcome, *waiting.answer);
+  judge(waiting, shadow, outcome);
   const std::string_view reason = outcome.reply ? "" : outcome.reply.error().reason;
   InvocationRecord record{.invocation = parts_.ids.next(),
                           .time = accepted,

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -74,6 +75,12 @@ class Shadows {
     KeptAnswer answer_;
   };
 
+  // Called with the outcome of every copy that ran, and the difference where both answered. Set
+  // before the first.
+  using OnResult =
+      std::function<void(const Serving& shadow, const Outcome&, const Difference* difference)>;
+  void on_result(OnResult listener) { on_result_ = std::move(listener); }
+
   // nullopt: no shadow wants it. `key` is the request's (core/traffic.h).
   std::optional<Copy> copy(const ServingRef& serving, std::uint64_t key, RequestMemory& request);
   // Keeps what the caller gets. False: it is larger than kLargest, and the copy is dropped.
@@ -106,10 +113,12 @@ class Shadows {
   Task<bool> room(TimePoint until);
   Task<void> run(Waiting waiting);
   void drop(const Waiting& waiting);
+  void judge(const Waiting& waiting, const Serving& shadow, const Outcome& outcome);
   // null: the function has been deleted.
   Comparison* comparison(const Waiting& waiting);
 
   Parts parts_;
+  OnResult on_result_ = [](const Serving&, const Outcome&, const Difference*) {};
   Gate gate_;
   CancelSource closing_;
   std::size_t taken_ = 0;  // places

@@ -71,11 +71,17 @@ Task<Result<FunctionTable::Entry>> TrafficSwitch::split(FunctionName name, Traff
 }
 
 Task<Result<FunctionTable::Entry>> TrafficSwitch::point(FunctionName name, VersionNumber version,
-                                                        Author author) {
+                                                        Author author, FunctionTable::Entry seen) {
   CO_TRY_STATUS(co_await warm(name, {version}));
+  co_return co_await go_back_to(name, version, author, seen);
+}
+
+Task<Result<FunctionTable::Entry>> TrafficSwitch::go_back_to(FunctionName name,
+                                                             VersionNumber version, Author author,
+                                                             FunctionTable::Entry seen) {
   const FunctionTable::Entry before = known(name);
-  CO_TRY_STATUS(
-      co_await parts_.pool.run([&] { return parts_.registry.point(name, version, author); }));
+  CO_TRY_STATUS(co_await parts_.pool.run(
+      [&] { return parts_.registry.point(name, version, author, seen.get()); }));
   co_return co_await settle(name, before);
 }
 

@@ -29,9 +29,13 @@ class TrafficSwitch {
   // start_failed: a version cannot be started, and nothing has changed.
   Task<Result<FunctionTable::Entry>> split(FunctionName name, Traffic traffic, Author author,
                                            FunctionTable::Entry seen = nullptr);
+  Task<Result<FunctionTable::Entry>> point(FunctionName name, VersionNumber version, Author author,
+                                           FunctionTable::Entry seen = nullptr);
   Task<Result<FunctionTable::Entry>> move_alias(FunctionName name, AliasMove move, Author author);
   // Not warmed first: whoever goes back wants the broken version gone now.
   Task<Result<FunctionTable::Entry>> roll_back(FunctionName name, Author author);
+  Task<Result<FunctionTable::Entry>> go_back_to(FunctionName name, VersionNumber version,
+                                                Author author, FunctionTable::Entry seen);
   // The next version, with its share of the requests. conflict: a canary, and the function's
   // traffic was changed meanwhile.
   struct Introduced {
@@ -43,7 +47,6 @@ class TrafficSwitch {
  private:
   FunctionTable::Entry known(const FunctionName& name) const;  // null: none
   Task<Status> warm(FunctionName name, std::vector<VersionNumber> versions);
-  Task<Result<FunctionTable::Entry>> point(FunctionName name, VersionNumber version, Author author);
   Task<Result<FunctionTable::Entry>> settle(FunctionName name, FunctionTable::Entry before);
   void publish() { parts_.catalog.publish(parts_.registry.snapshot()); }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/check.h"
@@ -45,6 +46,16 @@ Status check_exist(const FunctionEntry& function, const Traffic& traffic) {
     }
   }
   return {};
+}
+
+// `seen` is null where anything will do.
+Status check_as_seen(const FunctionEntry& function, const FunctionEntry* seen) {
+  const bool same =
+      seen == nullptr || (function.id == seen->id && function.current == seen->current &&
+                          function.routing->traffic == seen->routing->traffic);
+  if (same) return {};
+  return refuse(reason::kConflict,
+                fmt::format("the traffic of {} was changed meanwhile", function.name.str()));
 }
 
 // With `champion` as the only version that gets traffic.
@@ -300,9 +311,11 @@ Status Registry::point_at(const FunctionEntry& function, VersionNumber version,
                  author);
 }
 
-Status Registry::point(const FunctionName& function, VersionNumber version, const Author& author) {
+Status Registry::point(const FunctionName& function, VersionNumber version, const Author& author,
+                       const FunctionEntry* seen) {
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
+  TRY(check_as_seen(*entry, seen));
   TRY(snapshot()->resolve({.function = function, .version = version}));
   const Traffic& traffic = entry->routing->traffic;
   if (entry->current == version && !traffic.split() && traffic.shadows.empty()) return {};
@@ -314,11 +327,7 @@ Status Registry::split(const FunctionName& function, const Traffic& traffic, con
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
   TRY(check_exist(*entry, traffic));
-  if (seen != nullptr && (entry->id != seen->id || entry->current != seen->current ||
-                          entry->routing->traffic != seen->routing->traffic)) {
-    return refuse(reason::kConflict,
-                  fmt::format("the traffic of {} was changed meanwhile", function.str()));
-  }
+  TRY(check_as_seen(*entry, seen));
   Traffic wanted = traffic;
   VersionNumber champion = entry->current;
   if (!wanted.weights.empty()) {
@@ -429,15 +438,38 @@ Status Registry::remove(const FunctionName& function, const Author& author) {
   return {};
 }
 
+Result<std::vector<RolloutRow>> Registry::rollouts() {
+  const std::scoped_lock lock(writer_);
+  return db_.rollouts();
+}
+
+Status Registry::save_rollout(std::int64_t function, std::string_view json) {
+  const std::scoped_lock lock(writer_);
+  return db_.set_rollout(function, json);
+}
+
+Status Registry::erase_rollout(std::int64_t function) {
+  const std::scoped_lock lock(writer_);
+  return db_.delete_rollout(function);
+}
+
+Status Registry::note(const FunctionName& function, std::string_view kind, std::string detail_json,
+                      const Author& author) {
+  const std::scoped_lock lock(writer_);
+  std::ignore = TRY(record(function, kind, std::move(detail_json), author));
+  return {};
+}
+
 Result<std::vector<VersionRow>> Registry::versions(const FunctionName& function) {
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
   return db_.versions_of(entry->id);
 }
 
-Result<std::vector<Change>> Registry::history(const FunctionName& function, std::uint32_t limit) {
+Result<std::vector<Change>> Registry::history(const FunctionName& function, std::uint32_t limit,
+                                              std::string_view kind) {
   const std::scoped_lock lock(writer_);
-  return db_.changes_of(function.str(), limit);
+  return db_.changes_of(function.str(), limit, kind);
 }
 
 Result<std::vector<Change>> Registry::changes_after(std::uint64_t sequence, std::uint32_t limit) {

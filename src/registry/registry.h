@@ -85,11 +85,12 @@ class Registry {
   Result<FunctionSettings> configure(const FunctionName& function, std::string_view changes_json,
                                      const Author& author);
   // All traffic to the version: it becomes the champion, the one before it `previous`, and a split
-  // ends with its shadows.
-  Status point(const FunctionName& function, VersionNumber version, const Author& author);
+  // ends with its shadows. Of this and split(), conflict: champion or traffic are not what they are
+  // in `seen`, where that is given.
+  Status point(const FunctionName& function, VersionNumber version, const Author& author,
+               const FunctionEntry* seen = nullptr);
   // Splits traffic. All to one version without shadows is point(). A champion that gets nothing any
   // more hands over to the heaviest version, or the oldest of these.
-  // conflict: champion or traffic are not what they are in `seen`, where that is given.
   Status split(const FunctionName& function, const Traffic& traffic, const Author& author,
                const FunctionEntry* seen = nullptr);
   // Back: a split ends in favour of the champion; else the previous version becomes the champion,
@@ -101,9 +102,18 @@ class Registry {
   // Gone at once for everybody; its bytes go with the next garbage collection.
   Status remove(const FunctionName& function, const Author& author);
 
+  // Rollouts under way, as their owner keeps them.
+  Result<std::vector<RolloutRow>> rollouts();
+  Status save_rollout(std::int64_t function, std::string_view json);
+  Status erase_rollout(std::int64_t function);
+  // A line of history about what is no change of mine. `detail_json` is an object.
+  Status note(const FunctionName& function, std::string_view kind, std::string detail_json,
+              const Author& author);
+
   Result<std::vector<VersionRow>> versions(const FunctionName& function);
-  // Newest first; also of a function that was deleted.
-  Result<std::vector<Change>> history(const FunctionName& function, std::uint32_t limit);
+  // Newest first, of one kind or (empty) of all; also of a function that was deleted.
+  Result<std::vector<Change>> history(const FunctionName& function, std::uint32_t limit,
+                                      std::string_view kind = {});
   // The log of all changes, oldest first, from behind `sequence`.
   Result<std::vector<Change>> changes_after(std::uint64_t sequence, std::uint32_t limit);
 

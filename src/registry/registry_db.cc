@@ -24,6 +24,11 @@ CREATE TABLE IF NOT EXISTS routing(      -- of functions that split traffic or h
   json TEXT NOT NULL
 ) STRICT;
 
+CREATE TABLE IF NOT EXISTS rollout(      -- under way
+  function INTEGER PRIMARY KEY REFERENCES function(id) ON DELETE CASCADE,
+  json TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS last_number(
   name TEXT PRIMARY KEY,
   number INTEGER NOT NULL
@@ -167,12 +172,13 @@ Result<std::vector<Change>> RegistryDb::read_changes(Statement query) {
   return changes;
 }
 
-Result<std::vector<Change>> RegistryDb::changes_of(std::string_view function, std::uint32_t limit) {
+Result<std::vector<Change>> RegistryDb::changes_of(std::string_view function, std::uint32_t limit,
+                                                   std::string_view kind) {
   Statement query = TRY(database_.prepare(
       "read a function's history",
       "SELECT sequence, time, who, function, kind, detail FROM change WHERE function = ?1 "
-      "ORDER BY sequence DESC LIMIT ?2"));
-  query.bind(function, limit);
+      "AND (?3 = '' OR kind = ?3) ORDER BY sequence DESC LIMIT ?2"));
+  query.bind(function, limit, kind);
   return read_changes(std::move(query));
 }
 
@@ -269,6 +275,30 @@ Status RegistryDb::set_routing(std::int64_t function, std::string_view json) {
       "store a function's traffic and aliases",
       "INSERT INTO routing VALUES(?1, ?2) ON CONFLICT(function) DO UPDATE SET json = ?2"));
   return upsert.bind(function, json).run();
+}
+
+Result<std::vector<RolloutRow>> RegistryDb::rollouts() {
+  Statement query = TRY(database_.prepare(
+      "list rollouts",
+      "SELECT id, name, json FROM rollout JOIN function ON id = function WHERE deleted IS NULL"));
+  std::vector<RolloutRow> rows;
+  while (TRY(query.step())) {
+    rows.push_back({.function = query.integer(0), .name = query.text(1), .json = query.text(2)});
+  }
+  return rows;
+}
+
+Status RegistryDb::set_rollout(std::int64_t function, std::string_view json) {
+  Statement upsert = TRY(database_.prepare(
+      "keep a rollout",
+      "INSERT INTO rollout VALUES(?1, ?2) ON CONFLICT(function) DO UPDATE SET json = ?2"));
+  return upsert.bind(function, json).run();
+}
+
+Status RegistryDb::delete_rollout(std::int64_t function) {
+  Statement remove =
+      TRY(database_.prepare("forget a rollout", "DELETE FROM rollout WHERE function = ?1"));
+  return remove.bind(function).run();
 }
 
 Status RegistryDb::mark_deleted(std::int64_t function, WallTime when) {

@@ -38,13 +38,20 @@ struct VersionRow {
   std::string report;  // JSON of what the deploy measured; only for people
 };
 
+// A rollout under way; `json` is its owner's.
+struct RolloutRow {
+  std::int64_t function = 0;
+  std::string name;
+  std::string json;
+};
+
 // One line of the append-only history. `detail` is JSON, its keys depend on the kind.
 struct Change {
   std::uint64_t sequence = 0;
   WallTime time{};
   std::string who;
   std::string function;
-  std::string kind;  // deploy, configure, point, traffic, alias, delete, retire
+  std::string kind;  // deploy, configure, point, traffic, alias, rollout, delete, retire
   std::string detail;
 };
 
@@ -59,7 +66,8 @@ class RegistryDb {
   Status for_each_version(const std::function<Status(const VersionRow&)>& visit);
   Result<std::vector<VersionRow>> versions_of(std::int64_t function);
   Result<std::uint64_t> last_sequence();
-  Result<std::vector<Change>> changes_of(std::string_view function, std::uint32_t limit);
+  Result<std::vector<Change>> changes_of(std::string_view function, std::uint32_t limit,
+                                         std::string_view kind);  // empty: of every kind
   Result<std::vector<Change>> changes_after(std::uint64_t sequence, std::uint32_t limit);
   Result<std::optional<std::string>> manifest_json(const Digest& digest);
   // (manifest, blob) pairs.
@@ -75,6 +83,9 @@ class RegistryDb {
   Status set_current(std::int64_t function, std::uint32_t number);
   Status set_settings(std::int64_t function, std::string_view json);
   Status set_routing(std::int64_t function, std::string_view json);
+  Result<std::vector<RolloutRow>> rollouts();  // of live functions
+  Status set_rollout(std::int64_t function, std::string_view json);
+  Status delete_rollout(std::int64_t function);
   Status mark_deleted(std::int64_t function, WallTime when);
   Result<std::uint64_t> append_change(const Change& change);  // its sequence
   Status delete_version(std::int64_t function, std::uint32_t number);

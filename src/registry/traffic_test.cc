@@ -177,3 +177,33 @@ TEST_CASE("what traffic or an alias names is never collected") {
   REQUIRE(at.move("stable", std::nullopt, VersionNumber{1}).has_value());
   CHECK(at.registry->retire(listed, at.alice)->empty());
 }
+
+TEST_CASE("whoever moves traffic from what it saw does not move it from anything else") {
+  ThreeVersions at;
+  const auto seen = at.entry();
+  REQUIRE(at.split(R"({"weights":{"2":50,"3":50}})").has_value());
+  const auto late = at.registry->point(name_of("fraud"), {1}, at.alice, seen.get());
+  CHECK(late.error().reason == reason::kConflict);
+  CHECK(at.entry()->routing->traffic.split());
+  CHECK(at.registry->point(name_of("fraud"), {1}, at.alice, at.entry().get()).has_value());
+  CHECK(at.number("fraud") == 1);
+}
+
+TEST_CASE("rollouts under way and notes about them are kept") {
+  ThreeVersions at;
+  const std::int64_t id = at.entry()->id;
+  REQUIRE(at.registry->save_rollout(id, R"({"a":1})").has_value());
+  REQUIRE(at.registry->save_rollout(id, R"({"a":2})").has_value());
+  REQUIRE(at.registry->note(name_of("fraud"), "rollout", R"({"what":"hold"})", at.alice));
+  at.reopen();
+  const auto rows = at.registry->rollouts().value();
+  REQUIRE(rows.size() == 1);
+  CHECK(rows[0].name == "fraud");
+  CHECK(rows[0].json == R"({"a":2})");
+  const auto notes = at.registry->history(name_of("fraud"), 10, "rollout").value();
+  REQUIRE(notes.size() == 1);
+  CHECK(notes[0].who == "alice");
+  CHECK(at.registry->history(name_of("fraud"), 10).value().size() == 4);
+  REQUIRE(at.registry->remove(name_of("fraud"), at.alice).has_value());
+  CHECK(at.registry->rollouts()->empty());  // of a function that is gone nobody asks
+}

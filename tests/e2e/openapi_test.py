@@ -93,8 +93,20 @@ class OpenApiTest(NodeCase):
         target = concrete(path) + (f"?{urllib.parse.urlencode(query)}" if query else "")
         if method == "head":  # something to find
             self.upload(b"abc")
+        if "/rollout" in path and method != "get":
+            self.prepare_rollout(begin=method == "delete" or not path.endswith("/rollout"))
         reply = self.node.request(method.upper(), target, text and text.encode(), headers)
         return reply, [int(status) for status in operation["responses"] if status.startswith("2")]
+
+    def prepare_rollout(self, begin: bool) -> None:
+        """iris has two versions, the first is the champion, and the second is being rolled out or not."""
+        api = "/api/v1/functions/iris"
+        self.node.request("DELETE", f"{api}/rollout")
+        while len(self.node.versions("iris")) < 2:
+            self.node.deploy("iris")
+        self.node.request("PUT", f"{api}/traffic", b'{"weights": {"1": 100}}')
+        if begin:
+            self.assertEqual(self.node.request("POST", f"{api}/rollout", b'{"version": 2}').status, 200)
 
     def upload(self, content: bytes) -> str:
         reply = self.node.request("POST", "/api/v1/blobs", content)
