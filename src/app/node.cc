@@ -260,16 +260,15 @@ Status serve(const Foundation& base) {
   TrafficSwitch traffic({base.pool, base.registry, catalog, dispatcher, shadows});
   Rollouts rollouts({loop, base.pool, base.registry, catalog, traffic});
   TRY(resume(rollouts, shadows));
-  Predictions predictions({.loop = loop,
-                           .parse_pool = parse_pool,
-                           .catalog = catalog,
-                           .dispatcher = dispatcher,
-                           .shadows = shadows,
-                           .rollouts = rollouts,
-                           .ledger = ledger_writer,
-                           .metrics = metrics,
-                           .ids = ids},
-                          prediction_limits(config));
+  Invoker invoker({.loop = loop,
+                   .catalog = catalog,
+                   .dispatcher = dispatcher,
+                   .shadows = shadows,
+                   .rollouts = rollouts,
+                   .ledger = ledger_writer,
+                   .metrics = metrics,
+                   .ids = ids});
+  Predictions predictions({parse_pool, invoker}, prediction_limits(config));
   const auto ready = [&] {
     ledger_writer.probe();
     return !base.stopping && base.spawner.ready() && ledger_writer.healthy();

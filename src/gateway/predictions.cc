@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "core/reason.h"
-#include "core/traffic.h"
 #include "core/wire/image_request.h"
 #include "core/wire/infer_reply.h"
 #include "core/wire/plain_reply.h"
@@ -23,31 +22,6 @@ namespace {
 // JSON beyond this is parsed and written on a pool: a large body must not hold up small ones.
 constexpr std::size_t kLongText = 256 * 1024;
 constexpr std::size_t kCompressFrom = 4 * 1024;
-constexpr std::size_t kMaxRequestId = 128;
-
-// Given, when it is short and visible; it is echoed and recorded, never a key.
-std::string request_id_of(const RequestHead& head, const InvocationId& made) {
-  const auto given = head.headers.find("X-Request-Id");
-  const auto visible = [](char c) { return c > ' ' && c <= '~'; };
-  if (given && !given->empty() && given->size() <= kMaxRequestId &&
-      std::ranges::all_of(*given, visible)) {
-    return std::string(*given);
-  }
-  return to_string(made);
-}
-
-// Mayfly-Key, else the header that the function names; without either each request is on its own.
-std::uint64_t traffic_key_of(const RequestHead& head, std::string_view sticky,
-                             const InvocationId& id) {
-  auto given = head.headers.find("Mayfly-Key");
-  if (!given && !sticky.empty()) given = head.headers.find(sticky);
-  return given ? traffic_key(*given) : traffic_key(to_string(id));
-}
-
-// Not asked for by number or alias.
-bool is_by_traffic(const Route& route) {
-  return route.version.empty() && !route.name.contains('@');
-}
 
 Error in_words_of(Protocol protocol, Error error, const Route& route) {
   switch (protocol) {
@@ -175,20 +149,6 @@ std::string server_timing(const Timing& timing) {
 
 }  // namespace
 
-struct Predictions::Attempt {
-  InvocationId id;
-  WallTime accepted;
-  TimePoint begun;  // the head was there
-  std::string request_id;
-  ServingRef serving;  // null until the function is known: nothing is recorded before
-  std::optional<Outcome> outcome;
-  std::uint64_t received = 0;
-  std::optional<Shadows::Copy> copy;  // for shadows
-
-  StartTier tier() const { return outcome ? outcome->tier : StartTier::None; }
-  Timing timing() const { return outcome ? outcome->timing : Timing{}; }
-};
-
 struct Predictions::Decoded {
   InferRequest request;
   RequestMemory memory;
@@ -196,28 +156,24 @@ struct Predictions::Decoded {
 
 Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol protocol,
                                std::string_view cors_origin) {
-  Attempt tried;
-  tried.id = parts_.ids.next();
-  tried.accepted = parts_.loop.clock().wall_now();
-  tried.begun = parts_.loop.now();
-  tried.request_id = request_id_of(exchange.head(), tried.id);
+  const RequestHead& head = exchange.head();
+  Invocation tried =
+      parts_.invoker.begin([&head](std::string_view name) { return head.headers.find(name); });
   auto answered = co_await attempt(exchange, route, protocol, tried);
   std::string_view reason = answered ? std::string_view() : answered.error().reason;
   if (!answered && reason.empty()) reason = reason::kInternal;
   Response response = answered ? *std::move(answered) : encode_error(answered.error(), tried);
-  if (const auto encoding = encoding_of(exchange.head(), response)) {
+  if (const auto encoding = encoding_of(head, response)) {
     co_await pack(*encoding, response);
   }
 
+  const Status written = co_await parts_.invoker.conclude(tried, reason, size_of(response));
+  if (!written) {
+    response = encode_error(written.error(), tried);
+    reason = written.error().reason;
+  }
   if (tried.serving) {
-    if (const Status written = co_await record(tried, reason, size_of(response)); !written) {
-      response = encode_error(written.error(), tried);
-      reason = written.error().reason;
-    }
-    parts_.metrics.prediction(tried.serving->function, reason, tried.tier(), tried.timing());
     response.headers.add("Mayfly-Version", std::to_string(tried.serving->version.value));
-  } else {
-    parts_.metrics.refused(reason);
   }
   response.headers.add("Mayfly-Invocation", to_string(tried.id));
   response.headers.add("Mayfly-Start", to_string(tried.tier()));
@@ -225,59 +181,29 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   response.headers.add("X-Request-Id", tried.request_id);
   allow_origin(response.headers, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
-  if (tried.copy && reason.empty()) {
-    parts_.shadows.offer(*std::move(tried.copy), tried.request_id,
-                         tried.serving->manifest->options.timeout);
-  }
+  parts_.invoker.answered(tried, reason);
 }
 
 Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& route,
-                                            Protocol protocol, Attempt& tried) {
-  const RequestHead& head = exchange.head();
-  auto found = co_await parts_.catalog.find(
-      route.name, route.version,
-      [&](std::string_view sticky) { return traffic_key_of(head, sticky, tried.id); });
-  if (!found) {
+                                            Protocol protocol, Invocation& tried) {
+  if (Status found = co_await parts_.invoker.find(tried, route.name, route.version); !found) {
     co_return std::unexpected(in_words_of(protocol, std::move(found).error(), route));
   }
-  tried.serving = *std::move(found);
   const Serving& serving = *tried.serving;
-  if (!parts_.ledger.healthy()) {
-    parts_.ledger.probe();
-    if (!parts_.ledger.healthy()) {
-      co_return refuse(reason::kStorageFull,
-                       "the ledger cannot be written; predictions stop until there is room");
-    }
-  }
   CO_TRY(BodyReader body, BodyReader::open(exchange, limits_.max_body, "limits.max_body"));
   if (body.is_large()) {
     // A large body is not even read for what would be refused anyway.
-    tried.outcome = parts_.dispatcher.refusal(serving.runtime->key);
-    if (tried.outcome) co_return std::unexpected(tried.outcome->reply.error());
+    CO_TRY_STATUS(parts_.invoker.admit(tried));
   }
   CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = bodies_}));
   auto decoded = co_await decode(exchange, body, protocol, serving);
   tried.received = body.taken();
   if (!decoded) co_return std::unexpected(std::move(decoded).error());
 
-  Duration timeout = serving.manifest->options.timeout;
-  if (decoded->request.timeout) timeout = std::min(timeout, *decoded->request.timeout);
-  const Traffic& traffic = serving.routing->traffic;
-  if (!traffic.shadows.empty()) {
-    const std::uint64_t key = traffic_key_of(head, traffic.sticky_header, tried.id);
-    tried.copy = parts_.shadows.copy(tried.serving, key, decoded->memory);
-  }
-  Call call{.version = serving.runtime,
-            .settings = serving.settings,
-            .settings_sequence = serving.sequence,
-            .request = std::move(decoded->memory),
-            .deadline = tried.begun + timeout,
-            .cancel = exchange.disconnected()};
-  tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
-  if (is_by_traffic(route)) parts_.rollouts.observe(serving, *tried.outcome);
-  if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
-  Reply reply = *std::move(tried.outcome->reply);
-  if (tried.copy && !parts_.shadows.keep(*tried.copy, reply)) tried.copy.reset();
+  Invoker::Question question{.request = std::move(decoded->memory),
+                             .timeout = decoded->request.timeout,
+                             .cancel = exchange.disconnected()};
+  CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
   co_return co_await encode(decoded->request, serving, std::move(reply), protocol);
 }
 
@@ -421,40 +347,12 @@ Task<void> Predictions::pack(Encoding encoding, Response& response) {
   response.headers.add("Content-Encoding", to_string(encoding));
 }
 
-Response Predictions::encode_error(const Error& error, const Attempt& tried) const {
+Response Predictions::encode_error(const Error& error, const Invocation& tried) const {
   Response response = error_response(http_status(error), error.message, error.reason);
-  if (tried.outcome && tried.outcome->retry_after.count() > 0) {
-    response.headers.add("Retry-After", std::to_string(tried.outcome->retry_after.count()));
-  } else if (error.reason == reason::kNodeBusy) {
-    response.headers.add("Retry-After", "1");
+  if (const auto wait = tried.retry_after(error); wait.count() > 0) {
+    response.headers.add("Retry-After", std::to_string(wait.count()));
   }
   return response;
-}
-
-Task<Status> Predictions::record(const Attempt& tried, std::string_view reason,
-                                 std::uint64_t sent) {
-  const Timing timing = tried.timing();
-  InvocationRecord record{.invocation = tried.id,
-                          .time = tried.accepted,
-                          .caller = {},  // there are no keys yet
-                          .request_id = tried.request_id,
-                          .function = tried.serving->function,
-                          .version = tried.serving->version,
-                          .tier = tried.tier(),
-                          .queue = to_us(timing.queue),
-                          .start = to_us(timing.start),
-                          .run = to_us(timing.run),
-                          .cpu = to_us(timing.cpu),
-                          .memory_limit = {},
-                          .memory_peak = {},
-                          .received = Bytes{tried.received},
-                          .sent = Bytes{sent},
-                          .reason = std::string(reason)};
-  if (tried.outcome) {
-    record.memory_limit = tried.outcome->memory_limit;
-    record.memory_peak = tried.outcome->peak_memory;
-  }
-  co_return co_await parts_.ledger.commit(record);
 }
 
 }  // namespace mayfly

@@ -1,5 +1,5 @@
-// The path of a prediction through the gateway: decode into invocation memory, dispatch, encode,
-// write the record, answer. Loop thread.
+// A prediction over HTTP: decode into invocation memory, have it run (invoker.h), encode, answer.
+// Loop thread.
 #pragma once
 
 #include <memory>
@@ -8,18 +8,12 @@
 
 #include "async/pool.h"
 #include "async/task.h"
-#include "core/invocation.h"
 #include "core/wire/infer_request.h"
-#include "dispatch/dispatcher.h"
 #include "gateway/body.h"
 #include "gateway/body_budget.h"
-#include "gateway/catalog.h"
-#include "gateway/ledger_writer.h"
-#include "gateway/metrics.h"
-#include "gateway/rollouts.h"
+#include "gateway/invoker.h"
 #include "gateway/route.h"
 #include "gateway/serving.h"
-#include "gateway/shadows.h"
 #include "net/exchange.h"
 
 namespace mayfly {
@@ -36,15 +30,8 @@ enum class Protocol : std::uint8_t { OpenInference, Plain, TensorFlow };
 class Predictions {
  public:
   struct Parts {  // all outlive me
-    Loop& loop;
     Pool& parse_pool;
-    Catalog& catalog;
-    Dispatcher& dispatcher;
-    Shadows& shadows;
-    Rollouts& rollouts;
-    LedgerWriter& ledger;
-    Metrics& metrics;
-    InvocationIds& ids;
+    Invoker& invoker;
   };
 
   Predictions(Parts parts, PredictionLimits limits)
@@ -56,11 +43,10 @@ class Predictions {
                     std::string_view cors_origin);
 
  private:
-  struct Attempt;
   struct Decoded;
 
   Task<Result<Response>> attempt(Exchange& exchange, const Route& route, Protocol protocol,
-                                 Attempt& attempt);
+                                 Invocation& tried);
   Task<Result<Decoded>> decode(Exchange& exchange, BodyReader& body, Protocol protocol,
                                const Serving& serving);
   Task<Result<InferRequest>> decode_head(const RequestHead& head, BodyReader& body,
@@ -71,8 +57,7 @@ class Predictions {
   Task<Result<Response>> encode(const InferRequest& request, const Serving& serving, Reply reply,
                                 Protocol protocol);
   Task<void> pack(Encoding encoding, Response& response);
-  Response encode_error(const Error& error, const Attempt& attempt) const;
-  Task<Status> record(const Attempt& attempt, std::string_view reason, std::uint64_t sent);
+  Response encode_error(const Error& error, const Invocation& tried) const;
 
   Parts parts_;
   PredictionLimits limits_;

@@ -1,0 +1,131 @@
+#include "gateway/invoker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/reason.h"
+#include "core/traffic.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxRequestId = 128;
+
+// Given, when it is short and visible; it is echoed and recorded, never a key.
+std::string request_id_of(const Invocation::Lookup& lookup, const InvocationId& made) {
+  const auto given = lookup("X-Request-Id");
+  const auto visible = [](char c) { return c > ' ' && c <= '~'; };
+  if (given && !given->empty() && given->size() <= kMaxRequestId &&
+      std::ranges::all_of(*given, visible)) {
+    return std::string(*given);
+  }
+  return to_string(made);
+}
+
+std::uint64_t traffic_key_of(const Invocation& tried, std::string_view sticky) {
+  auto given = tried.lookup("Mayfly-Key");
+  if (!given && !sticky.empty()) given = tried.lookup(sticky);
+  return given ? traffic_key(*given) : traffic_key(to_string(tried.id));
+}
+
+}  // namespace
+
+std::chrono::seconds Invocation::retry_after(const Error& error) const {
+  if (outcome && outcome->retry_after.count() > 0) return outcome->retry_after;
+  return std::chrono::seconds(error.reason == reason::kNodeBusy ? 1 : 0);
+}
+
+Invocation Invoker::begin(Invocation::Lookup lookup) {
+  Invocation tried;
+  tried.id = parts_.ids.next();
+  tried.accepted = parts_.loop.clock().wall_now();
+  tried.begun = parts_.loop.now();
+  tried.lookup = std::move(lookup);
+  tried.request_id = request_id_of(tried.lookup, tried.id);
+  return tried;
+}
+
+Task<Status> Invoker::find(Invocation& tried, std::string_view name, std::string_view version) {
+  const auto key = [&tried](std::string_view sticky) { return traffic_key_of(tried, sticky); };
+  CO_TRY(tried.serving, co_await parts_.catalog.find(name, version, key));
+  tried.by_traffic = version.empty() && !name.contains('@');
+  if (parts_.ledger.healthy()) co_return Status{};
+  parts_.ledger.probe();
+  if (parts_.ledger.healthy()) co_return Status{};
+  co_return refuse(reason::kStorageFull,
+                   "the ledger cannot be written; predictions stop until there is room");
+}
+
+Status Invoker::admit(Invocation& tried) const {
+  tried.outcome = parts_.dispatcher.refusal(tried.serving->runtime->key);
+  if (tried.outcome) return std::unexpected(tried.outcome->reply.error());
+  return {};
+}
+
+Task<Result<Reply>> Invoker::run(Invocation& tried, Question question) {
+  const Serving& serving = *tried.serving;
+  Duration timeout = serving.manifest->options.timeout;
+  if (question.timeout) timeout = std::min(timeout, *question.timeout);
+  const Traffic& traffic = serving.routing->traffic;
+  if (!traffic.shadows.empty()) {
+    const std::uint64_t key = traffic_key_of(tried, traffic.sticky_header);
+    tried.copy = parts_.shadows.copy(tried.serving, key, question.request);
+  }
+  Call call{.version = serving.runtime,
+            .settings = serving.settings,
+            .settings_sequence = serving.sequence,
+            .request = std::move(question.request),
+            .deadline = tried.begun + timeout,
+            .cancel = question.cancel};
+  tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
+  if (tried.by_traffic) parts_.rollouts.observe(serving, *tried.outcome);
+  if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
+  Reply reply = *std::move(tried.outcome->reply);
+  if (tried.copy && !parts_.shadows.keep(*tried.copy, reply)) tried.copy.reset();
+  co_return reply;
+}
+
+Task<Status> Invoker::conclude(const Invocation& tried, std::string_view reason,
+                               std::uint64_t sent) {
+  if (!tried.serving) {
+    parts_.metrics.refused(reason);
+    co_return Status{};
+  }
+  Status written = co_await record(tried, reason, sent);
+  const std::string_view outcome = written ? reason : written.error().reason;
+  parts_.metrics.prediction(tried.serving->function, outcome, tried.tier(), tried.timing());
+  co_return written;
+}
+
+void Invoker::answered(Invocation& tried, std::string_view reason) {
+  if (!tried.copy || !reason.empty()) return;
+  parts_.shadows.offer(*std::move(tried.copy), tried.request_id,
+                       tried.serving->manifest->options.timeout);
+}
+
+Task<Status> Invoker::record(const Invocation& tried, std::string_view reason, std::uint64_t sent) {
+  const Timing timing = tried.timing();
+  InvocationRecord record{.invocation = tried.id,
+                          .time = tried.accepted,
+                          .caller = {},  // there are no keys yet
+                          .request_id = tried.request_id,
+                          .function = tried.serving->function,
+                          .version = tried.serving->version,
+                          .tier = tried.tier(),
+                          .queue = to_us(timing.queue),
+                          .start = to_us(timing.start),
+                          .run = to_us(timing.run),
+                          .cpu = to_us(timing.cpu),
+                          .memory_limit = {},
+                          .memory_peak = {},
+                          .received = Bytes{tried.received},
+                          .sent = Bytes{sent},
+                          .reason = std::string(reason)};
+  if (tried.outcome) {
+    record.memory_limit = tried.outcome->memory_limit;
+    record.memory_peak = tried.outcome->peak_memory;
+  }
+  co_return co_await parts_.ledger.commit(record);
+}
+
+}  // namespace mayfly

@@ -1,0 +1,102 @@
+// What every prediction goes through, whatever protocol it came by: name → serving, whether the
+// ledger can be written, dispatch, the record, the counters, copies for shadows. The front doors
+// decode before it and encode after it:
+//
+//   Invocation tried = invoker.begin(lookup);
+//   CO_TRY_STATUS(co_await invoker.find(tried, name, version));
+//   … decode into RequestMemory by tried.serving's signature …
+//   CO_TRY(Reply reply, co_await invoker.run(tried, {std::move(memory), timeout, cancel}));
+//   … encode …
+//   co_await invoker.conclude(tried, reason, bytes);   // before the answer, of every invocation
+//   … send the answer …
+//   invoker.answered(tried, reason);
+//
+// Loop thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "async/cancel.h"
+#include "async/loop.h"
+#include "async/task.h"
+#include "core/invocation.h"
+#include "dispatch/dispatcher.h"
+#include "gateway/catalog.h"
+#include "gateway/ledger_writer.h"
+#include "gateway/metrics.h"
+#include "gateway/rollouts.h"
+#include "gateway/serving.h"
+#include "gateway/shadows.h"
+
+namespace mayfly {
+
+// One try to predict, from its first byte to its record.
+struct Invocation {
+  // What the caller sent beside the request under a name: an HTTP header, gRPC metadata.
+  using Lookup = std::function<std::optional<std::string_view>(std::string_view name)>;
+
+  InvocationId id;
+  WallTime accepted;
+  TimePoint begun;  // the head was there
+  Lookup lookup;    // what it looks into outlives the invocation
+  std::string request_id;
+  ServingRef serving;       // null until the function is known: nothing is recorded before
+  bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
+  std::optional<Outcome> outcome;
+  std::uint64_t received = 0;         // bytes of the request
+  std::optional<Shadows::Copy> copy;  // for shadows
+
+  StartTier tier() const { return outcome ? outcome->tier : StartTier::None; }
+  Timing timing() const { return outcome ? outcome->timing : Timing{}; }
+  // When a caller who got `error` may try again; 0: nothing to say.
+  std::chrono::seconds retry_after(const Error& error) const;
+};
+
+class Invoker {
+ public:
+  struct Parts {  // all outlive me
+    Loop& loop;
+    Catalog& catalog;
+    Dispatcher& dispatcher;
+    Shadows& shadows;
+    Rollouts& rollouts;
+    LedgerWriter& ledger;
+    Metrics& metrics;
+    InvocationIds& ids;
+  };
+  struct Question {
+    RequestMemory request;
+    std::optional<Duration> timeout;  // as the caller asked; the version's own bounds it
+    CancelToken cancel{};             // the caller is gone
+  };
+
+  explicit Invoker(Parts parts) : parts_(parts) {}
+
+  // X-Request-Id is echoed and recorded when it is given, short and visible.
+  Invocation begin(Invocation::Lookup lookup);
+  // Sets `serving`. Of a split the caller's key chooses the version: Mayfly-Key, else the header
+  // that the function names, else each request is on its own. unknown_function, unknown_version;
+  // storage_full, with `serving` set: the ledger cannot be written.
+  Task<Status> find(Invocation& tried, std::string_view name, std::string_view version);
+  // What run() would answer at once as things stand, so that a large body need not be read for it.
+  Status admit(Invocation& tried) const;
+  // Sets `outcome`. The errors are those of dispatch/outcome.h.
+  Task<Result<Reply>> run(Invocation& tried, Question question);
+  // Writes the record and counts, before the answer leaves. `reason` is empty for a success. On an
+  // error (storage_full) there is no record, and the error is to be the answer.
+  Task<Status> conclude(const Invocation& tried, std::string_view reason, std::uint64_t sent);
+  // The caller has its answer: shadows may now have theirs.
+  void answered(Invocation& tried, std::string_view reason);
+
+ private:
+  Task<Status> record(const Invocation& tried, std::string_view reason, std::uint64_t sent);
+
+  Parts parts_;
+};
+
+}  // namespace mayfly
