@@ -20,6 +20,34 @@ def script(scratch: Path, body: Path) -> Path:
     return path
 
 
+def binary_script(scratch: Path, stem: str, loads: list) -> Path:
+    """Posts the binary bodies of several workloads in turn."""
+    path = scratch / f"{stem}-binary.lua"
+    requests = ",\n".join(
+        f'{{"{load.binary_body}", "{load.binary_header.split(": ")[1]}"}}' for load in loads
+    )
+    path.write_text(
+        f"""local files = {{{requests}}}
+local requests = {{}}
+local last = 0
+
+function init(arguments)
+  for i, file in ipairs(files) do
+    local content = io.open(file[1], "rb"):read("*a")
+    local headers = {{["Content-Type"] = "application/octet-stream", ["Inference-Header-Content-Length"] = file[2]}}
+    requests[i] = wrk.format("POST", nil, headers, content)
+  end
+end
+
+function request()
+  last = last % #requests + 1
+  return requests[last]
+end
+"""
+    )
+    return path
+
+
 def requests_per_second(url: str, lua: Path, connections: int, seconds: int) -> float:
     threads = min(2, connections)
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "-s", str(lua), url]

@@ -32,6 +32,7 @@ _VALID = {
     "ocrcls": Recipe(vision.ocrcls, (BENCH,)),
     "ocr_orientation": Recipe(vision.ocr_orientation, (DEMO, TEST)),
     "resnet50": Recipe(neural.resnet50, (BENCH,)),
+    "mlp64m": Recipe(neural.mlp64m, (BENCH,)),
     "mlp1g": Recipe(neural.mlp1g, (BENCH,)),
     "mlp6g": Recipe(neural.mlp6g, (HUGE,)),
     "adder": Recipe(protocol.adder, (TEST,)),

@@ -140,6 +140,11 @@ class _ResNet:
         return self._constants[-1].name
 
 
+def mlp64m(folder: Folder) -> None:
+    """One layer of 4096 x 4096: a run of one row is bound by reading 64 MB of weights."""
+    _wide_mlp(folder, "mlp64m", layers=1)
+
+
 def mlp1g(folder: Folder) -> None:
     """16 layers of 4096 x 4096, 1.07 GB in external data."""
     _wide_mlp(folder, "mlp1g", layers=16)

@@ -58,6 +58,16 @@ class HookList {
       hook = next;
     }
   }
+  // The same until the function returns false; whether it never did.
+  template <typename Function>
+  bool for_each_while(Function function) {
+    for (Hook* hook = head_.next_; hook != &head_;) {
+      Hook* next = hook->next_;
+      if (!function(static_cast<Node&>(*hook))) return false;
+      hook = next;
+    }
+    return true;
+  }
   // Moves every node of `other` to the end of this list.
   void splice(HookList& other) {
     while (!other.empty()) push_back(other.pop_front());

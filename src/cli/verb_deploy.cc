@@ -40,9 +40,15 @@ Result<CliJson> toml_json(const toml::node& node) {
   if (const auto* value = node.as_string()) return CliJson(value->get());
   if (const auto* value = node.as_integer()) return CliJson(value->get());
   if (const auto* value = node.as_boolean()) return CliJson(value->get());
-  return refuse(reason::kInvalidManifest,
-                fmt::format("{}:{}: only texts, whole numbers, true and false are known here",
-                            kSettingsFile, node.source().begin.line));
+  if (const auto* list = node.as_array()) {
+    CliJson items = CliJson::array();
+    for (const toml::node& item : *list) items.push_back(TRY(toml_json(item)));
+    return items;
+  }
+  return refuse(
+      reason::kInvalidManifest,
+      fmt::format("{}:{}: only texts, whole numbers, true, false and lists of them are known here",
+                  kSettingsFile, node.source().begin.line));
 }
 
 // The node knows the keys and refuses the unknown ones; here only the form is read.
@@ -122,7 +128,7 @@ Result<Artifact> read_artifact(const DeployFlags& flags) {
     const std::string value = option.substr(equals + 1);
     const CliJson number = CliJson::parse(value, nullptr, false);
     artifact.options[option.substr(0, equals)] =
-        number.is_number() || number.is_boolean() ? number : CliJson(value);
+        number.is_number() || number.is_boolean() || number.is_array() ? number : CliJson(value);
   }
   return artifact;
 }

@@ -63,6 +63,19 @@ void print_candidates(const CliJson& candidates) {
   fmt::print("candidates, the one above was chosen\n{}", table.str());
 }
 
+void print_batching(const CliJson& batching) {
+  fmt::print("batches of up to {} rows for now", batching.value("max_rows", 1));
+  if (const double alone = batching.value("unbatched_us", 0.0); alone > 0)
+    fmt::print("; a request alone takes {}", human_micros(alone));
+  fmt::print("\n");
+  Table table({"ROWS FROM", "BATCHES", "A ROW TAKES"});
+  for (const CliJson& size : batching["sizes"]) {
+    table.add({std::to_string(size.value("rows", 0)), human_count(size.value("batches", 0ULL)),
+               human_micros(size.value("row_us", 0.0))});
+  }
+  if (!table.empty()) fmt::print("{}", table.str());
+}
+
 void print_group(const CliJson& about, const char* group) {
   if (!about.contains(group)) return;
   fmt::print("{}\n", group);
@@ -80,6 +93,7 @@ void print_description(const CliJson& about) {
   if (about.contains("measured") && about["measured"].contains("candidates"))
     print_candidates(about["measured"]["candidates"]);
   print_group(about, "processes");
+  if (about.contains("batching")) print_batching(about["batching"]);
   if (about.contains("decisions") && !about["decisions"].empty()) {
     fmt::print("last decisions\n");
     for (const CliJson& decision : about["decisions"]) {

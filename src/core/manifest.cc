@@ -38,6 +38,9 @@ void read_options(JsonReader& reader, VersionOptions& options) {
   if (isolation != to_string(options.isolation)) {
     reader.error("isolation", "must be \"instance\" or \"request\"");
   }
+  read_batching(reader, options.batching);
+  if (options.batching.mode != BatchMode::Off && options.isolation == Isolation::Request)
+    reader.error("max_batch", "shares a run among requests, which isolation = \"request\" forbids");
   for (const auto& [key, path] :
        {std::pair("model", &options.model), std::pair("example", &options.example)}) {
     if (path->empty()) continue;
@@ -47,15 +50,17 @@ void read_options(JsonReader& reader, VersionOptions& options) {
 }
 
 Json options_json(const VersionOptions& options) {
-  return {{"runtime", options.runtime},
-          {"model", options.model},
-          {"example", options.example},
-          {"threads", options.threads},
-          {"memory", to_string(options.memory)},
-          {"timeout", to_string(options.timeout)},
-          {"isolation", to_string(options.isolation)},
-          {"publish_memory", to_string(options.publish_memory)},
-          {"publish_timeout", to_string(options.publish_timeout)}};
+  Json json{{"runtime", options.runtime},
+            {"model", options.model},
+            {"example", options.example},
+            {"threads", options.threads},
+            {"memory", to_string(options.memory)},
+            {"timeout", to_string(options.timeout)},
+            {"isolation", to_string(options.isolation)},
+            {"publish_memory", to_string(options.publish_memory)},
+            {"publish_timeout", to_string(options.publish_timeout)}};
+  add_batching(json, options.batching);
+  return json;
 }
 
 Json specs_json(const std::vector<TensorSpec>& specs) {

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "core/batching.h"
 #include "core/tensor.h"
 
 namespace mayfly {
@@ -29,6 +30,7 @@ struct VersionOptions {
   Bytes memory = mib(512);    // private bytes of one instance; weights are shared and not counted
   Duration timeout = std::chrono::seconds(30);
   Isolation isolation = Isolation::Instance;
+  Batching batching;
   Bytes publish_memory = gib(2);
   Duration publish_timeout = std::chrono::minutes(10);
 };

@@ -17,6 +17,10 @@
 
 namespace mayfly {
 
+// Of requests that name none.
+inline constexpr std::uint32_t kUsualPriority = 100;
+inline constexpr std::uint32_t kLastPriority = 1000;
+
 struct Call {
   std::shared_ptr<const VersionRuntime> version;
   // Of the function, and of which state of the registry: dispatch goes by the newest it has seen.
@@ -24,6 +28,8 @@ struct Call {
   std::uint64_t settings_sequence = 0;
   RequestMemory request;
   TimePoint deadline;
+  // 1 is the most urgent: within its version a request goes before all of a larger number.
+  std::uint32_t priority = kUsualPriority;
   CancelToken cancel{};  // the client is gone: its work is ended
 };
 
@@ -37,6 +43,8 @@ struct Outcome {
   Bytes memory_limit{};        // of the instance
   std::uint64_t instance = 0;  // unique on this node since it started; 0: none
   std::chrono::seconds retry_after{};  // for Retry-After; 0: nothing to say
+  std::uint32_t batch = 1;             // requests that ran as one, this one among them
+  bool leads = true;                   // of each batch, one
 };
 
 }  // namespace mayfly

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 
 namespace mayfly {
@@ -23,6 +24,7 @@ constexpr std::array<WhyText, kWhys> kWhyTexts = {{
     {"nothing_wanted", "nothing is asked for"},
     {"idle_instance", "an instance was idle"},
     {"joins_burst", "it is on its way with others that are as short"},
+    {"joins_batch", "it runs together with others of its shape"},
     {"demand", "requests wait and no instance is idle"},
     {"starved", "waited longer than the node's patience with nothing running"},
     {"min_instances", "fewer instances than min_instances"},
@@ -162,6 +164,22 @@ bool joins_burst(const BurstView& burst) {
   if (burst.mean_run == Duration::zero()) return false;
   const Duration together = burst.mean_run * (burst.held + 1);
   return together <= (burst.others > 0 ? kWorthWaking : kLongestBurst);
+}
+
+TimePoint batch_release(const BatchView& view) {
+  const std::uint32_t enough = view.preferred.empty() ? view.cap : view.preferred.front();
+  if (view.waiting >= enough) return TimePoint::min();
+  return std::min(view.oldest + view.max_delay, view.deadline - 2 * view.expected);
+}
+
+std::uint64_t batch_rows(const BatchShare& share) {
+  const std::uint64_t most = std::min<std::uint64_t>(share.waiting, share.cap);
+  const auto larger = std::ranges::upper_bound(share.preferred, most);
+  if (larger != share.preferred.begin()) return *std::prev(larger);
+  const std::int64_t worth = std::max<std::int64_t>(share.expected / kWorthWaking, 1);
+  const std::uint64_t parts =
+      std::min(static_cast<std::uint64_t>(worth), std::uint64_t{share.instances});
+  return std::min(most, (share.waiting + parts - 1) / parts);
 }
 
 Upkeep upkeep(const RestView& view, TimePoint now) {

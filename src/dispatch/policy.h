@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/bytes.h"
@@ -40,6 +41,7 @@ enum class Why : std::uint8_t {
   NothingWanted,
   IdleInstance,
   JoinsBurst,
+  JoinsBatch,
   Demand,
   Starved,
   MinInstances,
@@ -68,7 +70,7 @@ enum class Why : std::uint8_t {
   TemplateLost,
   Stopping,
 };
-inline constexpr std::size_t kWhys = 30;
+inline constexpr std::size_t kWhys = 31;
 std::string_view slug(Why why);     // "idle_timeout": for metrics
 std::string_view explain(Why why);  // "idle longer than idle_timeout": for people
 
@@ -144,6 +146,35 @@ inline constexpr Duration kWorthWaking = std::chrono::microseconds(50);
 inline constexpr Duration kLongestBurst = std::chrono::microseconds(200);
 // What has not begun after this is given to other instances.
 inline constexpr Duration kSlowBurst = std::chrono::milliseconds(5);
+
+// ---- Batches: requests that run as one ----------------------------------------------------------
+
+struct BatchView {
+  std::uint64_t waiting = 0;                      // rows
+  std::uint32_t cap = 1;                          // rows of the largest batch
+  std::span<const std::uint32_t> preferred = {};  // ascending
+  TimePoint oldest{};                             // when the one that waits longest was accepted
+  Duration max_delay{};
+  TimePoint deadline{};  // the earliest of those that wait
+  Duration expected{};   // of their run
+};
+
+// When a batch of what waits may be given to an instance: once it is full or has a preferred size;
+// else when the oldest has waited long enough, and in time for every deadline (twice what is
+// expected before it: half of all runs take longer than their mean).
+TimePoint batch_release(const BatchView& view);
+
+struct BatchShare {
+  std::uint64_t waiting = 0;  // rows, those that the batch has already among them
+  std::uint32_t cap = 1;
+  std::span<const std::uint32_t> preferred = {};
+  std::uint32_t instances = 1;  // that may share the work
+  Duration expected{};          // of a batch of everything; 0: unknown
+};
+
+// How many rows a batch takes: the largest preferred size that there is, else as many as may be. No
+// instance takes what another could begin with, where each part is worth waking one.
+std::uint64_t batch_rows(const BatchShare& share);
 
 // ---- What a version keeps while nobody asks -----------------------------------------------------
 

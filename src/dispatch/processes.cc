@@ -228,10 +228,11 @@ void Scheduler::hand_over(Request& request, Worker& worker) {
   give(request, worker);
 }
 
-// Adds it to the burst that the instance gets in this turn.
+// Adds it to the burst or the batch that the instance gets in this turn.
 void Scheduler::join(Request& request, Worker& worker) {
-  record(worker.pool, Action::Dispatch, Why::JoinsBurst);
-  if (worker.requests.size() == 1) worker.slow.arm(now_ + kSlowBurst);
+  const bool batch = worker.gathering == Worker::Gathering::Open;
+  record(worker.pool, Action::Dispatch, batch ? Why::JoinsBatch : Why::JoinsBurst);
+  if (worker.requests.size() == 1 && !batch) worker.slow.arm(now_ + kSlowBurst);
   const Duration expected = worker.pool.mean_run * worker.tokens;
   worker.estimate += expected;
   share_.begin(worker.pool.function.share, expected);
@@ -244,6 +245,7 @@ void Scheduler::give(Request& request, Worker& worker) {
   request.runs = now_;
   hold(request, worker);
   worker.pool.last_given = &worker;
+  if (gathers(request, worker.pool)) return gather(request, worker);
   worker.instance->run(std::move(request.call.request));
 }
 
@@ -254,6 +256,7 @@ void Scheduler::put_back(Request& request) {
   pool.queue.push_front(request);
   ++pool.queued;
   ++pool.function.queued;
+  pool.queued_rows += request.rows;
 }
 
 // Leaves it the request that it has begun, if any; the others wait again, before everybody else.
@@ -312,10 +315,15 @@ void Scheduler::instance_started(Worker& worker) {
 void Scheduler::instance_replied(Worker& worker, Replies replies) {
   tick();
   if (worker.state != WorkerState::Running) return;  // given up while the replies were under way
+  const bool batch = worker.gathering == Worker::Gathering::Sealed;
   const bool malformed = std::ranges::any_of(replies, [](const Result<Reply>& reply) {
     return !reply && reply.error().reason == reason::kBadReply;
   });
-  settle(worker, std::move(replies));
+  if (batch && !replies.empty()) {
+    settle_batch(worker, std::move(replies.front()));
+  } else {
+    settle(worker, std::move(replies));
+  }
   if (malformed) {
     take_unbegun(worker);  // also a single one: it did nothing wrong
     end(worker, Why::BadReply);
@@ -348,8 +356,14 @@ void Scheduler::settle(Worker& worker, Replies replies) {
     finish(request, std::move(reply));
   }
   for (Request* request : worker.requests) request->runs = now_;
-  // An eighth of the new value: follows a change within some ten calls, and no single one.
-  Duration& mean = worker.pool.mean_run;
+  const bool loaded = count > 1 || worker.pool.queued > 0;
+  worker.pool.tuner.ran_alone(ran, loaded ? BatchTuner::Load::Heavy : BatchTuner::Load::Light);
+  follow_mean(worker.pool, ran);
+}
+
+// An eighth of the new value: follows a change within some ten calls, and no single one.
+void Scheduler::follow_mean(VersionPool& pool, Duration ran) {
+  Duration& mean = pool.mean_run;
   mean = mean == Duration::zero() ? ran : mean + (ran - mean) / 8;
 }
 
@@ -359,6 +373,7 @@ void Scheduler::instance_exited(Worker& worker, Exit exit) {
   const WorkerState was = worker.state;
   if (was != WorkerState::Ending) {
     sample(worker);
+    if (worker.gathering != Worker::Gathering::No) run_alone(worker);
     disband(worker);  // what it had not begun runs elsewhere
     end(worker, exit.oom ? Why::OutOfMemory
                          : (was == WorkerState::Starting ? Why::StartFailed : Why::Crashed));
@@ -390,6 +405,7 @@ void Scheduler::end(Worker& worker, Why why) {
   release_tokens(worker);
   charge(worker.charged, Bytes{});
   if (worker.pool.last_given == &worker) worker.pool.last_given = nullptr;
+  std::erase(gathering_, &worker);
   worker.slow.cancel();
   set_state(worker, WorkerState::Ending);
   worker.instance->kill();
@@ -422,14 +438,18 @@ Duration Scheduler::unbilled(Worker& worker) const {
   return std::max(worker.instance->cpu() - worker.cpu_seen, Duration::zero());
 }
 
-// Takes the request off its instance, with its last figures.
-void Scheduler::release(Request& request, Worker& worker, Duration ran, Duration cpu) {
+// The request's last figures; the instance has it no more.
+void Scheduler::bill(Request& request, Worker& worker, Duration ran, Duration cpu) {
   request.timing.run = ran;
   request.timing.cpu = std::chrono::floor<std::chrono::microseconds>(cpu);
   worker.cpu_seen += request.timing.cpu;
   request.peak_memory = worker.peak;
   request.worker = nullptr;
   request.state = Request::State::New;
+}
+
+void Scheduler::release(Request& request, Worker& worker, Duration ran, Duration cpu) {
+  bill(request, worker, ran, cpu);
   std::erase(worker.requests, &request);
 }
 
@@ -444,6 +464,7 @@ void Scheduler::release_unanswered(Request& request, Worker& worker) {
 }
 
 void Scheduler::fail_held(Worker& worker, const Error& error, std::chrono::seconds retry_after) {
+  forget_batch(worker);
   while (!worker.requests.empty()) {
     Request& request = *worker.requests.front();
     release_unanswered(request, worker);

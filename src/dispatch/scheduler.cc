@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "core/reason.h"
 #include "core/units.h"
+#include "dispatch/batch.h"
 
 namespace mayfly {
 namespace {
@@ -49,6 +50,7 @@ Scheduler::Scheduler(Loop& loop, Spawner& spawner, DispatchOptions options)
       options_(options),
       now_(loop.now()),
       processes_(loop),
+      seal_(loop, [this] { seal_batches(); }),
       patience_(loop,
                 [this] {
                   tick();
@@ -66,6 +68,7 @@ Scheduler::~Scheduler() { destroy_all(); }
 void Scheduler::admit(Request& request) {
   now_ = request.accepted;
   const Call& call = request.call;
+  if (call.version->batching.mode != BatchMode::Off) request.rows = rows_of(call.request.layout());
   VersionPool& pool = pool_of(call.version, call.settings, call.settings_sequence);
   request.pool = &pool;
   pool.rate.count(now_);
@@ -214,7 +217,7 @@ bool Scheduler::dispatch_at_once(Request& request, VersionPool& pool) {
     join(request, *worker);
     return true;
   }
-  if (pool.idle.empty()) return false;
+  if (pool.idle.empty() || holds_back(request, pool)) return false;
   VersionLoad load = load_of(pool);
   load.queued = 1;
   const Decision decision = decide(load, node_load());
@@ -226,6 +229,7 @@ bool Scheduler::dispatch_at_once(Request& request, VersionPool& pool) {
 
 // The instance whose burst the request becomes part of, if any.
 Worker* Scheduler::joinable(const Request& request, const VersionPool& pool) const {
+  if (batches(pool)) return open_batch(request, pool);
   Worker* worker = pool.last_given;
   if (worker == nullptr || worker->state != WorkerState::Running) return nullptr;
   if (pool.runtime->isolation == Isolation::Request || worker->afterwards == Afterwards::End) {
@@ -245,16 +249,21 @@ void Scheduler::enqueue(Request& request, VersionPool& pool) {
   request.state = Request::State::Queued;
   if (pool.tmpl.state == TemplateState::Ready) request.found_template = pool.tmpl.build;
   pool.queue.push_back(request);
+  pool.earliest_deadline = pool.queued == 0
+                               ? request.call.deadline
+                               : std::min(pool.earliest_deadline, request.call.deadline);
   ++pool.queued;
   ++pool.function.queued;
+  pool.queued_rows += request.rows;
   contend(pool);
 }
 
 Request& Scheduler::take_from_queue(Request& request) {
   CHECK(request.state == Request::State::Queued);
-  request.unlink();
+  request.pool->queue.remove(request);
   --request.pool->queued;
   --request.pool->function.queued;
+  request.pool->queued_rows -= request.rows;
   request.timing.queue = now_ - request.accepted;
   request.state = Request::State::New;
   if (request.pool->queued == 0) unpark(*request.pool);  // nobody needs to yield for it any more
@@ -266,6 +275,9 @@ void Scheduler::give_up(Request& request, Why why, Error error) {
   VersionPool& pool = *request.pool;
   if (request.state == Request::State::Queued) {
     take_from_queue(request);
+    touch(pool);
+  } else if (request.worker->gathering != Worker::Gathering::No) {
+    leave_batch(request, *request.worker, why);
     touch(pool);
   } else {
     // Others of its burst do not suffer; it may turn out to be answered, or not to have begun.
@@ -303,7 +315,9 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
                                   .peak_memory = request.peak_memory,
                                   .memory_limit = request.call.version->memory,
                                   .instance = request.instance,
-                                  .retry_after = retry});
+                                  .retry_after = retry,
+                                  .batch = request.batch,
+                                  .leads = request.leads});
   request.state = Request::State::Done;
   request.pool = nullptr;
   if (request.resumption.handle) loop_.make_ready(request.resumption);
@@ -413,12 +427,7 @@ Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
   record(pool, decision.action, decision.why);
   switch (decision.action) {
     case Action::Dispatch:
-      hand_over(take_from_queue(pool.queue.front()), *pool.idle.back());
-      while (pool.queued > 0) {
-        Worker* worker = joinable(pool.queue.front(), pool);
-        if (worker == nullptr) break;
-        join(take_from_queue(pool.queue.front()), *worker);
-      }
+      dispatch(pool);
       break;
     case Action::Fork:
       fork(pool);
@@ -433,6 +442,18 @@ Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
   }
   contend(pool);
   return Flow::GoOn;
+}
+
+// The head of the queue, and what goes with it.
+void Scheduler::dispatch(VersionPool& pool) {
+  Worker& worker = *pool.idle.back();
+  hand_over(take_from_queue(pool.queue.front()), worker);
+  if (batches(pool)) return fill(worker);
+  while (pool.queued > 0) {
+    Worker* joined = joinable(pool.queue.front(), pool);
+    if (joined == nullptr) return;
+    join(take_from_queue(pool.queue.front()), *joined);
+  }
 }
 
 void Scheduler::refuse_all(VersionPool& pool, Why why) {
@@ -518,9 +539,9 @@ void Scheduler::contend_all(FunctionState& function) {
   }
 }
 
-bool Scheduler::wants_something(const VersionPool& pool) const {
+bool Scheduler::wants_something(VersionPool& pool) const {
   if (mode_ == Mode::Stopping) return false;
-  if (pool.queued > 0) return true;
+  if (pool.queued > 0 && released(pool) <= now_) return true;
   const bool without = pool.tmpl.state == TemplateState::None;
   if (!pool.warming.empty() && without) return true;
   if (!pool.current() || now_ < pool.keep_retry) return false;
@@ -545,7 +566,7 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
           .threads = pool.runtime->threads,
           .instance_bytes = pool.instance_bytes,
           .template_bytes = pool.tmpl.bytes,
-          .waited = pool.queued > 0 ? now_ - pool.oldest_accepted() : Duration::zero()};
+          .waited = pool.queued > 0 ? now_ - pool.head_accepted() : Duration::zero()};
 }
 
 NodeLoad Scheduler::node_load() const {

@@ -94,6 +94,7 @@ class Scheduler {
   void enqueue(Request& request, VersionPool& pool);
   bool dispatch_at_once(Request& request, VersionPool& pool);
   Worker* joinable(const Request& request, const VersionPool& pool) const;
+  bool holds_back(const Request& request, const VersionPool& pool) const;
   void watch_for_end(Request& request);
   void give_up(Request& request, Why why, Error error);
   Request& take_from_queue(Request& request);
@@ -108,16 +109,35 @@ class Scheduler {
   VersionPool* retry_parked();
   Flow step(VersionPool& pool);
   Flow act(VersionPool& pool, Decision decision);
+  void dispatch(VersionPool& pool);
   Flow wait(VersionPool& pool, Why why);
   void refuse_all(VersionPool& pool, Why why);
   void park(VersionPool& pool, VersionPool::Parked where);
   void unpark(VersionPool& pool);
   void contend(VersionPool& pool);
   void contend_all(FunctionState& function);
-  bool wants_something(const VersionPool& pool) const;
+  bool wants_something(VersionPool& pool) const;
   VersionLoad load_of(VersionPool& pool) const;
   NodeLoad node_load() const;
   void record(VersionPool& pool, Action action, Why why);
+
+  // Batches (batches.cc)
+  bool batches(const VersionPool& pool) const;
+  bool gathers(const Request& request, const VersionPool& pool) const;
+  TimePoint released(VersionPool& pool) const;
+  std::uint64_t batch_limit(VersionPool& pool, std::uint64_t rows) const;
+  Worker* open_batch(const Request& request, const VersionPool& pool) const;
+  void gather(Request& request, Worker& worker);
+  void fill(Worker& worker);
+  void seal_batches();
+  void seal(Worker& worker);
+  void stand_down(Worker& worker);
+  static void forget_batch(Worker& worker);
+  void run_alone(Worker& worker);
+  void leave_batch(Request& request, Worker& worker, Why why);
+  static Duration share_of(Duration whole, std::uint64_t rows, std::uint64_t all);
+  void settle_batch(Worker& worker, Result<Reply> reply);
+  void finish_batch(Worker& worker, std::vector<Reply> parts);
 
   // Looking after versions (upkeep.cc)
   void look_after(VersionPool& pool);
@@ -162,6 +182,8 @@ class Scheduler {
   void make_idle(Worker& worker);
   void leave_idle(Worker& worker);
   Duration unbilled(Worker& worker) const;
+  void bill(Request& request, Worker& worker, Duration ran, Duration cpu);
+  void follow_mean(VersionPool& pool, Duration ran);
   void release(Request& request, Worker& worker, Duration ran, Duration cpu);
   void release_unanswered(Request& request, Worker& worker);
   void fail_held(Worker& worker, const Error& error, std::chrono::seconds retry_after = {});
@@ -198,6 +220,9 @@ class Scheduler {
   std::uint64_t workers_made_ = 0;
   std::uint64_t builds_made_ = 0;
   std::array<std::array<std::uint64_t, kWhys>, kActions> counts_{};
+
+  std::vector<Worker*> gathering_;  // with open batches
+  TurnEnd seal_;
 
   Timer patience_;
   std::vector<std::unique_ptr<Worker>> dead_workers_;

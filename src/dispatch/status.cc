@@ -33,6 +33,10 @@ VersionStatus status_of(const VersionPool& pool, TimePoint now) {
                        .instance_bytes = pool.instance_bytes,
                        .memory = pool.tmpl.charged,
                        .decisions = pool.decisions.records()};
+  if (pool.runtime->batching.mode != BatchMode::Off && !pool.mixes_rows) {
+    status.batching = {
+        .cap = pool.tuner.cap(), .alone = pool.tuner.alone(), .sizes = pool.tuner.sizes()};
+  }
   for (const auto& worker : pool.workers) status.memory = status.memory + worker->charged;
   return status;
 }

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "dispatch/batch_tuner.h"
 #include "dispatch/policy.h"
 #include "dispatch/version_runtime.h"
 
@@ -62,6 +63,13 @@ struct TemplateStatus {
   std::string cause{};  // of the last failure
 };
 
+// What batching has come to; nothing while it is off for good.
+struct BatchStatus {
+  std::uint32_t cap = 1;  // rows; 1: requests run one by one for now
+  Duration alone{};       // of a request that ran so, under load; 0: not measured
+  std::vector<BatchTuner::Size> sizes{};
+};
+
 struct VersionStatus {
   VersionKey key{};
   std::string label{};
@@ -73,6 +81,7 @@ struct VersionStatus {
   TemplateStatus tmpl{};
   double calls_per_second = 0;
   Duration mean_run{};
+  std::optional<BatchStatus> batching{};
   Bytes instance_bytes{};  // of the largest instance so far, or expected
   Bytes memory{};          // charged to the node by all its processes
   std::vector<DecisionRecord> decisions{};

@@ -30,6 +30,8 @@ void Scheduler::look_after(VersionPool& pool) {
   if (droppable(pool)) return drop(pool);
   list_for_reclaim(pool);
   const FunctionSettings& settings = *pool.function.settings;
+  if (const TimePoint release = released(pool); pool.queued > 0 && release > now_)
+    next = std::min(next, release);
   const bool to_keep = pool.current() && (settings.min_instances > 0 || settings.keep_warm);
   if (to_keep && pool.keep_retry > now_) next = std::min(next, pool.keep_retry);
   if (to_keep && pool.starting > 0) next = std::min(next, now_ + pool.runtime->start_timeout);
@@ -345,6 +347,7 @@ void Scheduler::stop() {
 }
 
 void Scheduler::destroy_all() {
+  gathering_.clear();
   reclaim_order_.clear();
   share_.clear();
   without_memory_ = 0;

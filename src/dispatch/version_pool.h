@@ -2,14 +2,12 @@
 // template. Plain data that scheduler.cc changes; nothing here decides. Loop thread only.
 #pragma once
 
-#include <coroutine>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "async/cancel.h"
 #include "async/event.h"
 #include "async/gate.h"
 #include "async/hook.h"
@@ -18,9 +16,10 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "core/settings.h"
+#include "dispatch/batch_tuner.h"
 #include "dispatch/fair_share.h"
-#include "dispatch/outcome.h"
 #include "dispatch/policy.h"
+#include "dispatch/request.h"
 #include "dispatch/status.h"
 #include "dispatch/value.h"
 #include "dispatch/version_runtime.h"
@@ -28,44 +27,7 @@
 
 namespace mayfly {
 
-class Scheduler;
 class VersionPool;
-struct Worker;
-
-// A call inside dispatch. It lives in the frame of the coroutine that awaits it; destroying it
-// drops the call from the queue, or kills the instance that runs it.
-class Request : public Hook {
- public:
-  Request(Scheduler& scheduler, Call accepted_call);  // `scheduler` outlives me
-  ~Request();
-
-  bool await_ready() const noexcept { return outcome.has_value(); }
-  void await_suspend(std::coroutine_handle<> waiter) noexcept { resumption.handle = waiter; }
-  Outcome await_resume() { return *std::move(outcome); }
-
-  // The rest is the scheduler's. Held: an instance has it.
-  enum class State : std::uint8_t { New, Queued, Held, Done };
-  Call call;
-  State state = State::New;
-  VersionPool* pool = nullptr;
-  std::uint64_t found_template = 0;  // the build that was ready when it came; 0: none
-  Worker* worker = nullptr;
-  TimePoint accepted{};
-  TimePoint handed{};             // to an instance or its fork
-  std::optional<TimePoint> runs;  // since when
-  StartTier tier = StartTier::None;
-  Timing timing{};
-  Bytes peak_memory{};
-  std::uint64_t instance = 0;
-  std::optional<Outcome> outcome;
-  Resumption resumption;
-
- private:
-  friend class Scheduler;
-  Scheduler& scheduler_;
-  Timer deadline_;
-  std::optional<CancelCallback> cancelled_;
-};
 
 enum class WorkerState : std::uint8_t { Starting, Idle, Running, Ending };
 inline constexpr std::size_t kWorkerStates = 4;
@@ -87,11 +49,20 @@ struct Worker {
   WorkerState state = WorkerState::Starting;
   Afterwards afterwards = Afterwards::Stay;  // when its requests are done
   std::vector<Request*> requests;            // that it has not answered, the oldest first
-  Timer slow;                                // a burst takes longer than it should
-  std::size_t index = 0;                     // in VersionPool::workers
-  std::uint32_t tokens = 0;                  // held now
-  Duration estimate{};  // charged to the function's share when the tokens were taken
-  TimePoint since{};    // of the state, or of taking the tokens
+  // Requests that run as one. Open: they gather until the end of the turn, and lie in `requests`
+  // too. Sealed: it has them; null is who gave up since.
+  struct Member {
+    Request* request = nullptr;
+    std::uint64_t rows = 0;
+  };
+  std::vector<Member> batch;
+  std::uint64_t batch_rows = 0;
+  enum class Gathering : std::uint8_t { No, Open, Sealed } gathering = Gathering::No;
+  Timer slow;                // a burst takes longer than it should
+  std::size_t index = 0;     // in VersionPool::workers
+  std::uint32_t tokens = 0;  // held now
+  Duration estimate{};       // charged to the function's share when the tokens were taken
+  TimePoint since{};         // of the state, or of taking the tokens
   Duration cpu_seen{};
   Bytes peak{};
   TimePoint peak_sampled{};
@@ -148,6 +119,7 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
               std::move_only_function<void()> on_due)
       : function(owner),
         runtime(std::move(what)),
+        tuner(runtime->batching),
         contender(*this, owner.share),
         due(loop, std::move(on_due)) {
     tmpl.bytes = runtime->template_bytes.count != 0 ? runtime->template_bytes : mib(32);
@@ -159,8 +131,12 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
   Standing standing = Standing::Serving;
   bool to_zero = false;  // asked for while it was at work: once nothing waits
 
-  HookList<Request> queue;
+  RequestQueue queue;
   std::uint32_t queued = 0;
+  std::uint64_t queued_rows = 0;  // of those that can be batched
+  TimePoint earliest_deadline{};  // of what waits, or earlier
+  BatchTuner tuner;
+  bool mixes_rows = false;  // batches of it cannot be cut apart
   std::vector<std::unique_ptr<Worker>> workers;
   std::vector<Worker*> idle;     // the longest idle first; the most recent is used first
   Worker* last_given = nullptr;  // the instance that was given the latest request
@@ -185,7 +161,7 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
   Bytes instance_bytes{};  // the next instance is expected to need
   DecisionLog<8> decisions;
 
-  TimePoint oldest_accepted() { return queue.front().accepted; }
+  TimePoint head_accepted() { return queue.front().accepted; }
   bool current() const { return function.current == runtime->key.version; }
   std::uint32_t live() const {
     return starting + running + static_cast<std::uint32_t>(idle.size());

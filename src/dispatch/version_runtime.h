@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/result.h"
+#include "core/batching.h"
 #include "core/manifest.h"
 #include "core/tensor.h"
 #include "dispatch/policy.h"
@@ -50,6 +51,7 @@ struct VersionRuntime {
   std::shared_ptr<const Signature> signature{};
   Isolation isolation = Isolation::Instance;
   Rank rank = Rank::Caller;
+  Batching batching{};
   std::uint32_t threads = 1;
   bool session_after_fork = false;
   Bytes memory = mib(512);         // limit of one instance's private bytes

@@ -110,6 +110,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
   runtime->label = label;
   runtime->signature = std::shared_ptr<const Signature>(manifest, &manifest->signature);
   runtime->isolation = manifest->options.isolation;
+  runtime->batching = manifest->options.batching;
   runtime->threads = manifest->options.threads;
   runtime->session_after_fork = manifest->session_after_fork;
   runtime->memory = manifest->options.memory;

@@ -75,6 +75,24 @@ Task<Result<Response>> ControlApi::list_functions() {
   co_return json_response({{"functions", std::move(list)}});
 }
 
+namespace {
+
+// What batches of the version take, by size: what `auto` goes by.
+Json batching_json(const BatchStatus& batching) {
+  const auto micros = [](Duration duration) {
+    return std::chrono::duration<double, std::micro>(duration).count();
+  };
+  Json sizes = Json::array();
+  for (const BatchTuner::Size& size : batching.sizes) {
+    sizes.push_back({{"rows", size.rows}, {"batches", size.batches}, {"row_us", micros(size.row)}});
+  }
+  return {{"max_rows", batching.cap},
+          {"unbatched_us", micros(batching.alone)},
+          {"sizes", std::move(sizes)}};
+}
+
+}  // namespace
+
 Json ControlApi::describe_processes(std::string_view label) const {
   const DispatchStatus status = parts_.dispatcher.status();
   Json about{{"template", "none"}, {"idle", 0},   {"running", 0},
@@ -87,6 +105,7 @@ Json ControlApi::describe_processes(std::string_view label) const {
     about["starting"] = version.starting;
     about["queued"] = version.queued;
     about["memory_bytes"] = version.memory.count;
+    if (version.batching) about["batching"] = batching_json(*version.batching);
     if (!version.tmpl.cause.empty()) about["last_failure"] = version.tmpl.cause;
     Json decisions = Json::array();
     for (const DecisionRecord& decision : version.decisions) {
@@ -132,6 +151,8 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
   }
   about["decisions"] = processes.value("decisions", Json::array());
   processes.erase("decisions");
+  if (processes.contains("batching")) about["batching"] = processes["batching"];
+  processes.erase("batching");
   about["processes"] = std::move(processes);
   co_return json_response(about);
 }

@@ -177,6 +177,8 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   }
   response.headers.add("Mayfly-Invocation", to_string(tried.id));
   response.headers.add("Mayfly-Start", to_string(tried.tier()));
+  if (tried.outcome && tried.outcome->batch > 1)
+    response.headers.add("Mayfly-Batch", std::to_string(tried.outcome->batch));
   response.headers.add("Server-Timing", server_timing(tried.timing()));
   response.headers.add("X-Request-Id", tried.request_id);
   allow_origin(response.headers, cors_origin);

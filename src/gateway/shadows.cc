@@ -29,6 +29,7 @@ std::shared_ptr<const VersionRuntime> guest_of(const VersionRuntime& version) {
   guest->key.function = shadow_id(version.key.function);
   guest->label += "-shadow";
   guest->rank = Rank::Guest;
+  guest->batching = {};  // one copy at a time
   return guest;
 }
 

@@ -23,11 +23,12 @@ std::vector<ArtifactFile> files_of(const std::vector<SourceFile>& sources) {
   return files;
 }
 
-Manifest manifest_of(const PublishRequest& request, const Report& report) {
-  return {.options = request.options,
-          .files = files_of(request.files),
-          .signature = report.signature,
-          .session_after_fork = report.session_after_fork || request.options.threads > 1};
+Result<Manifest> manifest_of(const PublishRequest& request, const Report& report) {
+  if (request.options.batching.mode != BatchMode::Off) TRY(check_batchable(report.signature));
+  return Manifest{.options = request.options,
+                  .files = files_of(request.files),
+                  .signature = report.signature,
+                  .session_after_fork = report.session_after_fork || request.options.threads > 1};
 }
 
 // The job's last words before it ended, kept for the reason when it ends badly.
@@ -58,7 +59,7 @@ Task<Result<Published>> Publisher::publish(PublishRequest request, Progress prog
   CO_TRY(std::optional<Compiled> found,
          co_await pool_.run([this, key] { return store_.find(key); }));
   if (found) {
-    Manifest manifest = manifest_of(request, found->report);
+    CO_TRY(Manifest manifest, manifest_of(request, found->report));
     co_return Published{.manifest = std::move(manifest),
                         .report = std::move(found->report),
                         .compiled = store_.folder(key),
@@ -105,7 +106,7 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
     Report report = TRY(read_report(folder.work()));
     return store_.install(key, target_, std::move(report), folder.work() / "out");
   }));
-  Manifest manifest = manifest_of(request, compiled.report);
+  CO_TRY(Manifest manifest, manifest_of(request, compiled.report));
   co_return Published{.manifest = std::move(manifest),
                       .report = std::move(compiled.report),
                       .compiled = store_.folder(key),

@@ -154,6 +154,7 @@ class RequestMemory {
   const RequestLayout& layout() const { return layout_; }
   std::span<std::byte> input(std::size_t i);
   bool inlined() const { return !region_.has_value(); }
+  std::uint64_t output_bytes() const { return output_bytes_; }
   bool fits_lane() const;  // with its outputs, as far as they are known
 
   // Puts the finished request where an instance reads it: into `target`, at least kInlineRequest or

@@ -56,13 +56,20 @@ class TestNode {
   std::shared_ptr<Pending> call(std::shared_ptr<const VersionRuntime> version,
                                 Duration timeout = std::chrono::seconds(30),
                                 std::uint64_t output_bytes = 0) {
+    RequestMemory request = *RequestMemory::allocate(*RequestLayout::plan({}, {}), output_bytes);
+    return ask(call_of(std::move(version), std::move(request), timeout));
+  }
+  Call call_of(std::shared_ptr<const VersionRuntime> version, RequestMemory request,
+               Duration timeout = std::chrono::seconds(30)) {
+    return {.version = std::move(version),
+            .settings = std::make_shared<const FunctionSettings>(settings),
+            .settings_sequence = settings_sequence,
+            .request = std::move(request),
+            .deadline = loop.now() + timeout};
+  }
+  std::shared_ptr<Pending> ask(Call call) {
     auto pending = std::make_shared<Pending>();
-    Call call{.version = std::move(version),
-              .settings = std::make_shared<const FunctionSettings>(settings),
-              .settings_sequence = settings_sequence,
-              .request = *RequestMemory::allocate(*RequestLayout::plan({}, {}), output_bytes),
-              .deadline = loop.now() + timeout,
-              .cancel = pending->client.token()};
+    call.cancel = pending->client.token();
     loop.spawn(await_outcome(dispatcher, std::move(call), pending, loop));
     return pending;
   }
