@@ -16,6 +16,17 @@ pkg_check_modules(turbojpeg REQUIRED IMPORTED_TARGET libturbojpeg)
 pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
 
+# gRPC without TLS: the node listens on loopback. Its pkg-config file names every library below it.
+find_path(GRPCPP_INCLUDE grpcpp/grpcpp.h REQUIRED)
+find_library(GRPCPP_LIBRARY grpc++_unsecure REQUIRED)
+find_library(GRPC_LIBRARY grpc_unsecure REQUIRED)
+find_library(GPR_LIBRARY gpr REQUIRED)
+find_library(ABSL_SYNCHRONIZATION_LIBRARY absl_synchronization REQUIRED)  # used by its headers
+add_library(grpcpp INTERFACE)
+target_include_directories(grpcpp SYSTEM INTERFACE ${GRPCPP_INCLUDE})
+target_link_libraries(grpcpp INTERFACE ${GRPCPP_LIBRARY} ${GRPC_LIBRARY} ${GPR_LIBRARY}
+  ${ABSL_SYNCHRONIZATION_LIBRARY})
+
 # ONNX Runtime: a system-wide one where there is one, else what scripts/setup.sh fetched. The library
 # is opened at run time by mayfly-runner (its telemetry must be switched off before it is loaded), so
 # only the headers are needed to build.

@@ -7,7 +7,7 @@ import sys
 
 ORDER = [
     "base", "async", "core", "rollout", "net", "store", "registry", "meter", "sandbox", "runner", "publish",
-    "dispatch", "gateway", "cli", "app",
+    "dispatch", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
@@ -22,7 +22,8 @@ FORBIDDEN = {
     "publish": {"rollout", "net", "meter", "runner"},
     "dispatch": {"rollout", "net", "runner", "publish"},
     "gateway": {"runner"},
-    "cli": {"runner", "dispatch", "gateway", "publish", "sandbox"},
+    "grpc": {"runner", "net", "store", "registry", "meter", "publish"},
+    "cli": {"runner", "dispatch", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

@@ -96,6 +96,10 @@ const std::vector<Entry>& entries() {
         "address and port, loopback only, or unix:PATH; port 0 picks a free one, which run/url in "
         "the data folder tells"},
        text(&Config::listen)},
+      {{"server.grpc_listen", "--grpc-listen", "MAYFLY_GRPC_LISTEN", "127.0.0.1:8081",
+        "address and port for gRPC, loopback only; port 0 picks a free one, which run/grpc in the "
+        "data folder tells; off: no gRPC, which is the default beside a unix: socket"},
+       text(&Config::grpc_listen)},
       {{"server.data", "--data", "MAYFLY_DATA", "",
         "the data folder; by default $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly"},
        [](Config& config, const std::string& value) -> Status {
@@ -261,6 +265,12 @@ Result<Config> make_config(const std::vector<ConfigValues>& sources) {
       if (!set) return std::unexpected(std::move(set).error().in(entry.key.key));
       break;
     }
+  }
+  const auto sets_grpc = [](const ConfigValues& source) {
+    return source.contains("server.grpc_listen");
+  };
+  if (config.listen.starts_with("unix:") && std::ranges::none_of(sources, sets_grpc)) {
+    config.grpc_listen = "off";
   }
   for (auto source = sources.rbegin(); source != sources.rend(); ++source) {
     for (const auto& [key, value] : *source) {

@@ -22,6 +22,9 @@ enum class IsolationLevel : std::uint8_t { Best, Strict };
 struct Config {
   // [server]
   std::string listen = "127.0.0.1:8080";
+  // "off", or empty: no gRPC. Off, too, where `listen` is a socket file, which is there to keep
+  // other users out, and this is not set.
+  std::string grpc_listen = "127.0.0.1:8081";
   Path data;                       // default: $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly
   std::vector<std::string> hosts;  // Host headers accepted besides loopback
   std::vector<std::string> cors_origins;

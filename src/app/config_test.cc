@@ -33,6 +33,13 @@ TEST_CASE("a flag wins over the environment, that over the file, that over the d
   CHECK(config->drain_timeout == 30s);
 }
 
+TEST_CASE("beside a socket file there is no gRPC unless it is asked for") {
+  const ConfigValues file = {{"server.listen", "unix:/run/m/s"}};
+  CHECK(make_config({file})->grpc_listen == "off");
+  CHECK(make_config({{{"server.grpc_listen", "127.0.0.1:9"}}, file})->grpc_listen == "127.0.0.1:9");
+  CHECK(make_config({})->grpc_listen == "127.0.0.1:8081");
+}
+
 TEST_CASE("the file's sections, lists and prices are read") {
   const auto values = file_with(R"(
 [server]

@@ -14,13 +14,13 @@ constexpr std::string_view kUnix = "unix:";
 
 }  // namespace
 
-Result<ListenAddress> parse_listen(const std::string& text) {
+Result<ListenAddress> parse_listen(const std::string& text, std::string_view setting) {
   ListenAddress where;
   if (text.starts_with(kUnix)) {
     where.socket = text.substr(kUnix.size());
     if (where.socket.is_absolute()) return where;
     return refuse(reason::kInvalidSetting,
-                  fmt::format("server.listen: '{}' needs an absolute path", text));
+                  fmt::format("{}: '{}' needs an absolute path", setting, text));
   }
   const std::size_t colon = text.rfind(':');
   if (colon != std::string::npos) {
@@ -32,15 +32,30 @@ Result<ListenAddress> parse_listen(const std::string& text) {
   if (where.address == "[::1]") where.address = "::1";
   if (where.address.empty()) {
     return refuse(reason::kInvalidSetting,
-                  fmt::format("server.listen: '{}' is neither ADDRESS:PORT nor unix:PATH", text));
+                  fmt::format("{}: '{}' is neither ADDRESS:PORT nor unix:PATH", setting, text));
   }
   if (where.address == "::1" || where.address.starts_with("127.")) return where;
   return refuse(
       reason::kInvalidSetting,
-      fmt::format("server.listen: {} is reachable from other machines, and this version has no "
+      fmt::format("{}: {} is reachable from other machines, and this version has no "
                   "keys: anybody could deploy code. Listen on 127.0.0.1 and put an authenticating "
                   "proxy in front",
-                  text));
+                  setting, text));
+}
+
+Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text) {
+  constexpr std::string_view kSetting = "server.grpc_listen";
+  if (text.empty() || text == "off") return std::nullopt;
+  ListenAddress where = TRY(parse_listen(text, kSetting));
+  if (where.socket.empty()) return where;
+  return refuse(
+      reason::kInvalidSetting,
+      fmt::format("{}: gRPC is served at an address and port, not at '{}'", kSetting, text));
+}
+
+std::string grpc_target(const ListenAddress& address) {
+  return address.address == "::1" ? fmt::format("[::1]:{}", address.port)
+                                  : fmt::format("{}:{}", address.address, address.port);
 }
 
 Result<std::string> listen_on(HttpServer& server, const ListenAddress& where) {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -18,9 +20,15 @@ struct ListenAddress {
 
 // "127.0.0.1:8080", "[::1]:8080", "localhost:8080", "unix:/run/mayfly/socket". Nothing that other
 // machines could reach: there are no keys yet.
-Result<ListenAddress> parse_listen(const std::string& text);
+// `setting` is what messages begin with.
+Result<ListenAddress> parse_listen(const std::string& text,
+                                   std::string_view setting = "server.listen");
+// Where gRPC is listened for; nullopt: nowhere ("off", or empty).
+Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text);
 
 // The URL under which clients find it.
 Result<std::string> listen_on(HttpServer& server, const ListenAddress& address);
+// "127.0.0.1:8081", as gRPC's clients and its server write it.
+std::string grpc_target(const ListenAddress& address);
 
 }  // namespace mayfly

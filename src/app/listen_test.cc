@@ -29,3 +29,14 @@ TEST_CASE("what is no address is told") {
     CHECK_MESSAGE(refused.error().message.starts_with("server.listen: '"), bad);
   }
 }
+
+TEST_CASE("gRPC is served at a loopback address or not at all") {
+  CHECK(grpc_target(**parse_grpc_listen("127.0.0.1:8081")) == "127.0.0.1:8081");
+  CHECK(grpc_target(**parse_grpc_listen("[::1]:9")) == "[::1]:9");
+  for (const char* off : {"off", ""}) CHECK_FALSE(parse_grpc_listen(off)->has_value());
+  for (const char* bad : {"unix:/run/m/g", "0.0.0.0:8081", "8081"}) {
+    const auto refused = parse_grpc_listen(bad);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK_MESSAGE(refused.error().message.starts_with("server.grpc_listen: "), bad);
+  }
+}

@@ -23,6 +23,8 @@
 #include "core/version.h"
 #include "dispatch/dispatcher.h"
 #include "gateway/gateway.h"
+#include "grpc/grpc_gateway.h"
+#include "grpc/rpc_server.h"
 #include "meter/ledger.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
@@ -55,9 +57,7 @@ Bytes body_memory(const Config& config) {
 }
 
 PredictionLimits prediction_limits(const Config& config) {
-  return {.max_body = config.max_body,
-          .max_reply = config.max_reply,
-          .body_memory = body_memory(config)};
+  return {.max_body = config.max_body, .max_reply = config.max_reply};
 }
 
 std::uint32_t cores(const Config& config) {
@@ -156,6 +156,7 @@ Task<Status> runner_ready(Loop& loop, ProcessSpawner& spawner) {
 struct Foundation {
   const Config& config;
   const ListenAddress& listen;
+  const std::optional<ListenAddress>& grpc_listen;
   const Prices& prices;
   SystemClock& clock;
   SystemRng& rng;
@@ -176,20 +177,33 @@ struct Foundation {
 
 Task<void> close(Gate& gate) { co_await gate.close(); }
 
+Task<void> close_grpc(RpcServer& server, Duration timeout, Gate::Hold) {
+  co_await server.close(timeout);
+}
+
 // Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
 // ends every instance. Work of a pool that has begun is waited for: a backup to its end.
 struct Draining {
   HttpServer& server;
+  RpcServer* grpc;  // null: none
   Dispatcher& dispatcher;
   Shadows& shadows;
   Rollouts& rollouts;
   CancelSource& cut_short;
   Gate& background;
 };
+// Both at the same time: neither takes of the other's.
+Task<void> close_servers(Loop& loop, const Draining& parts, Duration timeout) {
+  Gate closing(loop);
+  if (parts.grpc != nullptr) loop.spawn(close_grpc(*parts.grpc, timeout, *closing.hold()));
+  co_await parts.server.close(timeout);
+  co_await closing.close();
+}
+
 void drain(Loop& loop, const Draining& parts, Duration timeout) {
   LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
   notify_supervisor("STOPPING=1");
-  loop.run(parts.server.close(timeout));
+  loop.run(close_servers(loop, parts, timeout));
   parts.cut_short.cancel();
   loop.run(parts.shadows.close());
   loop.run(parts.rollouts.close());
@@ -231,48 +245,124 @@ Status resume(Rollouts& rollouts, Shadows& shadows) {
   return rollouts.load();
 }
 
-Status announce(const Foundation& base, const std::string& url) {
+Status announce(const Foundation& base, const std::string& url, const std::string& grpc) {
+  TRY(write_file_durably(base.data.run() / "grpc", grpc + "\n"));
   TRY(write_file_durably(base.data.run() / "url", url + "\n"));
-  LOG(info, "serving", {"url", url}, {"data", base.data.root().native()}, {"version", kVersion},
-      {"isolation", base.isolation});
+  LOG(info, "serving", {"url", url}, {"grpc", grpc}, {"data", base.data.root().native()},
+      {"version", kVersion}, {"isolation", base.isolation});
   notify_supervisor("READY=1");
   return {};
 }
 
+// What predictions of every protocol go through. Members in the order of their making.
+struct DataPlane {
+  DataPlane(const Foundation& base, const CompileTarget& target)
+      : parse_pool(base.loop, "parse", 2),
+        read_pool(base.loop, "read", 2),
+        publisher(base.loop, base.pool, base.spawner,
+                  {.compiled = base.data.compiled(), .tmp = base.data.tmp()}, target),
+        dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
+        catalog(base.registry, base.blobs, publisher, read_pool, cut_short.token()),
+        metrics(base.clock),
+        ledger(base.loop, base.ledger),
+        ids(base.clock, base.rng),
+        shadows({base.loop, catalog, dispatcher, ledger, ids}),
+        traffic({base.pool, base.registry, catalog, dispatcher, shadows}),
+        rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
+        invoker({.loop = base.loop,
+                 .catalog = catalog,
+                 .dispatcher = dispatcher,
+                 .shadows = shadows,
+                 .rollouts = rollouts,
+                 .ledger = ledger,
+                 .metrics = metrics,
+                 .statistics = statistics,
+                 .ids = ids}),
+        bodies(body_memory(base.config)),
+        repository({.loop = base.loop,
+                    .pool = base.pool,
+                    .blobs = base.blobs,
+                    .pins = base.pins,
+                    .catalog = catalog,
+                    .dispatcher = dispatcher,
+                    .traffic = traffic,
+                    .publisher = publisher,
+                    .metrics = metrics}) {}
+
+  Pool parse_pool;
+  Pool read_pool;
+  CancelSource cut_short;
+  Publisher publisher;    // models in, artifacts out
+  Dispatcher dispatcher;  // who runs what
+  Catalog catalog;        // what a name means
+  Metrics metrics;
+  Statistics statistics;
+  LedgerWriter ledger;
+  InvocationIds ids;
+  Shadows shadows;
+  TrafficSwitch traffic;
+  Rollouts rollouts;
+  Invoker invoker;  // one prediction
+  BodyBudget bodies;
+  ModelRepository repository;
+};
+
+// The gRPC front door, and where it stands.
+struct GrpcDoor {
+  GrpcDoor(const Foundation& base, DataPlane& plane, const std::function<bool()>& ready)
+      : inference({.loop = base.loop,
+                   .parse_pool = plane.parse_pool,
+                   .invoker = plane.invoker,
+                   .bodies = plane.bodies,
+                   .catalog = plane.catalog,
+                   .dispatcher = plane.dispatcher,
+                   .repository = plane.repository,
+                   .statistics = plane.statistics,
+                   .ready = ready},
+                  {.max_body = base.config.max_body, .max_reply = base.config.max_reply}),
+        health({base.loop, plane.catalog, ready}),
+        gateway(inference, health) {}
+
+  // Where it listens; "off".
+  Result<std::string> open(const Foundation& base) {
+    if (!base.grpc_listen) return "off";
+    ListenAddress where = *base.grpc_listen;
+    auto listening = RpcServer::listen(base.loop, grpc_target(where),
+                                       {.max_message = base.config.max_body,
+                                        .max_reply = base.config.max_reply,
+                                        .memory = body_memory(base.config),
+                                        .max_calls = base.config.max_connections},
+                                       [this](Rpc& rpc) { return gateway.handle(rpc); });
+    if (!listening) {
+      return std::unexpected(std::move(listening).error().in(
+          "server.grpc_listen (choose another address with --grpc-listen or MAYFLY_GRPC_LISTEN, or "
+          "off)"));
+    }
+    server = *std::move(listening);
+    where.port = static_cast<std::uint16_t>(server->port());
+    return grpc_target(where);
+  }
+
+  InferenceService inference;
+  HealthService health;
+  GrpcGateway gateway;
+  std::unique_ptr<RpcServer> server;
+};
+
 Status serve(const Foundation& base) {
   Loop& loop = base.loop;
   const Config& config = base.config;
-  Pool parse_pool(loop, "parse", 2);
-  Pool read_pool(loop, "read", 2);
-  CancelSource cut_short;
   const CompileTarget target = TRY(this_machine(base.spawner.runtime_version()));
-  Publisher publisher(loop, base.pool, base.spawner,
-                      {.compiled = base.data.compiled(), .tmp = base.data.tmp()},
-                      target);                                          // models in, artifacts out
-  Dispatcher dispatcher(loop, base.spawner, dispatch_options(config));  // who runs what
-  Catalog catalog(base.registry, base.blobs, publisher, read_pool, cut_short.token());
-  follow(base.registry, loop, catalog);
-
-  Metrics metrics(base.clock);
-  LedgerWriter ledger_writer(loop, base.ledger);
-  InvocationIds ids(base.clock, base.rng);
-  Shadows shadows({loop, catalog, dispatcher, ledger_writer, ids});
-  TrafficSwitch traffic({base.pool, base.registry, catalog, dispatcher, shadows});
-  Rollouts rollouts({loop, base.pool, base.registry, catalog, traffic});
-  TRY(resume(rollouts, shadows));
-  Invoker invoker({.loop = loop,
-                   .catalog = catalog,
-                   .dispatcher = dispatcher,
-                   .shadows = shadows,
-                   .rollouts = rollouts,
-                   .ledger = ledger_writer,
-                   .metrics = metrics,
-                   .ids = ids});
-  Predictions predictions({parse_pool, invoker}, prediction_limits(config));
+  DataPlane plane(base, target);
+  follow(base.registry, loop, plane.catalog);
+  TRY(resume(plane.rollouts, plane.shadows));
   const auto ready = [&] {
-    ledger_writer.probe();
-    return !base.stopping && base.spawner.ready() && ledger_writer.healthy();
+    plane.ledger.probe();
+    return !base.stopping && base.spawner.ready() && plane.ledger.healthy();
   };
+
+  Predictions predictions({plane.parse_pool, plane.invoker, plane.bodies},
+                          prediction_limits(config));
   BlobApi blob_api(base.blobs, base.pins, base.pool, config.max_upload);
   HttpServer* listening = nullptr;
   ControlApi control(
@@ -282,39 +372,48 @@ Status serve(const Foundation& base) {
        .blobs = base.blobs,
        .pins = base.pins,
        .registry = base.registry,
-       .catalog = catalog,
-       .dispatcher = dispatcher,
-       .shadows = shadows,
-       .traffic = traffic,
-       .rollouts = rollouts,
-       .publisher = publisher,
+       .catalog = plane.catalog,
+       .dispatcher = plane.dispatcher,
+       .shadows = plane.shadows,
+       .traffic = plane.traffic,
+       .rollouts = plane.rollouts,
+       .publisher = plane.publisher,
        .ledger = base.ledger,
-       .metrics = metrics,
+       .metrics = plane.metrics,
+       .statistics = plane.statistics,
        .logs = base.logs,
        .cgroups = base.cgroups,
        .prices = base.prices,
        .isolation = base.isolation,
        .ready = ready,
        .connections = [&] { return listening == nullptr ? 0 : listening->connections(); }});
+  ProtocolApi protocol({plane.parse_pool, plane.catalog, plane.dispatcher, plane.statistics,
+                        plane.repository, config.max_body});
   Gateway gateway({.predictions = predictions,
                    .control = control,
+                   .protocol = protocol,
                    .blobs = blob_api,
-                   .catalog = catalog,
-                   .metrics = metrics,
+                   .catalog = plane.catalog,
+                   .metrics = plane.metrics,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config),
                     [&](Exchange& exchange) { return gateway.handle(exchange); });
   listening = &server;
   const std::string url = TRY(listen_on(server, base.listen));
-  const MemoryWatch memory_watch(loop, dispatcher, [] { return read_file("/proc/meminfo"); });
-  TRY(announce(base, url));
+  GrpcDoor grpc(base, plane, ready);
+  const std::string grpc_address = TRY(grpc.open(base));
+  const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
+  TRY(announce(base, url, grpc_address));
   Gate background(loop);
-  start_background(base, catalog, dispatcher, background);
+  start_background(base, plane.catalog, plane.dispatcher, background);
 
   loop.run();
 
-  drain(loop, {server, dispatcher, shadows, rollouts, cut_short, background}, config.drain_timeout);
+  drain(loop,
+        {server, grpc.server.get(), plane.dispatcher, plane.shadows, plane.rollouts,
+         plane.cut_short, background},
+        config.drain_timeout);
   return {};
 }
 
@@ -324,6 +423,7 @@ Status run_node(const Config& config) {
   configure_log(config.log_level, config.log_format);
   raise_descriptor_limit();
   const ListenAddress listen = TRY(parse_listen(config.listen));
+  const std::optional<ListenAddress> grpc_listen = TRY(parse_grpc_listen(config.grpc_listen));
   const Prices prices = TRY(prices_of(config));
   const Path runner = TRY(runner_path());
 
@@ -367,6 +467,7 @@ Status run_node(const Config& config) {
 
   return serve({.config = config,
                 .listen = listen,
+                .grpc_listen = grpc_listen,
                 .prices = prices,
                 .clock = clock,
                 .rng = rng,

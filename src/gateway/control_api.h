@@ -17,6 +17,7 @@
 #include "gateway/rollouts.h"
 #include "gateway/route.h"
 #include "gateway/shadows.h"
+#include "gateway/statistics.h"
 #include "gateway/traffic_switch.h"
 #include "meter/ledger.h"
 #include "meter/prices.h"
@@ -47,6 +48,7 @@ class ControlApi {
     Publisher& publisher;
     Ledger& ledger;
     Metrics& metrics;
+    Statistics& statistics;
     FunctionLogs& logs;
     const CgroupSupport& cgroups;
     Prices prices;

@@ -215,6 +215,7 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   parts_.shadows.forget(id);
   parts_.catalog.forget(name.str());
   parts_.metrics.forget(name.str());
+  parts_.statistics.forget(name.str());
   parts_.logs.forget(name.str());
   LOG(info, "function deleted", {"function", name.str()}, {"who", author.who});
   co_return json_response({{"deleted", name.str()}});

@@ -127,9 +127,17 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, const Route& route) {
       co_return co_await model_metadata(route);
     case Endpoint::ModelReady:
       co_return co_await model_ready(route);
-    case Endpoint::Unsupported:
-      co_return refuse(reason::kUnsupported,
-                       "this extension of the protocol is not served by this node");
+    case Endpoint::ModelConfig:
+    case Endpoint::ModelStatistics:
+    case Endpoint::RepositoryIndex:
+    case Endpoint::RepositoryLoad:
+    case Endpoint::RepositoryUnload:
+    case Endpoint::Generate:
+    case Endpoint::SystemSharedMemory:
+    case Endpoint::CudaSharedMemory:
+    case Endpoint::Logging:
+    case Endpoint::Tracing:
+      co_return co_await parts_.protocol.call(exchange, route);
     case Endpoint::TfModelStatus:
       co_return tf_model_status(route);
     case Endpoint::TfModelMetadata:

@@ -10,6 +10,7 @@
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
 #include "gateway/predictions.h"
+#include "gateway/protocol_api.h"
 #include "net/exchange.h"
 
 namespace mayfly {
@@ -19,6 +20,7 @@ class Gateway {
   struct Parts {  // all outlive me
     Predictions& predictions;
     ControlApi& control;
+    ProtocolApi& protocol;
     BlobApi& blobs;
     Catalog& catalog;
     Metrics& metrics;

@@ -1,5 +1,7 @@
 #include "gateway/invoker.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -28,7 +30,34 @@ std::uint64_t traffic_key_of(const Invocation& tried, std::string_view sticky) {
   return given ? traffic_key(*given) : traffic_key(to_string(tried.id));
 }
 
+// "1.204": as "{:.3f}" would, without floating point.
+void append_milliseconds(std::string& text, Duration duration) {
+  const auto us = std::chrono::round<std::chrono::microseconds>(duration).count();
+  const std::int64_t rest = 1000 + us % 1000;  // 1xxx: keeps leading zeros
+  text.append(fmt::format_int(us / 1000).c_str()).append(".");
+  text.append(fmt::format_int(rest).c_str() + 1);
+}
+
+// The rows that a request asks about: 1, unless the signature leaves the first dimension open.
+std::uint64_t rows_of(const RequestLayout& layout, const Signature& signature) {
+  if (layout.inputs().empty()) return 1;
+  const InputPlan& first = layout.inputs().front();
+  const Shape& specified = signature.inputs[first.index].shape;
+  const bool open = !specified.empty() && specified.front() == -1;
+  if (!open || first.form != InputForm::Tensor || first.shape.empty()) return 1;
+  return static_cast<std::uint64_t>(first.shape.front());
+}
+
 }  // namespace
+
+std::string server_timing(const Timing& timing) {
+  std::string text;
+  text.reserve(80);
+  append_milliseconds(text.append("queue;dur="), timing.queue);
+  append_milliseconds(text.append(", start;dur="), timing.start);
+  append_milliseconds(text.append(", run;dur="), timing.run);
+  return text;
+}
 
 std::chrono::seconds Invocation::retry_after(const Error& error) const {
   if (outcome && outcome->retry_after.count() > 0) return outcome->retry_after;
@@ -71,6 +100,8 @@ Task<Result<Reply>> Invoker::run(Invocation& tried, Question question) {
     const std::uint64_t key = traffic_key_of(tried, traffic.sticky_header);
     tried.copy = parts_.shadows.copy(tried.serving, key, question.request);
   }
+  tried.rows = rows_of(question.request.layout(), serving.signature());
+  tried.decoded = parts_.loop.now();
   Call call{.version = serving.runtime,
             .settings = serving.settings,
             .settings_sequence = serving.sequence,
@@ -94,7 +125,18 @@ Task<Status> Invoker::conclude(const Invocation& tried, std::string_view reason,
   Status written = co_await record(tried, reason, sent);
   const std::string_view outcome = written ? reason : written.error().reason;
   parts_.metrics.prediction(tried.serving->function, outcome, tried.tier(), tried.timing());
+  count(tried, outcome);
   co_return written;
+}
+
+void Invoker::count(const Invocation& tried, std::string_view reason) {
+  const Timing timing = tried.timing();
+  InvocationTimes times{
+      .whole = parts_.loop.now() - tried.begun, .decode = {}, .encode = {}, .timing = timing};
+  times.decode = tried.decoded - tried.begun;
+  times.encode = times.whole - times.decode - timing.queue - timing.start - timing.run;
+  parts_.statistics.add(tried.serving->function, tried.serving->version, tried.accepted, tried.rows,
+                        reason.empty() ? Statistics::Ended::Well : Statistics::Ended::Badly, times);
 }
 
 void Invoker::answered(Invocation& tried, std::string_view reason) {

@@ -14,6 +14,7 @@
 #include "core/wire/tf_request.h"
 #include "gateway/guard.h"
 #include "gateway/protocol_words.h"
+#include "gateway/tensor_memory.h"
 #include "net/decompress.h"
 
 namespace mayfly {
@@ -65,22 +66,7 @@ Status check_content_type(std::string_view type) {
           type.substr(0, 100)));
 }
 
-std::vector<ReplyTensor> reply_tensors(const InferRequest& request, const Signature& signature,
-                                       const Reply& reply) {
-  std::vector<ReplyTensor> tensors;
-  tensors.reserve(reply.outputs.size());
-  for (std::size_t i = 0; i < reply.outputs.size(); ++i) {
-    const OutputView& output = reply.outputs[i];
-    tensors.push_back({.name = signature.outputs[output.index].name,
-                       .type = output.type,
-                       .shape = output.shape,
-                       .bytes = output.bytes,
-                       .form = request.outputs[i].form});
-  }
-  return tensors;
-}
-
-std::uint64_t json_bytes(const std::vector<ReplyTensor>& tensors) {
+std::uint64_t json_bytes(std::span<const ReplyTensor> tensors) {
   std::uint64_t bytes = 0;
   for (const ReplyTensor& tensor : tensors)
     bytes += tensor.form == OutputForm::Json ? tensor.bytes.size() : 0;
@@ -98,13 +84,15 @@ Response json_response(std::string text) {
   return response;
 }
 
-// Text, then tensors from where the instance left them.
-Response mixed_response(EncodedReply encoded, Reply reply) {
+// Text, then tensors from where the instance left them, or where they were classified.
+Response mixed_response(EncodedReply encoded, Reply reply, std::vector<Classified> classified) {
   struct Kept {
     std::string text;
     Reply reply;
+    std::vector<Classified> classified;
   };
-  auto kept = std::make_shared<Kept>(std::move(encoded.text), std::move(reply));
+  auto kept =
+      std::make_shared<Kept>(std::move(encoded.text), std::move(reply), std::move(classified));
   SharedBytes body;
   body.parts.push_back(std::as_bytes(std::span(kept->text)));
   for (const auto& part : encoded.binary) body.parts.push_back(part);
@@ -128,23 +116,6 @@ std::uint64_t size_of(const Response& response) {
   std::uint64_t bytes = 0;
   for (const auto& part : std::get<SharedBytes>(response.body).parts) bytes += part.size();
   return bytes;
-}
-
-// "1.204": as "{:.3f}" would, without floating point.
-void append_milliseconds(std::string& text, Duration duration) {
-  const auto us = std::chrono::round<std::chrono::microseconds>(duration).count();
-  const std::int64_t rest = 1000 + us % 1000;  // 1xxx: keeps leading zeros
-  text.append(fmt::format_int(us / 1000).c_str()).append(".");
-  text.append(fmt::format_int(rest).c_str() + 1);
-}
-
-std::string server_timing(const Timing& timing) {
-  std::string text;
-  text.reserve(80);
-  append_milliseconds(text.append("queue;dur="), timing.queue);
-  append_milliseconds(text.append(", start;dur="), timing.start);
-  append_milliseconds(text.append(", run;dur="), timing.run);
-  return text;
 }
 
 }  // namespace
@@ -197,7 +168,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
     // A large body is not even read for what would be refused anyway.
     CO_TRY_STATUS(parts_.invoker.admit(tried));
   }
-  CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = bodies_}));
+  CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = parts_.bodies}));
   auto decoded = co_await decode(exchange, body, protocol, serving);
   tried.received = body.taken();
   if (!decoded) co_return std::unexpected(std::move(decoded).error());
@@ -212,18 +183,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
 Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyReader& body,
                                                        Protocol protocol, const Serving& serving) {
   CO_TRY(InferRequest request, co_await decode_head(exchange.head(), body, protocol, serving));
-  std::vector<InputPlan> plans;
-  for (const InferInput& input : request.inputs) {
-    plans.push_back({.index = input.index,
-                     .type = input.type,
-                     .shape = input.shape,
-                     .bytes = input.bytes,
-                     .form = input.form});
-  }
-  std::vector<std::uint32_t> outputs;
-  for (const InferOutput& output : request.outputs) outputs.push_back(output.index);
-  CO_TRY(RequestLayout layout, RequestLayout::plan(std::move(plans), std::move(outputs)));
-  CO_TRY(RequestMemory memory, RequestMemory::allocate(std::move(layout), serving.output_bytes));
+  CO_TRY(RequestMemory memory, allocate_request(request, serving.output_bytes));
   CO_TRY_STATUS(co_await fill(body, request, memory));
   if (!body.at_end()) {
     CO_TRY_STATUS(co_await body.expect_end());
@@ -315,7 +275,8 @@ Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
 Task<Result<Response>> Predictions::encode(const InferRequest& request, const Serving& serving,
                                            Reply reply, Protocol protocol) {
   const SizeLimit limit{limits_.max_reply.count, "limits.max_reply"};
-  const std::vector<ReplyTensor> tensors = reply_tensors(request, serving.signature(), reply);
+  ReplyTensors outputs(request, serving.signature(), reply);
+  const std::span<const ReplyTensor> tensors = outputs.tensors();
   const bool is_long = json_bytes(tensors) > kLongText;
   if (protocol != Protocol::OpenInference) {
     const auto work = [&] {
@@ -334,7 +295,10 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
   const auto work = [&] { return encode_infer_reply(answer, limit); };
   Result<EncodedReply> encoded = is_long ? co_await parts_.parse_pool.run(work) : work();
   if (!encoded) co_return std::unexpected(std::move(encoded).error());
-  if (encoded->mixed) co_return mixed_response(*std::move(encoded), std::move(reply));
+  if (encoded->mixed) {
+    co_return mixed_response(*std::move(encoded), std::move(reply),
+                             std::move(outputs).take_classified());
+  }
   co_return json_response(std::move(encoded->text));
 }
 

@@ -21,7 +21,6 @@ namespace mayfly {
 struct PredictionLimits {
   Bytes max_body = mib(64);
   Bytes max_reply = mib(64);
-  Bytes body_memory = gib(1);  // of all large bodies together
 };
 
 // How the caller speaks.
@@ -32,10 +31,10 @@ class Predictions {
   struct Parts {  // all outlive me
     Pool& parse_pool;
     Invoker& invoker;
+    BodyBudget& bodies;
   };
 
-  Predictions(Parts parts, PredictionLimits limits)
-      : parts_(parts), limits_(limits), bodies_(limits.body_memory) {}
+  Predictions(Parts parts, PredictionLimits limits) : parts_(parts), limits_(limits) {}
 
   // Answers the exchange, whatever happens. `cors_origin` is empty or the origin that may read the
   // reply.
@@ -61,7 +60,6 @@ class Predictions {
 
   Parts parts_;
   PredictionLimits limits_;
-  BodyBudget bodies_;
   JsonParser parser_;
 };
 

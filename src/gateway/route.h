@@ -21,13 +21,23 @@ enum class Endpoint : std::uint8_t {
   ServerReady,
   ModelMetadata,
   ModelReady,
-  Unsupported,  // named by the protocol's extensions, not served here: 501
+  ModelConfig,
+  // Named by the protocol's extensions, not served here: 501
+  Generate,
+  SystemSharedMemory,
+  CudaSharedMemory,
+  Logging,
+  Tracing,
   // TensorFlow Serving's REST API
   TfModelStatus,
   TfModelMetadata,
   TfUnsupported,  // classify and regress: 501
   // Control
   NodeStatus,
+  ModelStatistics,
+  RepositoryIndex,
+  RepositoryLoad,
+  RepositoryUnload,
   NodeTop,
   NodeDoctor,
   ListFunctions,

@@ -16,7 +16,7 @@ TEST_CASE("paths name endpoints, functions and versions") {
   CHECK(find_route("POST", "/v1/models/fraud/labels/champion:predict").route->name ==
         "fraud@champion");
   CHECK(find_route("GET", "/v2/").route->endpoint == Endpoint::ServerMetadata);
-  CHECK(find_route("GET", "/v2/models/stats").route->endpoint == Endpoint::Unsupported);
+  CHECK(find_route("GET", "/v2/models/stats").route->endpoint == Endpoint::ModelStatistics);
   CHECK(find_route("HEAD", "/metrics").route->endpoint == Endpoint::Metrics);
   CHECK(find_route("HEAD", "/api/v1/blobs/abc").route->endpoint == Endpoint::BlobState);
 }

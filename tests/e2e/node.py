@@ -73,6 +73,8 @@ class Node:
             str(self.data),
             *self._arguments,
         ]
+        if "--grpc-listen" not in self._arguments:
+            command += ["--grpc-listen", "127.0.0.1:0"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -109,6 +111,11 @@ class Node:
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    @property
+    def grpc(self) -> str:
+        """Where it serves gRPC: "127.0.0.1:PORT", or "off"."""
+        return (self.data / "run" / "grpc").read_text().strip()
 
     def _is_ready(self) -> bool:
         if self.process.poll() is not None:

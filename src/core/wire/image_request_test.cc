@@ -64,7 +64,9 @@ TEST_CASE("metadata, readiness and errors are the protocol's") {
         R"("inputs":[{"name":"x","datatype":"FP32","shape":[-1,3]}],)"
         R"("outputs":[{"name":"y","datatype":"BYTES","shape":[]}]})");
   CHECK(server_metadata_json("1.0") ==
-        R"({"name":"mayfly","version":"1.0","extensions":["binary_tensor_data"]})");
+        R"({"name":"mayfly","version":"1.0","extensions":["binary_tensor_data","classification",)"
+        R"x("model_configuration","model_repository","model_repository(unload_dependents)",)x"
+        R"("statistics"]})");
   CHECK(server_live_json() == R"({"live":true})");
   CHECK(server_ready_json(Readiness::No) == R"({"ready":false})");
   CHECK(model_ready_json("m", Readiness::Yes) == R"({"name":"m","ready":true})");

@@ -87,7 +87,7 @@ Status output_parameter(std::string_view key, ondemand::value value, HeadOutput&
     return {};
   }
   if (key == "classification") {
-    if (TRY(json_get(value.get_uint64(), key)) != 0) return unsupported(key);
+    output.classes = TRY(json_get(value.get_uint64(), key));
     return {};
   }
   if (key.starts_with("shared_memory_")) return unsupported(key);
@@ -121,17 +121,10 @@ Status sequence_parameter(std::string_view key, ondemand::value value) {
   return unsupported(key);
 }
 
-Result<Duration> read_timeout(ondemand::value value) {
-  const std::uint64_t microseconds = TRY(json_get(value.get_uint64(), "timeout"));
-  constexpr std::uint64_t kLongest = 1'000'000ULL * 60 * 60 * 24 * 365;
-  return Duration(std::chrono::microseconds(std::min(microseconds, kLongest)));
-}
-
 Status request_parameter(std::string_view key, ondemand::value value, InferHead& head) {
   if (key == "timeout") {
     TRY(once(head.timeout, key));
-    const Duration timeout = TRY(read_timeout(value));
-    if (timeout != Duration::zero()) head.timeout = timeout;  // 0: the client sets none
+    head.timeout = infer_timeout(TRY(json_get(value.get_uint64(), key)));
     return {};
   }
   if (key == "binary_data_output") {
@@ -202,6 +195,12 @@ Status request_field(std::string_view key, ondemand::value value, InferHead& hea
 }
 
 }  // namespace
+
+std::optional<Duration> infer_timeout(std::uint64_t microseconds) {
+  constexpr std::uint64_t kLongest = 1'000'000ULL * 60 * 60 * 24 * 365;
+  if (microseconds == 0) return std::nullopt;
+  return Duration(std::chrono::microseconds(std::min(microseconds, kLongest)));
+}
 
 Result<InferHead> parse_infer_head(JsonParser& parser, std::string& text) {
   constexpr std::string_view kWhat = "the request";

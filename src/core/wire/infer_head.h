@@ -1,5 +1,5 @@
-// The JSON part of an infer request as it is written, before anything is compared with a
-// signature. Internal to this folder.
+// An infer request as it is written, before anything is compared with a signature: from the JSON
+// part of a body, or from another form of the same protocol that carries its tensors in binary.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@ struct HeadInput {
 struct HeadOutput {
   std::string_view name;
   std::optional<OutputForm> form;
+  std::uint64_t classes = 0;  // parameters.classification
 };
 
 struct InferHead {
@@ -39,8 +40,16 @@ struct InferHead {
 };
 
 // Unknown keys and parameters are passed over, as the protocol wants; a key that is given twice is
-// refused. What the protocol has and this server does not (sequences, classification, shared
-// memory) is refused as unsupported.
+// refused. What the protocol has and this server does not (sequences, shared memory) is refused as
+// unsupported.
 Result<InferHead> parse_infer_head(JsonParser& parser, std::string& text);
+
+// parameters.timeout; nullopt for 0: the client sets none.
+std::optional<Duration> infer_timeout(std::uint64_t microseconds);
+
+// The request that a head without JSON data makes: every input's bytes are announced in
+// `binary_size` and follow in the head's order. `limit` bounds all of them.
+Result<InferRequest> bind_infer_request(InferHead& head, const Signature& signature,
+                                        const SizeLimit& limit);
 
 }  // namespace mayfly

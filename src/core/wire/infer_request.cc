@@ -44,13 +44,13 @@ Status size_binary_input(InferInput& input, std::uint64_t announced) {
   if (input.type == DataType::Bytes) {
     if (announced / kLengthPrefix >= count) return {};
     return refuse(reason::kInvalidInput,
-                  fmt::format("binary_data_size {} is too small for the {} elements of shape {}",
+                  fmt::format("{} bytes of binary data are too few for the {} elements of shape {}",
                               announced, count, to_string(input.shape)));
   }
   const std::uint64_t expected = TRY(byte_count(input.type, input.shape));
   if (announced == expected) return {};
   return refuse(reason::kInvalidInput,
-                fmt::format("binary_data_size is {}, {} {} needs {} bytes", announced,
+                fmt::format("has {} bytes of binary data, {} {} needs {}", announced,
                             to_string(input.type), to_string(input.shape), expected));
 }
 
@@ -127,11 +127,15 @@ Status bind_outputs(const InferHead& head, const Signature& signature, InferRequ
       return refuse(reason::kInvalidInput,
                     fmt::format("output '{}': is asked for twice", wanted.name));
     }
-    request.outputs.push_back({number, wanted.form.value_or(head.default_form)});
+    if (wanted.classes > 0 && signature.outputs[*index].type == DataType::Bytes) {
+      return refuse(reason::kInvalidInput,
+                    fmt::format("output '{}': is BYTES, which cannot be classified", wanted.name));
+    }
+    request.outputs.push_back({number, wanted.form.value_or(head.default_form), wanted.classes});
   }
   if (!head.outputs.empty()) return {};
   for (std::uint32_t i = 0; i < signature.outputs.size(); ++i) {
-    request.outputs.push_back({i, head.default_form});
+    request.outputs.push_back({.index = i, .form = head.default_form});
   }
   return {};
 }
@@ -144,6 +148,16 @@ Status sum_binary_bytes(InferRequest& request, const SizeLimit& limit) {
   }
   if (total > limit.bytes) return refuse_size("the body", limit);
   request.binary_bytes = total - request.text.size();
+  return {};
+}
+
+Status bind(InferHead& head, const Signature& signature, const SizeLimit& limit,
+            InferRequest& request) {
+  TRY(bind_inputs(head, signature, request));
+  TRY(bind_outputs(head, signature, request));
+  TRY(sum_binary_bytes(request, limit));
+  request.id = std::move(head.id);
+  request.timeout = head.timeout;
   return {};
 }
 
@@ -251,11 +265,14 @@ Result<InferRequest> decode_infer_request(JsonParser& parser, std::string json_p
   request.text = std::move(json_part);
   if (request.text.size() > limit.bytes) return refuse_size("the body", limit);
   InferHead head = TRY(parse_infer_head(parser, request.text));
-  TRY(bind_inputs(head, signature, request));
-  TRY(bind_outputs(head, signature, request));
-  TRY(sum_binary_bytes(request, limit));
-  request.id = std::move(head.id);
-  request.timeout = head.timeout;
+  TRY(bind(head, signature, limit, request));
+  return request;
+}
+
+Result<InferRequest> bind_infer_request(InferHead& head, const Signature& signature,
+                                        const SizeLimit& limit) {
+  InferRequest request;
+  TRY(bind(head, signature, limit, request));
   return request;
 }
 
@@ -287,7 +304,7 @@ Result<InferRequest> raw_infer_request(std::uint64_t body_bytes, const Signature
   request.binary_bytes = body_bytes;
   request.inputs.push_back(std::move(input));
   for (std::uint32_t i = 0; i < signature.outputs.size(); ++i) {
-    request.outputs.push_back({i, OutputForm::Binary});
+    request.outputs.push_back({.index = i, .form = OutputForm::Binary});
   }
   return request;
 }

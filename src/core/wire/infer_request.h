@@ -61,6 +61,8 @@ enum class OutputForm : std::uint8_t { Json, Binary };
 struct InferOutput {
   std::uint32_t index = 0;  // in the signature's outputs
   OutputForm form = OutputForm::Json;
+  std::uint64_t classes =
+      0;  // more than 0: its highest so many instead (core/wire/classification.h)
 };
 
 // Move-only: the inputs look into `text`. The signature outlives it.

@@ -169,7 +169,7 @@ TEST_CASE("what is wrong with an input is said by name, with what was expected")
        "both data and"},
       {R"({"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32",
            "parameters":{"binary_data_size":13}}]})",
-       "binary_data_size is 13, FP32 [1,3] needs 12"},
+       "has 13 bytes of binary data, FP32 [1,3] needs 12"},
       {R"({"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]},
                      {"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]})",
        "input 'x': is given twice"},
@@ -207,13 +207,24 @@ TEST_CASE("what the protocol has and the server does not is refused as unsupport
   for (const std::string& json :
        {"{" + input + R"(,"parameters":{"sequence_id":7}})",
         "{" + input + R"(,"parameters":{"sequence_start":true}})",
-        "{" + input + R"(,"outputs":[{"name":"y","parameters":{"classification":3}}]})",
         "{" + input + R"(,"outputs":[{"name":"y","parameters":{"shared_memory_region":"r"}}]})",
         std::string(R"({"inputs":[{"name":"x","parameters":{"shared_memory_region":"r"}}]})")}) {
     INFO(json);
     refused(decode(json), reason::kUnsupported, "is not supported");
   }
   CHECK(decode("{" + input + R"(,"parameters":{"sequence_id":"","sequence_end":false}})"));
+}
+
+TEST_CASE("an output may be asked for as its highest classes, unless it is BYTES") {
+  const std::string input = R"("inputs":[{"name":"x","shape":[0,3],"datatype":"FP32","data":[]}])";
+  const auto classified = [&](std::string_view name) {
+    return decode("{" + input + R"(,"outputs":[{"name":")" + std::string(name) +
+                  R"(","parameters":{"classification":3}}]})");
+  };
+  const auto request = classified("y");
+  REQUIRE(request.has_value());
+  CHECK(request->outputs.at(0).classes == 3);
+  refused(classified("label"), reason::kInvalidInput, "cannot be classified");
 }
 
 TEST_CASE("sizes and depth are bounded") {

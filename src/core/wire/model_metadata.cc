@@ -1,5 +1,7 @@
 #include "core/wire/model_metadata.h"
 
+#include <array>
+
 #include "core/wire/json_text.h"
 
 namespace mayfly {
@@ -22,12 +24,82 @@ void append_specs(std::string& text, std::span<const TensorSpec> specs) {
   text += ']';
 }
 
+constexpr auto kExtensions = std::to_array<std::string_view>(
+    {"binary_tensor_data", "classification", "model_configuration", "model_repository",
+     "model_repository(unload_dependents)", "statistics"});
+
+// A configuration's dims leave out the batch where max_batch_size says that there is one; here it
+// is 0, and they are the whole shape.
+void append_config_specs(std::string& text, std::span<const TensorSpec> specs) {
+  text += '[';
+  for (const TensorSpec& spec : specs) {
+    if (&spec != specs.data()) text += ',';
+    text += R"({"name":)";
+    append_json_string(text, spec.name);
+    text += R"(,"data_type":")";
+    text += config_data_type(spec.type);
+    text += R"(","dims":)";
+    text += to_string(spec.shape);
+    text += '}';
+  }
+  text += ']';
+}
+
 }  // namespace
+
+std::span<const std::string_view> protocol_extensions() { return kExtensions; }
+
+std::string_view platform_of(std::string_view runtime) {
+  return runtime == "onnx" ? "onnxruntime_onnx" : runtime;
+}
+
+std::string_view backend_of(std::string_view runtime) {
+  return runtime == "onnx" ? "onnxruntime" : runtime;
+}
+
+std::string_view config_data_type(DataType type) {
+  switch (type) {
+    case DataType::Bool:
+      return "TYPE_BOOL";
+    case DataType::Uint8:
+      return "TYPE_UINT8";
+    case DataType::Uint16:
+      return "TYPE_UINT16";
+    case DataType::Uint32:
+      return "TYPE_UINT32";
+    case DataType::Uint64:
+      return "TYPE_UINT64";
+    case DataType::Int8:
+      return "TYPE_INT8";
+    case DataType::Int16:
+      return "TYPE_INT16";
+    case DataType::Int32:
+      return "TYPE_INT32";
+    case DataType::Int64:
+      return "TYPE_INT64";
+    case DataType::Fp16:
+      return "TYPE_FP16";
+    case DataType::Fp32:
+      return "TYPE_FP32";
+    case DataType::Fp64:
+      return "TYPE_FP64";
+    case DataType::Bytes:
+      return "TYPE_STRING";
+    case DataType::Bf16:
+      return "TYPE_BF16";
+  }
+  return "TYPE_INVALID";
+}
 
 std::string server_metadata_json(std::string_view version) {
   std::string text = R"({"name":"mayfly","version":)";
   append_json_string(text, version);
-  text += R"(,"extensions":["binary_tensor_data"]})";
+  text += R"(,"extensions":[)";
+  for (const std::string_view& extension : kExtensions) {
+    if (&extension != kExtensions.data()) text += ',';
+    append_json_string(text, extension);
+  }
+  text += "]}";
   return text;
 }
 
@@ -48,12 +120,30 @@ std::string model_metadata_json(const ModelDescription& model) {
     text += '"';
   }
   text += R"(],"platform":)";
-  // The protocol's <project>_<format>; clients know this one by its usual name.
-  append_json_string(text, model.runtime == "onnx" ? "onnxruntime_onnx" : model.runtime);
+  append_json_string(text, platform_of(model.runtime));
   text += R"(,"inputs":)";
   append_specs(text, model.signature.inputs);
   text += R"(,"outputs":)";
   append_specs(text, model.signature.outputs);
+  text += '}';
+  return text;
+}
+
+std::string model_config_json(const ModelConfiguration& model) {
+  std::string text = R"({"name":)";
+  append_json_string(text, model.name);
+  text += R"(,"platform":)";
+  append_json_string(text, platform_of(model.runtime));
+  text += R"(,"backend":)";
+  append_json_string(text, backend_of(model.runtime));
+  text += R"(,"version_policy":{"all":{}},"max_batch_size":0,"input":)";
+  append_config_specs(text, model.signature.inputs);
+  text += R"(,"output":)";
+  append_config_specs(text, model.signature.outputs);
+  text += R"(,"instance_group":[{"name":)";
+  append_json_string(text, model.name);
+  text += R"(,"kind":"KIND_CPU","count":1}],"default_model_filename":)";
+  append_json_string(text, model.model_file);
   text += '}';
   return text;
 }

@@ -11,6 +11,13 @@
 
 namespace mayfly {
 
+// What the server has of the protocol's extensions, by their names.
+std::span<const std::string_view> protocol_extensions();
+// "onnx" by the protocol's <project>_<format>, and by its name for what runs it.
+std::string_view platform_of(std::string_view runtime);
+std::string_view backend_of(std::string_view runtime);
+std::string_view config_data_type(DataType type);  // "TYPE_FP32", as in model configurations
+
 std::string server_metadata_json(std::string_view version);  // GET /v2
 std::string server_live_json();                              // GET /v2/health/live: {"live":true}
 enum class Readiness : bool { No, Yes };
@@ -23,6 +30,13 @@ struct ModelDescription {
   const Signature& signature;
 };
 std::string model_metadata_json(const ModelDescription& model);  // GET /v2/models/NAME
+struct ModelConfiguration {
+  std::string_view name;
+  std::string_view runtime;
+  std::string_view model_file;
+  const Signature& signature;
+};
+std::string model_config_json(const ModelConfiguration& model);  // GET /v2/models/NAME/config
 std::string model_ready_json(std::string_view name, Readiness ready);
 
 }  // namespace mayfly

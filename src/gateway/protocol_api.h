@@ -1,0 +1,44 @@
+// The Open Inference Protocol's extensions that are no predictions: configuration, statistics and
+// the model repository, over HTTP. What this server does not have is refused with what to do
+// instead. Loop thread.
+#pragma once
+
+#include <string>
+
+#include "async/pool.h"
+#include "async/task.h"
+#include "gateway/catalog.h"
+#include "gateway/model_repository.h"
+#include "gateway/route.h"
+#include "gateway/statistics.h"
+#include "net/exchange.h"
+
+namespace mayfly {
+
+class ProtocolApi {
+ public:
+  struct Parts {  // all outlive me
+    Pool& parse_pool;
+    Catalog& catalog;
+    Dispatcher& dispatcher;
+    const Statistics& statistics;
+    ModelRepository& repository;
+    Bytes max_body;  // of a load with files
+  };
+
+  explicit ProtocolApi(Parts parts) : parts_(parts) {}
+
+  // The endpoints from ModelConfig to Tracing and those of the repository.
+  Task<Result<Response>> call(Exchange& exchange, const Route& route);
+
+ private:
+  Task<Result<Response>> config(const Route& route);
+  Result<Response> statistics(const Route& route) const;
+  Task<Result<Response>> index(Exchange& exchange);
+  Task<Result<Response>> load(Exchange& exchange, const Route& route);
+  Result<Response> unload(const Route& route) const;
+
+  Parts parts_;
+};
+
+}  // namespace mayfly

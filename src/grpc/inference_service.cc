@@ -1,0 +1,269 @@
+#include "grpc/inference_service.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/reason.h"
+#include "core/version.h"
+#include "core/wire/model_metadata.h"
+#include "gateway/model_statistics.h"
+#include "gateway/protocol_words.h"
+#include "grpc/message_bytes.h"
+
+namespace mayfly {
+namespace {
+
+using inference::ModelConfig;
+
+// The one message of a call that takes one. An empty message is no bytes at all.
+template <typename Message>
+Task<Result<Message>> read_message(Rpc& rpc) {
+  Message message;
+  const std::optional<grpc::ByteBuffer> bytes = co_await rpc.read();
+  if (!bytes) co_return refuse(reason::kBadRequest, "the call carries no message");
+  CO_TRY_STATUS(parse_message(*bytes, message));
+  co_return message;
+}
+
+Status answer(Rpc& rpc, const google::protobuf::MessageLite& message) {
+  rpc.reply(to_buffer(message));
+  return {};
+}
+
+template <typename Specs, typename Add>
+void add_specs(const Specs& specs, Add add) {
+  for (const TensorSpec& spec : specs) {
+    auto& added = *add();
+    added.set_name(spec.name);
+    added.set_datatype(std::string(to_string(spec.type)));
+    for (const std::int64_t dimension : spec.shape) added.add_shape(dimension);
+  }
+}
+
+template <typename Specs, typename Add>
+void add_config_specs(const Specs& specs, Add add) {
+  for (const TensorSpec& spec : specs) {
+    auto& added = *add();
+    added.set_name(spec.name);
+    inference::DataType type = inference::TYPE_INVALID;
+    if (inference::DataType_Parse(std::string(config_data_type(spec.type)), &type))
+      added.set_data_type(type);
+    for (const std::int64_t dimension : spec.shape) added.add_dims(dimension);
+  }
+}
+
+void set(inference::StatisticDuration& duration, const TimesTaken& taken) {
+  duration.set_count(taken.count);
+  duration.set_ns(static_cast<std::uint64_t>(taken.total.count()));
+}
+
+void add_statistics(const VersionStatistics& of, Bytes memory,
+                    inference::ModelStatistics& statistics) {
+  statistics.set_name(of.function);
+  statistics.set_version(std::to_string(of.version.value));
+  statistics.set_last_inference(milliseconds_since_epoch(of.last));
+  statistics.set_inference_count(of.rows);
+  statistics.set_execution_count(of.invocations);
+  auto& times = *statistics.mutable_inference_stats();
+  set(*times.mutable_success(), of.success);
+  set(*times.mutable_fail(), of.fail);
+  set(*times.mutable_queue(), of.queue);
+  set(*times.mutable_compute_input(), of.decode);
+  set(*times.mutable_compute_infer(), of.run);
+  set(*times.mutable_compute_output(), of.encode);
+  set(*times.mutable_cache_hit(), {});
+  set(*times.mutable_cache_miss(), {});
+  for (const auto& [rows, row] : of.by_rows) {
+    auto& batch = *statistics.add_batch_stats();
+    batch.set_batch_size(rows);
+    set(*batch.mutable_compute_input(), row.decode);
+    set(*batch.mutable_compute_infer(), row.run);
+    set(*batch.mutable_compute_output(), row.encode);
+  }
+  if (memory.count == 0) return;
+  auto& usage = *statistics.add_memory_usage();
+  usage.set_type("CPU");
+  usage.set_byte_size(memory.count);
+}
+
+// load's "config" is a text and its files are bytes.
+Result<ModelRepository::Load> load_of(const inference::RepositoryModelLoadRequest& request) {
+  ModelRepository::Load load{.name = request.model_name(), .config = {}, .files = {}, .who = {}};
+  for (const auto& [key, value] : request.parameters()) {
+    if (key == "config") {
+      load.config = value.string_param();
+    } else if (key.starts_with("file:")) {
+      load.files.push_back({.path = key, .bytes = value.bytes_param()});
+    } else {
+      return refuse(reason::kUnsupported,
+                    fmt::format("parameter '{}' is not supported by this server", key));
+    }
+  }
+  return load;
+}
+
+std::unexpected<Error> unsupported(std::string_view method) {
+  if (method.starts_with("SystemSharedMemory")) {
+    return refuse(reason::kUnsupported,
+                  "system shared memory is not served here; send tensors in raw_input_contents");
+  }
+  if (method.starts_with("CudaSharedMemory")) {
+    return refuse(reason::kUnsupported,
+                  "this server has no GPU, so no CUDA shared memory; send tensors in "
+                  "raw_input_contents");
+  }
+  if (method == "TraceSetting") {
+    return refuse(reason::kUnsupported,
+                  "there is no tracing to set; every reply says in server-timing where its time "
+                  "went");
+  }
+  if (method == "LogSettings") {
+    return refuse(reason::kUnsupported,
+                  "logging is set where the node is started: log.level and log.format");
+  }
+  return refuse(reason::kUnsupported,
+                fmt::format("GRPCInferenceService has no method '{}' here", method.substr(0, 100)));
+}
+
+}  // namespace
+
+Task<Status> InferenceService::call(Rpc& rpc, std::string_view method) {
+  if (method == "ModelInfer") co_return co_await infer(rpc);
+  if (method == "ModelStreamInfer") co_return co_await stream_infer(rpc);
+  if (method.starts_with("Server")) co_return co_await about_node(rpc, method);
+  if (method.starts_with("Model")) co_return co_await about_model(rpc, method);
+  if (method.starts_with("Repository")) co_return co_await repository(rpc, method);
+  co_return unsupported(method);
+}
+
+Task<Status> InferenceService::about_node(Rpc& rpc, std::string_view method) {
+  if (method == "ServerLive") {
+    inference::ServerLiveResponse response;
+    response.set_live(true);
+    co_return answer(rpc, response);
+  }
+  if (method == "ServerReady") {
+    inference::ServerReadyResponse response;
+    response.set_ready(parts_.ready());
+    co_return answer(rpc, response);
+  }
+  if (method != "ServerMetadata") co_return unsupported(method);
+  inference::ServerMetadataResponse response;
+  response.set_name("mayfly");
+  response.set_version(std::string(kVersion));
+  for (const std::string_view extension : protocol_extensions())
+    response.add_extensions(std::string(extension));
+  co_return answer(rpc, response);
+}
+
+Task<Status> InferenceService::about_model(Rpc& rpc, std::string_view method) {
+  if (method == "ModelReady") co_return co_await model_ready(rpc);
+  if (method == "ModelMetadata") co_return co_await model_metadata(rpc);
+  if (method == "ModelConfig") co_return co_await model_config(rpc);
+  if (method == "ModelStatistics") co_return co_await model_statistics(rpc);
+  co_return unsupported(method);
+}
+
+Task<Status> InferenceService::repository(Rpc& rpc, std::string_view method) {
+  if (method == "RepositoryModelLoad") co_return co_await load(rpc);
+  if (method == "RepositoryModelUnload") co_return co_await unload(rpc);
+  if (method != "RepositoryIndex") co_return unsupported(method);
+  inference::RepositoryIndexResponse response;  // all are ready, so `ready` chooses nothing
+  for (const ModelRepository::Model& model : parts_.repository.index()) {
+    auto& listed = *response.add_models();
+    listed.set_name(model.name);
+    listed.set_version(std::to_string(model.version.value));
+    listed.set_state("READY");
+  }
+  co_return answer(rpc, response);
+}
+
+// As over HTTP, but that a model nobody knows is an answer, not an error: so clients expect it.
+Task<Status> InferenceService::model_ready(Rpc& rpc) {
+  CO_TRY(const auto request, co_await read_message<inference::ModelReadyRequest>(rpc));
+  const auto found = co_await parts_.catalog.find(request.name(), request.version());
+  inference::ModelReadyResponse response;
+  response.set_ready(found.has_value() && parts_.ready());
+  co_return answer(rpc, response);
+}
+
+Task<Status> InferenceService::model_metadata(Rpc& rpc) {
+  CO_TRY(const auto request, co_await read_message<inference::ModelMetadataRequest>(rpc));
+  const auto resolved = parts_.catalog.resolve(request.name(), request.version());
+  if (!resolved) {
+    co_return std::unexpected(
+        in_protocol_words(resolved.error(), request.name(), request.version()));
+  }
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(*resolved));
+  inference::ModelMetadataResponse response;
+  response.set_name(serving->function);
+  for (const VersionEntry& version : resolved->function->versions)
+    response.add_versions(std::to_string(version.number.value));
+  response.set_platform(std::string(platform_of(serving->manifest->options.runtime)));
+  add_specs(serving->signature().inputs, [&] { return response.add_inputs(); });
+  add_specs(serving->signature().outputs, [&] { return response.add_outputs(); });
+  co_return answer(rpc, response);
+}
+
+Task<Status> InferenceService::model_config(Rpc& rpc) {
+  CO_TRY(const auto request, co_await read_message<inference::ModelConfigRequest>(rpc));
+  auto found = co_await parts_.catalog.find(request.name(), request.version());
+  if (!found) {
+    co_return std::unexpected(
+        in_protocol_words(std::move(found).error(), request.name(), request.version()));
+  }
+  const Serving& serving = **found;
+  inference::ModelConfigResponse response;
+  ModelConfig& config = *response.mutable_config();
+  config.set_name(serving.function);
+  config.set_platform(std::string(platform_of(serving.manifest->options.runtime)));
+  config.set_backend(std::string(backend_of(serving.manifest->options.runtime)));
+  config.mutable_version_policy()->mutable_all();
+  config.set_default_model_filename(serving.manifest->options.model);
+  add_config_specs(serving.signature().inputs, [&] { return config.add_input(); });
+  add_config_specs(serving.signature().outputs, [&] { return config.add_output(); });
+  auto& group = *config.add_instance_group();
+  group.set_name(serving.function);
+  group.set_kind(inference::ModelInstanceGroup::KIND_CPU);
+  group.set_count(1);
+  co_return answer(rpc, response);
+}
+
+Task<Status> InferenceService::model_statistics(Rpc& rpc) {
+  CO_TRY(const auto request, co_await read_message<inference::ModelStatisticsRequest>(rpc));
+  auto chosen =
+      choose_statistics(parts_.statistics, parts_.catalog, request.name(), request.version());
+  if (!chosen) {
+    co_return std::unexpected(
+        in_protocol_words(std::move(chosen).error(), request.name(), request.version()));
+  }
+  inference::ModelStatisticsResponse response;
+  const DispatchStatus status = parts_.dispatcher.status();
+  for (const VersionStatistics& of : *chosen)
+    add_statistics(of, memory_of(status, of), *response.add_model_stats());
+  co_return answer(rpc, response);
+}
+
+Task<Status> InferenceService::load(Rpc& rpc) {
+  CO_TRY(const auto request, co_await read_message<inference::RepositoryModelLoadRequest>(rpc));
+  CO_TRY(ModelRepository::Load asked, load_of(request));
+  asked.who = rpc.peer();
+  asked.cancel = rpc.cancelled();
+  if (Status loaded = co_await parts_.repository.load(std::move(asked)); !loaded) {
+    co_return std::unexpected(
+        in_protocol_words(std::move(loaded).error(), request.model_name(), ""));
+  }
+  co_return answer(rpc, inference::RepositoryModelLoadResponse());
+}
+
+Task<Status> InferenceService::unload(Rpc& rpc) {
+  CO_TRY(const auto request, co_await read_message<inference::RepositoryModelUnloadRequest>(rpc));
+  if (Status unloaded = parts_.repository.unload(request.model_name()); !unloaded) {
+    co_return std::unexpected(
+        in_protocol_words(std::move(unloaded).error(), request.model_name(), ""));
+  }
+  co_return answer(rpc, inference::RepositoryModelUnloadResponse());
+}
+
+}  // namespace mayfly

@@ -1,0 +1,237 @@
+#include "grpc/rpc_server.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "async/event.h"
+#include "core/reason.h"
+#include "grpc/message_bytes.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::string text_of(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  REQUIRE(buffer.Dump(&slices).ok());
+  std::string text;
+  for (const grpc::Slice& slice : slices)
+    text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return text;
+}
+
+std::string address_of(const RpcServer& server) {
+  return "127.0.0.1:" + std::to_string(server.port());
+}
+
+// A client that waits for each step, on a thread of its own.
+class Client {
+ public:
+  explicit Client(const std::string& address)
+      : stub_(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())) {}
+  ~Client() { queue_.Shutdown(); }
+
+  void call(const std::string& method, std::chrono::milliseconds deadline = 30s) {
+    context.set_deadline(std::chrono::system_clock::now() + deadline);
+    call_ = stub_.PrepareCall(&context, method, &queue_);
+    call_->StartCall(this);
+    next();
+  }
+  bool write(std::string text) {
+    call_->Write(to_buffer(std::move(text)), this);
+    return next();
+  }
+  std::optional<std::string> read() {
+    grpc::ByteBuffer message;
+    call_->Read(&message, this);
+    if (!next()) return std::nullopt;
+    return text_of(message);
+  }
+  void half_close() {
+    call_->WritesDone(this);
+    next();
+  }
+  grpc::Status finish() {
+    grpc::Status status;
+    call_->Finish(&status, this);
+    next();
+    return status;
+  }
+
+  grpc::ClientContext context;
+
+ private:
+  bool next() {
+    void* tag = nullptr;
+    bool succeeded = false;
+    queue_.Next(&tag, &succeeded);
+    return succeeded;
+  }
+  grpc::GenericStub stub_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+};
+
+// Answers each message with itself; "fail" fails, "hang" waits for the client to give up.
+Task<Status> echo(Loop& loop, Rpc& rpc) {
+  if (rpc.method() == "/test/Refused") co_return refuse(reason::kQueueFull, "come again");
+  while (std::optional<grpc::ByteBuffer> message = co_await rpc.read()) {
+    const std::string text = text_of(*message);
+    if (text == "fail") co_return refuse(reason::kInvalidInput, "as you wish");
+    if (text == "hang") {
+      Future<void> gone(loop);
+      const CancelCallback on_cancel(rpc.cancelled(),
+                                     [promise = gone.promise()]() mutable { promise.set(); });
+      (void)co_await gone;
+      co_return refuse(reason::kClientGone, "gone");
+    }
+    rpc.trail("x-seen", rpc.metadata("X-Given").value_or("nothing"));
+    if (rpc.method() == "/test/Unary") {
+      rpc.reply(to_buffer(text));
+      co_return Status{};
+    }
+    if (!co_await rpc.write(to_buffer(text))) break;
+  }
+  co_return Status{};
+}
+
+// Runs `client` beside the loop, then closes the server.
+void with_server(const std::function<void(RpcServer&)>& client, RpcLimits limits = {}) {
+  Loop loop;
+  auto server =
+      RpcServer::listen(loop, "127.0.0.1:0", limits, [&loop](Rpc& rpc) { return echo(loop, rpc); });
+  REQUIRE(server.has_value());
+  std::thread thread([&] {
+    client(**server);
+    loop.stop();
+  });
+  loop.run();
+  thread.join();
+  loop.run((*server)->close(5s));
+  CHECK((*server)->calls() == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a unary call gets its reply, with metadata both ways") {
+  with_server([](RpcServer& server) {
+    Client client(address_of(server));
+    client.context.AddMetadata("x-given", "this");
+    client.call("/test/Unary");
+    CHECK(client.write("hello"));
+    CHECK(client.read() == "hello");
+    CHECK(client.finish().ok());
+    const auto& trailing = client.context.GetServerTrailingMetadata();
+    REQUIRE(trailing.contains("x-seen"));
+    CHECK(trailing.find("x-seen")->second == "this");
+  });
+}
+
+TEST_CASE("an error is the call's status, with its reason beside it") {
+  with_server([](RpcServer& server) {
+    Client client(address_of(server));
+    client.call("/test/Refused");
+    client.write("x");
+    const grpc::Status status = client.finish();
+    CHECK(status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+    CHECK(status.error_message() == "come again");
+    CHECK(client.context.GetServerTrailingMetadata().find("mayfly-reason")->second == "queue_full");
+  });
+}
+
+TEST_CASE("a stream goes back and forth until its client has said all") {
+  with_server([](RpcServer& server) {
+    Client client(address_of(server));
+    client.call("/test/Stream");
+    for (const std::string text : {"a", "", "c"}) {
+      CHECK(client.write(text));
+      CHECK(client.read() == text);
+    }
+    client.half_close();
+    CHECK_FALSE(client.read().has_value());
+    CHECK(client.finish().ok());
+  });
+}
+
+TEST_CASE("a handler learns that its client gave up") {
+  with_server([](RpcServer& server) {
+    {
+      Client client(address_of(server));
+      client.call("/test/Stream");
+      CHECK(client.write("hang"));
+      client.context.TryCancel();
+      CHECK(client.finish().error_code() == grpc::StatusCode::CANCELLED);
+    }
+    Client late(address_of(server));
+    late.call("/test/Stream", 50ms);
+    CHECK(late.write("hang"));
+    CHECK(late.finish().error_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
+  });  // close() ends at once: nobody hangs
+}
+
+TEST_CASE("messages beyond the limit are refused, and calls beyond theirs") {
+  with_server(
+      [](RpcServer& server) {
+        Client large(address_of(server));
+        large.call("/test/Unary");
+        large.write(std::string(1 << 20, 'x'));
+        CHECK(large.finish().error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+
+        Client first(address_of(server));
+        first.call("/test/Stream");
+        CHECK(first.write("a"));
+        CHECK(first.read() == "a");
+        Client second(address_of(server));
+        second.call("/test/Stream");
+        second.write("a");
+        CHECK(second.finish().error_code() == grpc::StatusCode::UNAVAILABLE);
+        first.half_close();
+        CHECK(first.finish().ok());
+      },
+      {.max_message = kib(64), .max_calls = 1});
+}
+
+TEST_CASE("closing ends streams that wait for their client, and cancels what does not end") {
+  Loop loop;
+  auto server =
+      RpcServer::listen(loop, "127.0.0.1:0", {}, [&loop](Rpc& rpc) { return echo(loop, rpc); });
+  REQUIRE(server.has_value());
+  Client waiting(address_of(**server));
+  Client hanging(address_of(**server));
+  std::thread thread([&] {
+    waiting.call("/test/Stream");
+    CHECK(waiting.write("a"));
+    CHECK(waiting.read() == "a");
+    hanging.call("/test/Stream");
+    CHECK(hanging.write("hang"));
+    loop.stop();
+  });
+  loop.run();
+  thread.join();
+  std::thread finishing([&] {
+    CHECK_FALSE(waiting.read().has_value());
+    CHECK(waiting.finish().ok());
+    CHECK_FALSE(hanging.finish().ok());
+  });
+  loop.run((*server)->close(100ms));
+  finishing.join();
+}
+
+TEST_CASE("a port that is taken is an error that names it") {
+  Loop loop;
+  const RpcHandler handler = [&loop](Rpc& rpc) { return echo(loop, rpc); };
+  auto first = RpcServer::listen(loop, "127.0.0.1:0", {}, handler);
+  REQUIRE(first.has_value());
+  const auto second = RpcServer::listen(loop, address_of(**first), {}, handler);
+  REQUIRE_FALSE(second.has_value());
+  CHECK(second.error().message.contains(address_of(**first)));
+  loop.run((*first)->close(1s));
+}
