@@ -116,8 +116,8 @@ ask_iris() { ask /functions/iris -d @examples/iris/input.json; expect 'reply["la
 step "1. Start a node"
 port=$(free_port)
 export MAYFLY_URL=http://127.0.0.1:$port
-show "mayfly serve --listen 127.0.0.1:$port --data $data"
-"$bin/mayfly" serve --listen "127.0.0.1:$port" --data "$data" >"$data.log" 2>&1 &
+show "mayfly serve --listen 127.0.0.1:$port --grpc-listen off --data $data"
+"$bin/mayfly" serve --listen "127.0.0.1:$port" --grpc-listen off --data "$data" >"$data.log" 2>&1 &
 server=$!
 wait_until 15 "starting the node" ready
 

@@ -387,8 +387,13 @@ Status serve(const Foundation& base) {
        .isolation = base.isolation,
        .ready = ready,
        .connections = [&] { return listening == nullptr ? 0 : listening->connections(); }});
-  ProtocolApi protocol({plane.parse_pool, plane.catalog, plane.dispatcher, plane.statistics,
-                        plane.repository, config.max_body});
+  ProtocolApi protocol({.parse_pool = plane.parse_pool,
+                        .bodies = plane.bodies,
+                        .catalog = plane.catalog,
+                        .dispatcher = plane.dispatcher,
+                        .statistics = plane.statistics,
+                        .repository = plane.repository,
+                        .max_body = config.max_body});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,

@@ -138,6 +138,7 @@ Task<Result<Response>> ProtocolApi::index(Exchange& exchange) {
 
 Task<Result<Response>> ProtocolApi::load(Exchange& exchange, const Route& route) {
   CO_TRY(BodyReader body, BodyReader::open(exchange, parts_.max_body, "limits.max_body"));
+  CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = parts_.bodies}));
   CO_TRY(const std::string text, co_await body.read_rest());
   CO_TRY(ModelRepository::Load asked,
          co_await parts_.parse_pool.run([&] { return parse_load(text); }));

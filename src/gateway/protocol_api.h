@@ -7,6 +7,7 @@
 
 #include "async/pool.h"
 #include "async/task.h"
+#include "gateway/body_budget.h"
 #include "gateway/catalog.h"
 #include "gateway/model_repository.h"
 #include "gateway/route.h"
@@ -19,6 +20,7 @@ class ProtocolApi {
  public:
   struct Parts {  // all outlive me
     Pool& parse_pool;
+    BodyBudget& bodies;
     Catalog& catalog;
     Dispatcher& dispatcher;
     const Statistics& statistics;

@@ -79,11 +79,7 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer m
                                                     Invocation& tried, std::string& id) {
   tried.received = message.Length();
   BodyBudget::Hold held(parts_.bodies);
-  if (tried.received > BodyBudget::kUncounted.count && !held.grow_to(Bytes{2 * tried.received})) {
-    co_return refuse(reason::kNodeBusy,
-                     "the node holds as many large requests as limits.body_memory "
-                     "allows; try again soon");
-  }
+  CO_TRY_STATUS(hold_message(held, tried.received));
   inference::ModelInferRequest request;
   CO_TRY_STATUS(co_await parse(std::move(message), request));
   id = request.id();

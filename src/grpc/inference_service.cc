@@ -16,12 +16,19 @@ namespace {
 
 using inference::ModelConfig;
 
+// Names and a version; only what carries tensors or files may be longer.
+constexpr std::size_t kMaxQuestion = 64 * 1024;
+
 // The one message of a call that takes one. An empty message is no bytes at all.
 template <typename Message>
 Task<Result<Message>> read_message(Rpc& rpc) {
   Message message;
   const std::optional<grpc::ByteBuffer> bytes = co_await rpc.read();
   if (!bytes) co_return refuse(reason::kBadRequest, "the call carries no message");
+  if (bytes->Length() > kMaxQuestion) {
+    co_return refuse(reason::kTooLarge,
+                     fmt::format("a question of this kind has at most {} bytes", kMaxQuestion));
+  }
   CO_TRY_STATUS(parse_message(*bytes, message));
   co_return message;
 }
@@ -88,13 +95,15 @@ void add_statistics(const VersionStatistics& of, Bytes memory,
 }
 
 // load's "config" is a text and its files are bytes.
-Result<ModelRepository::Load> load_of(const inference::RepositoryModelLoadRequest& request) {
+Result<ModelRepository::Load> load_of(const grpc::ByteBuffer& message) {
+  inference::RepositoryModelLoadRequest request;
+  TRY(parse_message(message, request));
   ModelRepository::Load load{.name = request.model_name(), .config = {}, .files = {}, .who = {}};
-  for (const auto& [key, value] : request.parameters()) {
+  for (auto& [key, value] : *request.mutable_parameters()) {
     if (key == "config") {
       load.config = value.string_param();
     } else if (key.starts_with("file:")) {
-      load.files.push_back({.path = key, .bytes = value.bytes_param()});
+      load.files.push_back({.path = key, .bytes = std::move(*value.mutable_bytes_param())});
     } else {
       return refuse(reason::kUnsupported,
                     fmt::format("parameter '{}' is not supported by this server", key));
@@ -127,6 +136,14 @@ std::unexpected<Error> unsupported(std::string_view method) {
 }
 
 }  // namespace
+
+Status InferenceService::hold_message(BodyBudget::Hold& held, std::uint64_t bytes) {
+  // Twice: as they came, and as what they are parsed to.
+  if (bytes <= BodyBudget::kUncounted.count || held.grow_to(Bytes{2 * bytes})) return {};
+  return refuse(
+      reason::kNodeBusy,
+      "the node holds as many large requests as limits.body_memory allows; try again soon");
+}
 
 Task<Status> InferenceService::call(Rpc& rpc, std::string_view method) {
   if (method == "ModelInfer") co_return co_await infer(rpc);
@@ -246,13 +263,20 @@ Task<Status> InferenceService::model_statistics(Rpc& rpc) {
 }
 
 Task<Status> InferenceService::load(Rpc& rpc) {
-  CO_TRY(const auto request, co_await read_message<inference::RepositoryModelLoadRequest>(rpc));
-  CO_TRY(ModelRepository::Load asked, load_of(request));
+  std::optional<grpc::ByteBuffer> message = co_await rpc.read();
+  if (!message) co_return refuse(reason::kBadRequest, "the call carries no message");
+  BodyBudget::Hold held(parts_.bodies);
+  CO_TRY_STATUS(hold_message(held, message->Length()));
+  CO_TRY(ModelRepository::Load asked, co_await parts_.parse_pool.run([&] {
+    auto load = load_of(*message);
+    message.reset();
+    return load;
+  }));
+  const std::string name = asked.name;
   asked.who = rpc.peer();
   asked.cancel = rpc.cancelled();
   if (Status loaded = co_await parts_.repository.load(std::move(asked)); !loaded) {
-    co_return std::unexpected(
-        in_protocol_words(std::move(loaded).error(), request.model_name(), ""));
+    co_return std::unexpected(in_protocol_words(std::move(loaded).error(), name, ""));
   }
   co_return answer(rpc, inference::RepositoryModelLoadResponse());
 }

@@ -60,6 +60,8 @@ class InferenceService {
   Task<Result<std::string>> encode(const InferRequest& request, const Serving& serving,
                                    Reply reply);
   Invocation begin(Rpc& rpc);
+  // node_busy: the budget of large bodies has no room for a message of `bytes`.
+  static Status hold_message(BodyBudget::Hold& held, std::uint64_t bytes);
 
   Task<Status> about_node(Rpc& rpc, std::string_view method);
   Task<Status> about_model(Rpc& rpc, std::string_view method);

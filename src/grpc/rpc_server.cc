@@ -37,10 +37,21 @@ void log_of_grpc(gpr_log_func_args* said) {
   }
 }
 
+// Clients take 8 KiB of metadata, of which a byte of the message may become three.
+constexpr std::size_t kMaxMessage = 2000;
+
+std::string shortened(const std::string& message) {
+  if (message.size() <= kMaxMessage) return message;
+  std::size_t end = kMaxMessage;
+  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80)
+    --end;  // not in UTF-8
+  return message.substr(0, end) + " …";
+}
+
 grpc::Status status_of(const Status& status) {
   if (status) return grpc::Status::OK;
   // Code has gRPC's numbers.
-  return {static_cast<grpc::StatusCode>(status.error().code), status.error().message};
+  return {static_cast<grpc::StatusCode>(status.error().code), shortened(status.error().message)};
 }
 
 int message_size(Bytes limit) {

@@ -80,12 +80,16 @@ class Client {
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
 };
 
-// Answers each message with itself; "fail" fails, "hang" waits for the client to give up.
+// Answers each message with itself; "fail at length" fails, "hang" waits for the client to give up.
 Task<Status> echo(Loop& loop, Rpc& rpc) {
   if (rpc.method() == "/test/Refused") co_return refuse(reason::kQueueFull, "come again");
   while (std::optional<grpc::ByteBuffer> message = co_await rpc.read()) {
     const std::string text = text_of(*message);
-    if (text == "fail") co_return refuse(reason::kInvalidInput, "as you wish");
+    if (text == "fail at length") {
+      std::string complaint = ".";
+      while (complaint.size() < 9000) complaint += "ü";
+      co_return refuse(reason::kInvalidInput, complaint);
+    }
     if (text == "hang") {
       Future<void> gone(loop);
       const CancelCallback on_cancel(rpc.cancelled(),
@@ -144,6 +148,18 @@ TEST_CASE("an error is the call's status, with its reason beside it") {
     CHECK(status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
     CHECK(status.error_message() == "come again");
     CHECK(client.context.GetServerTrailingMetadata().find("mayfly-reason")->second == "queue_full");
+  });
+}
+
+TEST_CASE("a long message is cut so that clients take it") {
+  with_server([](RpcServer& server) {
+    Client client(address_of(server));
+    client.call("/test/Stream");
+    client.write("fail at length");
+    const grpc::Status status = client.finish();
+    CHECK(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+    CHECK(status.error_message().size() < 2100);
+    CHECK(status.error_message().ends_with("ü …"));
   });
 }
 
