@@ -3,6 +3,8 @@
 namespace mayfly {
 namespace {
 
+bool is_control(char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; }
+
 std::unexpected<Error> bad_chunk() {
   return fail(Code::InvalidArgument, "the chunked body is malformed", "bad_request");
 }
@@ -29,7 +31,7 @@ Status ChunkDecoder::size_digit(char c) {
     return {};
   }
   if (digits_ == 0) return bad_chunk();
-  if (c == ';' || c == ' ' || c == '\t') {
+  if (c == ';') {
     state_ = State::Extension;
   } else if (c == '\r') {
     state_ = State::SizeLf;
@@ -50,8 +52,11 @@ Status ChunkDecoder::step(char c) {
     case State::Size:
       return size_digit(c);
     case State::Extension:
-      if (c == '\n') return bad_chunk();
-      if (c == '\r') state_ = State::SizeLf;
+      if (c == '\r') {
+        state_ = State::SizeLf;
+      } else if (is_control(c)) {
+        return bad_chunk();
+      }
       return {};
     case State::SizeLf:
       TRY(expect('\n', size_ == 0 ? State::LineStart : State::DataCr));
@@ -65,12 +70,24 @@ Status ChunkDecoder::step(char c) {
     case State::DataLf:
       return expect('\n', State::Size);
     case State::LineStart:
-      if (c == '\n') return bad_chunk();
-      state_ = c == '\r' ? State::EndLf : State::Line;
+      if (c == '\r') {
+        state_ = State::EndLf;
+        return {};
+      }
+      // A blank would continue the line before it, a colon would be a field without a name.
+      if (is_control(c) || c == ' ' || c == '\t' || c == ':') return bad_chunk();
+      state_ = State::Name;
+      return {};
+    case State::Name:
+      if (is_control(c) || c == ' ' || c == '\t') return bad_chunk();
+      if (c == ':') state_ = State::Line;
       return {};
     case State::Line:
-      if (c == '\n') return bad_chunk();
-      if (c == '\r') state_ = State::LineLf;
+      if (c == '\r') {
+        state_ = State::LineLf;
+      } else if (is_control(c)) {
+        return bad_chunk();
+      }
       return {};
     case State::LineLf:
       return expect('\n', State::LineStart);

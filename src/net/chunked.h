@@ -2,8 +2,8 @@
 //
 //   4\r\n data \r\n 5;ext=1\r\n data2 \r\n 0\r\n [trailer: field\r\n]* \r\n
 //
-// Strict: sizes are 1–16 hexadecimal digits, lines end in CR LF, and size lines and trailers have a
-// bound. Extensions and trailers are read and dropped.
+// Strict: sizes are 1–15 hexadecimal digits without blanks, lines end in CR LF, trailers are
+// fields, and size lines and trailers have a bound. Extensions and trailers are read and dropped.
 #pragma once
 
 #include <cstddef>
@@ -33,6 +33,7 @@ class ChunkDecoder {
     DataCr,
     DataLf,
     LineStart,
+    Name,
     Line,
     LineLf,
     EndLf,

@@ -13,6 +13,7 @@
 #include "async/task.h"
 #include "base/result.h"
 #include "net/http.h"
+#include "net/tls.h"
 
 namespace mayfly {
 
@@ -25,6 +26,8 @@ class Exchange {
 
   virtual const RequestHead& head() const = 0;
   virtual std::string_view peer() const = 0;  // "127.0.0.1:51234", or "unix"
+  // The client's verified certificate; null unless the server demands one. Good for the connection.
+  virtual const PeerCertificate* peer_certificate() const { return nullptr; }
   // Cancelled when the client closes its side while the handler works. A reply may still be tried.
   virtual CancelToken disconnected() = 0;
 

@@ -27,10 +27,6 @@ constexpr std::size_t kMaxResponseHead = 65'536;
 constexpr std::size_t kPiece = 262'144;
 constexpr int kKeepAlive = 15;  // seconds
 
-std::unexpected<Error> ended_early() {
-  return fail(Code::Cancelled, "the node ended the connection before its reply was complete");
-}
-
 int milliseconds(Duration duration) {
   const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
   return static_cast<int>(std::min<std::int64_t>(count, std::numeric_limits<int>::max()));
@@ -63,9 +59,12 @@ Result<Url> parse_url(std::string_view text) {
     if (!url.unix_socket.starts_with('/')) return bad("unix: needs an absolute path");
     return url;
   }
-  if (text.starts_with("https://")) return bad("https is not supported; use http://");
-  if (!text.starts_with("http://")) return bad("it must begin with http:// or unix:");
-  std::string_view rest = text.substr(7);
+  url.tls = text.starts_with("https://");
+  if (url.tls) url.port = 443;
+  if (!url.tls && !text.starts_with("http://")) {
+    return bad("it must begin with http://, https:// or unix:");
+  }
+  std::string_view rest = text.substr(text.find("//") + 2);
   if (rest.find_first_of("?#@") != std::string_view::npos) return bad("only host, port and path");
   const auto slash = std::min(rest.find('/'), rest.size());
   std::string_view authority = rest.substr(0, slash);
@@ -92,12 +91,32 @@ Result<Url> parse_url(std::string_view text) {
 
 HttpClient::HttpClient(Url url) : HttpClient(std::move(url), Options()) {}
 
-HttpClient::HttpClient(Url url, Options options) : url_(std::move(url)), options_(options) {}
+HttpClient::HttpClient(Url url, Options options)
+    : url_(std::move(url)), options_(std::move(options)) {}
 
 Error HttpClient::cannot_reach(std::string_view why) const {
   return Error{.code = Code::Unavailable,
                .message = fmt::format("cannot reach the node at {}: {}; is `mayfly serve` running?",
                                       url_.text, why)};
+}
+
+Error HttpClient::not_trusted(std::string_view why) const {
+  return Error{.code = Code::Unauthenticated,
+               .message = fmt::format("the certificate of the node at {} is not trusted: {}; name "
+                                      "who issued it with --ca FILE or MAYFLY_CA",
+                                      url_.text, why)};
+}
+
+// With the reason, where TLS has one: a server refuses a client's certificate only after the
+// client's side of the handshake is done.
+std::unexpected<Error> HttpClient::ended_early() const {
+  if (transport_->problem().empty()) {
+    return fail(Code::Cancelled, "the node ended the connection before its reply was complete");
+  }
+  return fail(Code::Unauthenticated,
+              fmt::format("the node at {} ended the connection: {}; where it demands a client's "
+                          "certificate, name one with --client-cert and --client-key",
+                          url_.text, transport_->problem()));
 }
 
 // --- connecting ---
@@ -142,19 +161,48 @@ Result<Fd> HttpClient::connect_tcp() {
   return std::unexpected(cannot_reach(std::strerror(error)));
 }
 
+Status HttpClient::prepare_tls() {
+  if (!tls_) tls_ = TRY(TlsContext::client(options_.tls));
+  return {};
+}
+
 Status HttpClient::connect() {
   buffer_.clear();
-  socket_ = TRY(url_.unix_socket.empty() ? connect_tcp() : connect_unix());
-  return {};
+  if (url_.tls) TRY(prepare_tls());
+  Fd socket = TRY(url_.unix_socket.empty() ? connect_tcp() : connect_unix());
+  transport_.emplace(std::move(socket), url_.tls ? tls_->connect(url_.host) : nullptr);
+  Status shaken = shake_hands();
+  if (!shaken) transport_.reset();
+  return shaken;
+}
+
+Status HttpClient::shake_hands() {
+  while (true) {
+    const Result<Transport::Progress> shaken = transport_->handshake();
+    if (shaken && *shaken == Transport::Progress::Some) return {};
+    if (shaken) {
+      TRY(wait(options_.connect_timeout));
+      continue;
+    }
+    const Error& error = shaken.error();
+    if (error.code == Code::Unauthenticated) return std::unexpected(not_trusted(error.message));
+    return fail(Code::Unavailable, fmt::format("cannot speak TLS with {}: {}; is it an https URL?",
+                                               url_.text, error.message));
+  }
 }
 
 // --- bytes ---
 
-Status HttpClient::wait_for(short events, Duration patience) {
-  pollfd poll_fd{.fd = socket_.get(), .events = events, .revents = 0};
+Status HttpClient::wait(Duration patience, Also also) {
+  short events = transport_->waits_for_output() ? POLLOUT : POLLIN;
+  if (also == Also::Input) events |= POLLIN;
+  pollfd poll_fd{.fd = transport_->fd(), .events = events, .revents = 0};
   while (true) {
     const int ready = ::poll(&poll_fd, 1, milliseconds(patience));
-    if (ready > 0) return {};
+    if (ready > 0) {
+      transport_->on_ready(true, true, false);
+      return {};
+    }
     if (ready == 0) {
       return fail(Code::DeadlineExceeded, fmt::format("the node at {} does not answer", url_.text));
     }
@@ -165,38 +213,30 @@ Status HttpClient::wait_for(short events, Duration patience) {
 Result<bool> HttpClient::fill(Duration patience) {
   const std::size_t before = buffer_.size();
   buffer_.resize(before + 65536);
-  while (true) {
-    const ssize_t got = ::recv(socket_.get(), buffer_.data() + before, 65536, 0);
-    if (got < 0 && errno == EAGAIN) {
-      if (Status ready = wait_for(POLLIN, patience); !ready) {
-        buffer_.resize(before);
-        return std::unexpected(std::move(ready).error());
-      }
-      continue;
-    }
-    if (got < 0 && errno == EINTR) continue;
-    buffer_.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    return got > 0;
+  const std::span room(buffer_.data() + before, 65536);
+  Transport::Moved got = transport_->receive(std::as_writable_bytes(room));
+  Status waited;
+  while (waited && got.progress == Transport::Progress::Blocked) {
+    waited = wait(patience);
+    got = transport_->receive(std::as_writable_bytes(room));
   }
-}
-
-bool HttpClient::reply_has_begun() const {
-  pollfd poll_fd{.fd = socket_.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&poll_fd, 1, 0) > 0;
+  buffer_.resize(before + got.size);
+  if (!waited && got.size == 0) return std::unexpected(std::move(waited).error());
+  return got.progress == Transport::Progress::Some;
 }
 
 Status HttpClient::send_all(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t sent = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent >= 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(sent));
-      continue;
+    const iovec part{.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+    const Transport::Moved sent = transport_->send({&part, 1});
+    bytes.remove_prefix(sent.size);
+    if (sent.progress == Transport::Progress::Some) continue;
+    if (sent.progress == Transport::Progress::End) {
+      return fail(Code::Cancelled, "the node closed the connection");
     }
-    if (errno == EINTR) continue;
-    if (errno != EAGAIN) return fail(Code::Cancelled, "the node closed the connection");
     // A server that refuses the request answers without reading the rest of it.
-    TRY(wait_for(POLLIN | POLLOUT, options_.stall_timeout));
-    if (reply_has_begun()) return fail(Code::Cancelled, "the node answered early");
+    TRY(wait(options_.stall_timeout, Also::Input));
+    if (transport_->has_input()) return fail(Code::Cancelled, "the node answered early");
   }
   return {};
 }
@@ -325,7 +365,7 @@ Result<ClientResponse> HttpClient::exchange(ClientRequest& request) {
   ClientResponse response{.status = head.status, .headers = std::move(head.headers), .body = {}};
   TRY(read_body(head, request, response));
   const bool delimited = head.chunked || head.content_length || head.status == 204;
-  if (!sent || !head.keep_alive || !delimited) socket_.reset();
+  if (!sent || !head.keep_alive || !delimited) transport_.reset();
   return response;
 }
 
@@ -333,18 +373,18 @@ Result<ClientResponse> HttpClient::send(ClientRequest request) {
   if (!request.headers.well_formed()) {
     return fail(Code::InvalidArgument, "a header of the request has a line break");
   }
-  const bool kept = static_cast<bool>(socket_);
-  if (kept && reply_has_begun()) socket_.reset();  // closed by the server while idle
-  const bool reused = static_cast<bool>(socket_);
+  // Closed by the server while idle: nothing else comes from one that was not asked.
+  if (transport_ && transport_->has_input()) transport_.reset();
+  const bool reused = transport_.has_value();
   if (!reused) TRY(connect());
   Result<ClientResponse> response = exchange(request);
   if (response) return response;
-  socket_.reset();
+  transport_.reset();
   const bool untouched = buffer_.empty() && std::holds_alternative<std::string>(request.body);
   if (!reused || !untouched || response.error().code != Code::Cancelled) return response;
   TRY(connect());
   response = exchange(request);
-  if (!response) socket_.reset();
+  if (!response) transport_.reset();
   return response;
 }
 

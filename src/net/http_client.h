@@ -17,11 +17,14 @@
 #include "base/result.h"
 #include "net/http.h"
 #include "net/http_parser.h"
+#include "net/tls.h"
+#include "net/transport.h"
 
 namespace mayfly {
 
-// "http://host[:port][/prefix]", or "unix:/path/of/socket".
+// "http[s]://host[:port][/prefix]", or "unix:/path/of/socket".
 struct Url {
+  bool tls = false;
   std::string host;  // without the brackets of an IPv6 address
   std::uint16_t port = 80;
   std::string prefix;       // "" or "/something", without a final slash
@@ -61,13 +64,15 @@ class HttpClient {
     // The same between the request's last byte and the reply's first: the server's work.
     Duration reply_timeout = std::chrono::seconds(120);
     Bytes collected_limit = mib(256);
+    TlsClientFiles tls;  // for https; without a CA the system's store is trusted
   };
 
   explicit HttpClient(Url url);
   HttpClient(Url url, Options options);
 
   // A reply of any status is a value. Unavailable: no connection; DeadlineExceeded: a stall;
-  // Cancelled: the server ended the connection early. A request whose kept connection turns out to
+  // Cancelled: the server ended the connection early; Unauthenticated: its certificate is not
+  // trusted, or it does not trust ours. A request whose kept connection turns out to
   // be closed is sent once more, unless its source has been read.
   Result<ClientResponse> send(ClientRequest request);
 
@@ -75,6 +80,8 @@ class HttpClient {
 
  private:
   Status connect();
+  Status shake_hands();
+  Status prepare_tls();
   Result<Fd> connect_tcp();
   Result<Fd> connect_unix();
   Result<ClientResponse> exchange(ClientRequest& request);
@@ -82,20 +89,24 @@ class HttpClient {
   Status send_request(ClientRequest& request);
   Status send_source(BodySource& source);
   Status send_all(std::string_view bytes);
-  bool reply_has_begun() const;
   Result<ResponseHead> read_head();
   Status read_body(const ResponseHead& head, ClientRequest& request, ClientResponse& response);
   Status read_chunked(const std::function<Status(std::string_view)>& take);
   // Waits for more input; false at the end of the stream.
   Result<bool> fill() { return fill(options_.stall_timeout); }
   Result<bool> fill(Duration patience);
-  Status wait_for(short events, Duration patience);
+  // What the last call of transport_ waits for, and perhaps input too.
+  enum class Also : std::uint8_t { Nothing, Input };
+  Status wait(Duration patience, Also also = Also::Nothing);
   Error cannot_reach(std::string_view why) const;
+  Error not_trusted(std::string_view why) const;
+  std::unexpected<Error> ended_early() const;
 
   Url url_;
   Options options_;
-  Fd socket_;
-  std::string buffer_;  // received and not yet used
+  std::optional<TlsContext> tls_;       // once it has been needed
+  std::optional<Transport> transport_;  // while there is a connection
+  std::string buffer_;                  // received and not yet used
 };
 
 }  // namespace mayfly

@@ -2,14 +2,14 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace mayfly {
 namespace {
@@ -19,7 +19,9 @@ constexpr std::size_t kFirstBuffer = 4096;
 // lost to the reset that closing with unread input sends (RFC 9112 §9.6).
 constexpr Duration kLingerTime = std::chrono::seconds(2);
 constexpr std::size_t kLingerBytes = 4'194'304;
-constexpr std::size_t kMaxParts = 1024;  // IOV_MAX
+constexpr std::size_t kSpareBuffers = 64;
+// What a connection may keep for its next request while it waits for it.
+constexpr std::size_t kKeptBytes = 1024;
 
 std::unexpected<Error> client_gone() {
   return fail(Code::Cancelled, "the client closed the connection", "client_gone");
@@ -58,22 +60,47 @@ std::string_view HttpServer::Shared::date() {
   return date_;
 }
 
-HttpConnection::HttpConnection(HttpServer::Shared& shared, Fd socket, std::string peer)
+std::vector<char> HttpServer::Shared::take_buffer() {
+  if (spare_buffers_.empty()) return std::vector<char>(kFirstBuffer);
+  std::vector<char> buffer = std::move(spare_buffers_.back());
+  spare_buffers_.pop_back();
+  return buffer;
+}
+
+void HttpServer::Shared::give_buffer(std::vector<char> buffer) {
+  if (buffer.size() == kFirstBuffer && spare_buffers_.size() < kSpareBuffers) {
+    spare_buffers_.push_back(std::move(buffer));
+  }
+}
+
+bool HttpServer::Shared::close_oldest_idle() {
+  if (idle.empty()) return false;
+  HttpConnection& oldest = idle.front();
+  busy.push_back(oldest);  // chosen once
+  oldest.leave();
+  return true;
+}
+
+HttpConnection::HttpConnection(HttpServer::Shared& shared, HttpServer::Newcomer newcomer)
     : shared_(shared),
-      socket_(std::move(socket)),
-      peer_(std::move(peer)),
-      buffer_(kFirstBuffer),
+      place_(std::move(newcomer.place)),
+      fate_(newcomer.fate),
+      peer_(std::move(newcomer.peer)),
+      transport_(std::move(newcomer.socket), std::move(newcomer.session)),
       scanner_(shared.options.max_header_bytes),
+      body_pace_(shared.options.body_timeout, shared.options.min_rate),
+      reply_pace_(shared.options.write_timeout, shared.options.min_rate),
       timer_(shared.loop, [this] { resume(Outcome::TimedOut); }),
-      watch_(shared.loop, socket_.get(), Trigger::Edge, [this](Ready ready) { on_event(ready); }) {
-  shared_.connections.push_back(*this);
+      watch_(shared.loop, transport_.fd(), Trigger::Edge,
+             [this](Ready ready) { on_event(ready); }) {
+  shared_.busy.push_back(*this);
 }
 
 // --- waiting ---
 
 void HttpConnection::IoWait::await_suspend(std::coroutine_handle<> waiter) {
   connection.waiter_.handle = waiter;
-  connection.waiting_for_ = what;
+  connection.waiting_ = true;
   connection.timer_.arm(deadline);
 }
 
@@ -83,60 +110,92 @@ HttpConnection::Outcome HttpConnection::IoWait::await_resume() {
 }
 
 void HttpConnection::resume(Outcome outcome) {
-  if (waiting_for_ == WaitFor::Nothing) return;
-  waiting_for_ = WaitFor::Nothing;
+  if (!waiting_) return;
+  waiting_ = false;
   outcome_ = outcome;
   shared_.loop.make_ready(waiter_);
 }
 
 void HttpConnection::on_event(Ready ready) {
-  readable_ = readable_ || ready.readable;
-  writable_ = writable_ || ready.writable;
-  if (ready.hangup) {
-    hangup_ = true;
-    if (in_handler_) disconnected_->cancel();
-  }
-  if ((waiting_for_ == WaitFor::Input && readable_) ||
-      (waiting_for_ == WaitFor::Output && writable_)) {
-    resume(Outcome::Ready);
-  }
+  transport_.on_ready(ready.readable, ready.writable, ready.hangup);
+  if (ready.hangup && in_handler_) disconnected_->cancel();
+  if (transport_.may_go_on()) resume(Outcome::Ready);
 }
 
-void HttpConnection::close_if_idle() {
+void HttpConnection::leave() {
+  leaving_ = true;
   if (!idle_) return;
   // A request may have arrived without its event: look once more, or it would be lost.
-  readable_ = true;
+  transport_.on_ready(true, false, false);
   resume(Outcome::Ready);
 }
 
 void HttpConnection::abort() {
-  (void)::shutdown(socket_.get(), SHUT_RDWR);
-  hangup_ = readable_ = writable_ = true;
+  transport_.cut();
   if (in_handler_) disconnected_->cancel();
   resume(Outcome::Closed);
 }
 
-// --- input ---
-
-HttpConnection::Received HttpConnection::receive(std::span<std::byte> into) {
-  if (!readable_) return {Progress::Blocked};
-  ssize_t got = 0;
-  do {
-    got = ::recv(socket_.get(), into.data(), into.size(), 0);
-  } while (got < 0 && errno == EINTR);
-  if (got < 0 && errno == EAGAIN) {
-    readable_ = false;
-    return {Progress::Blocked};
-  }
-  if (got <= 0) return {Progress::End};
-  // A short read has emptied the socket: the next bytes are a new edge (epoll(7)). The end of the
-  // stream is not, once it has been reported.
-  if (static_cast<std::size_t>(got) < into.size() && !hangup_) readable_ = false;
-  return {Progress::Some, static_cast<std::size_t>(got)};
+// Waits for the client for as long as its pace allows.
+Task<HttpConnection::Outcome> HttpConnection::wait_at(Pace& pace) {
+  const TimePoint began = shared_.loop.turn_time();
+  const Outcome outcome = co_await wait(in(pace.left()));
+  pace.waited(shared_.loop.turn_time() - began);
+  co_return outcome;
 }
+
+// --- waiting for a request ---
+
+// Nothing has been received: what the last request left is not needed for now.
+void HttpConnection::rest() {
+  idle_ = true;
+  shared_.idle.push_back(*this);
+  shared_.give_buffer(std::exchange(buffer_, {}));
+  begin_ = end_ = 0;
+  if (head_size_ > kKeptBytes) head_ = RequestHead();
+  head_size_ = 0;
+  if (out_.capacity() > kKeptBytes) out_ = std::string();
+  if (parts_.capacity() > kKeptBytes / sizeof(iovec)) parts_ = std::vector<iovec>();
+}
+
+void HttpConnection::wake() {
+  if (!idle_) return;
+  idle_ = false;
+  shared_.busy.push_back(*this);
+}
+
+// False: there will be no request. Who only fails at TLS is not answered.
+Task<bool> HttpConnection::shake_hands() {
+  head_deadline_ = in(shared_.options.header_timeout);
+  while (true) {
+    const Result<Progress> shaken = transport_.handshake();
+    if (!shaken) {
+      LOG(debug, "a TLS handshake failed", {"peer", peer_}, {"error", shaken.error().message});
+      if (shaken.error().code != Code::FailedPrecondition) co_return false;
+      transport_.turn_plain();
+      co_await refuse(Error{.code = Code::InvalidArgument,
+                            .message = shaken.error().message,
+                            .reason = "bad_request"});
+      co_return false;
+    }
+    if (*shaken == Progress::Some) break;
+    if (is_leaving()) co_return false;
+    rest();
+    const Outcome outcome = co_await wait(*head_deadline_);
+    wake();
+    if (outcome != Outcome::Ready) co_return false;
+  }
+  if (auto certificate = transport_.peer_certificate()) {
+    certificate_ = std::make_unique<PeerCertificate>(*std::move(certificate));
+  }
+  co_return true;
+}
+
+// --- input ---
 
 // Adds to the buffer, which has room or is given some.
 HttpConnection::Received HttpConnection::fill() {
+  if (buffer_.empty()) buffer_ = shared_.take_buffer();
   if (begin_ == end_) begin_ = end_ = 0;
   if (end_ == buffer_.size()) {
     if (begin_ > 0) {
@@ -148,7 +207,7 @@ HttpConnection::Received HttpConnection::fill() {
     }
   }
   const std::span room(buffer_.data() + end_, buffer_.size() - end_);
-  const Received received = receive(std::as_writable_bytes(room));
+  const Received received = transport_.receive(std::as_writable_bytes(room));
   end_ += received.size;
   return received;
 }
@@ -171,6 +230,7 @@ Result<bool> HttpConnection::try_read_head() {
       if (size > 0) {
         TRY(parse_request_head(buffered().substr(0, size), head_));
         begin_ += size;
+        head_size_ = size;
         return true;
       }
     }
@@ -180,29 +240,36 @@ Result<bool> HttpConnection::try_read_head() {
   }
 }
 
+// One deadline for the whole wait and one for the whole head, or a client could keep them open with
+// an empty line or a byte now and then.
 TimePoint HttpConnection::head_deadline() {
-  idle_ = buffered().empty();
-  if (idle_ && !first_request_) return in(shared_.options.idle_timeout);
-  // One deadline for the whole head, or a client could keep it open with a byte now and then.
-  if (!head_deadline_) head_deadline_ = in(shared_.options.header_timeout);
-  return *head_deadline_;
+  const auto set_once = [this](std::optional<TimePoint>& deadline, Duration delay) {
+    if (!deadline) deadline = in(delay);
+    return *deadline;
+  };
+  if (buffered().empty() && !first_request_) {
+    return set_once(idle_deadline_, shared_.options.idle_timeout);
+  }
+  return set_once(head_deadline_, shared_.options.header_timeout);
 }
 
 void HttpConnection::begin_request() {
   scanner_.reset();
   head_deadline_.reset();
-  idle_ = false;
+  idle_deadline_.reset();
   first_request_ = false;
   disconnected_.emplace();
   body_left_ = head_.content_length.value_or(0);
   chunks_ = ChunkDecoder();
+  body_pace_.restart();
+  reply_pace_.restart();
   body_broken_ = false;
   // Who has sent some of the body already does not wait.
   continue_due_ = head_.expects_continue && buffered().empty();
   reply_ = Reply::None;
   close_after_reply_ = false;
   in_handler_ = true;
-  if (hangup_) disconnected_->cancel();
+  if (transport_.hangup()) disconnected_->cancel();
 }
 
 bool HttpConnection::body_done() const { return head_.chunked ? chunks_.done() : body_left_ == 0; }
@@ -211,7 +278,7 @@ Result<HttpConnection::Received> HttpConnection::try_read_body(std::span<std::by
   if (head_.chunked) return try_read_chunked(into);
   into = into.first(std::min<std::uint64_t>(into.size(), body_left_));
   Received received{Progress::Some, take_buffered(into)};
-  if (received.size == 0) received = receive(into);
+  if (received.size == 0) received = transport_.receive(into);
   body_left_ -= received.size;
   return received;
 }
@@ -227,7 +294,7 @@ Result<HttpConnection::Received> HttpConnection::try_read_chunked(std::span<std:
       // A large chunk goes straight to its place; small ones come many to a read, through the
       // buffer.
       if (received.size == 0 && piece.size() >= buffer_.size()) {
-        received = receive(piece);
+        received = transport_.receive(piece);
         if (received.progress != Progress::Some) return received;
       }
       if (received.size > 0) {
@@ -267,13 +334,16 @@ Task<Result<std::size_t>> HttpConnection::read_some(std::span<std::byte> into) {
   }
   while (true) {
     Result<Received> received = try_read_body(into);
-    if (received && received->progress == Progress::Some) co_return received->size;
+    if (received && received->progress == Progress::Some) {
+      body_pace_.moved(received->size);
+      co_return received->size;
+    }
     if (!received || received->progress == Progress::End) {
       body_broken_ = true;
       if (received) co_return client_gone();
       co_return std::unexpected(std::move(received).error());
     }
-    const Outcome outcome = co_await wait(WaitFor::Input, in(shared_.options.body_timeout));
+    const Outcome outcome = co_await wait_at(body_pace_);
     if (outcome == Outcome::Ready) continue;
     body_broken_ = true;
     if (outcome == Outcome::TimedOut) co_return client_stalls();
@@ -297,7 +367,7 @@ Task<bool> HttpConnection::skip_body() {
 // --- output ---
 
 bool HttpConnection::must_close() const {
-  if (!head_.keep_alive || shared_.draining || body_broken_) return true;
+  if (!head_.keep_alive || is_leaving() || body_broken_) return true;
   // A client that waits for "100 Continue" may send the body after our reply or may not.
   if (continue_due_) return true;
   return !head_.chunked && body_left_ > shared_.options.unread_body_limit;
@@ -337,18 +407,10 @@ void HttpConnection::add_part(std::span<const std::byte> part) {
 
 HttpConnection::Progress HttpConnection::try_send() {
   while (first_part_ < parts_.size()) {
-    if (!writable_) return Progress::Blocked;
-    msghdr message{};
-    message.msg_iov = parts_.data() + first_part_;
-    message.msg_iovlen = std::min(parts_.size() - first_part_, kMaxParts);
-    const ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
-    if (sent < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN) return Progress::End;
-      writable_ = false;
-      continue;
-    }
-    auto left = static_cast<std::size_t>(sent);
+    const Received sent = transport_.send(std::span(parts_).subspan(first_part_));
+    if (sent.progress != Progress::Some) return sent.progress;
+    reply_pace_.moved(sent.size);
+    std::size_t left = sent.size;
     while (first_part_ < parts_.size() && left >= parts_[first_part_].iov_len) {
       left -= parts_[first_part_++].iov_len;
     }
@@ -367,7 +429,7 @@ Task<Status> HttpConnection::send_parts() {
     if (progress == Progress::Some) co_return Status();
     Outcome outcome = Outcome::Closed;
     if (progress == Progress::Blocked) {
-      outcome = co_await wait(WaitFor::Output, in(shared_.options.write_timeout));
+      outcome = co_await wait_at(reply_pace_);
     }
     if (outcome == Outcome::Ready) continue;
     reply_ = Reply::Broken;
@@ -466,16 +528,16 @@ Task<bool> HttpConnection::end_request() {
 }
 
 Task<void> HttpConnection::linger() {
-  if (hangup_ || ::shutdown(socket_.get(), SHUT_WR) != 0) co_return;
+  if (!transport_.end_output()) co_return;
   std::vector<std::byte> waste(65536);
   const TimePoint deadline = in(kLingerTime);
   std::size_t dropped = 0;
   while (dropped < kLingerBytes) {
-    const Received received = receive(waste);
+    const Received received = transport_.drop(waste);
     if (received.progress == Progress::End) co_return;
     dropped += received.size;
     if (received.progress == Progress::Some) continue;
-    if (co_await wait(WaitFor::Input, deadline) != Outcome::Ready) co_return;
+    if (co_await wait(deadline) != Outcome::Ready) co_return;
   }
 }
 
@@ -483,8 +545,12 @@ Task<void> HttpConnection::linger() {
 // came is none.
 Task<Result<bool>> HttpConnection::wait_for_head() {
   while (true) {
-    if (shared_.draining && buffered().empty()) co_return false;
-    const Outcome outcome = co_await wait(WaitFor::Input, head_deadline());
+    if (buffered().empty()) {
+      if (is_leaving()) co_return false;
+      rest();
+    }
+    const Outcome outcome = co_await wait(head_deadline());
+    wake();
     if (outcome == Outcome::Ready) {
       Result<bool> head = try_read_head();
       if (!head || *head) co_return head;
@@ -496,12 +562,35 @@ Task<Result<bool>> HttpConnection::wait_for_head() {
   }
 }
 
+// Without looking at what it asks for.
+Task<void> HttpConnection::turn_away() {
+  const bool node = fate_ == HttpServer::Newcomer::Fate::NodeIsFull;
+  Response response = error_response(
+      503,
+      node ? "the node has too many connections (limits.max_connections)"
+           : "this address has too many connections (limits.max_connections_per_address)",
+      "node_busy");
+  response.headers.add("Retry-After", "1");
+  head_.keep_alive = false;
+  (void)co_await respond(std::move(response));
+  co_await linger();
+}
+
 Task<void> HttpConnection::serve() {
+  if (transport_.is_shaking() && !co_await shake_hands()) co_return;
+  if (fate_ != HttpServer::Newcomer::Fate::Serve) {
+    co_await turn_away();
+    co_return;
+  }
   while (true) {
     Result<bool> head = try_read_head();
     if (head && !*head) head = co_await wait_for_head();
     if (!head && head.error().code != Code::Cancelled) co_await refuse(head.error());
-    if (!head || !*head) co_return;
+    if (!head || !*head) {
+      // TLS has an end of its own, without which a client must suspect that something was cut off.
+      if (transport_.is_tls()) (void)transport_.end_output();
+      co_return;
+    }
     begin_request();
     co_await shared_.handler(*this);
     in_handler_ = false;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,44 +25,69 @@
 #include "net/exchange.h"
 #include "net/http_parser.h"
 #include "net/http_server.h"
+#include "net/pace.h"
+#include "net/peer_limit.h"
+#include "net/transport.h"
 
 namespace mayfly {
 
 class HttpConnection;
 
+// A connection that was accepted: who it is, and whether it is served.
+struct HttpServer::Newcomer {
+  enum class Fate : std::uint8_t { Serve, NodeIsFull, AddressIsFull };
+
+  Fd socket;
+  std::string peer;
+  TlsSession session;                     // null: plain
+  std::optional<PeerLimit::Place> place;  // of its address
+  Fate fate = Fate::Serve;
+};
+
 // What the connections of a server have in common.
 struct HttpServer::Shared {
   Shared(Loop& on, HttpServerOptions with, Handler calls)
-      : loop(on), options(with), handler(std::move(calls)), gate(on) {}
+      : loop(on), options(with), handler(std::move(calls)), peers(with.max_per_address), gate(on) {}
 
   // The Date header's value, made once a second.
   std::string_view date();
+  // Buffers are lent to the connections that are at work; who waits for a request has none.
+  std::vector<char> take_buffer();
+  void give_buffer(std::vector<char> buffer);
+  // Closes the connection that has been waiting for a request the longest. False: none waits.
+  bool close_oldest_idle();
 
   Loop& loop;
   const HttpServerOptions options;
   Handler handler;
-  Gate gate;  // held by each connection
-  HookList<HttpConnection> connections;
+  std::optional<TlsContext> tls;
+  PeerLimit peers;
+  Gate gate;                      // held by each connection
+  std::size_t turned_away = 0;    // of them, those that are only told why
+  HookList<HttpConnection> busy;  // every connection is in one of the two
+  HookList<HttpConnection> idle;  // the longest wait first
   bool draining = false;
 
  private:
+  std::vector<std::vector<char>> spare_buffers_;
   TimePoint date_expires_ = TimePoint::min();
   std::string date_;
 };
 
 class HttpConnection final : public Exchange, public Hook {
  public:
-  HttpConnection(HttpServer::Shared& shared, Fd socket, std::string peer);
+  HttpConnection(HttpServer::Shared& shared, HttpServer::Newcomer newcomer);
 
-  // Serves requests until either side is done with the connection.
+  // Serves requests until either side is done with the connection, or says why it is not served.
   Task<void> serve();
-  // The server is closing: ends the wait for a next request.
-  void close_if_idle();
+  // Ends the wait for a next request, unless one has arrived: that one is served first.
+  void leave();
   // Ends every wait, the handler's through disconnected().
   void abort();
 
   const RequestHead& head() const override { return head_; }
   std::string_view peer() const override { return peer_; }
+  const PeerCertificate* peer_certificate() const override { return certificate_.get(); }
   CancelToken disconnected() override { return disconnected_->token(); }
   Task<Result<std::size_t>> read_some(std::span<std::byte> into) override;
   std::optional<std::string> take_body() override;
@@ -71,32 +97,35 @@ class HttpConnection final : public Exchange, public Hook {
   Task<Status> finish() override;
 
  private:
-  enum class WaitFor : std::uint8_t { Nothing, Input, Output };
+  using Progress = Transport::Progress;
+  using Received = Transport::Moved;
   enum class Outcome : std::uint8_t { Ready, TimedOut, Closed };
   // Where the reply stands.
   enum class Reply : std::uint8_t { None, Streaming, Sent, Broken };
-  enum class Progress : std::uint8_t { Some, Blocked, End };
-  struct Received {
-    Progress progress;
-    std::size_t size = 0;
-  };
 
-  // Suspends until the socket is ready, `deadline` has passed or the server closes the connection.
+  // Suspends until what blocked the last call of transport_ may have passed, `deadline` has, or the
+  // server closes the connection.
   struct IoWait {
     HttpConnection& connection;
-    WaitFor what;
     TimePoint deadline;
     bool await_ready() const noexcept { return false; }
     void await_suspend(std::coroutine_handle<> waiter);
     Outcome await_resume();
   };
-  IoWait wait(WaitFor what, TimePoint deadline) { return {*this, what, deadline}; }
+  IoWait wait(TimePoint deadline) { return {*this, deadline}; }
+  Task<Outcome> wait_at(Pace& pace);
   TimePoint in(Duration delay) const { return shared_.loop.turn_time() + delay; }
   void on_event(Ready ready);
   void resume(Outcome outcome);
 
+  // Waiting for a request
+  void rest();
+  void wake();
+  bool is_leaving() const { return leaving_ || shared_.draining; }
+  Task<bool> shake_hands();
+  Task<void> turn_away();
+
   // Input
-  Received receive(std::span<std::byte> into);
   Received fill();
   std::string_view buffered() const { return {buffer_.data() + begin_, end_ - begin_}; }
   std::size_t take_buffered(std::span<std::byte> into);
@@ -121,12 +150,13 @@ class HttpConnection final : public Exchange, public Hook {
   Task<void> linger();
 
   HttpServer::Shared& shared_;
-  Fd socket_;
+  const std::optional<PeerLimit::Place> place_;
+  const HttpServer::Newcomer::Fate fate_;
   const std::string peer_;
-  bool readable_ = true;
-  bool writable_ = true;
-  bool hangup_ = false;
-  bool idle_ = false;  // waiting for the first byte of a request
+  Transport transport_;
+  std::unique_ptr<PeerCertificate> certificate_;
+  bool idle_ = false;     // waiting for the first byte of a request, and in shared_.idle
+  bool leaving_ = false;  // closes at the next opportunity
   bool first_request_ = true;
   bool in_handler_ = false;
 
@@ -134,11 +164,14 @@ class HttpConnection final : public Exchange, public Hook {
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
   HeadScanner scanner_;
+  std::optional<TimePoint> idle_deadline_;
   std::optional<TimePoint> head_deadline_;
+  std::size_t head_size_ = 0;
   RequestHead head_;
   std::optional<CancelSource> disconnected_;  // renewed for each request
   std::uint64_t body_left_ = 0;
   ChunkDecoder chunks_;
+  Pace body_pace_;
   bool body_broken_ = false;
   bool continue_due_ = false;
 
@@ -147,8 +180,9 @@ class HttpConnection final : public Exchange, public Hook {
   std::string out_;
   std::vector<iovec> parts_;
   std::size_t first_part_ = 0;
+  Pace reply_pace_;
 
-  WaitFor waiting_for_ = WaitFor::Nothing;
+  bool waiting_ = false;
   Outcome outcome_ = Outcome::Ready;
   Resumption waiter_;
   Timer timer_;

@@ -78,7 +78,10 @@ Result<Framing> framing_of(const Headers& headers, bool http_1_0) {
   for (std::size_t i = 0; i < headers.size(); ++i) {
     const Headers::Field field = headers[i];
     if (equals_ignoring_case(field.name, "Transfer-Encoding")) {
-      if (framing.chunked || http_1_0 || !equals_ignoring_case(field.value, "chunked")) {
+      if (framing.chunked || http_1_0) {
+        return malformed("Transfer-Encoding twice, or in HTTP/1.0");
+      }
+      if (!equals_ignoring_case(field.value, "chunked")) {
         return fail(Code::Unimplemented, "only Transfer-Encoding: chunked is supported",
                     "bad_request");
       }
@@ -88,9 +91,7 @@ Result<Framing> framing_of(const Headers& headers, bool http_1_0) {
       const char* end = field.value.data() + field.value.size();
       const auto [stop, error] = std::from_chars(field.value.data(), end, length);
       if (error != std::errc() || stop != end) return malformed("Content-Length is not a number");
-      if (framing.content_length.value_or(length) != length) {
-        return malformed("two different Content-Length headers");
-      }
+      if (framing.content_length) return malformed("two Content-Length headers");
       framing.content_length = length;
     }
   }
@@ -100,20 +101,37 @@ Result<Framing> framing_of(const Headers& headers, bool http_1_0) {
   return framing;
 }
 
-// An absolute URL names its host itself (RFC 9112 §3.2.2); what stays in `target` is its path.
+// The host as a URL may have it (RFC 3986 §3.2.2), with a port: nothing that could end it for one
+// reader and not for another.
+bool is_host(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) {
+    return c > ' ' && c < 0x7f &&
+           std::string_view("/\\?#@,<>\"{}|^`").find(c) == std::string_view::npos;
+  });
+}
+
+// An absolute URL names its host itself (RFC 9112 §3.2.2); what stays in `target` is its path. A
+// Host header that says otherwise is refused: who reads which is not to be guessed.
 Status split_target(RequestHead& head) {
   const std::string_view target = head.target;
   if (target.starts_with('/')) return {};
   if (target == "*" && head.method == Method::Options) return {};
-  constexpr std::string_view kScheme = "http://";
-  if (!equals_ignoring_case(target.substr(0, kScheme.size()), kScheme)) {
+  const std::size_t scheme = target.find("://");
+  const std::string_view name = target.substr(0, std::min(scheme, target.size()));
+  if (scheme == std::string_view::npos ||
+      !(equals_ignoring_case(name, "http") || equals_ignoring_case(name, "https"))) {
     return malformed("the target is neither a path nor an http URL");
   }
-  const std::string_view rest = target.substr(kScheme.size());
-  const auto slash = std::min(rest.find_first_of("/?"), rest.size());
-  head.host.assign(rest.substr(0, slash));
-  std::string path(rest.substr(slash));
+  const std::string_view rest = target.substr(scheme + 3);
+  const auto end = std::min(rest.find_first_of("/?"), rest.size());
+  const std::string_view host = rest.substr(0, end);
+  if (host.empty() || !is_host(host)) return malformed("the target's host is none");
+  if (!head.host.empty() && !equals_ignoring_case(host, head.host)) {
+    return malformed("the target and the Host header name different hosts");
+  }
+  std::string path(rest.substr(end));
   if (!path.starts_with('/')) path.insert(0, "/");
+  head.host.assign(host);
   head.target = std::move(path);
   return {};
 }
@@ -178,6 +196,7 @@ Status parse_request_head(std::string_view bytes, RequestHead& head) {
   const std::size_t hosts = head.headers.count("Host");
   if (hosts > 1 || (hosts == 0 && !head.http_1_0)) return malformed("there must be one Host");
   head.host.assign(head.headers.find("Host").value_or(""));
+  if (!is_host(head.host)) return malformed("Host is no host");
   return split_target(head);
 }
 

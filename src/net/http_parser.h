@@ -3,8 +3,9 @@
 //
 // Stricter than Beast, because a front end that reads a message differently would let one client's
 // bytes become another's request (request smuggling): refused are bare LF, folded lines,
-// Content-Length beside Transfer-Encoding, differing lengths, any transfer coding but exactly
-// "chunked", chunked in HTTP/1.0, and HTTP/1.1 without one Host.
+// Content-Length beside Transfer-Encoding, two lengths, any transfer coding but exactly "chunked",
+// chunked in HTTP/1.0, HTTP/1.1 without one Host, and a target that names another.
+// smuggling_cases.txt has them all.
 #pragma once
 
 #include <cstddef>

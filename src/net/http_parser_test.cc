@@ -65,7 +65,7 @@ TEST_CASE("keep-alive follows the version and the Connection header") {
 }
 
 TEST_CASE("an absolute target names the host itself") {
-  const Result<RequestHead> head = parse("GET http://a.b:1/p?q HTTP/1.1\r\nHost: other\r\n\r\n");
+  const Result<RequestHead> head = parse("GET http://a.b:1/p?q HTTP/1.1\r\nHost: A.b:1\r\n\r\n");
   REQUIRE(head);
   CHECK(head->host == "a.b:1");
   CHECK(head->target == "/p?q");

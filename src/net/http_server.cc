@@ -25,6 +25,10 @@ namespace {
 constexpr int kBacklog = 4096;
 constexpr int kAcceptsPerTurn = 64;
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
+// How many idle connections go each time that there is no descriptor for a new one.
+constexpr int kRoomOnShortage = 16;
+// How many of those that are not served are told so at a time; the others see the connection end.
+constexpr std::size_t kTurnedAwayAtOnce = 64;
 
 struct Address {
   sockaddr_storage storage{};
@@ -104,16 +108,16 @@ void remove_if_dead(Address address, const std::string& path) {
   }
 }
 
-// A client past the limit is told so, if its socket takes it at once, and let go.
-void turn_away(const Fd& socket) {
-  static constexpr std::string_view kBody =
-      R"({"error":"the node has too many connections","reason":"node_busy"})"
-      "\n";
-  const std::string reply = fmt::format(
-      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-      "Content-Length: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n{}",
-      kBody.size(), kBody);
-  (void)::send(socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+PeerGroup group_of(const Address& address) {
+  PeerGroup group;
+  if (address.storage.ss_family == AF_INET) {
+    group.bits = reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_addr.s_addr;
+  } else {
+    group.ipv6 = true;
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
+    std::memcpy(&group.bits, v6->sin6_addr.s6_addr, sizeof group.bits);
+  }
+  return group;
 }
 
 }  // namespace
@@ -144,18 +148,30 @@ class HttpServer::Listener {
       Address peer;
       Fd socket(::accept4(socket_.get(), peer.get(), &peer.size, SOCK_CLOEXEC | SOCK_NONBLOCK));
       if (socket) {
-        server_.take(std::move(socket), describe(peer));
+        server_.take(newcomer(std::move(socket), peer));
         continue;
       }
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno != EAGAIN) {
         // Out of descriptors or memory: the listener stays readable, so look away for a moment.
         LOG(warn, "cannot accept a connection", {"error", std::strerror(errno)});
+        for (int n = 0; n < kRoomOnShortage && server_.shared_->close_oldest_idle(); ++n) {
+        }
         resume_.arm_in(kAcceptPause);
         watch_.reset();
       }
       return;
     }
+  }
+
+  Newcomer newcomer(Fd socket, const Address& peer) {
+    Shared& shared = *server_.shared_;
+    Newcomer who{.socket = std::move(socket), .peer = describe(peer), .session = {}, .place = {}};
+    if (peer.storage.ss_family == AF_UNIX) return who;
+    if (shared.tls) who.session = shared.tls->accept();
+    who.place = shared.peers.take(group_of(peer));
+    if (!who.place) who.fate = Newcomer::Fate::AddressIsFull;
+    return who;
   }
 
   HttpServer& server_;
@@ -198,27 +214,46 @@ Status HttpServer::listen_unix(const std::filesystem::path& path) {
   return {};
 }
 
-void HttpServer::take(Fd socket, std::string peer) {
-  if (shared_->gate.holders() >= shared_->options.max_connections) {
-    turn_away(socket);
-    return;
+void HttpServer::set_tls(TlsContext context) { shared_->tls = std::move(context); }
+
+void HttpServer::take(Newcomer newcomer) {
+  const std::size_t served = shared_->gate.holders() - shared_->turned_away;
+  if (newcomer.fate == Newcomer::Fate::Serve && served >= shared_->options.max_connections &&
+      !shared_->close_oldest_idle()) {
+    newcomer.fate = Newcomer::Fate::NodeIsFull;
   }
-  shared_->loop.spawn(serve(*shared_, std::move(socket), std::move(peer)));
+  if (newcomer.fate != Newcomer::Fate::Serve) {
+    newcomer.place.reset();
+    if (shared_->turned_away >= kTurnedAwayAtOnce) return;
+  }
+  shared_->loop.spawn(serve(*shared_, std::move(newcomer)));
 }
 
-Task<void> HttpServer::serve(Shared& shared, Fd socket, std::string peer) {
+Task<void> HttpServer::serve(Shared& shared, Newcomer newcomer) {
   const std::optional<Gate::Hold> hold = shared.gate.hold();
   if (!hold) co_return;
-  HttpConnection connection(shared, std::move(socket), std::move(peer));
-  co_await connection.serve();
+  const bool turned_away = newcomer.fate != Newcomer::Fate::Serve;
+  shared.turned_away += turned_away ? 1 : 0;
+  {
+    HttpConnection connection(shared, std::move(newcomer));
+    co_await connection.serve();
+  }
+  shared.turned_away -= turned_away ? 1 : 0;
 }
 
 Task<void> HttpServer::close(Duration timeout) {
   listeners_.clear();
   shared_->draining = true;
-  shared_->connections.for_each([](HttpConnection& connection) { connection.close_if_idle(); });
+  HookList<HttpConnection> idle;
+  idle.splice(shared_->idle);
+  while (!idle.empty()) {
+    HttpConnection& connection = idle.front();
+    shared_->busy.push_back(connection);
+    connection.leave();
+  }
   Timer deadline(shared_->loop, [this] {
-    shared_->connections.for_each([](HttpConnection& connection) { connection.abort(); });
+    shared_->busy.for_each([](HttpConnection& connection) { connection.abort(); });
+    shared_->idle.for_each([](HttpConnection& connection) { connection.abort(); });
   });
   deadline.arm_in(timeout);
   co_await shared_->gate.close();

@@ -3,7 +3,12 @@
 // replies.
 //
 // Per request it makes one recv and one sendmsg; descriptors are registered with epoll once per
-// connection, edge-triggered. RFC 9110/9112 for HTTP/1.0 and 1.1; no TLS.
+// connection, edge-triggered. RFC 9110/9112 for HTTP/1.0 and 1.1, and TLS where set_tls() was
+// called.
+//
+// Nobody holds a connection for longer than it is of use: each wait for a client has a limit
+// (HttpServerOptions), and when there are as many connections as may be, the one that has been
+// waiting for a request the longest makes room for the next.
 #pragma once
 
 #include <cstddef>
@@ -19,17 +24,22 @@
 #include "base/fd.h"
 #include "base/result.h"
 #include "net/exchange.h"
+#include "net/tls.h"
 
 namespace mayfly {
 
 struct HttpServerOptions {
   std::size_t max_header_bytes = 16'384;      // 431 past it
-  std::size_t max_connections = 10'000;       // 503 past it
+  std::size_t max_connections = 10'000;       // past it idle ones close, and without any: 503
+  std::size_t max_per_address = 5'000;        // 503 past it; Unix sockets are not counted
   std::uint64_t unread_body_limit = 262'144;  // skipped to keep a connection; else it closes
-  Duration header_timeout = std::chrono::seconds(10);  // from a head's first byte to its last
-  Duration idle_timeout = std::chrono::seconds(75);    // between requests
-  Duration body_timeout = std::chrono::seconds(30);    // without one byte of the body
-  Duration write_timeout = std::chrono::seconds(30);   // without one byte taken
+  // For the TLS handshake and the first head together; then from each head's first byte to its
+  // last. 408 past it.
+  Duration header_timeout = std::chrono::seconds(10);
+  Duration idle_timeout = std::chrono::seconds(75);   // between requests
+  Duration body_timeout = std::chrono::seconds(30);   // the patience for a body (net/pace.h)
+  Duration write_timeout = std::chrono::seconds(30);  // the same for taking a reply
+  std::uint64_t min_rate = 256;                       // bytes a second that give patience back
 };
 
 class HttpServer {
@@ -48,6 +58,10 @@ class HttpServer {
   // with the listener.
   Status listen_unix(const std::filesystem::path& path);
 
+  // From now on TCP connections speak TLS and nothing else; those that are open stay as they are,
+  // with the certificate that they began with.
+  void set_tls(TlsContext context);
+
   // Stops accepting, closes idle connections, and lets accepted requests finish with `Connection:
   // close`. What is not done by the deadline is disconnected. Ends when the last connection has.
   Task<void> close(Duration timeout);
@@ -55,11 +69,12 @@ class HttpServer {
   std::size_t connections() const;
 
   struct Shared;
+  struct Newcomer;
 
  private:
   class Listener;
-  void take(Fd socket, std::string peer);
-  static Task<void> serve(Shared& shared, Fd socket, std::string peer);
+  void take(Newcomer newcomer);
+  static Task<void> serve(Shared& shared, Newcomer newcomer);
 
   std::unique_ptr<Shared> shared_;
   std::vector<std::unique_ptr<Listener>> listeners_;

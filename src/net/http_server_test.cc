@@ -380,15 +380,6 @@ TEST_CASE("closing disconnects what is not done in time") {
   server.wait_closed();
 }
 
-TEST_CASE("a connection past the limit is told to come back") {
-  ServerThread server(echo, {.max_connections = 1});
-  RawClient first(server.port());
-  first.send(kGet);
-  CHECK(first.read_reply().ends_with("/a|"));
-  RawClient second(server.port());
-  CHECK(second.read_to_end().starts_with("HTTP/1.1 503"));
-}
-
 TEST_CASE("the client survives that its kept connection was closed") {
   ServerThread server(echo, {.idle_timeout = 1ms});
   HttpClient client(parse_url(server.url()).value());
@@ -455,8 +446,12 @@ TEST_CASE("URLs") {
   CHECK(parse_url("http://a:81/p/")->prefix == "/p");
   CHECK(parse_url("http://[::1]:81")->host == "::1");
   CHECK(parse_url("http://a")->port == 80);
+  CHECK_FALSE(parse_url("http://a")->tls);
+  CHECK(parse_url("https://a")->port == 443);
+  CHECK(parse_url("https://a")->tls);
   CHECK(parse_url("unix:/run/x")->unix_socket == "/run/x");
-  for (const char* bad : {"a", "https://a", "http://", "http://a:b", "http://a:99999", "unix:x"}) {
+  for (const char* bad :
+       {"a", "ftp://a", "https://", "http://", "http://a:b", "http://a:99999", "unix:x"}) {
     CHECK_FALSE(parse_url(bad));
   }
 }

@@ -1,9 +1,12 @@
 #include "net/testing/server_thread.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
+#include <future>
 
 #include "base/check.h"
 #include "net/http_parser.h"
@@ -36,11 +39,23 @@ void ServerThread::begin_close(Duration timeout) {
   loop_.post([this, timeout] { loop_.spawn(close_then_stop(*this, timeout)); });
 }
 
+void ServerThread::set_tls(TlsContext context) {
+  std::promise<void> done;
+  loop_.post([&] {
+    server_.set_tls(std::move(context));
+    done.set_value();
+  });
+  done.get_future().wait();
+}
+
 void ServerThread::wait_closed() { thread_.join(); }
 
-RawClient::RawClient(std::uint16_t port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+RawClient::RawClient(std::uint16_t port, const std::string& from)
+    : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  CHECK(::inet_pton(AF_INET, from.c_str(), &address.sin_addr) == 1);
+  CHECK(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   CHECK(::connect(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
@@ -87,6 +102,15 @@ std::string RawClient::read_reply() {
   reply += buffer_.substr(0, length);
   buffer_.erase(0, length);
   return reply;
+}
+
+bool RawClient::read_available(std::string& text) const {
+  std::array<char, 65536> piece;
+  while (true) {
+    const ssize_t got = ::recv(socket_.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+    if (got <= 0) return got < 0 && errno == EAGAIN;
+    text.append(piece.data(), static_cast<std::size_t>(got));
+  }
 }
 
 void RawClient::half_close() const { (void)::shutdown(socket_.get(), SHUT_WR); }

@@ -25,6 +25,9 @@ class ServerThread {
   HttpServer& server() { return server_; }
   // Starts closing and returns at once; wait_closed() joins the thread.
   void begin_close(Duration timeout);
+  // Connections made after this speak TLS.
+  void set_tls(TlsContext context);
+  std::string https_url() const { return "https://localhost:" + std::to_string(port_); }
   void wait_closed();
 
  private:
@@ -40,13 +43,16 @@ class ServerThread {
 // A blocking socket that sends and receives exactly the bytes a test says.
 class RawClient {
  public:
-  explicit RawClient(std::uint16_t port);
+  // `from`: one of the many addresses that loopback has.
+  explicit RawClient(std::uint16_t port, const std::string& from = "127.0.0.1");
   void send(std::string_view bytes) const;
   // Receives until `end` has been seen; what came so far, if the connection ends first.
   std::string read_until(std::string_view end);
   std::string read_to_end();
   // One reply with a Content-Length, head and body.
   std::string read_reply();
+  // What has arrived already, added to `text`. False: the connection has ended.
+  bool read_available(std::string& text) const;
   void half_close() const;
   void reset();  // closes at once
 
