@@ -29,6 +29,9 @@ struct Config {
   std::vector<std::string> hosts;  // Host headers accepted besides loopback
   std::vector<std::string> cors_origins;
   Duration drain_timeout = std::chrono::seconds(30);
+  std::string tls_certificate;  // PEM files; without them plain HTTP
+  std::string tls_key;
+  std::string tls_client_ca;
   // [limits]
   Bytes max_header = kib(16);
   Bytes max_body = mib(64);  // of a prediction, decompressed
@@ -36,6 +39,12 @@ struct Config {
   Bytes body_memory;  // of the bodies of all predictions; 0: a quarter of the machine's
   Bytes max_upload = gib(64);
   std::uint32_t max_connections = 10'000;
+  std::uint32_t max_connections_per_address = 0;  // 0: half of max_connections
+  Duration header_timeout = std::chrono::seconds(10);
+  Duration keep_alive_timeout = std::chrono::seconds(75);
+  Duration body_timeout = std::chrono::seconds(30);
+  Duration write_timeout = std::chrono::seconds(30);
+  Bytes min_rate{256};  // a second
   // [sandbox]
   IsolationLevel isolation_level = IsolationLevel::Best;
   Bytes memory;            // for instances and templates; 0: three quarters of the machine's

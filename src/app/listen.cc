@@ -58,7 +58,7 @@ std::string grpc_target(const ListenAddress& address) {
                                   : fmt::format("{}:{}", address.address, address.port);
 }
 
-Result<std::string> listen_on(HttpServer& server, const ListenAddress& where) {
+Result<std::string> listen_on(HttpServer& server, const ListenAddress& where, ListenScheme scheme) {
   if (!where.socket.empty()) {
     TRY(server.listen_unix(where.socket));
     return fmt::format("{}{}", kUnix, where.socket.native());
@@ -69,8 +69,9 @@ Result<std::string> listen_on(HttpServer& server, const ListenAddress& where) {
         "server.listen (choose another address with --listen or MAYFLY_LISTEN)"));
   }
   const std::uint16_t port = *listening;
-  return where.address == "::1" ? fmt::format("http://[::1]:{}", port)
-                                : fmt::format("http://{}:{}", where.address, port);
+  const std::string_view prefix = scheme == ListenScheme::Https ? "https" : "http";
+  return where.address == "::1" ? fmt::format("{}://[::1]:{}", prefix, port)
+                                : fmt::format("{}://{}:{}", prefix, where.address, port);
 }
 
 }  // namespace mayfly

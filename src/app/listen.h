@@ -26,8 +26,12 @@ Result<ListenAddress> parse_listen(const std::string& text,
 // Where gRPC is listened for; nullopt: nowhere ("off", or empty).
 Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text);
 
+// What the listener speaks; a socket file speaks plain HTTP in any case.
+enum class ListenScheme : std::uint8_t { Http, Https };
+
 // The URL under which clients find it.
-Result<std::string> listen_on(HttpServer& server, const ListenAddress& address);
+Result<std::string> listen_on(HttpServer& server, const ListenAddress& address,
+                              ListenScheme scheme = ListenScheme::Http);
 // "127.0.0.1:8081", as gRPC's clients and its server write it.
 std::string grpc_target(const ListenAddress& address);
 

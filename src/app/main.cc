@@ -41,15 +41,19 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_help_verb(app, context);
 }
 
-// Where the node listens by the configuration. What cannot be read is serve's to complain about.
-std::string configured_listen() {
+// The node's URL by the configuration. What cannot be read is serve's to complain about.
+std::string configured_url() {
   const ConfigValues environment = read_config_environment();
   const ConfigValues file = read_config_files("").value_or(ConfigValues{});
-  for (const ConfigValues& source : {environment, file}) {
-    if (const auto found = source.find("server.listen"); found != source.end())
-      return found->second;
-  }
-  return {};
+  const auto value = [&](std::string_view key) -> std::string {
+    for (const ConfigValues& source : {environment, file}) {
+      if (const auto found = source.find(key); found != source.end()) return found->second;
+    }
+    return {};
+  };
+  const std::string listen = value("server.listen");
+  const bool tls = !value("server.tls_certificate").empty();
+  return listen.empty() && !tls ? std::string() : url_of_listen(listen, tls);
 }
 
 int print_error(const Error& error) {
@@ -76,10 +80,16 @@ int complain(const CLI::App& app, const CLI::ParseError& error) {
 int run(int argc, char** argv) {
   CLI::App app("Mayfly: serverless machine learning that you run yourself");
   CliContext context;
-  context.configured = configured_listen();
+  context.configured = configured_url();
   app.set_version_flag("--version", std::string(kVersion));
   app.add_option("--url", context.url,
                  "the node; else MAYFLY_URL, else the configuration, else http://127.0.0.1:8080");
+  app.add_option("--ca", context.tls.ca,
+                 "a PEM file: who vouches for an https node; else MAYFLY_CA, else the system");
+  app.add_option("--client-cert", context.tls.certificate,
+                 "a PEM file: the certificate shown to a node that demands one; else "
+                 "MAYFLY_CLIENT_CERT");
+  app.add_option("--client-key", context.tls.key, "its key; else MAYFLY_CLIENT_KEY");
   app.add_flag("--json", context.json, "print JSON");
   app.require_subcommand(1);
   app.fallthrough();

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <thread>
 
@@ -12,6 +13,7 @@
 #include "app/memory_watch.h"
 #include "app/notify.h"
 #include "app/signals.h"
+#include "app/tls_files.h"
 #include "async/cancel.h"
 #include "async/gate.h"
 #include "async/loop.h"
@@ -77,13 +79,37 @@ Result<Path> runner_path() {
   return runner;
 }
 
-// A connection and three descriptors an instance: the default of 1024 would be the first limit to
-// be hit.
-void raise_descriptor_limit() {
+// Raises the limit of descriptors to fit, and returns how many connections fit into it: each takes
+// one, and a quarter is left for instances, which take three, and for files.
+std::uint32_t fit_descriptors(std::uint32_t connections) {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return connections;
+  const rlim_t wanted = rlim_t{connections} / 3 * 4 + 4096;
+  const rlim_t most = std::max(limit.rlim_max, wanted);
+  const rlimit raised{.rlim_cur = most, .rlim_max = most};
+  if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) return connections;
+  // Only root may raise the hard limit.
   limit.rlim_cur = limit.rlim_max;
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
+  const auto room =
+      static_cast<std::uint32_t>(std::min<rlim_t>(limit.rlim_max / 4 * 3, connections));
+  if (room < connections) {
+    LOG(warn, "limits.max_connections is more than the descriptors allow; ulimit -n or LimitNOFILE",
+        {"descriptors", limit.rlim_max}, {"connections", room});
+  }
+  return room;
+}
+
+HttpServerOptions server_options(const Config& config, std::uint32_t connections) {
+  const std::uint32_t each = config.max_connections_per_address;
+  return {.max_header_bytes = config.max_header.count,
+          .max_connections = connections,
+          .max_per_address = each > 0 ? each : std::max(connections / 2, 1U),
+          .header_timeout = config.header_timeout,
+          .idle_timeout = config.keep_alive_timeout,
+          .body_timeout = config.body_timeout,
+          .write_timeout = config.write_timeout,
+          .min_rate = config.min_rate.count};
 }
 
 std::string isolation_of(const std::vector<LayerHealth>& layers) {
@@ -157,6 +183,8 @@ struct Foundation {
   const Config& config;
   const ListenAddress& listen;
   const std::optional<ListenAddress>& grpc_listen;
+  const std::optional<TlsServerFiles>& tls;
+  std::uint32_t connections;  // as many as descriptors allow
   const Prices& prices;
   SystemClock& clock;
   SystemRng& rng;
@@ -164,6 +192,7 @@ struct Foundation {
   Pool& pool;
   const bool& stopping;
   CancelSource& stop;
+  Signals& signals;
   DataDir& data;
   LocalBlobStore& blobs;
   Registry& registry;
@@ -233,16 +262,23 @@ DispatchOptions dispatch_options(const Config& config) {
   return {.cores = cores(config), .memory = memory_budget(config)};
 }
 
-HttpServerOptions server_options(const Config& config) {
-  return {.max_header_bytes = config.max_header.count, .max_connections = config.max_connections};
-}
-
 // Rollouts under way go on, and learn what shadows meet.
 Status resume(Rollouts& rollouts, Shadows& shadows) {
   shadows.on_result([&](const Serving& shadow, const Outcome& outcome, const Difference* apart) {
     rollouts.observe_shadow(shadow, outcome, apart);
   });
   return rollouts.load();
+}
+
+// Null where TLS is not configured.
+Result<std::unique_ptr<TlsReload>> speak_tls(const Foundation& base, HttpServer& server,
+                                             Gate& background) {
+  if (!base.tls) return nullptr;
+  auto reload =
+      TRY(TlsReload::create(base.loop, base.pool, background, *base.tls,
+                            [&server](TlsContext context) { server.set_tls(std::move(context)); }));
+  base.signals.on_reload([files = reload.get()] { files->reload(); });
+  return reload;
 }
 
 Status announce(const Foundation& base, const std::string& url, const std::string& grpc) {
@@ -402,15 +438,17 @@ Status serve(const Foundation& base) {
                    .metrics = plane.metrics,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
-  HttpServer server(loop, server_options(config),
+  HttpServer server(loop, server_options(config, base.connections),
                     [&](Exchange& exchange) { return gateway.handle(exchange); });
   listening = &server;
-  const std::string url = TRY(listen_on(server, base.listen));
+  Gate background(loop);
+  const auto tls = TRY(speak_tls(base, server, background));
+  const std::string url =
+      TRY(listen_on(server, base.listen, tls ? ListenScheme::Https : ListenScheme::Http));
   GrpcDoor grpc(base, plane, ready);
   const std::string grpc_address = TRY(grpc.open(base));
   const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url, grpc_address));
-  Gate background(loop);
   start_background(base, plane.catalog, plane.dispatcher, background);
 
   loop.run();
@@ -426,9 +464,10 @@ Status serve(const Foundation& base) {
 
 Status run_node(const Config& config) {
   configure_log(config.log_level, config.log_format);
-  raise_descriptor_limit();
+  const std::uint32_t connections = fit_descriptors(config.max_connections);
   const ListenAddress listen = TRY(parse_listen(config.listen));
   const std::optional<ListenAddress> grpc_listen = TRY(parse_grpc_listen(config.grpc_listen));
+  const auto tls = TRY(tls_files_of(config));
   const Prices prices = TRY(prices_of(config));
   const Path runner = TRY(runner_path());
 
@@ -437,7 +476,7 @@ Status run_node(const Config& config) {
   Loop loop(clock);
   bool stopping = false;
   CancelSource stop;
-  const auto signals = TRY(StopSignals::create(loop, [&] {
+  const auto signals = TRY(Signals::create(loop, [&] {
     stopping = true;
     stop.cancel();
     loop.stop();
@@ -473,6 +512,8 @@ Status run_node(const Config& config) {
   return serve({.config = config,
                 .listen = listen,
                 .grpc_listen = grpc_listen,
+                .tls = tls,
+                .connections = connections,
                 .prices = prices,
                 .clock = clock,
                 .rng = rng,
@@ -480,6 +521,7 @@ Status run_node(const Config& config) {
                 .pool = pool,
                 .stopping = stopping,
                 .stop = stop,
+                .signals = *signals,
                 .data = data,
                 .blobs = *blobs,
                 .registry = *registry,

@@ -1,6 +1,7 @@
-// SIGTERM and SIGINT as events on the loop.
+// SIGTERM, SIGINT and SIGHUP as events on the loop.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -11,17 +12,25 @@
 
 namespace mayfly {
 
-// Blocks both signals for every thread made later; to be created before any is. SIGPIPE is ignored.
-class StopSignals {
+// Blocks the signals for every thread made later; to be created before any is. SIGPIPE is ignored.
+// SIGHUP means "read your files again"; from a terminal that has gone away it means stop, as it
+// does for every program that was started there.
+class Signals {
  public:
-  static Result<std::unique_ptr<StopSignals>> create(Loop& loop,
-                                                     std::move_only_function<void()> on_stop);
+  static Result<std::unique_ptr<Signals>> create(Loop& loop,
+                                                 std::move_only_function<void()> on_stop);
+  // Without one, SIGHUP does nothing.
+  void on_reload(std::move_only_function<void()> reload) { on_reload_ = std::move(reload); }
 
  private:
-  explicit StopSignals(Fd signals) : signals_(std::move(signals)) {}
+  explicit Signals(Fd signals);
+  void take(std::uint32_t number);
+
   Fd signals_;
+  const bool had_terminal_;
   std::unique_ptr<Watch> watch_;
   std::move_only_function<void()> on_stop_;
+  std::move_only_function<void()> on_reload_;
 };
 
 }  // namespace mayfly

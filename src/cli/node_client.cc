@@ -79,7 +79,8 @@ Status check_url(const std::string& text) {
   if (const auto url = parse_url(text)) return {};
   return fail(
       Code::InvalidArgument,
-      fmt::format("'{}': a node's URL is http://HOST[:PORT] or unix:PATH, an absolute path", text));
+      fmt::format("'{}': a node's URL is http[s]://HOST[:PORT] or unix:PATH, an absolute path",
+                  text));
 }
 
 }  // namespace
@@ -87,8 +88,22 @@ Status check_url(const std::string& text) {
 std::string find_node_url(const std::string& flag, const std::string& configured) {
   if (!flag.empty()) return flag;
   if (const char* url = std::getenv("MAYFLY_URL"); url != nullptr && *url != '\0') return url;
-  if (configured.empty()) return "http://127.0.0.1:8080";
-  return configured.starts_with("unix:") ? configured : fmt::format("http://{}", configured);
+  return configured.empty() ? "http://127.0.0.1:8080" : configured;
+}
+
+std::string url_of_listen(const std::string& listen, bool tls) {
+  if (listen.starts_with("unix:")) return listen;
+  return fmt::format("{}://{}", tls ? "https" : "http", listen.empty() ? "127.0.0.1:8080" : listen);
+}
+
+TlsClientFiles find_tls_files(const TlsClientFiles& flags) {
+  const auto find = [](const Path& flag, const char* variable) -> Path {
+    const char* value = std::getenv(variable);
+    return flag.empty() && value != nullptr ? Path(value) : flag;
+  };
+  return {.ca = find(flags.ca, "MAYFLY_CA"),
+          .certificate = find(flags.certificate, "MAYFLY_CLIENT_CERT"),
+          .key = find(flags.key, "MAYFLY_CLIENT_KEY")};
 }
 
 std::string path_segment(std::string_view text) {
@@ -105,10 +120,11 @@ std::string function_path(std::string_view name) {
   return "/api/v1/functions/" + path_segment(name);
 }
 
-NodeClient::NodeClient(std::string url)
+NodeClient::NodeClient(std::string url, TlsClientFiles tls)
     : url_(std::move(url)),
       usable_(check_url(url_)),
-      http_(parse_url(url_).value_or(Url{}), {.reply_timeout = kLongestCall}) {}
+      http_(parse_url(url_).value_or(Url{}),
+            {.reply_timeout = kLongestCall, .tls = std::move(tls)}) {}
 
 Result<ClientResponse> NodeClient::call(ClientRequest request) {
   TRY(Status(usable_));

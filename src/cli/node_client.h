@@ -17,8 +17,12 @@ namespace mayfly {
 
 using CliJson = nlohmann::ordered_json;
 
-// --url, then MAYFLY_URL, then server.listen as configured, then http://127.0.0.1:8080.
+// --url, then MAYFLY_URL, then the URL of the configuration, then http://127.0.0.1:8080.
 std::string find_node_url(const std::string& flag, const std::string& configured);
+// What server.listen makes it, with or without server.tls_certificate.
+std::string url_of_listen(const std::string& listen, bool tls);
+// Each file by its flag, then MAYFLY_CA, MAYFLY_CLIENT_CERT, MAYFLY_CLIENT_KEY, then none.
+TlsClientFiles find_tls_files(const TlsClientFiles& flags);
 
 struct RawReply {
   int status = 0;
@@ -28,7 +32,8 @@ struct RawReply {
 
 class NodeClient {
  public:
-  explicit NodeClient(std::string url);
+  // `tls`: who vouches for an https node, and who we are to it.
+  explicit NodeClient(std::string url, TlsClientFiles tls = {});
 
   // A reply that is not 2xx is an Error with the node's own message and reason.
   Result<CliJson> get(const std::string& path);

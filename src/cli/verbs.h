@@ -18,11 +18,14 @@ namespace mayfly {
 
 struct CliContext {
   std::string url;         // --url
-  std::string configured;  // server.listen of the configuration; empty: none
+  std::string configured;  // the URL of the configuration; empty: none
+  TlsClientFiles tls;      // --ca, --client-cert, --client-key
   bool json = false;       // --json
   Status outcome;          // of the verb that ran
 
-  NodeClient node() const { return NodeClient(find_node_url(url, configured)); }
+  NodeClient node() const {
+    return NodeClient(find_node_url(url, configured), find_tls_files(tls));
+  }
 };
 
 void add_deploy_verb(CLI::App& app, CliContext& context);

@@ -45,10 +45,10 @@ class CommandLineTest(NodeCase):
         self.assertIn("name a verb", self.node.cli(check=False).stderr.decode())
 
     def test_what_is_no_url_of_a_node_is_said_so(self) -> None:
-        for url in ("https://localhost:8080", "banana", "unix:not/absolute"):
+        for url in ("ftp://localhost:8080", "banana", "unix:not/absolute"):
             done = self.node.cli("status", "--url", url, check=False)
             self.assertEqual(done.returncode, 2, done.stderr.decode())
-            self.assertIn("http://HOST[:PORT] or unix:PATH", done.stderr.decode())
+            self.assertIn("http[s]://HOST[:PORT] or unix:PATH", done.stderr.decode())
 
     def test_a_quantity_without_its_unit_is_explained(self) -> None:
         done = self.node.cli(

@@ -50,6 +50,9 @@ class Reply:
 class Node:
     """Starts on construction; `close` stops it and raises AssertionError for anything it leaves behind."""
 
+    scheme = "http"
+    environment: dict[str, str] = {}  # of the command line, besides MAYFLY_URL
+
     def __init__(self, *arguments: str, data: Path | None = None):
         self._own_data = data is None
         self.data = data or Path(tempfile.mkdtemp(prefix="mayfly-e2e-"))
@@ -63,7 +66,7 @@ class Node:
 
     def start(self) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
         command = [
             str(BIN / "mayfly"),
             "serve",
@@ -138,7 +141,7 @@ class Node:
             input=stdin,
             capture_output=True,
             timeout=10 * PATIENCE,
-            env=os.environ | {"MAYFLY_URL": self.url},
+            env=os.environ | {"MAYFLY_URL": self.url} | self.environment,
             check=False,
         )
         if check and done.returncode != 0:
