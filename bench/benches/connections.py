@@ -62,6 +62,7 @@ class Crowd:
             connection.sendall(REQUEST)
             if not connection.recv(4096).startswith(b"HTTP/1.1 200 "):
                 raise CouldNotRun("an idle connection was refused")
+            connection.setblocking(False)
 
     def leave(self) -> None:
         for connection in self._connections:
@@ -72,7 +73,7 @@ class Crowd:
         """None has been closed by the server."""
         for connection in self._connections:
             with suppress(BlockingIOError):
-                connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+                connection.recv(1)
                 return False
         return len(self._connections) == IDLE
 

@@ -1,3 +1,4 @@
+#include "cli/node_client.h"
 #include "cli/table.h"
 
 #include <doctest/doctest.h>
@@ -23,4 +24,11 @@ TEST_CASE("numbers for people are short") {
   CHECK(human_count(1'234'567) == "1,234,567");
   CHECK(human_count(12) == "12");
   CHECK(human_ago(3) == "3 s ago");
+}
+
+TEST_CASE("the node's URL follows from how it is configured") {
+  CHECK(url_of_listen("127.0.0.1:9000", false) == "http://127.0.0.1:9000");
+  CHECK(url_of_listen("localhost:9000", true) == "https://localhost:9000");
+  CHECK(url_of_listen("", true) == "https://127.0.0.1:8080");
+  CHECK(url_of_listen("unix:/run/m/s", true) == "unix:/run/m/s");
 }
