@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tour that `make demo` gives, once everything is built: a node is started, three real models are
 # deployed and asked over HTTP, each start tier is shown with its time, the node scales to zero and
-# back, and prints the bill. Every answer is checked; the first wrong one ends the demo with status 1.
+# back, a better version takes over while clients ask, a broken one does not, and the bill is printed. Every answer is checked; the first wrong one ends the demo with status 1.
 #
 #   PRESET=release MODELS=build/models scripts/demo.sh
 set -euo pipefail
@@ -11,11 +11,13 @@ bin=$PWD/build/${PRESET:-release}/bin
 models=${MODELS:-build/models}
 data=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-demo.XXXXXX")
 server=
+callers=
 bold='' dim='' plain=''
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; fi
 
 cleanup() {
   local status=$?
+  [ -z "$callers" ] || kill "$callers" 2>/dev/null || true
   if [ -n "$server" ]; then
     kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
@@ -61,6 +63,10 @@ kind, name = sys.argv[1:]
 print(sum(f[kind] for f in json.load(sys.stdin)["functions"] if f["name"] == name))' "$1" "$2"
 }
 none() { [ "$(running "$1" "$2")" = 0 ]; }
+
+# Of automatic rollouts.
+settled() { [ "$("$bin/mayfly" rollout "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])')" = none ]; }
+champion() { "$bin/mayfly" traffic "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["champion"])'; }
 
 header() { sed -n "s/^$1: *//Ip" "$data.headers" | tr -d '\r'; }
 
@@ -169,10 +175,31 @@ mayfly status
 ask_iris
 expect_tier cold
 
-step "6. The bill"
+step "6. Improve a model while it is used"
+configure iris idle_timeout=30s template_timeout=10m
+python3 scripts/callers.py "$MAYFLY_URL/functions/iris" "$data.callers" &
+callers=$!
+cat >"$data.plan" <<'PLAN'
+{"steps": ["shadow", 25, 100], "min_samples": 50, "min_time": "1s", "latency_floor": "20ms"}
+PLAN
+echo "Four clients ask iris all the time. A random forest is to take over: copies first, then a quarter, then all."
+mayfly deploy iris "$models/iris_forest" --rollout "$data.plan"
+wait_until 60 "the rollout of iris@2" settled iris
+mayfly rollout iris
+[ "$(champion iris)" = 2 ] || fail "iris@2 was not promoted"
+echo "The next one has a slip: its probabilities are not numbers. No caller is to meet it."
+mayfly deploy iris "$models/iris_broken" --rollout "$data.plan"
+wait_until 60 "the rollout of iris@3" settled iris
+mayfly rollout iris | head -4
+[ "$(champion iris)" = 2 ] || fail "iris@3 took over"
+kill -TERM $callers && wait $callers || fail "a caller noticed: $(cat "$data.callers")"
+callers=
+cat "$data.callers"
+
+step "7. The bill"
 mayfly usage
 
-step "7. What iris took from each start tier"
+step "8. What iris took from each start tier"
 print_tiers
 
 step "Done: every answer was as expected, in $SECONDS s."

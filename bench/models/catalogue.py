@@ -25,6 +25,8 @@ class Recipe:
 
 _VALID = {
     "iris": Recipe(tabular.iris, (DEMO, TEST)),
+    "iris_forest": Recipe(tabular.iris_forest, (DEMO,)),
+    "iris_broken": Recipe(tabular.iris_broken, (DEMO,)),
     "logistic": Recipe(tabular.logistic, (TEST, BENCH)),
     "logistic_zipmap": Recipe(tabular.logistic_zipmap, (TEST,)),
     "gbdt": Recipe(tabular.gbdt, (BENCH,)),

@@ -8,7 +8,7 @@ from onnx import helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.datasets import load_breast_cancer, load_iris, make_classification
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -31,6 +31,28 @@ def iris(folder: Folder) -> None:
     chosen = rows[list(IRIS_ROWS)]
     inputs = {name: chosen[:, i] for i, name in enumerate(IRIS_COLUMNS)}
     folder.write_example(inputs, _answers(classifier, chosen, strings), tolerance=1e-5)
+
+
+def iris_forest(folder: Folder) -> None:
+    """The same question answered by a random forest: a next version of iris, about as good."""
+    rows, truth, names = iris_data()
+    classifier = RandomForestClassifier(n_estimators=50, random_state=SEED).fit(rows, names[truth])
+    model = _export(classifier, "iris_forest", features=4, zipmap=False)
+    _split_input(model.graph, IRIS_COLUMNS)
+    folder.write_model(model)
+
+
+def iris_broken(folder: Folder) -> None:
+    """The first iris with a slip: its probabilities are roots of negative numbers, which are not numbers."""
+    rows, truth, names = iris_data()
+    model = _export(_scaled_logistic().fit(rows, names[truth]), "iris_broken", features=4, zipmap=False)
+    _split_input(model.graph, IRIS_COLUMNS)
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["right" if name == "probabilities" else name for name in node.output]
+    graph.node.append(helper.make_node("Neg", ["right"], ["negative"]))
+    graph.node.append(helper.make_node("Sqrt", ["negative"], ["probabilities"]))
+    folder.write_model(model)
 
 
 def logistic(folder: Folder) -> None:

@@ -137,6 +137,9 @@ const std::vector<Entry>& entries() {
         "memory for the bodies over 64KiB of all predictions together, beyond which they get 503 "
         "node_busy; 0: a quarter of the machine's"},
        size(&Config::body_memory)},
+      {{"limits.cache", "--cache", "MAYFLY_CACHE", "64MiB",
+        "memory for replies of versions with cache = true; 0: none is kept"},
+       size(&Config::cache)},
       {{"limits.max_upload", "--max-upload", "MAYFLY_MAX_UPLOAD", "64GiB", "largest uploaded file"},
        size(&Config::max_upload)},
       {{"limits.max_connections", "--max-connections", "MAYFLY_MAX_CONNECTIONS", "10000",

@@ -34,6 +34,7 @@ struct Config {
   std::string tls_client_ca;
   // [limits]
   Bytes max_header = kib(16);
+  Bytes cache = mib(64);     // of replies
   Bytes max_body = mib(64);  // of a prediction, decompressed
   Bytes max_reply = mib(64);
   Bytes body_memory;  // of the bodies of all predictions; 0: a quarter of the machine's

@@ -305,6 +305,7 @@ struct DataPlane {
         shadows({base.loop, catalog, dispatcher, ledger, ids}),
         traffic({base.pool, base.registry, catalog, dispatcher, shadows}),
         rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
+        cache(base.config.cache),
         invoker({.loop = base.loop,
                  .catalog = catalog,
                  .dispatcher = dispatcher,
@@ -313,7 +314,8 @@ struct DataPlane {
                  .ledger = ledger,
                  .metrics = metrics,
                  .statistics = statistics,
-                 .ids = ids}),
+                 .ids = ids,
+                 .cache = cache}),
         bodies(body_memory(base.config)),
         repository({.loop = base.loop,
                     .pool = base.pool,
@@ -338,6 +340,7 @@ struct DataPlane {
   Shadows shadows;
   TrafficSwitch traffic;
   Rollouts rollouts;
+  ResponseCache cache;
   Invoker invoker;  // one prediction
   BodyBudget bodies;
   ModelRepository repository;
@@ -413,6 +416,7 @@ Status serve(const Foundation& base) {
        .shadows = plane.shadows,
        .traffic = plane.traffic,
        .rollouts = plane.rollouts,
+       .cache = plane.cache,
        .publisher = plane.publisher,
        .ledger = base.ledger,
        .metrics = plane.metrics,

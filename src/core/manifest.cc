@@ -39,6 +39,9 @@ void read_options(JsonReader& reader, VersionOptions& options) {
     reader.error("isolation", "must be \"instance\" or \"request\"");
   }
   read_batching(reader, options.batching);
+  reader.boolean("cache", options.cache);
+  if (options.cache && options.isolation == Isolation::Request)
+    reader.error("cache", "shares a reply among requests, which isolation = \"request\" forbids");
   if (options.batching.mode != BatchMode::Off && options.isolation == Isolation::Request)
     reader.error("max_batch", "shares a run among requests, which isolation = \"request\" forbids");
   for (const auto& [key, path] :
@@ -60,6 +63,7 @@ Json options_json(const VersionOptions& options) {
             {"publish_memory", to_string(options.publish_memory)},
             {"publish_timeout", to_string(options.publish_timeout)}};
   add_batching(json, options.batching);
+  json["cache"] = options.cache;
   return json;
 }
 

@@ -31,6 +31,7 @@ struct VersionOptions {
   Duration timeout = std::chrono::seconds(30);
   Isolation isolation = Isolation::Instance;
   Batching batching;
+  bool cache = false;  // equal requests get the reply that was given before
   Bytes publish_memory = gib(2);
   Duration publish_timeout = std::chrono::minutes(10);
 };

@@ -27,6 +27,8 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
     {reason::kUnknownVersion, NotFound, 404, "the function has no such version"},
     {reason::kClientGone, Cancelled, 499, "the client disconnected before the reply"},
     {reason::kQueueFull, ResourceExhausted, 429, "the function's queue is full"},
+    {reason::kRepeatedCrashes, ResourceExhausted, 429,
+     "the caller's requests keep killing instances"},
     {reason::kNodeBusy, Unavailable, 503,
      "the node has too many connections or bytes of request bodies"},
     {reason::kHopelessDeadline, DeadlineExceeded, 504,

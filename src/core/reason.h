@@ -32,6 +32,7 @@ inline constexpr std::string_view kUnknownVersion = "unknown_version";
 inline constexpr std::string_view kClientGone = "client_gone";
 // Admission
 inline constexpr std::string_view kQueueFull = "queue_full";
+inline constexpr std::string_view kRepeatedCrashes = "repeated_crashes";
 inline constexpr std::string_view kNodeBusy = "node_busy";
 inline constexpr std::string_view kHopelessDeadline = "hopeless_deadline";
 inline constexpr std::string_view kMemoryPressure = "memory_pressure";

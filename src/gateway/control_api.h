@@ -14,6 +14,7 @@
 #include "gateway/catalog.h"
 #include "gateway/function_logs.h"
 #include "gateway/metrics.h"
+#include "gateway/response_cache.h"
 #include "gateway/rollouts.h"
 #include "gateway/route.h"
 #include "gateway/shadows.h"
@@ -45,6 +46,7 @@ class ControlApi {
     Shadows& shadows;
     TrafficSwitch& traffic;
     Rollouts& rollouts;
+    ResponseCache& cache;
     Publisher& publisher;
     Ledger& ledger;
     Metrics& metrics;

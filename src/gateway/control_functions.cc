@@ -213,6 +213,7 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   const FunctionId id{static_cast<std::uint64_t>(resolved.function->id)};
   parts_.dispatcher.retire(id);
   parts_.shadows.forget(id);
+  parts_.cache.forget(id);
   parts_.catalog.forget(name.str());
   parts_.metrics.forget(name.str());
   parts_.statistics.forget(name.str());

@@ -145,7 +145,8 @@ Result<Response> ControlApi::metrics() const {
                                             .queued = now.node.queued,
                                             .memory_bytes = now.node.memory_used.count,
                                             .memory_budget_bytes = now.node.memory.count,
-                                            .connections = parts_.connections()});
+                                            .connections = parts_.connections(),
+                                            .cache = parts_.cache.counts()});
   text +=
       "# HELP mayfly_decisions_total What the scaling policy decided, and why\n# TYPE "
       "mayfly_decisions_total counter\n";

@@ -7,6 +7,7 @@
 
 #include "core/reason.h"
 #include "core/traffic.h"
+#include "core/units.h"
 
 namespace mayfly {
 namespace {
@@ -48,7 +49,18 @@ std::uint64_t rows_of(const RequestLayout& layout, const Signature& signature) {
   return static_cast<std::uint64_t>(first.shape.front());
 }
 
+bool killed_instance(const Outcome& outcome) {
+  if (outcome.reply) return false;
+  const std::string_view reason = outcome.reply.error().reason;
+  return reason == reason::kInstanceCrashed || reason == reason::kOutOfMemory;
+}
+
 }  // namespace
+
+std::uint32_t urgency_of(std::uint64_t priority) {
+  if (priority == 0) return kUsualPriority;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(priority, kLastPriority));
+}
 
 std::string server_timing(const Timing& timing) {
   std::string text;
@@ -64,12 +76,13 @@ std::chrono::seconds Invocation::retry_after(const Error& error) const {
   return std::chrono::seconds(error.reason == reason::kNodeBusy ? 1 : 0);
 }
 
-Invocation Invoker::begin(Invocation::Lookup lookup) {
+Invocation Invoker::begin(Invocation::Lookup lookup, std::string_view peer) {
   Invocation tried;
   tried.id = parts_.ids.next();
   tried.accepted = parts_.loop.clock().wall_now();
   tried.begun = parts_.loop.now();
   tried.lookup = std::move(lookup);
+  tried.caller = peer.substr(0, peer.rfind(':'));
   tried.request_id = request_id_of(tried.lookup, tried.id);
   return tried;
 }
@@ -85,13 +98,50 @@ Task<Status> Invoker::find(Invocation& tried, std::string_view name, std::string
                    "the ledger cannot be written; predictions stop until there is room");
 }
 
+// Of a caller whose requests keep killing instances.
+Status Invoker::hold_off(Invocation& tried) const {
+  const Duration wait =
+      crashes_.wait_of(tried.caller, tried.serving->runtime->key.function, parts_.loop.now());
+  if (wait == Duration::zero()) return {};
+  const Error error =
+      refuse(reason::kRepeatedCrashes,
+             fmt::format("{}: requests of {} keep killing its instances; the next may come in {}",
+                         tried.serving->function, tried.caller,
+                         to_string(std::chrono::ceil<std::chrono::seconds>(wait))))
+          .error();
+  tried.outcome = Outcome{.reply = std::unexpected(error),
+                          .retry_after = std::chrono::ceil<std::chrono::seconds>(wait)};
+  return std::unexpected(error);
+}
+
 Status Invoker::admit(Invocation& tried) const {
+  TRY(hold_off(tried));
   tried.outcome = parts_.dispatcher.refusal(tried.serving->runtime->key);
   if (tried.outcome) return std::unexpected(tried.outcome->reply.error());
   return {};
 }
 
 Task<Result<Reply>> Invoker::run(Invocation& tried, Question question) {
+  CO_TRY_STATUS(hold_off(tried));
+  const Serving& serving = *tried.serving;
+  tried.rows = rows_of(question.request.layout(), serving.signature());
+  tried.decoded = parts_.loop.now();
+  std::optional<Digest> key;
+  if (serving.manifest->options.cache)
+    key = parts_.cache.key_of(serving.runtime->key, question.request);
+  if (key) {
+    if (auto known = parts_.cache.find(*key)) {
+      tried.cache = Invocation::Cache::Hit;
+      co_return *std::move(known);
+    }
+    tried.cache = Invocation::Cache::Miss;
+  }
+  CO_TRY(Reply reply, co_await ask(tried, std::move(question)));
+  if (key) parts_.cache.put(*key, serving.runtime->key.function, reply);
+  co_return reply;
+}
+
+Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
   const Serving& serving = *tried.serving;
   Duration timeout = serving.manifest->options.timeout;
   if (question.timeout) timeout = std::min(timeout, *question.timeout);
@@ -100,15 +150,16 @@ Task<Result<Reply>> Invoker::run(Invocation& tried, Question question) {
     const std::uint64_t key = traffic_key_of(tried, traffic.sticky_header);
     tried.copy = parts_.shadows.copy(tried.serving, key, question.request);
   }
-  tried.rows = rows_of(question.request.layout(), serving.signature());
-  tried.decoded = parts_.loop.now();
   Call call{.version = serving.runtime,
             .settings = serving.settings,
             .settings_sequence = serving.sequence,
             .request = std::move(question.request),
             .deadline = tried.begun + timeout,
+            .priority = question.priority,
             .cancel = question.cancel};
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
+  if (killed_instance(*tried.outcome))
+    crashes_.died(tried.caller, serving.runtime->key.function, parts_.loop.now());
   if (tried.by_traffic) parts_.rollouts.observe(serving, *tried.outcome);
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
@@ -124,7 +175,8 @@ Task<Status> Invoker::conclude(const Invocation& tried, std::string_view reason,
   }
   Status written = co_await record(tried, reason, sent);
   const std::string_view outcome = written ? reason : written.error().reason;
-  parts_.metrics.prediction(tried.serving->function, outcome, tried.tier(), tried.timing());
+  parts_.metrics.prediction(tried.serving->function, tried.serving->version, outcome, tried.tier(),
+                            tried.timing());
   count(tried, outcome);
   co_return written;
 }

@@ -27,8 +27,10 @@
 #include "core/invocation.h"
 #include "dispatch/dispatcher.h"
 #include "gateway/catalog.h"
+#include "gateway/crash_guard.h"
 #include "gateway/ledger_writer.h"
 #include "gateway/metrics.h"
+#include "gateway/response_cache.h"
 #include "gateway/rollouts.h"
 #include "gateway/serving.h"
 #include "gateway/shadows.h"
@@ -43,12 +45,14 @@ struct Invocation {
 
   InvocationId id;
   WallTime accepted;
-  TimePoint begun;  // the head was there
-  Lookup lookup;    // what it looks into outlives the invocation
+  TimePoint begun;     // the head was there
+  Lookup lookup;       // what it looks into outlives the invocation
+  std::string caller;  // whose deaths count together: the peer's address, without its port
   std::string request_id;
   ServingRef serving;       // null until the function is known: nothing is recorded before
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
   std::optional<Outcome> outcome;
+  enum class Cache : std::uint8_t { Unused, Hit, Miss } cache = Cache::Unused;
   std::uint64_t received = 0;         // bytes of the request
   std::uint64_t rows = 0;             // that it asks about
   TimePoint decoded;                  // when run() was called
@@ -63,6 +67,9 @@ struct Invocation {
 // For Server-Timing: "queue;dur=0.012, start;dur=0.000, run;dur=1.204", in milliseconds.
 std::string server_timing(const Timing& timing);
 
+// Of parameters.priority: 1 is the most urgent, 0 stands for a request that names none.
+std::uint32_t urgency_of(std::uint64_t priority);
+
 class Invoker {
  public:
   struct Parts {  // all outlive me
@@ -75,24 +82,26 @@ class Invoker {
     Metrics& metrics;
     Statistics& statistics;
     InvocationIds& ids;
+    ResponseCache& cache;
   };
   struct Question {
     RequestMemory request;
     std::optional<Duration> timeout;  // as the caller asked; the version's own bounds it
-    CancelToken cancel{};             // the caller is gone
+    std::uint32_t priority = kUsualPriority;
+    CancelToken cancel{};  // the caller is gone
   };
 
   explicit Invoker(Parts parts) : parts_(parts) {}
 
   // X-Request-Id is echoed and recorded when it is given, short and visible.
-  Invocation begin(Invocation::Lookup lookup);
+  Invocation begin(Invocation::Lookup lookup, std::string_view peer);
   // Sets `serving`. Of a split the caller's key chooses the version: Mayfly-Key, else the header
   // that the function names, else each request is on its own. unknown_function, unknown_version;
   // storage_full, with `serving` set: the ledger cannot be written.
   Task<Status> find(Invocation& tried, std::string_view name, std::string_view version);
   // What run() would answer at once as things stand, so that a large body need not be read for it.
   Status admit(Invocation& tried) const;
-  // Sets `outcome`. The errors are those of dispatch/outcome.h.
+  // Sets `outcome`. The errors are those of dispatch/outcome.h, and repeated_crashes.
   Task<Result<Reply>> run(Invocation& tried, Question question);
   // Writes the record and counts, before the answer leaves. `reason` is empty for a success. On an
   // error (storage_full) there is no record, and the error is to be the answer.
@@ -104,7 +113,11 @@ class Invoker {
   void count(const Invocation& tried, std::string_view reason);
   Task<Status> record(const Invocation& tried, std::string_view reason, std::uint64_t sent);
 
+  Task<Result<Reply>> ask(Invocation& tried, Question question);
+  Status hold_off(Invocation& tried) const;
+
   Parts parts_;
+  CrashGuard crashes_;
 };
 
 }  // namespace mayfly

@@ -23,6 +23,8 @@ using prometheus::Histogram;
 
 constexpr Duration kDropAfter = 15min;
 constexpr Duration kDropEvery = 1min;
+// Versions that share a series: they begin at 1.
+constexpr std::uint32_t kOther = 0;
 
 // 20 µs … 80 s, factor 3: a start from a template and a cold 1 GB load both fall inside.
 const Histogram::BucketBoundaries& seconds_buckets() {
@@ -43,7 +45,7 @@ struct Metrics::Families {
   Family<Counter>& requests =
       BuildCounter()
           .Name("mayfly_requests_total")
-          .Help("Predictions by function and reason; reason is empty for a success")
+          .Help("Predictions by version, start tier and reason, which is empty for a success")
           .Register(registry);
   Family<Histogram>& queue = BuildHistogram()
                                  .Name("mayfly_queue_seconds")
@@ -78,72 +80,96 @@ struct Metrics::Families {
       BuildGauge().Name("mayfly_templates").Help("Templates by state").Register(registry);
   Family<Gauge>& node =
       BuildGauge().Name("mayfly_node").Help("The node's own quantities").Register(registry);
+  Family<Gauge>& cache =
+      BuildGauge().Name("mayfly_cache").Help("Replies that are kept").Register(registry);
 };
 
-struct Metrics::FunctionSeries {
-  FunctionSeries(Families& all, std::string function)
+struct Metrics::VersionSeries {
+  VersionSeries(Families& all, std::string function, std::uint32_t version)
       : families(all),
-        name(std::move(function)),
+        labels{{"function", std::move(function)},
+               {"version", version == kOther ? "other" : std::to_string(version)}},
         queue(add(all.queue)),
         run(add(all.run)),
-        cpu(all.cpu.Add({{"function", name}})) {}
-  ~FunctionSeries() {
+        cpu(all.cpu.Add(labels)) {}
+  ~VersionSeries() {
     families.queue.Remove(&queue);
     families.run.Remove(&run);
     families.cpu.Remove(&cpu);
     for (const auto& [tier, series] : starts) families.start.Remove(series);
-    for (const auto& [reason, series] : requests) families.requests.Remove(series);
+    for (const auto& [key, series] : requests) families.requests.Remove(series);
   }
-  FunctionSeries(const FunctionSeries&) = delete;
-  FunctionSeries& operator=(const FunctionSeries&) = delete;
+  VersionSeries(const VersionSeries&) = delete;
+  VersionSeries& operator=(const VersionSeries&) = delete;
 
-  Histogram& add(Family<Histogram>& family) {
-    return family.Add({{"function", name}}, seconds_buckets());
+  using Labels = std::map<std::string, std::string>;
+  Labels with(std::string name, std::string_view value) const {
+    Labels more = labels;
+    more.emplace(std::move(name), value);
+    return more;
   }
-  Counter& request(std::string_view reason) {
-    const auto found = requests.find(reason);
+  Histogram& add(Family<Histogram>& family) { return family.Add(labels, seconds_buckets()); }
+  Counter& request(std::string_view reason, StartTier tier) {
+    const auto found = requests.find(std::pair(reason, tier));
     if (found != requests.end()) return *found->second;
-    Counter& added = families.requests.Add({{"function", name}, {"reason", std::string(reason)}});
-    requests.emplace(reason, &added);
+    Labels more = with("reason", reason);
+    more.emplace("tier", to_string(tier));
+    Counter& added = families.requests.Add(more);
+    requests.emplace(std::pair(std::string(reason), tier), &added);
     return added;
   }
   Histogram& start(StartTier tier) {
     Histogram*& series = starts[tier];
-    if (series == nullptr) {
-      series = &families.start.Add({{"function", name}, {"tier", std::string(to_string(tier))}},
-                                   seconds_buckets());
-    }
+    if (series == nullptr)
+      series = &families.start.Add(with("tier", to_string(tier)), seconds_buckets());
     return *series;
   }
 
+  // Reason and tier.
+  struct Less {
+    using is_transparent = void;
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return a.second != b.second ? a.second < b.second
+                                  : std::string_view(a.first) < std::string_view(b.first);
+    }
+  };
+
   Families& families;
-  std::string name;
+  Labels labels;
   Histogram& queue;
   Histogram& run;
   Counter& cpu;
   std::map<StartTier, Histogram*> starts;
-  std::map<std::string, Counter*, std::less<>> requests;
+  std::map<std::pair<std::string, StartTier>, Counter*, Less> requests;
   TimePoint last_used;
 };
 
 Metrics::Metrics(const Clock& clock) : clock_(clock), families_(std::make_unique<Families>()) {}
 Metrics::~Metrics() { functions_.clear(); }
 
-Metrics::FunctionSeries& Metrics::series(std::string_view function) {
-  auto found = functions_.find(function);
-  if (found == functions_.end()) {
+Metrics::VersionSeries& Metrics::series(std::string_view function, VersionNumber version) {
+  auto of = functions_.find(function);
+  if (of == functions_.end()) {
     drop_idle();  // whether or not anybody ever asks for the text
-    std::string name(function);
-    found = functions_.emplace(name, std::make_unique<FunctionSeries>(*families_, name)).first;
+    of = functions_.emplace(std::string(function), Versions{}).first;
+  }
+  Versions& versions = of->second;
+  auto found = versions.find(version.value);
+  if (found == versions.end()) {
+    const std::uint32_t label = versions.size() < kVersions ? version.value : kOther;
+    found = versions.try_emplace(label).first;
+    if (found->second == nullptr)
+      found->second = std::make_unique<VersionSeries>(*families_, of->first, label);
   }
   found->second->last_used = clock_.now();
   return *found->second;
 }
 
-void Metrics::prediction(std::string_view function, std::string_view reason, StartTier tier,
-                         const Timing& timing) {
-  FunctionSeries& of = series(function);
-  of.request(reason).Increment();
+void Metrics::prediction(std::string_view function, VersionNumber version, std::string_view reason,
+                         StartTier tier, const Timing& timing) {
+  VersionSeries& of = series(function, version);
+  of.request(reason, tier).Increment();
   if (tier == StartTier::None) return;
   of.queue.Observe(seconds(timing.queue));
   if (tier != StartTier::Hot) of.start(tier).Observe(seconds(timing.start));
@@ -169,8 +195,11 @@ void Metrics::drop_idle() {
   const TimePoint now = clock_.now();
   if (now - last_drop_ < kDropEvery) return;
   last_drop_ = now;
-  std::erase_if(functions_,
-                [&](const auto& item) { return now - item.second->last_used > kDropAfter; });
+  for (auto& [function, versions] : functions_) {
+    std::erase_if(versions,
+                  [&](const auto& item) { return now - item.second->last_used > kDropAfter; });
+  }
+  std::erase_if(functions_, [](const auto& item) { return item.second.empty(); });
 }
 
 std::string Metrics::expose(const NodeGauges& gauges) {
@@ -189,6 +218,11 @@ std::string Metrics::expose(const NodeGauges& gauges) {
   set(families_->node, "quantity", "memory_bytes", gauges.memory_bytes);
   set(families_->node, "quantity", "memory_budget_bytes", gauges.memory_budget_bytes);
   set(families_->node, "quantity", "connections", gauges.connections);
+  set(families_->cache, "quantity", "hits", gauges.cache.hits);
+  set(families_->cache, "quantity", "misses", gauges.cache.misses);
+  set(families_->cache, "quantity", "evicted", gauges.cache.evicted);
+  set(families_->cache, "quantity", "entries", gauges.cache.entries);
+  set(families_->cache, "quantity", "bytes", gauges.cache.bytes.count);
   return prometheus::TextSerializer().Serialize(families_->registry.Collect());
 }
 

@@ -11,6 +11,8 @@
 
 #include "base/clock.h"
 #include "core/invocation.h"
+#include "core/names.h"
+#include "gateway/response_cache.h"
 
 namespace mayfly {
 
@@ -25,16 +27,20 @@ struct NodeGauges {
   std::uint64_t memory_bytes = 0;
   std::uint64_t memory_budget_bytes = 0;
   std::uint64_t connections = 0;
+  ResponseCache::Counts cache;
 };
 
 class Metrics {
  public:
+  // Of one function that have series of their own at a time; the others share version="other".
+  static constexpr std::size_t kVersions = 16;
+
   explicit Metrics(const Clock& clock);  // outlives me
   ~Metrics();
 
   // One finished prediction. `reason` is empty when it succeeded.
-  void prediction(std::string_view function, std::string_view reason, StartTier tier,
-                  const Timing& timing);
+  void prediction(std::string_view function, VersionNumber version, std::string_view reason,
+                  StartTier tier, const Timing& timing);
   void refused(std::string_view reason);  // before a function was known
   void published(Duration took, bool succeeded);
 
@@ -48,14 +54,15 @@ class Metrics {
 
  private:
   struct Families;
-  struct FunctionSeries;
-  FunctionSeries& series(std::string_view function);
+  struct VersionSeries;
+  VersionSeries& series(std::string_view function, VersionNumber version);
   void drop_idle();
 
   const Clock& clock_;
   TimePoint last_drop_;
   std::unique_ptr<Families> families_;
-  std::map<std::string, std::unique_ptr<FunctionSeries>, std::less<>> functions_;
+  using Versions = std::map<std::uint32_t, std::unique_ptr<VersionSeries>>;
+  std::map<std::string, Versions, std::less<>> functions_;
 };
 
 }  // namespace mayfly

@@ -128,8 +128,8 @@ struct Predictions::Decoded {
 Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol protocol,
                                std::string_view cors_origin) {
   const RequestHead& head = exchange.head();
-  Invocation tried =
-      parts_.invoker.begin([&head](std::string_view name) { return head.headers.find(name); });
+  Invocation tried = parts_.invoker.begin(
+      [&head](std::string_view name) { return head.headers.find(name); }, exchange.peer());
   auto answered = co_await attempt(exchange, route, protocol, tried);
   std::string_view reason = answered ? std::string_view() : answered.error().reason;
   if (!answered && reason.empty()) reason = reason::kInternal;
@@ -148,6 +148,8 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   }
   response.headers.add("Mayfly-Invocation", to_string(tried.id));
   response.headers.add("Mayfly-Start", to_string(tried.tier()));
+  if (tried.cache != Invocation::Cache::Unused)
+    response.headers.add("Mayfly-Cache", tried.cache == Invocation::Cache::Hit ? "hit" : "miss");
   if (tried.outcome && tried.outcome->batch > 1)
     response.headers.add("Mayfly-Batch", std::to_string(tried.outcome->batch));
   response.headers.add("Server-Timing", server_timing(tried.timing()));
@@ -175,6 +177,7 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
 
   Invoker::Question question{.request = std::move(decoded->memory),
                              .timeout = decoded->request.timeout,
+                             .priority = urgency_of(decoded->request.priority),
                              .cancel = exchange.disconnected()};
   CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
   co_return co_await encode(decoded->request, serving, std::move(reply), protocol);

@@ -153,7 +153,7 @@ Status request_parameter(std::string_view key, const InferParameter& value, Infe
     return {};
   }
   if (key == "priority") {
-    std::ignore = TRY(whole_number(key, value));
+    head.priority = TRY(whole_number(key, value));
     return {};
   }
   const bool of_sequence = key == "sequence_id" || key == "sequence_start" || key == "sequence_end";

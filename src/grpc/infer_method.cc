@@ -40,6 +40,9 @@ std::optional<Duration> sooner(std::optional<Duration> a, std::optional<Duration
   return std::min(*a, *b);
 }
 
+// "ipv4:127.0.0.1:51234" as HTTP names its peers.
+std::string peer_address(const std::string& peer) { return peer.substr(peer.find(':') + 1); }
+
 }  // namespace
 
 // The request, with its tensors where they are run from.
@@ -49,7 +52,8 @@ struct InferenceService::Placed {
 };
 
 Invocation InferenceService::begin(Rpc& rpc) {
-  return parts_.invoker.begin([&rpc](std::string_view name) { return rpc.metadata(name); });
+  return parts_.invoker.begin([&rpc](std::string_view name) { return rpc.metadata(name); },
+                              peer_address(rpc.peer()));
 }
 
 Task<Status> InferenceService::infer(Rpc& rpc) {
@@ -93,6 +97,7 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer m
   inference::ModelInferRequest().Swap(&request);  // Clear() would keep its memory
   Invoker::Question question{.request = std::move(placed.memory),
                              .timeout = sooner(placed.request.timeout, rpc.time_left()),
+                             .priority = urgency_of(placed.request.priority),
                              .cancel = rpc.cancelled()};
   CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
   co_return co_await encode(placed.request, serving, std::move(reply));

@@ -127,6 +127,11 @@ Status request_parameter(std::string_view key, ondemand::value value, InferHead&
     head.timeout = infer_timeout(TRY(json_get(value.get_uint64(), key)));
     return {};
   }
+  if (key == "priority") {
+    TRY(once(head.priority, key));
+    head.priority = TRY(json_get(value.get_uint64(), key));
+    return {};
+  }
   if (key == "binary_data_output") {
     head.default_form =
         TRY(json_get(value.get_bool(), key)) ? OutputForm::Binary : OutputForm::Json;

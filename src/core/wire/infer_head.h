@@ -34,6 +34,7 @@ struct HeadOutput {
 struct InferHead {
   std::string id;
   std::optional<Duration> timeout;
+  std::optional<std::uint64_t> priority;  // parameters.priority
   OutputForm default_form = OutputForm::Json;
   std::vector<HeadInput> inputs;
   std::vector<HeadOutput> outputs;

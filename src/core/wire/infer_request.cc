@@ -158,6 +158,7 @@ Status bind(InferHead& head, const Signature& signature, const SizeLimit& limit,
   TRY(sum_binary_bytes(request, limit));
   request.id = std::move(head.id);
   request.timeout = head.timeout;
+  request.priority = head.priority.value_or(0);
   return {};
 }
 

@@ -73,6 +73,7 @@ struct InferRequest {
 
   std::string id;                          // echoed in the reply; empty: none was given
   std::optional<Duration> timeout;         // parameters.timeout
+  std::uint64_t priority = 0;              // parameters.priority; 0: none is named
   std::vector<InferInput> inputs;          // in the order of the request, all of the signature's
   std::vector<InferOutput> outputs;        // in the order of the reply
   std::optional<std::uint64_t> instances;  // rows that were stacked; the reply is as many rows
