@@ -1,6 +1,5 @@
 #include "net/http_connection.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,12 +13,10 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kFirstBuffer = 4096;
 // How long and how much a connection that is being closed still reads, so that the reply is not
 // lost to the reset that closing with unread input sends (RFC 9112 §9.6).
 constexpr Duration kLingerTime = std::chrono::seconds(2);
 constexpr std::size_t kLingerBytes = 4'194'304;
-constexpr std::size_t kSpareBuffers = 64;
 // What a connection may keep for its next request while it waits for it.
 constexpr std::size_t kKeptBytes = 1024;
 
@@ -49,37 +46,6 @@ int status_of_refusal(Code code) {
 bool status_has_body(int status) { return status >= 200 && status != 204 && status != 304; }
 
 }  // namespace
-
-std::string_view HttpServer::Shared::date() {
-  if (loop.turn_time() >= date_expires_) {
-    const auto now = std::chrono::floor<std::chrono::seconds>(loop.clock().wall_now());
-    date_ = fmt::format("{:%a, %d %b %Y %H:%M:%S} GMT",
-                        fmt::gmtime(std::chrono::system_clock::to_time_t(now)));
-    date_expires_ = loop.turn_time() + std::chrono::milliseconds(500);
-  }
-  return date_;
-}
-
-std::vector<char> HttpServer::Shared::take_buffer() {
-  if (spare_buffers_.empty()) return std::vector<char>(kFirstBuffer);
-  std::vector<char> buffer = std::move(spare_buffers_.back());
-  spare_buffers_.pop_back();
-  return buffer;
-}
-
-void HttpServer::Shared::give_buffer(std::vector<char> buffer) {
-  if (buffer.size() == kFirstBuffer && spare_buffers_.size() < kSpareBuffers) {
-    spare_buffers_.push_back(std::move(buffer));
-  }
-}
-
-bool HttpServer::Shared::close_oldest_idle() {
-  if (idle.empty()) return false;
-  HttpConnection& oldest = idle.front();
-  busy.push_back(oldest);  // chosen once
-  oldest.leave();
-  return true;
-}
 
 HttpConnection::HttpConnection(HttpServer::Shared& shared, HttpServer::Newcomer newcomer)
     : shared_(shared),

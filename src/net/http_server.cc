@@ -1,6 +1,7 @@
 #include "net/http_server.h"
 
 #include <arpa/inet.h>
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -23,6 +24,8 @@ namespace mayfly {
 namespace {
 
 constexpr int kBacklog = 4096;
+constexpr std::size_t kBuffer = 4096;
+constexpr std::size_t kSpareBuffers = 64;
 constexpr int kAcceptsPerTurn = 64;
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 // How many idle connections go each time that there is no descriptor for a new one.
@@ -180,6 +183,37 @@ class HttpServer::Listener {
   Timer resume_;
   std::optional<Watch> watch_;
 };
+
+std::string_view HttpServer::Shared::date() {
+  if (loop.turn_time() >= date_expires_) {
+    const auto now = std::chrono::floor<std::chrono::seconds>(loop.clock().wall_now());
+    date_ = fmt::format("{:%a, %d %b %Y %H:%M:%S} GMT",
+                        fmt::gmtime(std::chrono::system_clock::to_time_t(now)));
+    date_expires_ = loop.turn_time() + std::chrono::milliseconds(500);
+  }
+  return date_;
+}
+
+std::vector<char> HttpServer::Shared::take_buffer() {
+  if (spare_buffers_.empty()) return std::vector<char>(kBuffer);
+  std::vector<char> buffer = std::move(spare_buffers_.back());
+  spare_buffers_.pop_back();
+  return buffer;
+}
+
+void HttpServer::Shared::give_buffer(std::vector<char> buffer) {
+  if (buffer.size() == kBuffer && spare_buffers_.size() < kSpareBuffers) {
+    spare_buffers_.push_back(std::move(buffer));
+  }
+}
+
+bool HttpServer::Shared::close_oldest_idle() {
+  if (idle.empty()) return false;
+  HttpConnection& oldest = idle.front();
+  busy.push_back(oldest);  // chosen once
+  oldest.leave();
+  return true;
+}
 
 HttpServer::HttpServer(Loop& loop, HttpServerOptions options, Handler handler)
     : shared_(std::make_unique<Shared>(loop, options, std::move(handler))) {}
