@@ -18,12 +18,12 @@ using grpc::health::v1::HealthCheckResponse;
 
 // How late a watcher may learn of a change. Nothing is looked at while nobody watches.
 constexpr Duration kLook = 1s;
-constexpr std::string_view kInference = "inference.GRPCInferenceService";
+constexpr std::string_view kNodeService = "inference.GRPCInferenceService";
 
 }  // namespace
 
 HealthService::Health HealthService::health_of(const std::string& service) const {
-  const bool is_node = service.empty() || service == kInference;
+  const bool is_node = service.empty() || service == kNodeService;
   if (!is_node && !parts_.catalog.resolve(service, "")) return Health::Unknown;
   return parts_.ready() ? Health::Serving : Health::NotServing;
 }

@@ -61,7 +61,7 @@ Task<Status> InferenceService::infer(Rpc& rpc) {
   if (!message) co_return refuse(reason::kBadRequest, "the call carries no message");
   Invocation tried = begin(rpc);
   std::string id;
-  auto answered = co_await predict(rpc, *std::move(message), tried, id);
+  auto answered = co_await predict(rpc, *message, tried, id);
   const Status status = answered ? Status{} : std::unexpected(answered.error());
   trail_invocation(rpc, tried, status);
   if (answered) rpc.reply(to_buffer(*std::move(answered)));
@@ -69,9 +69,9 @@ Task<Status> InferenceService::infer(Rpc& rpc) {
   co_return status;
 }
 
-Task<Result<std::string>> InferenceService::predict(Rpc& rpc, grpc::ByteBuffer message,
+Task<Result<std::string>> InferenceService::predict(Rpc& rpc, grpc::ByteBuffer& message,
                                                     Invocation& tried, std::string& id) {
-  auto answered = co_await attempt(rpc, std::move(message), tried, id);
+  auto answered = co_await attempt(rpc, message, tried, id);
   if (!answered && answered.error().reason.empty()) answered.error().reason = reason::kInternal;
   const std::string_view reason = answered ? std::string_view() : answered.error().reason;
   const std::uint64_t sent = answered ? answered->size() : answered.error().message.size();
@@ -79,13 +79,13 @@ Task<Result<std::string>> InferenceService::predict(Rpc& rpc, grpc::ByteBuffer m
   co_return answered;
 }
 
-Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer message,
+Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& message,
                                                     Invocation& tried, std::string& id) {
   tried.received = message.Length();
   BodyBudget::Hold held(parts_.bodies);
   CO_TRY_STATUS(hold_message(held, tried.received));
   inference::ModelInferRequest request;
-  CO_TRY_STATUS(co_await parse(std::move(message), request));
+  CO_TRY_STATUS(co_await parse(message, request));
   id = request.id();
   Status found = co_await parts_.invoker.find(tried, request.model_name(), request.model_version());
   if (!found) {
@@ -103,12 +103,14 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer m
   co_return co_await encode(placed.request, serving, std::move(reply));
 }
 
-Task<Status> InferenceService::parse(grpc::ByteBuffer message,
+Task<Status> InferenceService::parse(grpc::ByteBuffer& message,
                                      inference::ModelInferRequest& request) {
   const auto work = [&]() -> Status {
     BufferStream stream(message);
     TRY(check_infer_message(stream));
-    return parse_message(message, request);
+    TRY(parse_message(message, request));
+    message.Clear();
+    return {};
   };
   if (message.Length() <= kLong) co_return work();
   co_return co_await parts_.parse_pool.run(work);
@@ -165,7 +167,8 @@ class InferenceService::Stream {
       std::optional<grpc::ByteBuffer> message = co_await rpc_.read();
       if (!message) break;
       answers_.push_back(std::make_unique<Future<grpc::ByteBuffer>>(loop_));
-      loop_.spawn(answer(*std::move(message), answers_.back()->promise(), *inside_.hold()));
+      loop_.spawn(answer(*message, answers_.back()->promise(), *inside_.hold()));
+      message.reset();
       more_.set();
       while (answers_.size() >= kAhead && !broken_) {
         Future<void> room(loop_);
@@ -182,7 +185,7 @@ class InferenceService::Stream {
   Task<void> answer(grpc::ByteBuffer message, Promise<grpc::ByteBuffer> promise, Gate::Hold) {
     Invocation tried = service_.begin(rpc_);
     std::string id;
-    auto answered = co_await service_.predict(rpc_, std::move(message), tried, id);
+    auto answered = co_await service_.predict(rpc_, message, tried, id);
     if (answered) {
       promise.set(to_buffer(wrap_infer_response(*answered)));
     } else {
@@ -204,7 +207,7 @@ class InferenceService::Stream {
       }
       if (answers_.empty()) co_return;
       Result<grpc::ByteBuffer> answer = co_await *answers_.front();
-      if (!broken_ && !co_await rpc_.write(*std::move(answer))) broken_ = true;
+      if (!broken_ && !co_await rpc_.write(*answer)) broken_ = true;
       answers_.pop_front();
       room_.set();
     }

@@ -112,7 +112,7 @@ Result<ModelRepository::Load> load_of(const grpc::ByteBuffer& message) {
   return load;
 }
 
-std::unexpected<Error> unsupported(std::string_view method) {
+std::unexpected<Error> unserved(std::string_view method) {
   if (method.starts_with("SystemSharedMemory")) {
     return refuse(reason::kUnsupported,
                   "system shared memory is not served here; send tensors in raw_input_contents");
@@ -151,7 +151,7 @@ Task<Status> InferenceService::call(Rpc& rpc, std::string_view method) {
   if (method.starts_with("Server")) co_return co_await about_node(rpc, method);
   if (method.starts_with("Model")) co_return co_await about_model(rpc, method);
   if (method.starts_with("Repository")) co_return co_await repository(rpc, method);
-  co_return unsupported(method);
+  co_return unserved(method);
 }
 
 Task<Status> InferenceService::about_node(Rpc& rpc, std::string_view method) {
@@ -165,7 +165,7 @@ Task<Status> InferenceService::about_node(Rpc& rpc, std::string_view method) {
     response.set_ready(parts_.ready());
     co_return answer(rpc, response);
   }
-  if (method != "ServerMetadata") co_return unsupported(method);
+  if (method != "ServerMetadata") co_return unserved(method);
   inference::ServerMetadataResponse response;
   response.set_name("mayfly");
   response.set_version(std::string(kVersion));
@@ -179,13 +179,13 @@ Task<Status> InferenceService::about_model(Rpc& rpc, std::string_view method) {
   if (method == "ModelMetadata") co_return co_await model_metadata(rpc);
   if (method == "ModelConfig") co_return co_await model_config(rpc);
   if (method == "ModelStatistics") co_return co_await model_statistics(rpc);
-  co_return unsupported(method);
+  co_return unserved(method);
 }
 
 Task<Status> InferenceService::repository(Rpc& rpc, std::string_view method) {
   if (method == "RepositoryModelLoad") co_return co_await load(rpc);
   if (method == "RepositoryModelUnload") co_return co_await unload(rpc);
-  if (method != "RepositoryIndex") co_return unsupported(method);
+  if (method != "RepositoryIndex") co_return unserved(method);
   inference::RepositoryIndexResponse response;  // all are ready, so `ready` chooses nothing
   for (const ModelRepository::Model& model : parts_.repository.index()) {
     auto& listed = *response.add_models();

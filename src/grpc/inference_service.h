@@ -50,12 +50,13 @@ class InferenceService {
 
   Task<Status> infer(Rpc& rpc);
   Task<Status> stream_infer(Rpc& rpc);
-  // Up to the record; the bytes of a ModelInferResponse. `id` is set as soon as it is known.
-  Task<Result<std::string>> predict(Rpc& rpc, grpc::ByteBuffer message, Invocation& tried,
+  // Up to the record; the bytes of a ModelInferResponse. `message` is dropped once it is parsed,
+  // `id` set as soon as it is known.
+  Task<Result<std::string>> predict(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried,
                                     std::string& id);
-  Task<Result<std::string>> attempt(Rpc& rpc, grpc::ByteBuffer message, Invocation& tried,
+  Task<Result<std::string>> attempt(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried,
                                     std::string& id);
-  Task<Status> parse(grpc::ByteBuffer message, inference::ModelInferRequest& request);
+  Task<Status> parse(grpc::ByteBuffer& message, inference::ModelInferRequest& request);
   Task<Result<Placed>> place(const inference::ModelInferRequest& message, const Serving& serving);
   Task<Result<std::string>> encode(const InferRequest& request, const Serving& serving,
                                    Reply reply);

@@ -25,7 +25,7 @@ namespace {
 constexpr std::uint64_t kAroundMessage = 64 * 1024;
 constexpr int kStreamsPerConnection = 1024;
 
-std::string_view view(grpc::string_ref text) { return {text.data(), text.size()}; }
+std::string_view view(const grpc::string_ref& text) { return {text.data(), text.size()}; }
 
 // gRPC's own words go where ours go.
 void log_of_grpc(gpr_log_func_args* said) {
@@ -77,7 +77,7 @@ class RpcServer::Impl {
 
  private:
   class Call;
-  void serve_queue(std::stop_token);
+  void serve_queue();
   void take_next_call();
   void end_queue();
   // Whether the queue still takes operations; run under its lock, because starting one on a closed
@@ -188,7 +188,7 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
   Task<bool> write(grpc::ByteBuffer message) override {
     Future<bool> written(server_.loop_);
     written_ = written.promise();
-    outgoing_ = std::move(message);
+    outgoing_.Swap(&message);
     if (!server_.start_operation([&] { stream_.Write(outgoing_, tag(written_event_)); })) {
       co_return false;
     }
@@ -197,7 +197,7 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
   }
 
   void reply(grpc::ByteBuffer message) override {
-    outgoing_ = std::move(message);
+    outgoing_.Swap(&message);
     has_reply_ = true;
   }
 
@@ -302,11 +302,11 @@ Status RpcServer::Impl::start(const std::string& address) {
                 fmt::format("{} cannot be listened at: is the port taken?", address));
   }
   take_next_call();
-  thread_ = std::jthread([this](std::stop_token stop) { serve_queue(std::move(stop)); });
+  thread_ = std::jthread([this] { serve_queue(); });
   return {};
 }
 
-void RpcServer::Impl::serve_queue(std::stop_token) {
+void RpcServer::Impl::serve_queue() {
   ::pthread_setname_np(::pthread_self(), "grpc");
   void* tag = nullptr;
   bool succeeded = false;
