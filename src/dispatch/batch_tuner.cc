@@ -58,8 +58,8 @@ const BatchTuner::Size& BatchTuner::cheapest() const {
 }
 
 void BatchTuner::shrink(std::uint64_t from) {
-  const auto rows = static_cast<std::uint32_t>(std::min<std::uint64_t>(from, cap_));
-  cap_ = std::max(1U, rows - std::max(1U, rows / 4));
+  const auto rows = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(from, 1, cap_));
+  cap_ = rows - (rows > 1 ? std::max(1U, rows / 4) : 0);
   if (cap_ == 1) tried_ = 0;
 }
 
@@ -78,6 +78,7 @@ void BatchTuner::failed(std::uint64_t rows) {
 }
 
 Duration BatchTuner::expected(std::uint64_t rows) const {
+  rows = std::min<std::uint64_t>(rows, kLargestBatch);
   if (sizes_.empty()) return alone_ * static_cast<std::int64_t>(rows);
   auto known = sizes_.upper_bound(bin_of(rows));
   if (known != sizes_.begin()) --known;

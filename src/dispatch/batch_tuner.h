@@ -39,12 +39,12 @@ class BatchTuner {
   };
   // `rows` ran together, in `run`.
   void ran(std::uint64_t rows, Duration run, Load load);
-  // While cap() is 1: a request's share of its burst's run.
+  // While cap() is 1: the time of one row that ran by itself, in a burst or not.
   void ran_alone(Duration share, Load load);
   // A batch of `rows` broke: it crashed, did not fit memory, or gave no rows.
   void failed(std::uint64_t rows);
 
-  // Of a batch of `rows`; 0: unknown.
+  // Of a batch of `rows`, kLargestBatch at most; 0: unknown.
   Duration expected(std::uint64_t rows) const;
 
   struct Size {

@@ -31,17 +31,21 @@ bool Scheduler::gathers(const Request& request, const VersionPool& pool) const {
 // When what waits may be given to an instance.
 TimePoint Scheduler::released(VersionPool& pool) const {
   const Batching& batching = pool.tuner.batching();
+  const Duration expected = std::max(pool.tuner.expected(pool.queued_rows), pool.mean_run);
+  // Nobody waits where there is no instance to keep idle, where no run is known, or where the next
+  // request would be refused for want of a place.
   const bool waits = pool.queued > 0 && batching.max_delay > Duration::zero() && batches(pool) &&
-                     pool.queue.front().rows > 0;
+                     pool.queue.front().rows > 0 && pool.live() > 0 &&
+                     expected > Duration::zero() &&
+                     pool.function.queued < pool.function.settings->queue_limit;
   if (!waits) return now_;
-  return batch_release(
-      {.waiting = pool.queued_rows,
-       .cap = pool.tuner.cap(),
-       .preferred = batching.preferred,
-       .oldest = pool.queue.oldest_accepted(),
-       .max_delay = batching.max_delay,
-       .deadline = pool.earliest_deadline,
-       .expected = std::max(pool.tuner.expected(pool.queued_rows), pool.mean_run)});
+  return batch_release({.waiting = pool.queued_rows,
+                        .cap = pool.tuner.cap(),
+                        .preferred = batching.preferred,
+                        .oldest = pool.queue.oldest_accepted(),
+                        .max_delay = batching.max_delay,
+                        .deadline = pool.earliest_deadline,
+                        .expected = expected});
 }
 
 // A batch that is not full yet may have to wait for others.
@@ -139,7 +143,7 @@ void Scheduler::seal(Worker& worker) {
   if (!whole) {  // no memory for all of them together
     LOG(warn, "batch not made", {"version", worker.pool.runtime->label},
         {"error", whole.error().message});
-    run_alone(worker);
+    disband_batch(worker, Alone::Yes);
     stand_down(worker);
     return;
   }
@@ -151,6 +155,7 @@ void Scheduler::seal(Worker& worker) {
 void Scheduler::stand_down(Worker& worker) {
   std::erase(gathering_, &worker);
   forget_batch(worker);
+  if (worker.afterwards == Afterwards::End) return end(worker, Why::Asked);
   release_tokens(worker);
   make_idle(worker);
 }
@@ -161,16 +166,16 @@ void Scheduler::forget_batch(Worker& worker) {
   worker.gathering = Gathering::No;
 }
 
-// The members wait again, before everybody else, and run one by one.
-void Scheduler::run_alone(Worker& worker) {
-  worker.pool.tuner.failed(worker.batch_rows);
-  std::vector<Worker::Member> members = std::exchange(worker.batch, {});
+// The members wait again, before everybody else. Those of a batch that was run, or could not be,
+// run one by one from now on.
+void Scheduler::disband_batch(Worker& worker, Alone alone) {
+  if (alone == Alone::Yes) worker.pool.tuner.failed(worker.batch_rows);
+  const std::vector<Worker::Member> members = std::exchange(worker.batch, {});
   forget_batch(worker);
   worker.requests.clear();
   for (auto member = members.rbegin(); member != members.rend(); ++member) {
     if (member->request == nullptr) continue;
-    member->request->rows = 0;
-    member->request->worker = nullptr;
+    if (alone == Alone::Yes) member->request->rows = 0;
     put_back(*member->request);
   }
   touch(worker.pool);
@@ -218,7 +223,7 @@ void Scheduler::settle_batch(Worker& worker, Result<Reply> reply) {
       pool.mixes_rows = true;
     }
     worker.cpu_seen = worker.instance->cpu();  // nobody's
-    return run_alone(worker);
+    return disband_batch(worker, Alone::Yes);
   }
   finish_batch(worker, *std::move(parts));
 }
@@ -236,7 +241,10 @@ void Scheduler::finish_batch(Worker& worker, std::vector<Reply> parts) {
   bool leads = true;
   for (std::size_t i = 0; i < members.size(); ++i) {
     Request* request = members[i].request;
-    if (request == nullptr) continue;
+    if (request == nullptr) {  // its share is nobody's
+      worker.cpu_seen += share_of(cpu, members[i].rows, all);
+      continue;
+    }
     request->batch = static_cast<std::uint32_t>(members.size());
     request->leads = std::exchange(leads, false);
     bill(*request, worker, share_of(ran, members[i].rows, all),

@@ -195,6 +195,11 @@ TEST_CASE("after a crash the members run one by one, and only the guilty one fai
   node.instance().reply();
   node.run_for(10ms);
   CHECK(calls[2]->ok());
+  for (const auto& call : calls) {
+    CHECK(call->outcome->timing.start >= 0s);
+    CHECK(call->outcome->timing.queue >= 0s);
+    CHECK(call->outcome->timing.queue < 1s);
+  }
 }
 
 TEST_CASE("what a model says of a batch is asked of each member again") {
@@ -259,11 +264,70 @@ TEST_CASE("a batch does not wait past a member's deadline") {
 
 TEST_CASE("automatic batching never waits while an instance is idle") {
   BatchNode node({.mode = BatchMode::Auto, .max_rows = kLargestBatch, .preferred = {}});
+  Calls calls;
+  for (int turn = 0; turn < 400; ++turn) {  // under load until it batches
+    for (int i = 0; i < 8; ++i) calls.push_back(node.ask(node.of_rows()));
+    node.run_for(10 * kRun);
+  }
+  REQUIRE(node.version("f1@1")->batching->cap > 1);
+  node.run_for(100ms);
   const auto lone = node.ask(node.of_rows());
   node.loop.poll();
   CHECK(node.instance().busy());
   node.advance(kRun);
   CHECK(lone->ok());
+}
+
+TEST_CASE("with max_delay nobody waits for a process to start, nor without a place in the queue") {
+  Batching patient = up_to(8);
+  patient.max_delay = 10s;
+  BatchNode node(patient);
+  node.dispatcher.evict(node.model->key);
+  node.run_for(5ms);
+  const auto cold = node.ask(node.of_rows(1, 1, 5s));
+  node.run_for(50ms);
+  CHECK(cold->ok());
+  node.settings.queue_limit = 0;
+  node.settings_sequence = 2;
+  const auto placeless = node.ask(node.of_rows());
+  node.run_for(5ms);
+  CHECK(placeless->ok());
+}
+
+TEST_CASE("an instance that dies before its batch is handed over harms nobody") {
+  BatchNode node(up_to(8));
+  const Calls calls = {node.ask(node.of_rows()), node.ask(node.of_rows())};
+  node.instance().exit({.signal = SIGKILL});
+  node.run_for(20ms);
+  REQUIRE(ok(calls) == 2);
+  CHECK(calls[0]->outcome->timing.queue >= 0s);
+  CHECK(calls[0]->outcome->timing.start < 1s);
+}
+
+TEST_CASE("who left a batch is not paid for by whoever comes next") {
+  BatchNode node(up_to(8));
+  Calls calls = {node.ask(node.of_rows()), node.ask(node.of_rows())};
+  node.loop.poll();
+  calls[0]->client.cancel();
+  node.loop.poll();
+  node.advance(kRun);
+  REQUIRE(calls[1]->ok());
+  CHECK(calls[1]->outcome->timing.cpu == kRun / 2);
+  const auto next = node.predict(node.model);
+  node.advance(kRun);
+  REQUIRE(next->ok());
+  CHECK(next->outcome->timing.cpu == kRun);
+}
+
+TEST_CASE("a drain ends batches that gather or run, and answers their members") {
+  BatchNode node(up_to(8), 2);
+  node.script().fate = Fate::Hangs;
+  const Calls run = node.calls(2);
+  const Calls gather = {node.ask(node.of_rows()), node.ask(node.of_rows())};
+  node.drain(1ms);
+  node.run_for(100ms);
+  CHECK(done(run) == 2);
+  CHECK(done(gather) == 2);
 }
 
 TEST_CASE("the most urgent request goes first") {
@@ -357,6 +421,8 @@ TEST_CASE("a size that breaks is left") {
   REQUIRE(before > 20);
   tuner.failed(before);
   CHECK(tuner.cap() <= before / 2);
+  for (int i = 0; i < 100; ++i) tuner.failed(1);
+  CHECK(tuner.cap() == 1);
 }
 
 }  // namespace mayfly

@@ -253,6 +253,9 @@ void Scheduler::give(Request& request, Worker& worker) {
 void Scheduler::put_back(Request& request) {
   VersionPool& pool = *request.pool;
   request.state = Request::State::Queued;
+  request.worker = nullptr;
+  request.runs.reset();
+  if (pool.tmpl.state == TemplateState::Ready) request.found_template = pool.tmpl.build;
   pool.queue.push_front(request);
   ++pool.queued;
   ++pool.function.queued;
@@ -350,14 +353,17 @@ void Scheduler::settle(Worker& worker, Replies replies) {
   const auto count = static_cast<std::int64_t>(replies.size());
   const Duration cpu = unbilled(worker) / count;
   const Duration ran = (now_ - worker.requests.front()->runs.value_or(now_)) / count;
+  std::int64_t rows = 0;
   for (Result<Reply>& reply : replies) {
     Request& request = *worker.requests.front();
+    rows += static_cast<std::int64_t>(std::clamp<std::uint64_t>(request.rows, 1, kLargestBatch));
     release(request, worker, ran, cpu);
     finish(request, std::move(reply));
   }
   for (Request* request : worker.requests) request->runs = now_;
   const bool loaded = count > 1 || worker.pool.queued > 0;
-  worker.pool.tuner.ran_alone(ran, loaded ? BatchTuner::Load::Heavy : BatchTuner::Load::Light);
+  worker.pool.tuner.ran_alone(ran * count / rows,
+                              loaded ? BatchTuner::Load::Heavy : BatchTuner::Load::Light);
   follow_mean(worker.pool, ran);
 }
 
@@ -373,7 +379,10 @@ void Scheduler::instance_exited(Worker& worker, Exit exit) {
   const WorkerState was = worker.state;
   if (was != WorkerState::Ending) {
     sample(worker);
-    if (worker.gathering != Worker::Gathering::No) run_alone(worker);
+    if (worker.gathering != Worker::Gathering::No) {
+      const bool ran = worker.gathering == Worker::Gathering::Sealed;
+      disband_batch(worker, ran ? Alone::Yes : Alone::No);
+    }
     disband(worker);  // what it had not begun runs elsewhere
     end(worker, exit.oom ? Why::OutOfMemory
                          : (was == WorkerState::Starting ? Why::StartFailed : Why::Crashed));

@@ -471,7 +471,7 @@ Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
       unpark(pool);
       share_.add(pool.contender);
       if (pool.queued > 0 && pool.function.busy == 0) {
-        const TimePoint patient_until = pool.queue.front().accepted + options_.patience;
+        const TimePoint patient_until = pool.queue.oldest_accepted() + options_.patience;
         if (patient_until > now_) patience_.arm(patient_until);
       }
       return was_parked ? Flow::GoOn : Flow::Stop;
@@ -566,7 +566,7 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
           .threads = pool.runtime->threads,
           .instance_bytes = pool.instance_bytes,
           .template_bytes = pool.tmpl.bytes,
-          .waited = pool.queued > 0 ? now_ - pool.head_accepted() : Duration::zero()};
+          .waited = pool.queued > 0 ? now_ - pool.queue.oldest_accepted() : Duration::zero()};
 }
 
 NodeLoad Scheduler::node_load() const {

@@ -133,7 +133,8 @@ class Scheduler {
   void seal(Worker& worker);
   void stand_down(Worker& worker);
   static void forget_batch(Worker& worker);
-  void run_alone(Worker& worker);
+  enum class Alone : std::uint8_t { No, Yes };
+  void disband_batch(Worker& worker, Alone alone);
   void leave_batch(Request& request, Worker& worker, Why why);
   static Duration share_of(Duration whole, std::uint64_t rows, std::uint64_t all);
   void settle_batch(Worker& worker, Result<Reply> reply);

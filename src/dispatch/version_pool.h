@@ -161,7 +161,6 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
   Bytes instance_bytes{};  // the next instance is expected to need
   DecisionLog<8> decisions;
 
-  TimePoint head_accepted() { return queue.front().accepted; }
   bool current() const { return function.current == runtime->key.version; }
   std::uint32_t live() const {
     return starting + running + static_cast<std::uint32_t>(idle.size());
