@@ -304,8 +304,12 @@ Result<Config> make_config(const std::vector<ConfigValues>& sources) {
   const auto sets_grpc = [](const ConfigValues& source) {
     return source.contains("server.grpc_listen");
   };
-  if (config.listen.starts_with("unix:") && std::ranges::none_of(sources, sets_grpc)) {
-    config.grpc_listen = "off";
+  const bool closed_door = config.listen.starts_with("unix:") || !config.tls_client_ca.empty();
+  if (closed_door && std::ranges::none_of(sources, sets_grpc)) config.grpc_listen = "off";
+  if (!config.tls_client_ca.empty() && config.grpc_listen != "off" && !config.grpc_listen.empty()) {
+    return refuse(reason::kInvalidSetting,
+                  "server.grpc_listen: gRPC has no TLS, so clients without a certificate would get "
+                  "in beside server.tls_client_ca; set it to \"off\"");
   }
   for (auto source = sources.rbegin(); source != sources.rend(); ++source) {
     for (const auto& [key, value] : *source) {

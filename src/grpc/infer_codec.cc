@@ -26,11 +26,16 @@ using Parameters = google::protobuf::Map<std::string, InferParameter>;
 
 constexpr std::size_t kMaxParameters = 4096;       // of a message, everywhere in it
 constexpr std::size_t kMaxElements = 1024 * 1024;  // of typed BYTES: raw ones have no such limit
+// Of typed numbers and shapes, as they are packed: parsed, they may take sixteen times that.
+constexpr std::size_t kMaxPacked = 16 * 1024 * 1024;
+// Fields that are no texts, messages or packed numbers, everywhere in the message.
+constexpr std::size_t kMaxLoose = 1024 * 1024;
 
 constexpr int kParametersField = 4;
 constexpr int kInputsField = 5;
 constexpr int kOutputsField = 6;
 constexpr int kRawField = 7;
+constexpr int kShapeField = 3;             // of an input
 constexpr int kContentsField = 5;          // of an input
 constexpr int kOutputParametersField = 2;  // of an output
 constexpr int kBytesField = 8;             // of contents
@@ -41,21 +46,26 @@ struct Counts {
   std::size_t raw = 0;
   std::size_t parameters = 0;
   std::size_t elements = 0;
+  std::size_t packed = 0;
+  std::size_t loose = 0;
   bool within_limits() const {
     return inputs <= kMaxTensors && outputs <= kMaxTensors && raw <= kMaxTensors &&
-           parameters <= kMaxParameters && elements <= kMaxElements;
+           parameters <= kMaxParameters && elements <= kMaxElements && packed <= kMaxPacked &&
+           loose <= kMaxLoose;
   }
 };
 
 // Calls `field(number)` for each field; where it says that it has read the field, goes on behind
 // it.
 template <typename Field>
-bool each_field(CodedInputStream& in, Field field) {
+bool each_field(CodedInputStream& in, Counts& counts, Field field) {
   while (const std::uint32_t tag = in.ReadTag()) {
     if (WireFormatLite::GetTagWireType(tag) == WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
       const std::optional<bool> read = field(WireFormatLite::GetTagFieldNumber(tag));
       if (read == false) return false;
       if (read == true) continue;
+    } else if (++counts.loose > kMaxLoose) {
+      return false;
     }
     if (!WireFormatLite::SkipField(&in, tag)) return false;
   }
@@ -64,29 +74,38 @@ bool each_field(CodedInputStream& in, Field field) {
 
 // The same for the fields of the message that comes next.
 template <typename Field>
-bool each_field_inside(CodedInputStream& in, Field field) {
+bool each_field_inside(CodedInputStream& in, Counts& counts, Field field) {
   std::uint32_t length = 0;
   if (!in.ReadVarint32(&length) || length > INT32_MAX) return false;
   const CodedInputStream::Limit limit = in.PushLimit(static_cast<int>(length));
-  const bool read = each_field(in, field);
+  const bool read = each_field(in, counts, field);
   in.PopLimit(limit);
   return read;
 }
 
+bool count_packed(CodedInputStream& in, Counts& counts) {
+  std::uint32_t length = 0;
+  if (!in.ReadVarint32(&length) || length > kMaxPacked) return false;
+  counts.packed += length;
+  return counts.packed <= kMaxPacked && in.Skip(static_cast<int>(length));
+}
+
 bool count_input(CodedInputStream& in, Counts& counts) {
   const auto element = [&](int number) -> std::optional<bool> {
-    if (number == kBytesField && ++counts.elements > kMaxElements) return false;
+    if (number != kBytesField) return count_packed(in, counts);
+    if (++counts.elements > kMaxElements) return false;
     return std::nullopt;
   };
-  return each_field_inside(in, [&](int number) -> std::optional<bool> {
+  return each_field_inside(in, counts, [&](int number) -> std::optional<bool> {
     if (number == kParametersField && ++counts.parameters > kMaxParameters) return false;
-    if (number == kContentsField) return each_field_inside(in, element);
+    if (number == kShapeField) return count_packed(in, counts);
+    if (number == kContentsField) return each_field_inside(in, counts, element);
     return std::nullopt;
   });
 }
 
 bool count_output(CodedInputStream& in, Counts& counts) {
-  return each_field_inside(in, [&](int number) -> std::optional<bool> {
+  return each_field_inside(in, counts, [&](int number) -> std::optional<bool> {
     if (number == kOutputParametersField && ++counts.parameters > kMaxParameters) return false;
     return std::nullopt;
   });
@@ -248,6 +267,10 @@ Status read_inputs(const ModelInferRequest& message, InferHead& head) {
     if (raw && all_elements(input.contents()) > 0) {
       return refuse_input(input.name(), "has contents beside raw_input_contents; use one of them");
     }
+    if (static_cast<std::size_t>(input.shape_size()) > kMaxRank) {
+      return refuse_input(input.name(), fmt::format("has {} dimensions; at most {} are possible",
+                                                    input.shape_size(), kMaxRank));
+    }
     std::uint64_t bytes = 0;
     if (raw) {
       bytes = message.raw_input_contents(i).size();
@@ -356,12 +379,13 @@ void append_field(std::string& text, int field, std::size_t length) {
 Status check_infer_message(google::protobuf::io::ZeroCopyInputStream& stream) {
   CodedInputStream in(&stream);
   Counts counts;
-  each_field(in, [&](int number) { return count_field(in, number, counts); });
+  each_field(in, counts, [&](int number) { return count_field(in, number, counts); });
   if (counts.within_limits()) return {};
-  return refuse(reason::kTooLarge,
-                fmt::format("the message has more than {} tensors, {} parameters or {} typed BYTES "
-                            "(send more of these in raw_input_contents)",
-                            kMaxTensors, kMaxParameters, kMaxElements));
+  return refuse(
+      reason::kTooLarge,
+      fmt::format("the message has more than {} tensors, {} parameters, {} typed BYTES or "
+                  "{} bytes of typed numbers (raw_input_contents has no such limits)",
+                  kMaxTensors, kMaxParameters, kMaxElements, kMaxPacked));
 }
 
 Result<InferHead> head_of(const ModelInferRequest& message) {

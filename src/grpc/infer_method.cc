@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "async/event.h"
@@ -82,6 +83,7 @@ Task<Result<std::string>> InferenceService::predict(Rpc& rpc, grpc::ByteBuffer& 
 Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& message,
                                                     Invocation& tried, std::string& id) {
   tried.received = message.Length();
+  const std::optional<Duration> left = rpc.time_left();  // from here on, as the version's own
   BodyBudget::Hold held(parts_.bodies);
   CO_TRY_STATUS(hold_message(held, tried.received));
   inference::ModelInferRequest request;
@@ -96,7 +98,7 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& 
   CO_TRY(Placed placed, co_await place(request, serving));
   inference::ModelInferRequest().Swap(&request);  // Clear() would keep its memory
   Invoker::Question question{.request = std::move(placed.memory),
-                             .timeout = sooner(placed.request.timeout, rpc.time_left()),
+                             .timeout = sooner(placed.request.timeout, left),
                              .priority = urgency_of(placed.request.priority),
                              .cancel = rpc.cancelled()};
   CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
@@ -138,7 +140,14 @@ Task<Result<InferenceService::Placed>> InferenceService::place(
 
 Task<Result<std::string>> InferenceService::encode(const InferRequest& request,
                                                    const Serving& serving, Reply reply) {
-  const ReplyTensors outputs(request, serving.signature(), reply);
+  std::optional<ReplyTensors> made;
+  const auto look = [&] { made.emplace(request, serving.signature(), reply); };
+  if (sorts_much(request, reply)) {
+    co_await parts_.parse_pool.run(look);
+  } else {
+    look();
+  }
+  const ReplyTensors& outputs = *made;
   const std::string version = std::to_string(serving.version.value);
   const InferReply answer{.model_name = serving.function,
                           .model_version = version,
@@ -190,7 +199,7 @@ class InferenceService::Stream {
       promise.set(to_buffer(wrap_infer_response(*answered)));
     } else {
       inference::ModelStreamInferResponse failed;
-      failed.set_error_message(answered.error().message);
+      failed.set_error_message(shortened(answered.error().message));
       failed.mutable_infer_response()->set_id(id);
       promise.set(to_buffer(failed));
     }

@@ -71,7 +71,7 @@ void add_statistics(const VersionStatistics& of, Bytes memory,
   statistics.set_version(std::to_string(of.version.value));
   statistics.set_last_inference(milliseconds_since_epoch(of.last));
   statistics.set_inference_count(of.rows);
-  statistics.set_execution_count(of.invocations);
+  statistics.set_execution_count(of.executions);
   auto& times = *statistics.mutable_inference_stats();
   set(*times.mutable_success(), of.success);
   set(*times.mutable_fail(), of.fail);
@@ -79,8 +79,8 @@ void add_statistics(const VersionStatistics& of, Bytes memory,
   set(*times.mutable_compute_input(), of.decode);
   set(*times.mutable_compute_infer(), of.run);
   set(*times.mutable_compute_output(), of.encode);
-  set(*times.mutable_cache_hit(), {});
-  set(*times.mutable_cache_miss(), {});
+  set(*times.mutable_cache_hit(), of.cache_hit);
+  set(*times.mutable_cache_miss(), of.cache_miss);
   for (const auto& [rows, row] : of.by_rows) {
     auto& batch = *statistics.add_batch_stats();
     batch.set_batch_size(rows);

@@ -6,6 +6,19 @@
 #include "core/reason.h"
 
 namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxMessage = 2000;
+
+}  // namespace
+
+std::string shortened(const std::string& message) {
+  if (message.size() <= kMaxMessage) return message;
+  std::size_t end = kMaxMessage;
+  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80)
+    --end;  // not in UTF-8
+  return message.substr(0, end) + " …";
+}
 
 BufferStream::BufferStream(const grpc::ByteBuffer& buffer) {
   if (!buffer.Dump(&slices_).ok()) slices_.clear();

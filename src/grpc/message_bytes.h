@@ -33,6 +33,9 @@ class BufferStream final : public google::protobuf::io::ZeroCopyInputStream {
 // bad_request: the buffer holds no such message.
 Status parse_message(const grpc::ByteBuffer& buffer, google::protobuf::MessageLite& message);
 grpc::ByteBuffer to_buffer(std::string text);
+// Of an error's text, as much as every client takes: 8 KiB of metadata, of which a byte of the text
+// may become three. Cut between characters of UTF-8.
+std::string shortened(const std::string& message);
 grpc::ByteBuffer to_buffer(const google::protobuf::MessageLite& message);
 
 }  // namespace mayfly

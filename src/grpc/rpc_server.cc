@@ -17,6 +17,7 @@
 #include "async/event.h"
 #include "base/log.h"
 #include "core/reason.h"
+#include "grpc/message_bytes.h"
 
 namespace mayfly {
 namespace {
@@ -35,17 +36,6 @@ void log_of_grpc(gpr_log_func_args* said) {
   } else {
     LOG(debug, "gRPC", {"note", text});
   }
-}
-
-// Clients take 8 KiB of metadata, of which a byte of the message may become three.
-constexpr std::size_t kMaxMessage = 2000;
-
-std::string shortened(const std::string& message) {
-  if (message.size() <= kMaxMessage) return message;
-  std::size_t end = kMaxMessage;
-  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80)
-    --end;  // not in UTF-8
-  return message.substr(0, end) + " …";
 }
 
 grpc::Status status_of(const Status& status) {
@@ -201,9 +191,14 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
     has_reply_ = true;
   }
 
+  // Given back when the answer has been taken, or nobody will take it.
+  void keep(Gate::Hold hold) {
+    if (!finished_) hold_.emplace(std::move(hold));
+  }
+
   void finish(const Status& status) {
     if (!status && !status.error().reason.empty()) trail("mayfly-reason", status.error().reason);
-    server_.start_operation([&] {
+    finished_ = !server_.start_operation([&] {
       if (status && has_reply_) {
         stream_.WriteAndFinish(outgoing_, grpc::WriteOptions(), grpc::Status::OK,
                                tag(finished_event_));
@@ -237,7 +232,10 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
         if (context_.IsCancelled()) server_.loop_.post([self] { self->cancel_.cancel(); });
         return;
       case Kind::Finished:
-        return;
+        return server_.loop_.post([self] {
+          self->finished_ = true;
+          self->hold_.reset();
+        });
     }
   }
 
@@ -273,6 +271,8 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
   bool first_ = true;       // its message was not taken yet
   bool has_first_ = false;  // there is one
   bool has_reply_ = false;
+  bool finished_ = false;  // nothing of it is under way any more
+  std::optional<Gate::Hold> hold_;
 };
 
 RpcServer::Impl::~Impl() {
@@ -291,6 +291,10 @@ Status RpcServer::Impl::start(const std::string& address) {
   builder.SetResourceQuota(grpc::ResourceQuota("mayfly").Resize(limits_.memory.count));
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a port that is taken is an error
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
+  // A peer that has vanished, or has nothing to ask, keeps no descriptor.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 5 * 60 * 1000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60 * 1000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000);
   builder.AddChannelArgument(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
                              1 << GRPC_COMPRESS_NONE);
   queue_ = builder.AddCompletionQueue();
@@ -344,8 +348,10 @@ void RpcServer::Impl::begin(const std::shared_ptr<Call>& call) {
   loop_.spawn(serve(call, *std::move(hold)));
 }
 
-Task<void> RpcServer::Impl::serve(std::shared_ptr<Call> call, Gate::Hold) {
+// A call counts until its client has taken its answer.
+Task<void> RpcServer::Impl::serve(std::shared_ptr<Call> call, Gate::Hold hold) {
   call->finish(co_await handler_(*call));
+  call->keep(std::move(hold));
 }
 
 Task<void> RpcServer::Impl::close(Duration timeout) {

@@ -214,7 +214,7 @@ class ClientCertificateTest(TlsCase):
         mallory = self.authority.issue("mallory", names=("mallory.example",), common_name="alice")
         node = self.start(
             *self.authority.issue("server"),
-            *("--tls-client-ca", str(clients.file)),
+            *("--tls-client-ca", str(clients.file), "--grpc-listen", "off"),
             client=alice,
             environment={"MAYFLY_CLIENT_CERT": str(alice[0]), "MAYFLY_CLIENT_KEY": str(alice[1])},
         )

@@ -137,10 +137,6 @@ Status request_parameter(std::string_view key, ondemand::value value, InferHead&
         TRY(json_get(value.get_bool(), key)) ? OutputForm::Binary : OutputForm::Json;
     return {};
   }
-  if (key == "priority") {  // a hint for schedulers that have levels; this one is fair instead
-    std::ignore = TRY(json_get(value.get_uint64(), key));
-    return {};
-  }
   if (key == "sequence_id" || key == "sequence_start" || key == "sequence_end") {
     return sequence_parameter(key, value);
   }

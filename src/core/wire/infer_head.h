@@ -25,6 +25,8 @@ struct HeadInput {
   std::optional<std::uint64_t> binary_size;
 };
 
+inline constexpr std::uint64_t kMostClasses = 1000;
+
 struct HeadOutput {
   std::string_view name;
   std::optional<OutputForm> form;

@@ -127,6 +127,10 @@ Status bind_outputs(const InferHead& head, const Signature& signature, InferRequ
       return refuse(reason::kInvalidInput,
                     fmt::format("output '{}': is asked for twice", wanted.name));
     }
+    if (wanted.classes > kMostClasses) {
+      return refuse(reason::kInvalidInput, fmt::format("output '{}': at most {} classes are told",
+                                                       wanted.name, kMostClasses));
+    }
     if (wanted.classes > 0 && signature.outputs[*index].type == DataType::Bytes) {
       return refuse(reason::kInvalidInput,
                     fmt::format("output '{}': is BYTES, which cannot be classified", wanted.name));
