@@ -34,18 +34,11 @@ def main() -> int:
     failed: list[str] = []
 
     def ask(seed: int) -> None:
-        rng = random.Random(seed)
-        connection = http.client.HTTPConnection(url.netloc, timeout=30)
-        while not stop.is_set():
-            flower = {name: [max(0.1, rng.gauss(*typical))] for name, typical in TYPICAL.items()}
-            connection.request("POST", url.path, json.dumps(flower))
-            reply = connection.getresponse()
-            body = reply.read()
-            version = reply.headers["Mayfly-Version"]
-            if reply.status != 200 or not is_answer(body):
-                failed.append(f"version {version} answered {reply.status}: {body[:200]!r}")
-                return
-            answered[version] += 1
+        try:
+            for version in answers(url, random.Random(seed), stop):
+                answered[version] += 1
+        except Exception as wrong:  # whatever it is, a caller noticed
+            failed.append(repr(wrong))
 
     threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -55,7 +48,21 @@ def main() -> int:
     shares = ", ".join(f"{count} by version {version}" for version, count in sorted(answered.items()))
     with open(summary, "w", encoding="utf-8") as file:
         print(f"{sum(answered.values())} requests were answered ({shares}); {len(failed)} failed", *failed, sep="\n", file=file)
-    return 1 if failed else 0
+    return 0 if answered and not failed else 1
+
+
+def answers(url, rng: random.Random, stop: threading.Event):
+    """Asks until `stop`; yields the version of each answer, raises for what is none."""
+    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    while not stop.is_set():
+        flower = {name: [max(0.1, rng.gauss(*typical))] for name, typical in TYPICAL.items()}
+        connection.request("POST", url.path, json.dumps(flower))
+        reply = connection.getresponse()
+        body = reply.read()
+        version = reply.headers["Mayfly-Version"]
+        if reply.status != 200 or not is_answer(body):
+            raise ValueError(f"version {version} answered {reply.status}: {body[:200]!r}")
+        yield version
 
 
 def is_answer(body: bytes) -> bool:

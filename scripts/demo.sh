@@ -17,7 +17,10 @@ if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; fi
 
 cleanup() {
   local status=$?
-  [ -z "$callers" ] || kill "$callers" 2>/dev/null || true
+  if [ -n "$callers" ]; then
+    kill "$callers" 2>/dev/null || true
+    wait "$callers" 2>/dev/null || true
+  fi
   if [ -n "$server" ]; then
     kill "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
@@ -66,6 +69,7 @@ none() { [ "$(running "$1" "$2")" = 0 ]; }
 
 # Of automatic rollouts.
 settled() { [ "$("$bin/mayfly" rollout "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])')" = none ]; }
+went_back() { "$bin/mayfly" rollout "$1" --json | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["decisions"][0]["change"]["what"] != "rollback")'; }
 champion() { "$bin/mayfly" traffic "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["champion"])'; }
 
 header() { sed -n "s/^$1: *//Ip" "$data.headers" | tr -d '\r'; }
@@ -190,7 +194,8 @@ mayfly rollout iris
 echo "The next one has a slip: its probabilities are not numbers. No caller is to meet it."
 mayfly deploy iris "$models/iris_broken" --rollout "$data.plan"
 wait_until 60 "the rollout of iris@3" settled iris
-mayfly rollout iris | head -4
+mayfly rollout iris
+went_back iris || fail "iris@3 did not go back by itself"
 [ "$(champion iris)" = 2 ] || fail "iris@3 took over"
 kill -TERM $callers && wait $callers || fail "a caller noticed: $(cat "$data.callers")"
 callers=

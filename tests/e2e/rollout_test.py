@@ -55,7 +55,11 @@ class Callers:
         x = first
         while not self._stop.is_set():
             x = (x + 3) % 64
-            reply = self._node.infer(self._name, tensor("x", "INT64", [1], [x]))
+            try:
+                reply = self._node.infer(self._name, tensor("x", "INT64", [1], [x]))
+            except OSError as lost:
+                self.failed.append(repr(lost))
+                return
             if reply.status == 200:
                 self.answered += 1
             else:
