@@ -90,8 +90,8 @@ Task<Result<Response>> ControlApi::split_traffic(Exchange& exchange, const Route
 Task<Result<Response>> ControlApi::roll_back(Exchange& exchange, const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   const Author author{.who = author_of(exchange), .why = "rollback"};
-  if (parts_.rollouts.under_way(name)) {  // back to where it began
-    CO_TRY_STATUS(co_await parts_.rollouts.abort(name, author));
+  if (parts_.rollouts.under_way(name) && co_await parts_.rollouts.abort(name, author)) {
+    // back to where it began
     CO_TRY(const ResolvedVersion now, parts_.catalog.resolve(name.str(), ""));
     co_return json_response(describe_traffic(*now.function));
   }

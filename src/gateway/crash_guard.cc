@@ -4,21 +4,27 @@
 
 namespace mayfly {
 
-Duration CrashGuard::wait_of(std::string_view caller, FunctionId function, TimePoint now) const {
+Duration CrashGuard::wait_of(std::string_view caller, const VersionKey& version,
+                             TimePoint now) const {
   if (records_.empty()) return {};
-  const auto found = records_.find(Key(caller, function.value));
+  const auto found = records_.find(Key(caller, version));
   if (found == records_.end()) return {};
   return std::max(found->second.until - now, Duration::zero());
 }
 
-void CrashGuard::died(std::string_view caller, FunctionId function, TimePoint now) {
+void CrashGuard::died(std::string_view caller, const VersionKey& version, TimePoint now) {
   make_room(now);
-  Record& record = records_[Key(caller, function.value)];
+  Record& record = records_[Key(caller, version)];
+  if (record.deaths > 0 && now - record.last < kTogether) return;
   if (now - record.last > kMemory) record = {};
   record.last = now;
   if (++record.deaths < kTolerated) return;
   const std::uint32_t doublings = std::min(record.deaths - kTolerated, 10U);
   record.until = now + std::min<Duration>(std::chrono::seconds(1) * (1 << doublings), kLongest);
+}
+
+void CrashGuard::answered(std::string_view caller, const VersionKey& version) {
+  if (!records_.empty()) records_.erase(Key(caller, version));
 }
 
 void CrashGuard::make_room(TimePoint now) {

@@ -101,7 +101,7 @@ Task<Status> Invoker::find(Invocation& tried, std::string_view name, std::string
 // Of a caller whose requests keep killing instances.
 Status Invoker::hold_off(Invocation& tried) const {
   const Duration wait =
-      crashes_.wait_of(tried.caller, tried.serving->runtime->key.function, parts_.loop.now());
+      crashes_.wait_of(tried.caller, tried.serving->runtime->key, parts_.loop.now());
   if (wait == Duration::zero()) return {};
   const Error error =
       refuse(reason::kRepeatedCrashes,
@@ -127,7 +127,8 @@ Task<Result<Reply>> Invoker::run(Invocation& tried, Question question) {
   tried.rows = rows_of(question.request.layout(), serving.signature());
   tried.decoded = parts_.loop.now();
   std::optional<Digest> key;
-  if (serving.manifest->options.cache)
+  // What shadows are to be compared on is asked anew.
+  if (serving.manifest->options.cache && serving.routing->traffic.shadows.empty())
     key = parts_.cache.key_of(serving.runtime->key, question.request);
   if (key) {
     if (auto known = parts_.cache.find(*key)) {
@@ -158,8 +159,11 @@ Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
             .priority = question.priority,
             .cancel = question.cancel};
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
-  if (killed_instance(*tried.outcome))
-    crashes_.died(tried.caller, serving.runtime->key.function, parts_.loop.now());
+  if (killed_instance(*tried.outcome)) {
+    crashes_.died(tried.caller, serving.runtime->key, parts_.loop.now());
+  } else if (tried.outcome->reply) {
+    crashes_.answered(tried.caller, serving.runtime->key);
+  }
   if (tried.by_traffic) parts_.rollouts.observe(serving, *tried.outcome);
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
@@ -187,6 +191,12 @@ void Invoker::count(const Invocation& tried, std::string_view reason) {
       .whole = parts_.loop.now() - tried.begun, .decode = {}, .encode = {}, .timing = timing};
   times.decode = tried.decoded - tried.begun;
   times.encode = times.whole - times.decode - timing.queue - timing.start - timing.run;
+  times.missed_cache = tried.cache == Invocation::Cache::Miss;
+  if (tried.cache == Invocation::Cache::Hit) {
+    times.ran = InvocationTimes::Ran::FromCache;
+  } else if (tried.outcome && !tried.outcome->leads) {
+    times.ran = InvocationTimes::Ran::Beside;
+  }
   parts_.statistics.add(tried.serving->function, tried.serving->version, tried.accepted, tried.rows,
                         reason.empty() ? Statistics::Ended::Well : Statistics::Ended::Badly, times);
 }

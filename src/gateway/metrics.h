@@ -27,7 +27,7 @@ struct NodeGauges {
   std::uint64_t memory_bytes = 0;
   std::uint64_t memory_budget_bytes = 0;
   std::uint64_t connections = 0;
-  ResponseCache::Counts cache;
+  ResponseCache::Counts cache{};
 };
 
 class Metrics {

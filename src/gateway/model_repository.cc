@@ -13,6 +13,8 @@
 namespace mayfly {
 namespace {
 
+constexpr std::size_t kMaxConfig = 64 * 1024;
+
 constexpr std::string_view kFile = "file:";
 constexpr std::string_view kPlatform = "onnxruntime_onnx";
 constexpr std::string_view kBackend = "onnxruntime";
@@ -101,6 +103,10 @@ std::vector<ModelRepository::Model> ModelRepository::index() const {
 }
 
 Task<Status> ModelRepository::load(Load request) {
+  if (request.config && request.config->size() > kMaxConfig) {
+    co_return refuse(reason::kTooLarge, fmt::format("config: {} bytes are more than {}",
+                                                    request.config->size(), kMaxConfig));
+  }
   CO_TRY(VersionOptions options, options_of(request));
   if (!request.files.empty()) {
     CO_TRY_STATUS(cut_version(request.files));

@@ -278,7 +278,14 @@ Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
 Task<Result<Response>> Predictions::encode(const InferRequest& request, const Serving& serving,
                                            Reply reply, Protocol protocol) {
   const SizeLimit limit{limits_.max_reply.count, "limits.max_reply"};
-  ReplyTensors outputs(request, serving.signature(), reply);
+  std::optional<ReplyTensors> made;
+  const auto look = [&] { made.emplace(request, serving.signature(), reply); };
+  if (sorts_much(request, reply)) {
+    co_await parts_.parse_pool.run(look);
+  } else {
+    look();
+  }
+  ReplyTensors& outputs = *made;
   const std::span<const ReplyTensor> tensors = outputs.tensors();
   const bool is_long = json_bytes(tensors) > kLongText;
   if (protocol != Protocol::OpenInference) {

@@ -9,6 +9,7 @@ namespace {
 
 // Of an entry, beside its outputs: list, index, digest, views.
 constexpr std::uint64_t kOverhead = 512;
+constexpr std::uint64_t kAllocation = 32;  // what malloc adds to a block
 
 template <typename T>
 void feed(Sha256& hash, const T& value) {
@@ -65,7 +66,9 @@ void ResponseCache::put(const Digest& key, FunctionId function, const Reply& rep
   if (index_.contains(key)) return;
   std::uint64_t bytes = 0;
   for (const OutputView& output : reply.outputs) bytes += output.bytes.size();
-  const std::uint64_t charged = bytes + kOverhead;
+  std::uint64_t charged = bytes + kOverhead;
+  for (const OutputView& output : reply.outputs)
+    charged += sizeof output + output.shape.size() * sizeof output.shape[0] + kAllocation;
   if (bytes > kLargest.count || charged > limit_.count) return;
   while (counts_.bytes.count + charged > limit_.count) {
     ++counts_.evicted;

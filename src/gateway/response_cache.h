@@ -20,8 +20,8 @@ namespace mayfly {
 
 class ResponseCache {
  public:
-  // Hashing takes the loop's time: what is larger is neither looked up nor kept.
-  static constexpr Bytes kLargest = mib(1);
+  // Hashing and copying take the loop's time: what is larger is neither looked up nor kept.
+  static constexpr Bytes kLargest = kib(64);
 
   explicit ResponseCache(Bytes limit) : limit_(limit) {}
 

@@ -44,7 +44,7 @@ TEST_CASE("only the same question to the same version has the same key") {
   CHECK(key({1, 2}, {1, 2}, {0, 1}) != base);
   CHECK(key({1, 2}, {1, 2}, {0}, {.function = {7}, .version = 2}) != base);
   CHECK(key({1, 2}, {1, 2}, {0}, {.function = {8}, .version = 1}) != base);
-  RequestMemory large = request_of(std::vector<float>(300'000), {300'000}, {0});
+  RequestMemory large = request_of(std::vector<float>(20'000), {20'000}, {0});
   CHECK_FALSE(ResponseCache(mib(100)).key_of(kVersion, large));
   RequestMemory small = request_of({1}, {1}, {0});
   CHECK_FALSE(ResponseCache(Bytes{}).key_of(kVersion, small));  // switched off

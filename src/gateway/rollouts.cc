@@ -167,10 +167,9 @@ void Rollouts::look_at(const ActiveRef& active) {
     parts_.loop.spawn(apply(active, std::move(decision)));
     return;
   }
-  if (std::string holds = holds_of(decision); holds != active->holds) {
-    active->holds = std::move(holds);
-    if (!active->holds.empty()) parts_.loop.spawn(record_hold(active, std::move(decision)));
-  }
+  const std::string holds = holds_of(decision);
+  if (!holds.empty() && active->holds.insert(holds).second)
+    parts_.loop.spawn(record_hold(active, std::move(decision)));
   if (parts_.loop.now() - active->saved >= kSave) parts_.loop.spawn(keep(active));
 }
 
@@ -198,7 +197,8 @@ Task<Status> Rollouts::move(ActiveRef active, rollout::Decision decision) {
   Json detail = decision_json(decision);
   const Author author{.who = kSelf.who, .why = decision.why};
   if (decision.move == Move::Promote) {
-    CO_TRY_STATUS(co_await enter(active, decision.step, author));
+    CO_TRY(FunctionTable::Entry seen, untouched(*active));
+    CO_TRY_STATUS(co_await enter(active, decision.step, author, std::move(seen)));
     co_await record(active, "promote", std::move(detail), author);
   } else if (decision.move == Move::RollBack) {
     CO_TRY_STATUS(co_await go_back(active, author));
@@ -209,17 +209,34 @@ Task<Status> Rollouts::move(ActiveRef active, rollout::Decision decision) {
   co_return Status{};
 }
 
-// Moves traffic only from where it was seen: whoever moved it meanwhile has decided.
-Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author) {
-  const auto function = parts_.catalog.table()->find(active->name.str());
-  if (!function) co_return refuse(reason::kUnknownFunction, active->name.str() + " was deleted");
+// The function as it is, if that is what the rollout has made of it: whoever moved its traffic
+// otherwise has decided.
+Result<FunctionTable::Entry> Rollouts::untouched(const Active& active) const {
+  FunctionTable::Entry function = parts_.catalog.table()->find(active.name.str());
+  if (!function || function->id != active.function)
+    return refuse(reason::kUnknownFunction, active.name.str() + " was deleted");
+  const RolloutState& state = active.state;
+  if (!is_as(*function, traffic_of(state, state.snapshot.step, function->routing->traffic))) {
+    return refuse(reason::kConflict,
+                  fmt::format("the traffic of {} was moved by hand meanwhile", active.name.str()));
+  }
+  return function;
+}
+
+// From what was `seen` on.
+Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author,
+                             FunctionTable::Entry seen) {
   RolloutState& state = active->state;
-  const StepTraffic wanted = traffic_of(state, step, function->routing->traffic);
+  const StepTraffic wanted = traffic_of(state, step, seen->routing->traffic);
   const bool whole = wanted.champion == state.challenger;
-  auto moved = whole
-                   ? co_await parts_.traffic.point(active->name, state.challenger, author, function)
-                   : co_await parts_.traffic.split(active->name, wanted.traffic, author, function);
-  if (!moved) co_return std::unexpected(std::move(moved).error());
+  auto moved = whole ? co_await parts_.traffic.point(active->name, state.challenger, author, seen)
+                     : co_await parts_.traffic.split(active->name, wanted.traffic, author, seen);
+  if (!moved) {
+    // It may have been moved, and only what follows that have failed.
+    const auto now = parts_.catalog.table()->find(active->name.str());
+    if (!now || now->id != active->function || !is_as(*now, wanted))
+      co_return std::unexpected(std::move(moved).error());
+  }
   state.snapshot = rollout::enter_step(state.plan, std::move(state.snapshot), step);
   active->counted = parts_.loop.now();
   active->holds.clear();
@@ -228,10 +245,9 @@ Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author
 }
 
 Task<Status> Rollouts::go_back(ActiveRef active, Author author) {
-  const auto function = parts_.catalog.table()->find(active->name.str());
-  if (!function) co_return refuse(reason::kUnknownFunction, active->name.str() + " was deleted");
+  CO_TRY(const FunctionTable::Entry seen, untouched(*active));
   const auto moved =
-      co_await parts_.traffic.go_back_to(active->name, active->state.champion, author, function);
+      co_await parts_.traffic.go_back_to(active->name, active->state.champion, author, seen);
   if (!moved) co_return std::unexpected(moved.error());
   co_return Status{};
 }
@@ -274,6 +290,7 @@ Task<void> Rollouts::keep(ActiveRef active) {
 }
 
 Task<void> Rollouts::save(ActiveRef active) {
+  if (find(active->name.str()) != active) co_return;  // it has ended
   active->saved = parts_.loop.now();
   count_time(*active);
   const std::string text = to_json(active->state);
@@ -377,7 +394,7 @@ Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::
       .saved = now,
       .moving = true});
   active_[name.str()] = active;
-  const Status entered = co_await enter(active, 0, author);
+  const Status entered = co_await enter(active, 0, author, found.function);
   if (!entered) {
     active_.erase(name.str());
     co_return entered;
@@ -408,11 +425,13 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
   const auto hold = gate_.hold();
   if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
   CO_TRY(const ActiveRef active, need(name));
-  if (std::exchange(active->moving, true)) {
-    co_return refuse(reason::kConflict, "the rollout is moving traffic right now; try again");
+  // A step that is being entered may be there first: then this goes back from it.
+  Status back = co_await go_back(active, author);
+  if (!back && back.error().reason == reason::kConflict) back = co_await go_back(active, author);
+  if (!back && back.error().reason == reason::kConflict) {
+    active->moving = true;
+    co_await end(active, "ended", {{"why", "its traffic was moved by hand"}}, author);
   }
-  const Status back = co_await go_back(active, author);
-  active->moving = false;
   CO_TRY_STATUS(back);
   co_await end(active, "abort", Json::object(), author);
   co_return Status{};

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -59,7 +60,8 @@ class Rollouts {
   };
   // conflict: none is under way. Also of abort.
   Task<Status> order(FunctionName name, Order order, Author author);
-  // All traffic to the champion.
+  // All traffic to the champion. conflict also where it was moved by hand: then it stays as it is,
+  // and the rollout is over.
   Task<Status> abort(FunctionName name, Author author);
   Json describe(const FunctionName& name) const;  // {"state":"none"} or all there is
 
@@ -76,7 +78,7 @@ class Rollouts {
     RolloutState state;
     TimePoint counted;  // until when time_in_step counts
     TimePoint saved;
-    std::string holds = {};  // by which checks, as last recorded
+    std::set<std::string> holds = {};  // by which checks, as recorded in this step
     bool moving = false;
   };
   using ActiveRef = std::shared_ptr<Active>;
@@ -91,7 +93,9 @@ class Rollouts {
   void look_at(const ActiveRef& active);
   Task<void> apply(ActiveRef active, rollout::Decision decision);
   Task<Status> move(ActiveRef active, rollout::Decision decision);
-  Task<Status> enter(ActiveRef active, std::uint32_t step, Author author);
+  Result<FunctionTable::Entry> untouched(const Active& active) const;
+  Task<Status> enter(ActiveRef active, std::uint32_t step, Author author,
+                     FunctionTable::Entry seen);
   Task<Status> go_back(ActiveRef active, Author author);
   Task<void> end(ActiveRef active, std::string_view how, Json detail, Author author);
   Task<void> record(ActiveRef active, std::string_view what, Json detail, Author author);

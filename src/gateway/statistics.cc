@@ -37,8 +37,13 @@ void Statistics::add(std::string_view function, VersionNumber version, WallTime 
     return;
   }
   of.rows += rows;
-  ++of.invocations;
+  of.executions += times.ran == InvocationTimes::Ran::Itself ? 1 : 0;
   of.success.add(times.whole);
+  if (times.missed_cache) of.cache_miss.add(times.whole);
+  if (times.ran == InvocationTimes::Ran::FromCache) {
+    of.cache_hit.add(times.whole);
+    return;
+  }
   of.queue.add(times.timing.queue + times.timing.start);
   of.decode.add(times.decode);
   of.run.add(times.timing.run);

@@ -34,6 +34,13 @@ struct InvocationTimes {
   Duration decode{};  // of the request
   Duration encode{};  // of the reply
   Timing timing{};
+  enum class Ran : std::uint8_t {
+    Itself,     // an instance ran it, alone or as the first of its batch
+    Beside,     // in the batch of another
+    FromCache,  // nothing ran
+  };
+  Ran ran = Ran::Itself;
+  bool missed_cache = false;  // it was looked for there
 };
 
 struct RowStatistics {  // of the requests with the same number of rows
@@ -45,15 +52,17 @@ struct RowStatistics {  // of the requests with the same number of rows
 struct VersionStatistics {
   std::string function;
   VersionNumber version;
-  WallTime last{};                // the last invocation began
-  std::uint64_t rows = 0;         // that were answered
-  std::uint64_t invocations = 0;  // that were answered: each runs the model once
+  WallTime last{};               // the last invocation began
+  std::uint64_t rows = 0;        // that were answered
+  std::uint64_t executions = 0;  // runs of the model for them
   TimesTaken success;
   TimesTaken fail;
   TimesTaken queue;  // until an instance had it, its start included
   TimesTaken decode;
   TimesTaken run;
   TimesTaken encode;
+  TimesTaken cache_hit;
+  TimesTaken cache_miss;
   std::map<std::uint64_t, RowStatistics> by_rows;  // at most kMostRows, the first ones seen
 };
 

@@ -29,7 +29,7 @@ TEST_CASE("each version is counted for itself, and time goes where it was spent"
   REQUIRE(first != nullptr);
   CHECK(first->last == at + 2s);
   CHECK(first->rows == 5);
-  CHECK(first->invocations == 2);
+  CHECK(first->executions == 2);
   CHECK(first->success.count == 2);
   CHECK(first->success.total == 42ms);
   CHECK(first->fail.count == 1);

@@ -20,6 +20,14 @@ Result<RequestMemory> allocate_request(const InferRequest& request, std::uint64_
   return RequestMemory::allocate(std::move(layout), output_bytes);
 }
 
+bool sorts_much(const InferRequest& request, const Reply& reply) {
+  constexpr std::uint64_t kMuch = 64 * 1024;
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < reply.outputs.size(); ++i)
+    bytes += request.outputs[i].classes > 0 ? reply.outputs[i].bytes.size() : 0;
+  return bytes > kMuch;
+}
+
 ReplyTensors::ReplyTensors(const InferRequest& request, const Signature& signature,
                            const Reply& reply) {
   tensors_.reserve(reply.outputs.size());

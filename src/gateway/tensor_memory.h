@@ -18,6 +18,9 @@ namespace mayfly {
 // Room for the request's inputs, in its order. `output_bytes` is a hint.
 Result<RequestMemory> allocate_request(const InferRequest& request, std::uint64_t output_bytes);
 
+// Whether making ReplyTensors takes long enough to belong on a pool: classes are sorted.
+bool sorts_much(const InferRequest& request, const Reply& reply);
+
 // A reply's outputs as they were asked for: the instance's own memory, but for outputs that were to
 // be classified. All that is given outlives me.
 class ReplyTensors {
