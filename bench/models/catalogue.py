@@ -25,7 +25,7 @@ class Recipe:
 
 _VALID = {
     "iris": Recipe(tabular.iris, (DEMO, TEST)),
-    "iris_forest": Recipe(tabular.iris_forest, (DEMO,)),
+    "iris_forest": Recipe(tabular.iris_forest, (DEMO, TEST)),
     "iris_broken": Recipe(tabular.iris_broken, (DEMO,)),
     "logistic": Recipe(tabular.logistic, (TEST, BENCH)),
     "logistic_zipmap": Recipe(tabular.logistic_zipmap, (TEST,)),
