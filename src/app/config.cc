@@ -9,6 +9,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 
 #include "core/reason.h"
 #include "core/units.h"
@@ -89,9 +90,10 @@ struct Entry {
   Setter set;
 };
 
-// The one table of settings: file, environment, flags, help and documentation come from it.
-const std::vector<Entry>& entries() {
-  static const std::vector<Entry> table = {
+// The one table of settings, in two parts: file, environment, flags, help and documentation come
+// from it.
+std::vector<Entry> server_settings() {
+  return {
       {{"server.listen", "--listen", "MAYFLY_LISTEN", "127.0.0.1:8080",
         "address and port, loopback only, or unix:PATH; port 0 picks a free one, which run/url in "
         "the data folder tells"},
@@ -125,6 +127,11 @@ const std::vector<Entry>& entries() {
       {{"server.tls_client_ca", "--tls-client-ca", "MAYFLY_TLS_CLIENT_CA", "",
         "a PEM file with authorities: clients must show a certificate that one of them issued"},
        text(&Config::tls_client_ca)},
+  };
+}
+
+std::vector<Entry> other_settings() {
+  return {
       {{"limits.max_header", "--max-header", "MAYFLY_MAX_HEADER", "16KiB",
         "largest request header"},
        size(&Config::max_header)},
@@ -195,6 +202,14 @@ const std::vector<Entry>& entries() {
       {{"log.format", "--log-format", "MAYFLY_LOG_FORMAT", "text", "text or json"},
        choice(&Config::log_format, {{"text", LogFormat::Text}, {"json", LogFormat::Json}})},
   };
+}
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> table = [] {
+    std::vector<Entry> all = server_settings();
+    std::ranges::move(other_settings(), std::back_inserter(all));
+    return all;
+  }();
   return table;
 }
 
@@ -289,6 +304,25 @@ ConfigValues read_config_environment() {
   return values;
 }
 
+namespace {
+
+// Where another door is closed to other users or strangers, gRPC's is not opened beside it.
+Status settle_grpc(Config& config, const std::vector<ConfigValues>& sources) {
+  const auto sets_grpc = [](const ConfigValues& source) {
+    return source.contains("server.grpc_listen");
+  };
+  const bool closed_door = config.listen.starts_with("unix:") || !config.tls_client_ca.empty();
+  if (closed_door && std::ranges::none_of(sources, sets_grpc)) config.grpc_listen = "off";
+  if (!config.tls_client_ca.empty() && config.grpc_listen != "off" && !config.grpc_listen.empty()) {
+    return refuse(reason::kInvalidSetting,
+                  "server.grpc_listen: gRPC has no TLS, so clients without a certificate would get "
+                  "in beside server.tls_client_ca; set it to \"off\"");
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<Config> make_config(const std::vector<ConfigValues>& sources) {
   Config config;
   config.data = default_data_folder();
@@ -301,16 +335,7 @@ Result<Config> make_config(const std::vector<ConfigValues>& sources) {
       break;
     }
   }
-  const auto sets_grpc = [](const ConfigValues& source) {
-    return source.contains("server.grpc_listen");
-  };
-  const bool closed_door = config.listen.starts_with("unix:") || !config.tls_client_ca.empty();
-  if (closed_door && std::ranges::none_of(sources, sets_grpc)) config.grpc_listen = "off";
-  if (!config.tls_client_ca.empty() && config.grpc_listen != "off" && !config.grpc_listen.empty()) {
-    return refuse(reason::kInvalidSetting,
-                  "server.grpc_listen: gRPC has no TLS, so clients without a certificate would get "
-                  "in beside server.tls_client_ca; set it to \"off\"");
-  }
+  TRY(settle_grpc(config, sources));
   for (auto source = sources.rbegin(); source != sources.rend(); ++source) {
     for (const auto& [key, value] : *source) {
       if (key.starts_with("prices.")) config.prices[key.substr(7)] = value;

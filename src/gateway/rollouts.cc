@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 using rollout::Move;
 using rollout::StepKind;
 
-constexpr Duration kLook = 1s;
+constexpr Duration kLookEvery = 1s;
 constexpr Duration kSave = 10s;
 constexpr std::string_view kHistoryKind = "rollout";
 
@@ -145,7 +145,7 @@ void Rollouts::tick() {
   for (const auto& [name, active] : looked_at) {
     if (!active->moving) look_at(active);
   }
-  if (!active_.empty()) timer_.arm_in(kLook);
+  if (!active_.empty()) timer_.arm_in(kLookEvery);
 }
 
 void Rollouts::look_at(const ActiveRef& active) {
@@ -308,7 +308,7 @@ Status Rollouts::load() {
       TRY(parts_.registry.erase_rollout(row.function));
     }
   }
-  if (!active_.empty()) timer_.arm_in(kLook);
+  if (!active_.empty()) timer_.arm_in(kLookEvery);
   return {};
 }
 
@@ -402,7 +402,7 @@ Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::
   co_await record(active, "start", {{"plan", Json::parse(rollout::to_json(active->state.plan))}},
                   author);
   active->moving = false;
-  timer_.arm_in(kLook);
+  timer_.arm_in(kLookEvery);
   co_return Status{};
 }
 
