@@ -10,8 +10,10 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "async/event.h"
@@ -111,10 +113,13 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
   struct Event {
     Kind kind;
     std::shared_ptr<Call> call = nullptr;
+    // gRPC's queue orders handing over and taking back; this says so in our own words.
+    std::atomic<bool> handed = false;
   };
 
   static void happened(void* tag, bool succeeded) {
     Event& event = *static_cast<Event*>(tag);
+    std::ignore = event.handed.load(std::memory_order_acquire);
     const std::shared_ptr<Call> call = std::move(event.call);
     call->on_event(event.kind, succeeded, call);
   }
@@ -217,6 +222,7 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
 
   Event* tag(Event& event) {
     event.call = shared_from_this();
+    event.handed.store(true, std::memory_order_release);
     return &event;
   }
 
