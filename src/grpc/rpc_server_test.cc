@@ -188,7 +188,7 @@ TEST_CASE("a handler learns that its client gave up") {
     }
     Client late(address_of(server));
     late.call("/test/Stream", 50ms);
-    CHECK(late.write("hang"));
+    late.write("hang");  // on a slow machine it may be too late already
     CHECK(late.finish().error_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
   });  // close() ends at once: nobody hangs
 }
