@@ -100,7 +100,8 @@ std::vector<Entry> server_settings() {
        text(&Config::listen)},
       {{"server.grpc_listen", "--grpc-listen", "MAYFLY_GRPC_LISTEN", "127.0.0.1:8081",
         "address and port for gRPC, loopback only; port 0 picks a free one, which run/grpc in the "
-        "data folder tells; off: no gRPC, which is the default beside a unix: socket"},
+        "data folder tells; off: no gRPC, which is the default beside a unix: socket and "
+        "tls_client_ca"},
        text(&Config::grpc_listen)},
       {{"server.data", "--data", "MAYFLY_DATA", "",
         "the data folder; by default $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly"},

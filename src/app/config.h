@@ -22,8 +22,8 @@ enum class IsolationLevel : std::uint8_t { Best, Strict };
 struct Config {
   // [server]
   std::string listen = "127.0.0.1:8080";
-  // "off", or empty: no gRPC. Off, too, where `listen` is a socket file, which is there to keep
-  // other users out, and this is not set.
+  // "off", or empty: no gRPC. Off, too, where this is not set and `listen` is a socket file or
+  // clients must show a certificate: both are there to keep others out.
   std::string grpc_listen = "127.0.0.1:8081";
   Path data;                       // default: $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly
   std::vector<std::string> hosts;  // Host headers accepted besides loopback

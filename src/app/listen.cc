@@ -53,7 +53,7 @@ Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text) 
       fmt::format("{}: gRPC is served at an address and port, not at '{}'", kSetting, text));
 }
 
-std::string grpc_target(const ListenAddress& address) {
+std::string host_and_port(const ListenAddress& address) {
   return address.address == "::1" ? fmt::format("[::1]:{}", address.port)
                                   : fmt::format("{}:{}", address.address, address.port);
 }
@@ -68,10 +68,10 @@ Result<std::string> listen_on(HttpServer& server, const ListenAddress& where, Li
     return std::unexpected(listening.error().in(
         "server.listen (choose another address with --listen or MAYFLY_LISTEN)"));
   }
-  const std::uint16_t port = *listening;
-  const std::string_view prefix = scheme == ListenScheme::Https ? "https" : "http";
-  return where.address == "::1" ? fmt::format("{}://[::1]:{}", prefix, port)
-                                : fmt::format("{}://{}:{}", prefix, where.address, port);
+  ListenAddress taken = where;
+  taken.port = *listening;
+  return fmt::format("{}://{}", scheme == ListenScheme::Https ? "https" : "http",
+                     host_and_port(taken));
 }
 
 }  // namespace mayfly

@@ -32,7 +32,7 @@ enum class ListenScheme : std::uint8_t { Http, Https };
 // The URL under which clients find it.
 Result<std::string> listen_on(HttpServer& server, const ListenAddress& address,
                               ListenScheme scheme = ListenScheme::Http);
-// "127.0.0.1:8081", as gRPC's clients and its server write it.
-std::string grpc_target(const ListenAddress& address);
+// "127.0.0.1:8081", "[::1]:8081": as it stands in URLs, and as gRPC writes it.
+std::string host_and_port(const ListenAddress& address);
 
 }  // namespace mayfly

@@ -31,8 +31,8 @@ TEST_CASE("what is no address is told") {
 }
 
 TEST_CASE("gRPC is served at a loopback address or not at all") {
-  CHECK(grpc_target(**parse_grpc_listen("127.0.0.1:8081")) == "127.0.0.1:8081");
-  CHECK(grpc_target(**parse_grpc_listen("[::1]:9")) == "[::1]:9");
+  CHECK(host_and_port(**parse_grpc_listen("127.0.0.1:8081")) == "127.0.0.1:8081");
+  CHECK(host_and_port(**parse_grpc_listen("[::1]:9")) == "[::1]:9");
   for (const char* off : {"off", ""}) CHECK_FALSE(parse_grpc_listen(off)->has_value());
   for (const char* bad : {"unix:/run/m/g", "0.0.0.0:8081", "8081"}) {
     const auto refused = parse_grpc_listen(bad);

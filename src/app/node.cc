@@ -366,7 +366,7 @@ struct GrpcDoor {
   Result<std::string> open(const Foundation& base) {
     if (!base.grpc_listen) return "off";
     ListenAddress where = *base.grpc_listen;
-    auto listening = RpcServer::listen(base.loop, grpc_target(where),
+    auto listening = RpcServer::listen(base.loop, host_and_port(where),
                                        {.max_message = base.config.max_body,
                                         .max_reply = base.config.max_reply,
                                         .memory = body_memory(base.config),
@@ -379,7 +379,7 @@ struct GrpcDoor {
     }
     server = *std::move(listening);
     where.port = static_cast<std::uint16_t>(server->port());
-    return grpc_target(where);
+    return host_and_port(where);
   }
 
   InferenceService inference;

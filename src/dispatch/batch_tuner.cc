@@ -3,13 +3,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "dispatch/value.h"
+
 namespace mayfly {
 namespace {
-
-// A new figure counts an eighth, as for mean runs.
-void follow(Duration& mean, Duration value) {
-  mean = mean == Duration::zero() ? value : mean + (value - mean) / 8;
-}
 
 // What a row may cost beside the cheapest size before it counts as dearer: noise is below it.
 constexpr double kDearer = 1.1;

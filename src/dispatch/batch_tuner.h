@@ -21,7 +21,8 @@ namespace mayfly {
 class BatchTuner {
  public:
   static constexpr std::uint32_t kStep = 2;
-  // Composing a batch and cutting its reply apart, for each request.
+  // What composing a batch and cutting its reply apart may cost for each request: an allowance on
+  // the side of bursts.
   static constexpr Duration kComposing = std::chrono::microseconds(4);
   static constexpr std::uint32_t kMeasured = 256;  // runs that show what a way takes
   static constexpr std::uint32_t kLookAgain = 20'000;

@@ -251,7 +251,7 @@ void Scheduler::finish_batch(Worker& worker, std::vector<Reply> parts) {
          share_of(cpu, members[i].rows, all));
     finish(*request, std::move(parts[i]));
   }
-  follow_mean(pool, ran / static_cast<std::int64_t>(members.size()));
+  follow(pool.mean_run, ran / static_cast<std::int64_t>(members.size()));
 }
 
 }  // namespace mayfly

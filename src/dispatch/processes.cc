@@ -364,13 +364,7 @@ void Scheduler::settle(Worker& worker, Replies replies) {
   const bool loaded = count > 1 || worker.pool.queued > 0;
   worker.pool.tuner.ran_alone(ran * count / rows,
                               loaded ? BatchTuner::Load::Heavy : BatchTuner::Load::Light);
-  follow_mean(worker.pool, ran);
-}
-
-// An eighth of the new value: follows a change within some ten calls, and no single one.
-void Scheduler::follow_mean(VersionPool& pool, Duration ran) {
-  Duration& mean = pool.mean_run;
-  mean = mean == Duration::zero() ? ran : mean + (ran - mean) / 8;
+  follow(worker.pool.mean_run, ran);
 }
 
 void Scheduler::instance_exited(Worker& worker, Exit exit) {

@@ -184,7 +184,6 @@ class Scheduler {
   void leave_idle(Worker& worker);
   Duration unbilled(Worker& worker) const;
   void bill(Request& request, Worker& worker, Duration ran, Duration cpu);
-  void follow_mean(VersionPool& pool, Duration ran);
   void release(Request& request, Worker& worker, Duration ran, Duration cpu);
   void release_unanswered(Request& request, Worker& worker);
   void fail_held(Worker& worker, const Error& error, std::chrono::seconds retry_after = {});

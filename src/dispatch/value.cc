@@ -4,6 +4,10 @@
 #include <cmath>
 
 namespace mayfly {
+
+void follow(Duration& mean, Duration value) {
+  mean = mean == Duration::zero() ? value : mean + (value - mean) / 8;
+}
 namespace {
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }

@@ -27,6 +27,10 @@ class Rate {
   TimePoint at_{};
 };
 
+// Moves a mean an eighth of the way to a new value: it follows a change within some ten calls, and
+// no single one. 0: there is none yet.
+void follow(Duration& mean, Duration value);
+
 // The logarithm of the value, up to a term that is the same for all at any moment: as every rate
 // decays by the same factor, the order of two versions changes only when one of them is called, so
 // an ordered set needs no refresh as time passes.

@@ -80,6 +80,10 @@ struct Metrics::Families {
       BuildGauge().Name("mayfly_templates").Help("Templates by state").Register(registry);
   Family<Gauge>& node =
       BuildGauge().Name("mayfly_node").Help("The node's own quantities").Register(registry);
+  Family<Counter>& cache_events = BuildCounter()
+                                      .Name("mayfly_cache_total")
+                                      .Help("What became of kept replies")
+                                      .Register(registry);
   Family<Gauge>& cache =
       BuildGauge().Name("mayfly_cache").Help("Replies that are kept").Register(registry);
 };
@@ -218,9 +222,13 @@ std::string Metrics::expose(const NodeGauges& gauges) {
   set(families_->node, "quantity", "memory_bytes", gauges.memory_bytes);
   set(families_->node, "quantity", "memory_budget_bytes", gauges.memory_budget_bytes);
   set(families_->node, "quantity", "connections", gauges.connections);
-  set(families_->cache, "quantity", "hits", gauges.cache.hits);
-  set(families_->cache, "quantity", "misses", gauges.cache.misses);
-  set(families_->cache, "quantity", "evicted", gauges.cache.evicted);
+  const auto count = [&](const char* event, std::uint64_t total) {
+    Counter& counter = families_->cache_events.Add({{"event", event}});
+    counter.Increment(static_cast<double>(total) - counter.Value());
+  };
+  count("hit", gauges.cache.hits);
+  count("miss", gauges.cache.misses);
+  count("evicted", gauges.cache.evicted);
   set(families_->cache, "quantity", "entries", gauges.cache.entries);
   set(families_->cache, "quantity", "bytes", gauges.cache.bytes.count);
   return prometheus::TextSerializer().Serialize(families_->registry.Collect());

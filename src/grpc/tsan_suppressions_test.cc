@@ -9,9 +9,7 @@ extern "C" const char* __tsan_default_suppressions() {  // NOLINT(bugprone-reser
   return "race:libgrpc\n"
          "race:libgpr.so\n"
          "race:libabsl\n"
-         "race:absl::\n"
-         "mutex:libgrpc\n"
-         "deadlock:libgrpc\n";
+         "race:absl::\n";
 }
 
 #endif

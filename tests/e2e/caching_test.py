@@ -29,7 +29,7 @@ class CachingTest(NodeCase):
         self.assertEqual(ask(1, 2), "miss")
         usage = self.node.cli_json("usage", "--function", "kept")["rows"]
         self.assertEqual(sum(row["requests"] for row in usage), 4)  # what is kept costs nothing
-        self.assertIn('mayfly_cache{quantity="hits"} 3', self.node.request("GET", "/metrics").body.decode())
+        self.assertIn('mayfly_cache_total{event="hit"} 3', self.node.request("GET", "/metrics").body.decode())
 
     def test_nothing_is_kept_unless_asked_for(self) -> None:
         self.node.cli("deploy", "fresh", str(doubler(self.folder / "fresh.onnx")))

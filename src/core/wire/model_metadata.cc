@@ -9,15 +9,25 @@ namespace {
 
 std::string_view json_bool(Readiness ready) { return ready == Readiness::Yes ? "true}" : "false}"; }
 
-void append_specs(std::string& text, std::span<const TensorSpec> specs) {
+// How an inventory of tensors is written: in metadata, and in a configuration. A configuration's
+// dims leave out the batch where max_batch_size says that there is one; here it is 0, and they are
+// the whole shape.
+struct SpecWords {
+  std::string_view type_key;
+  std::string_view shape_key;
+  std::string_view (*type)(DataType);
+};
+constexpr SpecWords kMetadata = {R"(,"datatype":")", R"(","shape":)",
+                                 [](DataType type) -> std::string_view { return to_string(type); }};
+constexpr SpecWords kConfiguration = {R"(,"data_type":")", R"(","dims":)", config_data_type};
+
+void append_specs(std::string& text, std::span<const TensorSpec> specs, const SpecWords& words) {
   text += '[';
   for (const TensorSpec& spec : specs) {
     if (&spec != specs.data()) text += ',';
     text += R"({"name":)";
     append_json_string(text, spec.name);
-    text += R"(,"datatype":")";
-    text += to_string(spec.type);
-    text += R"(","shape":)";
+    text.append(words.type_key).append(words.type(spec.type)).append(words.shape_key);
     text += to_string(spec.shape);
     text += '}';
   }
@@ -27,23 +37,6 @@ void append_specs(std::string& text, std::span<const TensorSpec> specs) {
 constexpr auto kExtensions = std::to_array<std::string_view>(
     {"binary_tensor_data", "classification", "model_configuration", "model_repository",
      "model_repository(unload_dependents)", "statistics"});
-
-// A configuration's dims leave out the batch where max_batch_size says that there is one; here it
-// is 0, and they are the whole shape.
-void append_config_specs(std::string& text, std::span<const TensorSpec> specs) {
-  text += '[';
-  for (const TensorSpec& spec : specs) {
-    if (&spec != specs.data()) text += ',';
-    text += R"({"name":)";
-    append_json_string(text, spec.name);
-    text += R"(,"data_type":")";
-    text += config_data_type(spec.type);
-    text += R"(","dims":)";
-    text += to_string(spec.shape);
-    text += '}';
-  }
-  text += ']';
-}
 
 }  // namespace
 
@@ -122,9 +115,9 @@ std::string model_metadata_json(const ModelDescription& model) {
   text += R"(],"platform":)";
   append_json_string(text, platform_of(model.runtime));
   text += R"(,"inputs":)";
-  append_specs(text, model.signature.inputs);
+  append_specs(text, model.signature.inputs, kMetadata);
   text += R"(,"outputs":)";
-  append_specs(text, model.signature.outputs);
+  append_specs(text, model.signature.outputs, kMetadata);
   text += '}';
   return text;
 }
@@ -137,9 +130,9 @@ std::string model_config_json(const ModelConfiguration& model) {
   text += R"(,"backend":)";
   append_json_string(text, backend_of(model.runtime));
   text += R"(,"version_policy":{"all":{}},"max_batch_size":0,"input":)";
-  append_config_specs(text, model.signature.inputs);
+  append_specs(text, model.signature.inputs, kConfiguration);
   text += R"(,"output":)";
-  append_config_specs(text, model.signature.outputs);
+  append_specs(text, model.signature.outputs, kConfiguration);
   text += R"(,"instance_group":[{"name":)";
   append_json_string(text, model.name);
   text += R"(,"kind":"KIND_CPU","count":1}],"default_model_filename":)";
