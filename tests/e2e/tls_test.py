@@ -102,6 +102,8 @@ class HttpsTest(TlsCase):
     def test_only_http_1_1_and_tls_1_2_or_later(self) -> None:
         def handshake(**settings) -> ssl.SSLSocket:
             context = ssl.create_default_context(cafile=self.authority.file)
+            if ciphers := settings.pop("ciphers", None):
+                context.set_ciphers(ciphers)
             for name, value in settings.items():
                 setattr(context, name, value)
             if protocols := settings.get("protocols"):
@@ -115,6 +117,10 @@ class HttpsTest(TlsCase):
         self.assertIn("TLSv1.2", handshake(maximum_version=ssl.TLSVersion.TLSv1_2).version())
         with self.assertRaises(ssl.SSLError):
             handshake(protocols=["h2"])
+        old = ssl.TLSVersion.TLSv1_1
+        with self.assertRaises(ssl.SSLError) as refused:  # by the node, not by this client
+            handshake(ciphers="DEFAULT:@SECLEVEL=0", minimum_version=old, maximum_version=old)
+        self.assertIn("ALERT", refused.exception.reason)
 
     def test_new_certificates_under_traffic_cost_no_request(self) -> None:
         node = self.node
