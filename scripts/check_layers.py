@@ -6,7 +6,8 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "net", "store", "registry", "meter", "sandbox", "runner", "publish",
+    "base", "async", "core", "rollout", "net", "store", "identity", "registry", "meter", "sandbox", "runner",
+    "publish",
     "dispatch", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
@@ -15,15 +16,16 @@ FORBIDDEN = {
     "rollout": {"async"},                                # the same
     "net": {"rollout"},
     "store": {"rollout", "net"},
-    "registry": {"net"},
-    "meter": {"rollout", "net", "registry"},
-    "sandbox": {"rollout", "net", "store", "registry", "meter"},
-    "runner": {"async", "rollout", "net", "store", "registry", "meter"},
-    "publish": {"rollout", "net", "meter", "runner"},
-    "dispatch": {"rollout", "net", "runner", "publish"},
+    "identity": {"async", "rollout", "net"},
+    "registry": {"net", "identity"},
+    "meter": {"rollout", "net", "identity", "registry"},
+    "sandbox": {"rollout", "net", "store", "identity", "registry", "meter"},
+    "runner": {"async", "rollout", "net", "store", "identity", "registry", "meter"},
+    "publish": {"rollout", "net", "identity", "meter", "runner"},
+    "dispatch": {"rollout", "net", "identity", "runner", "publish"},
     "gateway": {"runner"},
     "grpc": {"runner", "net", "store", "registry", "meter", "publish"},
-    "cli": {"runner", "dispatch", "gateway", "publish", "sandbox", "grpc"},
+    "cli": {"identity", "runner", "dispatch", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

@@ -1,6 +1,7 @@
 #include "core/invocation.h"
 #include "core/manifest.h"
 #include "core/names.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/settings.h"
 #include "core/tensor.h"
@@ -21,10 +22,25 @@ TEST_CASE(
   for (const char* good : {"fraud", "0", "a.b_c-d", "iris2"})
     CHECK(FunctionName::parse(good).has_value());
   CHECK(FunctionName::parse(std::string(63, 'a')).has_value());
-  for (const char* bad : {"", "Fraud", "-a", ".a", "a b", "a/b", "ü", "a@1"}) {
+  for (const char* bad : {"", "Fraud", "-a", ".a", "a b", "ü", "a@1"}) {
     CHECK_FALSE(FunctionName::parse(bad).has_value());
   }
   CHECK_FALSE(FunctionName::parse(std::string(64, 'a')).has_value());
+}
+
+TEST_CASE("a function of another project carries it, and the default one has one spelling only") {
+  CHECK(qualified_name("team", "fraud") == "team/fraud");
+  CHECK(qualified_name("default", "fraud") == "fraud");
+  CHECK(project_of("team/fraud") == "team");
+  CHECK(project_of("fraud") == "default");
+  CHECK(local_name("team/fraud@3") == "fraud@3");
+  CHECK(local_name("fraud") == "fraud");
+  CHECK(FunctionName::parse("team/fraud")->str() == "team/fraud");
+  CHECK(parse_model_ref("team/fraud@3")->function.str() == "team/fraud");
+  for (const char* bad : {"/", "a/", "/b", "a/b/c", "A/b", "a/B", "default/b"})
+    CHECK_FALSE_MESSAGE(FunctionName::parse(bad).has_value(), bad);
+  CHECK(check_project("team").has_value());
+  CHECK_FALSE(check_project("team/a").has_value());
 }
 
 TEST_CASE("a model reference names a function and perhaps a version") {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/project.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -33,8 +34,32 @@ std::string shown(std::string_view text) {
 
 }  // namespace
 
+std::string qualified_name(std::string_view project, std::string_view name) {
+  return project == kDefaultProject ? std::string(name) : fmt::format("{}/{}", project, name);
+}
+
+std::string_view project_of(std::string_view qualified) {
+  const std::size_t slash = qualified.find('/');
+  return slash == std::string_view::npos ? kDefaultProject : qualified.substr(0, slash);
+}
+
+std::string_view local_name(std::string_view qualified) {
+  return qualified.substr(qualified.find('/') + 1);  // npos + 1 is 0
+}
+
+Status check_project(std::string_view name) {
+  if (is_name(name)) return {};
+  return refuse(reason::kInvalidSetting,
+                fmt::format("'{}' is not a project's name: use 1 to 63 of a-z, 0-9, '.', '_', '-', "
+                            "beginning with a letter or digit",
+                            shown(name)));
+}
+
 Result<FunctionName> FunctionName::parse(std::string_view text) {
-  if (!is_name(text)) {
+  const bool in_project = text.contains('/');
+  const bool fits =
+      !in_project || (is_name(project_of(text)) && project_of(text) != kDefaultProject);
+  if (!fits || !is_name(local_name(text))) {
     return refuse(
         reason::kBadRequest,
         fmt::format("'{}' is not a function name: use 1 to 63 of a-z, 0-9, '.', '_', '-', "

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/caller_reason.h"
 
 namespace mayfly {
 namespace {
@@ -25,6 +26,12 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
     {reason::kNotFound, NotFound, 404, "no such path or object"},
     {reason::kUnknownFunction, NotFound, 404, "no function of this name"},
     {reason::kUnknownVersion, NotFound, 404, "the function has no such version"},
+    {reason::kUnauthenticated, Unauthenticated, 401,
+     "the node has keys, and the request carries none that is valid"},
+    {reason::kMissingScope, PermissionDenied, 403,
+     "the key does not have the scope that this needs"},
+    {reason::kQuotaExceeded, ResourceExhausted, 429,
+     "the project is over one of its quotas, which the message names"},
     {reason::kClientGone, Cancelled, 499, "the client disconnected before the reply"},
     {reason::kQueueFull, ResourceExhausted, 429, "the function's queue is full"},
     {reason::kRepeatedCrashes, ResourceExhausted, 429,

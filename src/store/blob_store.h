@@ -42,11 +42,16 @@ class BlobStore {
   // A blob whose digest nobody knows yet; forgotten unless committed.
   virtual Result<std::unique_ptr<BlobWriter>> create() = 0;
 
-  // The upload of a blob whose digest is known. Uncommitted bytes stay, and the next resume()
+  // The upload of a blob whose digest is known, kept under `slot`: those who must not learn of each
+  // other's uploads have different ones. Uncommitted bytes stay, and the next resume()
   // continues at their end, also after a restart. conflict: somebody else is uploading it now.
-  virtual Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) = 0;
-  virtual Result<std::uint64_t> partial_size(const Digest& expected) const = 0;  // 0: none
-  virtual Status drop_partial(const Digest& expected) = 0;  // absent is fine; conflict: in use
+  virtual Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected,
+                                                     const Digest& slot) = 0;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) {
+    return resume(expected, expected);
+  }
+  virtual Result<std::uint64_t> partial_size(const Digest& slot) const = 0;  // 0: none
+  virtual Status drop_partial(const Digest& slot) = 0;  // absent is fine; conflict: in use
   virtual Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const = 0;
 
   virtual Result<Fd> open(const Digest& digest) const = 0;  // for reading; NotFound

@@ -95,6 +95,22 @@ void check_uploads(BlobStore& store) {
   CHECK(store.resume(expected).has_value());  // the upload is over: the name is free again
 }
 
+void check_slots(BlobStore& store) {
+  const Digest expected = sha256("for two");
+  const Digest other = sha256("somebody else's place");
+  REQUIRE(store.resume(expected).value()->append(bytes_of("for ")).has_value());
+  auto theirs = store.resume(expected, other).value();
+  CHECK(theirs->offset() == 0);
+  CHECK(store.resume(expected).value()->offset() == 4);
+  REQUIRE(theirs->append(bytes_of("for two")).has_value());
+  CHECK(theirs->commit().value().digest == expected);
+  CHECK(store.partial_size(other).value() == 0);
+  CHECK(store.partial_size(expected).value() == 4);
+  auto wrong = store.resume(expected, other).value();
+  REQUIRE(wrong->append(bytes_of("other bytes")).has_value());
+  CHECK(wrong->commit().error().reason == reason::kDigestMismatch);
+}
+
 void check_mismatch(BlobStore& store) {
   const Digest expected = sha256("promised");
   auto upload = store.resume(expected);
@@ -176,6 +192,8 @@ TEST_CASE("a committed blob can be read under its digest, and only whole") {
 TEST_CASE("an upload continues where it stopped, one uploader at a time") {
   on_both_stores(check_uploads);
 }
+
+TEST_CASE("an upload is resumed in its own slot only") { on_both_stores(check_slots); }
 
 TEST_CASE("an upload of other bytes than promised is refused and dropped") {
   on_both_stores(check_mismatch);

@@ -3,6 +3,8 @@
 //   DIR/format          "mayfly-data N": the version of everything below
 //   DIR/lock            flock(2)ed by the server that owns the folder; holds its pid
 //   DIR/registry.db     functions, versions, settings (SQLite)
+//   DIR/identity.db     keys and the audit log (SQLite)
+//   DIR/identity.secret what the digests of keys are keyed with; mode 0600
 //   DIR/blobs/          content-addressed files (store/blob_store.h)
 //   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
 //   DIR/ledger/         invocation records (meter/ledger.h)
@@ -47,6 +49,9 @@ class DataDir {
 
   const Path& root() const { return root_; }
   Path registry_db() const { return root_ / "registry.db"; }
+  Path identity_db() const { return root_ / "identity.db"; }
+  Path identity_secret() const { return root_ / "identity.secret"; }
+  Path admin_socket() const { return run() / "admin.sock"; }
   Path blobs() const { return root_ / "blobs"; }
   Path compiled() const { return root_ / "compiled"; }
   Path ledger() const { return root_ / "ledger"; }

@@ -81,6 +81,7 @@ class LocalBlobWriter final : public BlobWriter {
     std::uint64_t offset = 0;
     Sha256 hash;
     std::optional<Digest> expected;  // an upload that may be resumed
+    Digest slot{};                   // and where it is kept
   };
 
   LocalBlobWriter(LocalBlobStore& store, Start start) : store_(store), at_(std::move(start)) {}
@@ -134,7 +135,7 @@ class LocalBlobWriter final : public BlobWriter {
 
   void finish() {
     committed_ = true;
-    if (at_.expected) store_.release(*at_.expected);
+    if (at_.expected) store_.release(at_.slot);
   }
 
   void abandon() {
@@ -144,8 +145,8 @@ class LocalBlobWriter final : public BlobWriter {
       return;
     }
     // After a failed write the file's length is not certain: the next try hashes what is there.
-    if (!failed_) store_.park({*at_.expected, at_.offset, std::move(at_.hash)});
-    store_.release(*at_.expected);
+    if (!failed_) store_.park({at_.slot, at_.offset, std::move(at_.hash)});
+    store_.release(at_.slot);
   }
 
   LocalBlobStore& store_;
@@ -167,8 +168,8 @@ Path LocalBlobStore::path_of(const Digest& digest) const {
   return root_ / "sha256" / name.substr(0, 2) / name;
 }
 
-Path LocalBlobStore::partial_path(const Digest& expected) const {
-  return root_ / "partial" / to_string(expected);
+Path LocalBlobStore::partial_path(const Digest& slot) const {
+  return root_ / "partial" / to_string(slot);
 }
 
 Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create() {
@@ -179,10 +180,11 @@ Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create() {
       *this, LocalBlobWriter::Start{.path = path, .file = Fd(fd), .hash = {}, .expected = {}});
 }
 
-Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const Digest& expected) {
-  TRY(claim(expected));
+Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const Digest& expected,
+                                                           const Digest& slot) {
+  TRY(claim(slot));
   LocalBlobWriter::Start start{
-      .path = partial_path(expected), .file = {}, .hash = {}, .expected = expected};
+      .path = partial_path(slot), .file = {}, .hash = {}, .expected = expected, .slot = slot};
   const auto prepare = [&]() -> Status {
     // A commit that was cut off before its rename left the file read-only.
     if (::chmod(start.path.c_str(), 0600) != 0 && errno != ENOENT) {
@@ -191,7 +193,7 @@ Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const Digest& expecte
     // O_APPEND | O_RDWR: appended to, and read once when its hash is not known.
     start.file = TRY(open_file(start.path, O_RDWR | O_CREAT | O_APPEND, 0600));
     const std::uint64_t size = TRY(mayfly::file_size(start.path));
-    if (auto parked = unpark(expected); parked && parked->offset == size) {
+    if (auto parked = unpark(slot); parked && parked->offset == size) {
       start.hash = std::move(parked->hash);
       start.offset = size;
       return {};
@@ -200,22 +202,22 @@ Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const Digest& expecte
     return {};
   };
   if (auto ready = prepare(); !ready) {
-    release(expected);
+    release(slot);
     return std::unexpected(std::move(as_storage(std::move(ready))).error());
   }
   return std::make_unique<LocalBlobWriter>(*this, std::move(start));
 }
 
-Result<std::uint64_t> LocalBlobStore::partial_size(const Digest& expected) const {
-  const auto info = TRY(inspect(partial_path(expected), expected));
+Result<std::uint64_t> LocalBlobStore::partial_size(const Digest& slot) const {
+  const auto info = TRY(inspect(partial_path(slot), slot));
   return info ? info->size : 0;
 }
 
-Status LocalBlobStore::drop_partial(const Digest& expected) {
-  TRY(claim(expected));
-  unpark(expected);
-  auto removed = unlink_if_there(partial_path(expected));
-  release(expected);
+Status LocalBlobStore::drop_partial(const Digest& slot) {
+  TRY(claim(slot));
+  unpark(slot);
+  auto removed = unlink_if_there(partial_path(slot));
+  release(slot);
   return removed;
 }
 
@@ -262,16 +264,15 @@ Result<BlobInfo> LocalBlobStore::publish(const Path& from, const Digest& digest,
   return *info;
 }
 
-Status LocalBlobStore::claim(const Digest& expected) {
+Status LocalBlobStore::claim(const Digest& slot) {
   const std::scoped_lock lock(mutex_);
-  if (uploading_.insert(expected).second) return {};
-  return refuse(reason::kConflict,
-                fmt::format("{} is being uploaded by somebody else", to_string(expected)));
+  if (uploading_.insert(slot).second) return {};
+  return refuse(reason::kConflict, "the blob is being uploaded by somebody else");
 }
 
-void LocalBlobStore::release(const Digest& expected) {
+void LocalBlobStore::release(const Digest& slot) {
   const std::scoped_lock lock(mutex_);
-  uploading_.erase(expected);
+  uploading_.erase(slot);
 }
 
 void LocalBlobStore::park(Parked parked) {
@@ -280,9 +281,9 @@ void LocalBlobStore::park(Parked parked) {
   parked_.push_back(std::move(parked));
 }
 
-std::optional<LocalBlobStore::Parked> LocalBlobStore::unpark(const Digest& expected) {
+std::optional<LocalBlobStore::Parked> LocalBlobStore::unpark(const Digest& slot) {
   const std::scoped_lock lock(mutex_);
-  const auto found = std::ranges::find(parked_, expected, &Parked::expected);
+  const auto found = std::ranges::find(parked_, slot, &Parked::slot);
   if (found == parked_.end()) return std::nullopt;
   Parked parked = std::move(*found);
   parked_.erase(found);

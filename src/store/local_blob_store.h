@@ -25,9 +25,10 @@ class LocalBlobStore final : public BlobStore {
   static Result<std::unique_ptr<LocalBlobStore>> open(const Path& root, const Path& tmp);
 
   Result<std::unique_ptr<BlobWriter>> create() override;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) override;
-  Result<std::uint64_t> partial_size(const Digest& expected) const override;
-  Status drop_partial(const Digest& expected) override;
+  using BlobStore::resume;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override;
+  Result<std::uint64_t> partial_size(const Digest& slot) const override;
+  Status drop_partial(const Digest& slot) override;
   Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;
   Result<Fd> open(const Digest& digest) const override;
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
@@ -42,24 +43,24 @@ class LocalBlobStore final : public BlobStore {
   // The running hash of an interrupted upload. Without it an upload in many requests would hash its
   // beginning once per request; after a restart it is hashed once more from the file.
   struct Parked {
-    Digest expected;
+    Digest slot;
     std::uint64_t offset = 0;
     Sha256 hash;
   };
 
   LocalBlobStore(Path root, Path tmp) : root_(std::move(root)), tmp_(std::move(tmp)) {}
-  Path partial_path(const Digest& expected) const;
+  Path partial_path(const Digest& slot) const;
   Result<BlobInfo> publish(const Path& from, const Digest& digest, std::uint64_t size);
-  Status claim(const Digest& expected);
-  void release(const Digest& expected);
+  Status claim(const Digest& slot);
+  void release(const Digest& slot);
   void park(Parked parked);
-  std::optional<Parked> unpark(const Digest& expected);
+  std::optional<Parked> unpark(const Digest& slot);
 
   Path root_;
   Path tmp_;
   std::mutex mutex_;
-  std::set<Digest> uploading_;
-  std::deque<Parked> parked_;  // newest last, bounded
+  std::set<Digest> uploading_;  // slots
+  std::deque<Parked> parked_;   // newest last, bounded
 };
 
 }  // namespace mayfly

@@ -12,14 +12,18 @@ namespace mayfly {
 
 class FakeBlobWriter final : public BlobWriter {
  public:
-  FakeBlobWriter(FakeBlobStore& store, std::vector<std::byte> begun, std::optional<Digest> expected)
-      : store_(store), bytes_(std::move(begun)), expected_(expected) {}
+  struct Upload {
+    Digest expected;
+    Digest slot;
+  };
+  FakeBlobWriter(FakeBlobStore& store, std::vector<std::byte> begun, std::optional<Upload> upload)
+      : store_(store), bytes_(std::move(begun)), upload_(upload) {}
 
   ~FakeBlobWriter() override {
-    if (done_ || !expected_) return;
+    if (done_ || !upload_) return;
     const std::scoped_lock lock(store_.mutex_);
-    store_.partials_[*expected_] = {std::move(bytes_), store_.clock_.wall_now()};
-    store_.uploading_.erase(*expected_);
+    store_.partials_[upload_->slot] = {std::move(bytes_), store_.clock_.wall_now()};
+    store_.uploading_.erase(upload_->slot);
   }
 
   std::uint64_t offset() const override { return bytes_.size(); }
@@ -34,10 +38,11 @@ class FakeBlobWriter final : public BlobWriter {
     done_ = true;
     const Digest digest = sha256(bytes_);
     const std::scoped_lock lock(store_.mutex_);
-    if (expected_) {
-      store_.uploading_.erase(*expected_);
-      store_.partials_.erase(*expected_);
-      if (*expected_ != digest) return refuse(reason::kDigestMismatch, "other bytes than promised");
+    if (upload_) {
+      store_.uploading_.erase(upload_->slot);
+      store_.partials_.erase(upload_->slot);
+      if (upload_->expected != digest)
+        return refuse(reason::kDigestMismatch, "other bytes than promised");
     }
     const BlobInfo info{digest, bytes_.size(), store_.clock_.wall_now()};
     store_.blobs_[digest] = {std::move(bytes_), info.modified};
@@ -47,7 +52,7 @@ class FakeBlobWriter final : public BlobWriter {
  private:
   FakeBlobStore& store_;
   std::vector<std::byte> bytes_;
-  std::optional<Digest> expected_;
+  std::optional<Upload> upload_;
   bool done_ = false;
 };
 
@@ -55,22 +60,24 @@ Result<std::unique_ptr<BlobWriter>> FakeBlobStore::create() {
   return std::make_unique<FakeBlobWriter>(*this, std::vector<std::byte>{}, std::nullopt);
 }
 
-Result<std::unique_ptr<BlobWriter>> FakeBlobStore::resume(const Digest& expected) {
+Result<std::unique_ptr<BlobWriter>> FakeBlobStore::resume(const Digest& expected,
+                                                          const Digest& slot) {
   const std::scoped_lock lock(mutex_);
-  if (!uploading_.insert(expected).second) return refuse(reason::kConflict, "already uploading");
-  return std::make_unique<FakeBlobWriter>(*this, partials_[expected].bytes, expected);
+  if (!uploading_.insert(slot).second) return refuse(reason::kConflict, "already uploading");
+  return std::make_unique<FakeBlobWriter>(*this, partials_[slot].bytes,
+                                          FakeBlobWriter::Upload{expected, slot});
 }
 
-Result<std::uint64_t> FakeBlobStore::partial_size(const Digest& expected) const {
+Result<std::uint64_t> FakeBlobStore::partial_size(const Digest& slot) const {
   const std::scoped_lock lock(mutex_);
-  const auto found = partials_.find(expected);
+  const auto found = partials_.find(slot);
   return found == partials_.end() ? 0 : found->second.bytes.size();
 }
 
-Status FakeBlobStore::drop_partial(const Digest& expected) {
+Status FakeBlobStore::drop_partial(const Digest& slot) {
   const std::scoped_lock lock(mutex_);
-  if (uploading_.contains(expected)) return refuse(reason::kConflict, "already uploading");
-  partials_.erase(expected);
+  if (uploading_.contains(slot)) return refuse(reason::kConflict, "already uploading");
+  partials_.erase(slot);
   return {};
 }
 

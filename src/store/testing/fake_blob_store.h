@@ -17,9 +17,10 @@ class FakeBlobStore final : public BlobStore {
   explicit FakeBlobStore(const Clock& clock) : clock_(clock) {}  // outlives me
 
   Result<std::unique_ptr<BlobWriter>> create() override;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) override;
-  Result<std::uint64_t> partial_size(const Digest& expected) const override;
-  Status drop_partial(const Digest& expected) override;
+  using BlobStore::resume;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override;
+  Result<std::uint64_t> partial_size(const Digest& slot) const override;
+  Status drop_partial(const Digest& slot) override;
   Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;
   Result<Fd> open(const Digest& digest) const override;
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override;

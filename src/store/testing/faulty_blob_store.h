@@ -19,8 +19,9 @@ class FaultyBlobStore final : public BlobStore {
   void refuse_removals() { refuse_removals_ = true; }
 
   Result<std::unique_ptr<BlobWriter>> create() override { return wrap(store_.create()); }
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) override {
-    return wrap(store_.resume(expected));
+  using BlobStore::resume;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override {
+    return wrap(store_.resume(expected, slot));
   }
   Result<std::uint64_t> partial_size(const Digest& expected) const override {
     return store_.partial_size(expected);
