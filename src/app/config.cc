@@ -95,13 +95,12 @@ struct Entry {
 std::vector<Entry> server_settings() {
   return {
       {{"server.listen", "--listen", "MAYFLY_LISTEN", "127.0.0.1:8080",
-        "address and port, loopback only, or unix:PATH; port 0 picks a free one, which run/url in "
-        "the data folder tells"},
+        "numeric address and port, loopback only until there is a key, or unix:PATH; port 0 picks "
+        "a free one, which run/url in the data folder tells"},
        text(&Config::listen)},
       {{"server.grpc_listen", "--grpc-listen", "MAYFLY_GRPC_LISTEN", "127.0.0.1:8081",
-        "address and port for gRPC, loopback only; port 0 picks a free one, which run/grpc in the "
-        "data folder tells; off: no gRPC, which is the default beside a unix: socket and "
-        "tls_client_ca"},
+        "the same for gRPC; port 0 picks a free one, which run/grpc in the data folder tells; off: "
+        "no gRPC, which is the default beside a unix: socket and tls_client_ca"},
        text(&Config::grpc_listen)},
       {{"server.data", "--data", "MAYFLY_DATA", "",
         "the data folder; by default $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly"},

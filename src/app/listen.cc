@@ -1,5 +1,6 @@
 #include "app/listen.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <charconv>
@@ -11,6 +12,13 @@ namespace mayfly {
 namespace {
 
 constexpr std::string_view kUnix = "unix:";
+
+bool is_ipv6(const std::string& address) { return address.contains(':'); }
+
+bool is_numeric(const std::string& address) {
+  in6_addr unused{};
+  return ::inet_pton(is_ipv6(address) ? AF_INET6 : AF_INET, address.c_str(), &unused) == 1;
+}
 
 }  // namespace
 
@@ -29,18 +37,24 @@ Result<ListenAddress> parse_listen(const std::string& text, std::string_view set
     if (error == std::errc() && rest == end) where.address = text.substr(0, colon);
   }
   if (where.address == "localhost") where.address = "127.0.0.1";
-  if (where.address == "[::1]") where.address = "::1";
-  if (where.address.empty()) {
-    return refuse(reason::kInvalidSetting,
-                  fmt::format("{}: '{}' is neither ADDRESS:PORT nor unix:PATH", setting, text));
-  }
-  if (where.address == "::1" || where.address.starts_with("127.")) return where;
+  if (where.address.starts_with('[') && where.address.ends_with(']'))
+    where.address = where.address.substr(1, where.address.size() - 2);
+  if (is_numeric(where.address)) return where;
+  return refuse(reason::kInvalidSetting,
+                fmt::format("{}: '{}' is neither ADDRESS:PORT with a numeric address nor unix:PATH",
+                            setting, text));
+}
+
+Status check_loopback(const ListenAddress& where, std::string_view setting) {
+  if (!where.socket.empty() || where.address == "::1" || where.address.starts_with("127."))
+    return {};
   return refuse(
       reason::kInvalidSetting,
-      fmt::format("{}: {} is reachable from other machines, and this version has no "
-                  "keys: anybody could deploy code. Listen on 127.0.0.1 and put an authenticating "
-                  "proxy in front",
-                  setting, text));
+      fmt::format(
+          "{}: {} is reachable from other machines, and this node has no keys: anybody could "
+          "deploy code. Start it on 127.0.0.1, make a key with `mayfly key create`, and "
+          "then let it listen there",
+          setting, where.address));
 }
 
 Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text) {
@@ -54,7 +68,7 @@ Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text) 
 }
 
 std::string host_and_port(const ListenAddress& address) {
-  return address.address == "::1" ? fmt::format("[::1]:{}", address.port)
+  return is_ipv6(address.address) ? fmt::format("[{}]:{}", address.address, address.port)
                                   : fmt::format("{}:{}", address.address, address.port);
 }
 

@@ -18,11 +18,12 @@ struct ListenAddress {
   Path socket;  // instead of them
 };
 
-// "127.0.0.1:8080", "[::1]:8080", "localhost:8080", "unix:/run/mayfly/socket". Nothing that other
-// machines could reach: there are no keys yet.
+// "127.0.0.1:8080", "[::1]:8080", "localhost:8080", "0.0.0.0:80", "unix:/run/mayfly/socket".
 // `setting` is what messages begin with.
 Result<ListenAddress> parse_listen(const std::string& text,
                                    std::string_view setting = "server.listen");
+// An error for what other machines could reach.
+Status check_loopback(const ListenAddress& where, std::string_view setting);
 // Where gRPC is listened for; nullopt: nowhere ("off", or empty).
 Result<std::optional<ListenAddress>> parse_grpc_listen(const std::string& text);
 

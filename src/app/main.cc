@@ -33,6 +33,8 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_usage_verb(app, context);
   add_status_verb(app, context);
   add_top_verb(app, context);
+  add_key_verb(app, context);
+  add_audit_verb(app, context);
   add_gc_verb(app, context);
   add_backup_verb(app, context);
   add_restore_verb(app, context);
@@ -41,8 +43,14 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_help_verb(app, context);
 }
 
-// The node's URL by the configuration. What cannot be read is serve's to complain about.
-std::string configured_url() {
+struct Configured {
+  std::string url;
+  Path data;
+};
+
+// The node's URL and data folder by the configuration. What cannot be read is serve's to complain
+// about.
+Configured read_configured() {
   const ConfigValues environment = read_config_environment();
   const ConfigValues file = read_config_files("").value_or(ConfigValues{});
   const auto value = [&](std::string_view key) -> std::string {
@@ -53,7 +61,9 @@ std::string configured_url() {
   };
   const std::string listen = value("server.listen");
   const bool tls = !value("server.tls_certificate").empty();
-  return listen.empty() && !tls ? std::string() : url_of_listen(listen, tls);
+  const std::string data = value("server.data");
+  return {.url = listen.empty() && !tls ? std::string() : url_of_listen(listen, tls),
+          .data = std::filesystem::absolute(data.empty() ? default_data_folder() : Path(data))};
 }
 
 int print_error(const Error& error) {
@@ -80,7 +90,9 @@ int complain(const CLI::App& app, const CLI::ParseError& error) {
 int run(int argc, char** argv) {
   CLI::App app("Mayfly: serverless machine learning that you run yourself");
   CliContext context;
-  context.configured = configured_url();
+  const Configured configured = read_configured();
+  context.configured = configured.url;
+  context.data = configured.data;
   app.set_version_flag("--version", std::string(kVersion));
   app.add_option("--url", context.url,
                  "the node; else MAYFLY_URL, else the configuration, else http://127.0.0.1:8080");
@@ -90,6 +102,8 @@ int run(int argc, char** argv) {
                  "a PEM file: the certificate shown to a node that demands one; else "
                  "MAYFLY_CLIENT_CERT");
   app.add_option("--client-key", context.tls.key, "its key; else MAYFLY_CLIENT_KEY");
+  app.add_option("--key-file", context.key_file,
+                 "a file with the key that the node asks for; else MAYFLY_KEY");
   app.add_flag("--json", context.json, "print JSON");
   app.require_subcommand(1);
   app.fallthrough();

@@ -123,6 +123,26 @@ std::string isolation_of(const std::vector<LayerHealth>& layers) {
   return fmt::format("without {}", fmt::join(missing, ", "));
 }
 
+// The owner of the data folder needs no key; the folder and the socket are for nobody else.
+HttpServerOptions admin_options() { return {.max_connections = 16, .only_user = ::geteuid()}; }
+
+void listen_for_owner(HttpServer& server, const DataDir& data) {
+  if (const Status listening = server.listen_unix(data.admin_socket()); !listening) {
+    LOG(warn, "no admin socket: keys can be made over HTTP only, with a key",
+        {"error", listening.error().message});
+  }
+}
+
+// Until there are keys anybody who reaches the node may do anything, so that nobody elsewhere may.
+Status check_reachable(const Config& config, bool has_keys) {
+  if (has_keys) return {};
+  const ListenAddress listen = TRY(parse_listen(config.listen));
+  TRY(check_loopback(listen, "server.listen"));
+  if (const auto grpc = TRY(parse_grpc_listen(config.grpc_listen)))
+    TRY(check_loopback(*grpc, "server.grpc_listen"));
+  return {};
+}
+
 Result<Prices> prices_of(const Config& config) {
   Prices prices;
   const std::map<std::string, std::uint64_t Prices::*> known = {
@@ -202,6 +222,9 @@ struct Foundation {
   std::string isolation;
   FunctionLogs& logs;
   ProcessSpawner& spawner;
+  KeyStore& keys;
+  AuditLog& audit;
+  BlobOwners& owners;
 };
 
 Task<void> close(Gate& gate) { co_await gate.close(); }
@@ -210,10 +233,16 @@ Task<void> close_grpc(RpcServer& server, Duration timeout, Gate::Hold) {
   co_await server.close(timeout);
 }
 
+Task<void> close_http(HttpServer& server, Duration timeout, Gate::Hold) {
+  co_await server.close(timeout);
+}
+
 // Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
 // ends every instance. Work of a pool that has begun is waited for: a backup to its end.
 struct Draining {
   HttpServer& server;
+  HttpServer& admin;
+  Callers& callers;
   RpcServer* grpc;  // null: none
   Dispatcher& dispatcher;
   Shadows& shadows;
@@ -221,10 +250,11 @@ struct Draining {
   CancelSource& cut_short;
   Gate& background;
 };
-// Both at the same time: neither takes of the other's.
+// All at the same time: none takes of the other's.
 Task<void> close_servers(Loop& loop, const Draining& parts, Duration timeout) {
   Gate closing(loop);
   if (parts.grpc != nullptr) loop.spawn(close_grpc(*parts.grpc, timeout, *closing.hold()));
+  loop.spawn(close_http(parts.admin, timeout, *closing.hold()));
   co_await parts.server.close(timeout);
   co_await closing.close();
 }
@@ -238,6 +268,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.rollouts.close());
   loop.run(parts.dispatcher.drain(5s));
   loop.run(close(parts.background));
+  loop.run(parts.callers.close());
 }
 
 // What goes on beside requests, until the node stops.
@@ -320,6 +351,7 @@ struct DataPlane {
         repository({.loop = base.loop,
                     .pool = base.pool,
                     .blobs = base.blobs,
+                    .owners = base.owners,
                     .pins = base.pins,
                     .catalog = catalog,
                     .dispatcher = dispatcher,
@@ -348,7 +380,8 @@ struct DataPlane {
 
 // The gRPC front door, and where it stands.
 struct GrpcDoor {
-  GrpcDoor(const Foundation& base, DataPlane& plane, const std::function<bool()>& ready)
+  GrpcDoor(const Foundation& base, DataPlane& plane, Callers& callers,
+           const std::function<bool()>& ready)
       : inference({.loop = base.loop,
                    .parse_pool = plane.parse_pool,
                    .invoker = plane.invoker,
@@ -357,10 +390,11 @@ struct GrpcDoor {
                    .dispatcher = plane.dispatcher,
                    .repository = plane.repository,
                    .statistics = plane.statistics,
+                   .callers = callers,
                    .ready = ready},
                   {.max_body = base.config.max_body, .max_reply = base.config.max_reply}),
         health({base.loop, plane.catalog, ready}),
-        gateway(inference, health) {}
+        gateway(inference, health, callers) {}
 
   // Where it listens; "off".
   Result<std::string> open(const Foundation& base) {
@@ -402,13 +436,16 @@ Status serve(const Foundation& base) {
 
   Predictions predictions({plane.parse_pool, plane.invoker, plane.bodies},
                           prediction_limits(config));
-  BlobApi blob_api(base.blobs, base.pins, base.pool, config.max_upload);
+  BlobApi blob_api({base.blobs, base.owners, base.pins, base.pool}, config.max_upload);
+  Callers callers({loop, base.pool, base.keys, base.audit});
+  IdentityApi identity({base.pool, base.clock, base.keys, base.audit, callers});
   HttpServer* listening = nullptr;
   ControlApi control(
       {.loop = loop,
        .pool = base.pool,
        .data = base.data,
        .blobs = base.blobs,
+       .owners = base.owners,
        .pins = base.pins,
        .registry = base.registry,
        .catalog = plane.catalog,
@@ -440,16 +477,22 @@ Status serve(const Foundation& base) {
                    .blobs = blob_api,
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
+                   .callers = callers,
+                   .identity = identity,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
                     [&](Exchange& exchange) { return gateway.handle(exchange); });
   listening = &server;
+  HttpServer admin(loop, admin_options(), [&](Exchange& exchange) {
+    return gateway.handle(exchange, Gateway::Door::AdminSocket);
+  });  // for the owner of the data folder
+  listen_for_owner(admin, base.data);
   Gate background(loop);
   const auto tls = TRY(speak_tls(base, server, background));
   const std::string url =
       TRY(listen_on(server, base.listen, tls ? ListenScheme::Https : ListenScheme::Http));
-  GrpcDoor grpc(base, plane, ready);
+  GrpcDoor grpc(base, plane, callers, ready);
   const std::string grpc_address = TRY(grpc.open(base));
   const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url, grpc_address));
@@ -458,7 +501,7 @@ Status serve(const Foundation& base) {
   loop.run();
 
   drain(loop,
-        {server, grpc.server.get(), plane.dispatcher, plane.shadows, plane.rollouts,
+        {server, admin, callers, grpc.server.get(), plane.dispatcher, plane.shadows, plane.rollouts,
          plane.cut_short, background},
         config.drain_timeout);
   return {};
@@ -488,7 +531,12 @@ Status run_node(const Config& config) {
 
   DataDir data = TRY(DataDir::open(config.data));                          // what survives
   const auto blobs = TRY(LocalBlobStore::open(data.blobs(), data.tmp()));  // bytes
-  const auto registry = TRY(Registry::open(data.registry_db(), clock));    // functions and versions
+  const auto keys =
+      TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
+  const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
+  const auto owners = TRY(BlobOwners::open(data.identity_db()));                    // whose bytes
+  TRY(check_reachable(config, keys->table()->closed()));
+  const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   Pins pins(clock);
   const auto ledger =
       TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));  // what happened
@@ -534,7 +582,10 @@ Status run_node(const Config& config) {
                 .cgroups = support,
                 .isolation = isolation_of(layers),
                 .logs = logs,
-                .spawner = *spawner});
+                .spawner = *spawner,
+                .keys = *keys,
+                .audit = *audit,
+                .owners = *owners});
 }
 
 }  // namespace mayfly

@@ -16,6 +16,7 @@ namespace mayfly {
 namespace {
 
 constexpr int kUploadTries = 5;
+constexpr std::size_t kLongestKeyFile = 16 * 1024;
 constexpr Duration kUploadPause = std::chrono::milliseconds(50);
 // Longer than any prediction may take: what waits for the node's own deadline must not give up
 // before it.
@@ -120,14 +121,27 @@ std::string function_path(std::string_view name) {
   return "/api/v1/functions/" + path_segment(name);
 }
 
-NodeClient::NodeClient(std::string url, TlsClientFiles tls)
+Result<std::string> find_key(const Path& file) {
+  if (file.empty()) {
+    const char* value = std::getenv("MAYFLY_KEY");
+    return value == nullptr ? std::string() : std::string(value);
+  }
+  std::string text = TRY(read_file(file, kLongestKeyFile));
+  text.resize(std::min(text.find_first_of("\r\n"), text.size()));
+  return text;
+}
+
+NodeClient::NodeClient(std::string url, TlsClientFiles tls, Result<std::string> key)
     : url_(std::move(url)),
+      key_(std::move(key)),
       usable_(check_url(url_)),
       http_(parse_url(url_).value_or(Url{}),
             {.reply_timeout = kLongestCall, .tls = std::move(tls)}) {}
 
 Result<ClientResponse> NodeClient::call(ClientRequest request) {
   TRY(Status(usable_));
+  const std::string key = TRY(Result<std::string>(key_));
+  if (!key.empty()) request.headers.add("Authorization", "Bearer " + key);
   return http_.send(std::move(request));
 }
 

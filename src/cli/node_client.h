@@ -24,6 +24,9 @@ std::string url_of_listen(const std::string& listen, bool tls);
 // Each file by its flag, then MAYFLY_CA, MAYFLY_CLIENT_CERT, MAYFLY_CLIENT_KEY, then none.
 TlsClientFiles find_tls_files(const TlsClientFiles& flags);
 
+// The key to send: the first line of the file, else MAYFLY_KEY, else none.
+Result<std::string> find_key(const Path& file);
+
 struct RawReply {
   int status = 0;
   Headers headers;
@@ -32,8 +35,8 @@ struct RawReply {
 
 class NodeClient {
  public:
-  // `tls`: who vouches for an https node, and who we are to it.
-  explicit NodeClient(std::string url, TlsClientFiles tls = {});
+  // `tls`: who vouches for an https node, and who we are to it. `key`: empty: none.
+  explicit NodeClient(std::string url, TlsClientFiles tls = {}, Result<std::string> key = "");
 
   // A reply that is not 2xx is an Error with the node's own message and reason.
   Result<CliJson> get(const std::string& path);
@@ -53,7 +56,8 @@ class NodeClient {
   const std::string& url() const { return url_; }
 
  private:
-  // Every request goes through here: a URL that is none is an InvalidArgument.
+  // Every request goes through here: a URL that is none is an InvalidArgument, a key that cannot be
+  // read its error.
   Result<ClientResponse> call(ClientRequest request);
   // nullopt: the node has the whole blob; else the offset to go on from.
   Result<std::optional<std::uint64_t>> upload_offset(const std::string& sha256, std::uint64_t size);
@@ -61,6 +65,7 @@ class NodeClient {
                      const Path& file, const std::function<void(std::uint64_t sent)>& on_progress);
 
   std::string url_;
+  Result<std::string> key_;
   Status usable_;  // whether url_ is a URL of a node
   HttpClient http_;
 };

@@ -20,11 +20,19 @@ struct CliContext {
   std::string url;         // --url
   std::string configured;  // the URL of the configuration; empty: none
   TlsClientFiles tls;      // --ca, --client-cert, --client-key
+  Path key_file;           // --key-file
+  Path data;               // the data folder of the configuration
   bool json = false;       // --json
   Status outcome;          // of the verb that ran
 
   NodeClient node() const {
-    return NodeClient(find_node_url(url, configured), find_tls_files(tls));
+    return NodeClient(find_node_url(url, configured), find_tls_files(tls), find_key(key_file));
+  }
+  // Without a key of one's own: the socket in the data folder, which asks for none.
+  NodeClient admin_node(const Path& folder) const {
+    const Result<std::string> key = find_key(key_file);
+    if (!key || !key->empty()) return node();
+    return NodeClient("unix:" + ((folder.empty() ? data : folder) / "run" / "admin.sock").native());
   }
 };
 
@@ -35,6 +43,8 @@ void add_versions_verb(CLI::App& app, CliContext& context);
 void add_describe_verb(CLI::App& app, CliContext& context);
 void add_delete_verb(CLI::App& app, CliContext& context);
 void add_configure_verb(CLI::App& app, CliContext& context);
+void add_key_verb(CLI::App& app, CliContext& context);
+void add_audit_verb(CLI::App& app, CliContext& context);
 void add_traffic_verb(CLI::App& app, CliContext& context);
 void add_alias_verb(CLI::App& app, CliContext& context);
 void add_rollout_verb(CLI::App& app, CliContext& context);

@@ -45,22 +45,23 @@ Response blob_response(int status, const Digest& digest, std::uint64_t size) {
 
 }  // namespace
 
-Task<Result<Response>> BlobApi::state(std::string_view name) {
+Task<Result<Response>> BlobApi::state(std::string_view project, std::string_view name) {
   CO_TRY(const Digest digest, digest_of(name));
   struct State {
     std::optional<BlobInfo> whole;
     std::uint64_t partial = 0;
   };
-  CO_TRY(const State state, co_await pool_.run([this, digest]() -> Result<State> {
+  CO_TRY(const State state, co_await pool_.run([&]() -> Result<State> {
     State found;
-    found.whole = TRY(blobs_.find(digest));
+    const bool own = TRY(owners_.has(project, digest));
+    if (own) found.whole = TRY(blobs_.find(digest));
     // Who hears that it is here does not upload it, so it stays until the deploy had its chance. A
     // collection may have been quicker than the lease: only what is there afterwards will stay.
     if (found.whole) {
       pins_.lease(digest, kLease);
       found.whole = TRY(blobs_.find(digest));
     }
-    if (!found.whole) found.partial = TRY(blobs_.partial_size(digest));
+    if (!found.whole) found.partial = TRY(blobs_.partial_size(BlobOwners::slot(project, digest)));
     return found;
   }));
   if (state.whole) co_return blob_response(200, digest, state.whole->size);
@@ -94,7 +95,17 @@ Task<Status> BlobApi::receive(Exchange& exchange, BlobWriter& writer, std::uint6
   }
 }
 
-Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view name) {
+// The bytes are there before anybody is said to have them.
+Task<Result<BlobInfo>> BlobApi::commit(BlobWriter& writer, std::string_view project) {
+  co_return co_await pool_.run([&]() -> Result<BlobInfo> {
+    const BlobInfo blob = TRY(writer.commit());
+    TRY(owners_.add(project, blob.digest));
+    return blob;
+  });
+}
+
+Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view project,
+                                       std::string_view name) {
   CO_TRY(const Digest digest, digest_of(name));
   CO_TRY(const std::uint64_t offset, number_header(exchange.head(), "Upload-Offset"));
   CO_TRY(const std::uint64_t length, number_header(exchange.head(), "Upload-Length"));
@@ -102,8 +113,9 @@ Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view name
     co_return refuse(reason::kTooLarge, fmt::format("{} bytes are more than limits.max_upload ({})",
                                                     length, to_string(max_upload_)));
   }
-  CO_TRY(const std::unique_ptr<BlobWriter> writer,
-         co_await pool_.run([&] { return blobs_.resume(digest); }));
+  CO_TRY(const std::unique_ptr<BlobWriter> writer, co_await pool_.run([&] {
+    return blobs_.resume(digest, BlobOwners::slot(project, digest));
+  }));
   if (writer->offset() != offset) {
     co_return refuse(reason::kConflict,
                      fmt::format("the upload stands at {}, not at {}: ask again with HEAD",
@@ -115,15 +127,15 @@ Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view name
                        .headers = {{"Upload-Offset", std::to_string(writer->offset())}},
                        .body = ""};
   }
-  CO_TRY(const BlobInfo blob, co_await pool_.run([&] { return writer->commit(); }));
+  CO_TRY(const BlobInfo blob, co_await commit(*writer, project));
   co_return blob_response(200, blob.digest, blob.size);
 }
 
-Task<Result<Response>> BlobApi::create(Exchange& exchange) {
+Task<Result<Response>> BlobApi::create(Exchange& exchange, std::string_view project) {
   CO_TRY(const std::unique_ptr<BlobWriter> writer,
          co_await pool_.run([&] { return blobs_.create(); }));
   CO_TRY_STATUS(co_await receive(exchange, *writer, max_upload_.count));
-  CO_TRY(const BlobInfo blob, co_await pool_.run([&] { return writer->commit(); }));
+  CO_TRY(const BlobInfo blob, co_await commit(*writer, project));
   co_return blob_response(201, blob.digest, blob.size);
 }
 

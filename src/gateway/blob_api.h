@@ -11,6 +11,7 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "base/bytes.h"
+#include "identity/blob_owners.h"
 #include "net/exchange.h"
 #include "registry/pins.h"
 #include "store/blob_store.h"
@@ -20,17 +21,31 @@ namespace mayfly {
 class BlobApi {
  public:
   // All outlive me.
-  BlobApi(BlobStore& blobs, Pins& pins, Pool& pool, Bytes max_upload)
-      : blobs_(blobs), pins_(pins), pool_(pool), max_upload_(max_upload) {}
+  struct Parts {
+    BlobStore& blobs;
+    BlobOwners& owners;
+    Pins& pins;
+    Pool& pool;
+  };
+  BlobApi(Parts parts, Bytes max_upload)
+      : blobs_(parts.blobs),
+        owners_(parts.owners),
+        pins_(parts.pins),
+        pool_(parts.pool),
+        max_upload_(max_upload) {}
 
-  Task<Result<Response>> state(std::string_view digest);
-  Task<Result<Response>> append(Exchange& exchange, std::string_view digest);
-  Task<Result<Response>> create(Exchange& exchange);
+  // `project`: whose blobs and uploads are meant; others' are not there.
+  Task<Result<Response>> state(std::string_view project, std::string_view digest);
+  Task<Result<Response>> append(Exchange& exchange, std::string_view project,
+                                std::string_view digest);
+  Task<Result<Response>> create(Exchange& exchange, std::string_view project);
 
  private:
+  Task<Result<BlobInfo>> commit(BlobWriter& writer, std::string_view project);
   Task<Status> receive(Exchange& exchange, BlobWriter& writer, std::uint64_t limit);
 
   BlobStore& blobs_;
+  BlobOwners& owners_;
   Pins& pins_;
   Pool& pool_;
   Bytes max_upload_;

@@ -23,23 +23,27 @@ Task<Result<std::string>> read_control_body(Exchange& exchange) {
   co_return co_await body.read_rest();
 }
 
-std::string author_of(const Exchange& exchange) {
+std::string address_of(const Exchange& exchange) {
   const std::string_view peer = exchange.peer();
   return std::string(peer.substr(0, peer.rfind(':')));
+}
+
+std::string author_of(const Exchange& exchange, const Route& route) {
+  return route.caller->name.empty() ? address_of(exchange) : route.caller->name;
 }
 
 Task<Result<Response>> ControlApi::call(Exchange& exchange, const Route& route) {
   switch (route.endpoint) {
     case Endpoint::NodeStatus:
-      co_return status();
+      co_return status(route);
     case Endpoint::NodeTop:
-      co_return top();
+      co_return top(route);
     case Endpoint::NodeDoctor:
       co_return co_await doctor();
     case Endpoint::Metrics:
       co_return metrics();
     case Endpoint::ListFunctions:
-      co_return co_await list_functions();
+      co_return co_await list_functions(route);
     case Endpoint::DescribeFunction:
     case Endpoint::DescribeVersion:
       co_return co_await describe(route);
@@ -73,7 +77,7 @@ Task<Result<Response>> ControlApi::call(Exchange& exchange, const Route& route) 
     case Endpoint::Evict:
       co_return co_await evict(route);
     case Endpoint::Usage:
-      co_return co_await usage(exchange);
+      co_return co_await usage(exchange, route);
     case Endpoint::CollectGarbage:
       co_return co_await collect(exchange);
     case Endpoint::Backup:

@@ -20,6 +20,7 @@
 #include "gateway/shadows.h"
 #include "gateway/statistics.h"
 #include "gateway/traffic_switch.h"
+#include "identity/blob_owners.h"
 #include "meter/ledger.h"
 #include "meter/prices.h"
 #include "net/exchange.h"
@@ -39,6 +40,7 @@ class ControlApi {
     Pool& pool;  // blocking work
     DataDir& data;
     LocalBlobStore& blobs;
+    BlobOwners& owners;
     Pins& pins;
     Registry& registry;
     Catalog& catalog;
@@ -63,12 +65,17 @@ class ControlApi {
 
   // Every endpoint that answers at once. Deploy and FunctionLogs stream: see the next two.
   Task<Result<Response>> call(Exchange& exchange, const Route& route);
-  Task<Status> deploy(Exchange& exchange, const Route& route, std::string_view cors_origin);
+  // An error that deploy() returns has been told to nobody; what is `told` stands in the stream.
+  struct Streamed {
+    Status told;
+  };
+  Task<Result<Streamed>> deploy(Exchange& exchange, const Route& route,
+                                std::string_view cors_origin);
   Task<Status> follow_logs(Exchange& exchange, const Route& route, std::string_view cors_origin);
 
  private:
   // Functions
-  Task<Result<Response>> list_functions();
+  Task<Result<Response>> list_functions(const Route& route);
   Task<Result<Response>> describe(const Route& route);
   Task<Result<Response>> list_versions(const Route& route);
   Task<Result<Response>> remove(const Exchange& exchange, const Route& route);
@@ -85,19 +92,20 @@ class ControlApi {
   Task<Result<Response>> remove_alias(Exchange& exchange, const Route& route);
   Task<Result<Response>> rollout(Exchange& exchange, const Route& route);
   Task<Status> decide_rollout(Exchange& exchange, const Route& route, FunctionName name);
-  Task<Status> start_rollout(Exchange& exchange, FunctionName name);
+  Task<Status> start_rollout(Exchange& exchange, FunctionName name, Author author);
   Json describe_traffic(const FunctionEntry& function) const;
   // Node
-  Result<Response> status() const;
-  Result<Response> top() const;
+  Result<Response> status(const Route& route) const;
+  Result<Response> top(const Route& route) const;
   Task<Result<Response>> doctor();
   Result<Response> metrics() const;
-  Task<Result<Response>> usage(const Exchange& exchange);
+  Task<Result<Response>> usage(const Exchange& exchange, const Route& route);
   Task<Result<Response>> collect(const Exchange& exchange);
   Task<Result<Response>> backup(Exchange& exchange);
 
   struct Deploying;
-  Task<Result<Json>> publish(const Deploying& deploying, Exchange& exchange);
+  Task<Result<Json>> publish(const Deploying& deploying, const Route& route, Exchange& exchange);
+  DispatchStatus status_for(const Principal& caller) const;
   Status check_rollout(const FunctionName& function) const;
   Status check_canary(const FunctionName& function, std::uint32_t percent) const;
   Json describe_processes(std::string_view function) const;
@@ -110,7 +118,8 @@ class ControlApi {
 Json history_json(const std::vector<Change>& changes);
 Response json_response(const Json& json, int status = 200);
 Task<Result<std::string>> read_control_body(Exchange& exchange);
-// Who makes a control request: the peer's address until there are keys.
-std::string author_of(const Exchange& exchange);
+// Who makes a control request: the key, or the peer's address until there are keys.
+std::string author_of(const Exchange& exchange, const Route& route);
+std::string address_of(const Exchange& exchange);  // of the peer, without its port
 
 }  // namespace mayfly

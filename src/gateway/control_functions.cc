@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/units.h"
+#include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/traffic_json.h"
 #include "meter/ledger_reader.h"
@@ -58,12 +60,13 @@ Json settings_json(const FunctionSettings& settings) { return parsed_or_empty(to
 
 }  // namespace
 
-Task<Result<Response>> ControlApi::list_functions() {
+Task<Result<Response>> ControlApi::list_functions(const Route& route) {
   const DispatchStatus status = parts_.dispatcher.status();
   Json list = Json::array();
   for (const auto& entry : parts_.catalog.table()->all()) {
+    if (!may_see(*route.caller, entry->name.str())) continue;
     const Counts counts = counts_of(status, entry->id);
-    list.push_back({{"name", entry->name.str()},
+    list.push_back({{"name", local_name(entry->name.str())},
                     {"version", entry->current.value},
                     {"versions", entry->versions.size()},
                     {"state", state_of(counts)},
@@ -126,7 +129,7 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
   const FunctionName name = resolved.function->name;
   CO_TRY(const std::vector<VersionRow> rows,
          co_await parts_.pool.run([&] { return parts_.registry.versions(name); }));
-  Json about{{"name", serving->function}, {"version", serving->version.value}};
+  Json about{{"name", serving->name()}, {"version", serving->version.value}};
   Json processes = describe_processes(serving->runtime->label);
   about["state"] =
       processes["template"] == "none" && processes["idle"] == 0 && processes["running"] == 0
@@ -190,7 +193,8 @@ Task<bool> ControlApi::called_recently(std::string function) {
   const Status read = co_await parts_.pool.run([&] {
     return for_each_record(parts_.ledger.folder(), range,
                            [&](const InvocationRecord& record) -> Status {
-                             found = found || record.function == function;
+                             found = found || (record.project == project_of(function) &&
+                                               record.function == local_name(function));
                              return {};
                            });
   });
@@ -205,9 +209,9 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
     co_return refuse(
         reason::kRecentTraffic,
         fmt::format("{} was called in the last 10 minutes; confirm with --yes (?force=true)",
-                    name.str()));
+                    local_name(name.str())));
   }
-  const Author author{.who = author_of(exchange), .why = "delete"};
+  const Author author{.who = author_of(exchange, route), .why = "delete"};
   CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.registry.remove(name, author); }));
   parts_.catalog.publish(parts_.registry.snapshot());
   const FunctionId id{static_cast<std::uint64_t>(resolved.function->id)};
@@ -219,7 +223,7 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   parts_.statistics.forget(name.str());
   parts_.logs.forget(name.str());
   LOG(info, "function deleted", {"function", name.str()}, {"who", author.who});
-  co_return json_response({{"deleted", name.str()}});
+  co_return json_response({{"deleted", local_name(name.str())}});
 }
 
 Result<Response> ControlApi::settings(const Route& route) const {
@@ -230,7 +234,7 @@ Result<Response> ControlApi::settings(const Route& route) const {
 Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::string changes, co_await read_control_body(exchange));
-  const Author author{.who = author_of(exchange), .why = "configure"};
+  const Author author{.who = author_of(exchange, route), .why = "configure"};
   CO_TRY(const FunctionSettings settings, co_await parts_.pool.run([&] {
     return parts_.registry.configure(name, changes, author);
   }));
@@ -274,7 +278,7 @@ Task<Result<Response>> ControlApi::evict(const Route& route) {
     const bool meant = !ref.version || ref.version->value == version.key.version;
     if (version.key.function == function && meant) left += version.starting + version.running;
   }
-  co_return json_response({{"evicted", route.name}, {"busy", left}});
+  co_return json_response({{"evicted", local_name(route.name)}, {"busy", left}});
 }
 
 }  // namespace mayfly

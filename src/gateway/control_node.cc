@@ -1,9 +1,13 @@
 // The node itself: status, top, doctor, metrics, usage, garbage, backups.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/log.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/units.h"
+#include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "meter/ledger_reader.h"
 #include "registry/backup.h"
@@ -34,8 +38,9 @@ Sums sums_of(const DispatchStatus& status) {
 }
 
 Json version_json(const VersionStatus& version) {
-  Json about{{"label", version.label},
-             {"name", version.label.substr(0, version.label.find('@'))},
+  const std::string_view label = local_name(version.label);
+  Json about{{"label", label},
+             {"name", label.substr(0, label.find('@'))},
              {"template", to_string(version.tmpl.state)},
              {"templates", version.tmpl.state == TemplateState::Ready ? 1 : 0},
              {"instances", version.starting + version.idle + version.running},
@@ -99,13 +104,32 @@ Json bill_json(const Bill& bill) {
 
 }  // namespace
 
-Result<Response> ControlApi::status() const {
-  const DispatchStatus now = parts_.dispatcher.status();
+// The processes of functions that the caller may see; what they take of the node is theirs too.
+DispatchStatus ControlApi::status_for(const Principal& caller) const {
+  DispatchStatus status = parts_.dispatcher.status();
+  std::erase_if(status.versions, [&](const VersionStatus& version) {
+    return !may_see(caller, version.label.substr(0, version.label.find('@')));
+  });
+  if (caller.project == kDefaultProject) return status;
+  status.node.queued = 0;
+  status.node.memory_used = {};
+  for (const VersionStatus& version : status.versions) {
+    status.node.queued += version.queued;
+    status.node.memory_used.count += version.memory.count;
+  }
+  return status;
+}
+
+Result<Response> ControlApi::status(const Route& route) const {
+  const DispatchStatus now = status_for(*route.caller);
+  const auto functions = std::ranges::count_if(
+      parts_.catalog.table()->all(),
+      [&](const FunctionTable::Entry& entry) { return may_see(*route.caller, entry->name.str()); });
   const Sums sums = sums_of(now);
   const double uptime = std::chrono::duration<double>(parts_.loop.now() - started_).count();
   return json_response({{"ready", parts_.ready()},
                         {"uptime_s", uptime},
-                        {"function_count", parts_.catalog.table()->size()},
+                        {"function_count", functions},
                         {"instances", sums.idle + sums.running + sums.starting},
                         {"templates", sums.ready + sums.building},
                         {"queued", now.node.queued},
@@ -117,8 +141,8 @@ Result<Response> ControlApi::status() const {
                         {"functions", versions_json(now)}});
 }
 
-Result<Response> ControlApi::top() const {
-  return json_response({{"functions", versions_json(parts_.dispatcher.status())}});
+Result<Response> ControlApi::top(const Route& route) const {
+  return json_response({{"functions", versions_json(status_for(*route.caller))}});
 }
 
 Task<Result<Response>> ControlApi::doctor() {
@@ -164,7 +188,7 @@ Result<Response> ControlApi::metrics() const {
                   .body = std::move(text)};
 }
 
-Task<Result<Response>> ControlApi::usage(const Exchange& exchange) {
+Task<Result<Response>> ControlApi::usage(const Exchange& exchange, const Route& route) {
   CO_TRY(const WallTime since, since_of(exchange, parts_.loop.clock()));
   const std::string function = exchange.head().query("function").value_or("");
   const HourRange range{.from = hour_of(since)};
@@ -172,7 +196,9 @@ Task<Result<Response>> ControlApi::usage(const Exchange& exchange) {
     const UsageTable all = TRY(read_usage(parts_.ledger.folder(), range));
     UsageTable wanted;
     for (const auto& [key, row] : all.rows()) {
-      if (function.empty() || key.function == function) wanted.add(key, row);
+      const bool own = key.project == route.caller->project &&
+                       check_access(*route.caller, Needs::Read, key.function);
+      if (own && (function.empty() || key.function == function)) wanted.add(key, row);
     }
     return make_bill(wanted, parts_.prices);
   }));

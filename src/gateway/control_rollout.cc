@@ -27,18 +27,17 @@ Result<StartBody> parse_start(std::string_view text) {
 
 }  // namespace
 
-Task<Status> ControlApi::start_rollout(Exchange& exchange, FunctionName name) {
+Task<Status> ControlApi::start_rollout(Exchange& exchange, FunctionName name, Author author) {
   CO_TRY(const std::string text, co_await read_control_body(exchange));
   CO_TRY(const StartBody body, parse_start(text));
-  const Author author{.who = author_of(exchange), .why = "rollout"};
   co_return co_await parts_.rollouts.start(name, body.version, body.plan, author);
 }
 
 Task<Status> ControlApi::decide_rollout(Exchange& exchange, const Route& route, FunctionName name) {
-  const Author author{.who = author_of(exchange), .why = "rollout"};
+  const Author author{.who = author_of(exchange, route), .why = "rollout"};
   switch (route.endpoint) {
     case Endpoint::StartRollout:
-      co_return co_await start_rollout(exchange, name);
+      co_return co_await start_rollout(exchange, name, author);
     case Endpoint::ApproveRollout:
       co_return co_await parts_.rollouts.order(name, Rollouts::Order::Approve, author);
     case Endpoint::PauseRollout:

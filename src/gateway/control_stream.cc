@@ -8,8 +8,10 @@
 #include "async/event.h"
 #include "async/timer.h"
 #include "base/log.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/units.h"
+#include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
 #include "gateway/measured.h"
@@ -33,8 +35,10 @@ std::string line_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-Json error_json_of(const Error& error) {
-  return {{"error", error.message}, {"reason", error.reason}, {"status", http_status(error)}};
+Json error_json_of(const Error& error, std::string_view project) {
+  return {{"error", without_project(project, error.message)},
+          {"reason", error.reason},
+          {"status", http_status(error)}};
 }
 
 // Lines on their way to a client, between what makes them and what sends them.
@@ -125,8 +129,8 @@ Result<DeployBody> parse_deploy(const std::string& text) {
 
 }  // namespace
 
-Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
-                                std::string_view cors_origin) {
+Task<Result<ControlApi::Streamed>> ControlApi::deploy(Exchange& exchange, const Route& route,
+                                                      std::string_view cors_origin) {
   CO_TRY(const FunctionName function, FunctionName::parse(route.name));
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
@@ -141,8 +145,9 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   pin.add(parse_digest(artifact_digest(request.files)).value());
   CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
     for (std::size_t i = 0; i < digests.size(); ++i) {
+      const bool own = TRY(parts_.owners.has(route.caller->project, digests[i]));
       const auto blob = TRY(parts_.blobs.find(digests[i]));
-      if (!blob) {
+      if (!own || !blob) {
         return refuse(
             reason::kNotFound,
             fmt::format("'{}': the node does not have {}; upload it to /api/v1/blobs first",
@@ -161,7 +166,7 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   const Deploying deploying{function, std::move(request.files), std::move(request.options),
                             request.percent, std::move(request.rollout)};
   const TimePoint begun = parts_.loop.now();
-  const Result<Json> result = co_await publish(deploying, exchange);
+  const Result<Json> result = co_await publish(deploying, route, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
   if (result) {
     LOG(info, "version deployed", {"function", function.str()},
@@ -169,13 +174,15 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   } else {
     LOG(warn, "deploy refused", {"function", function.str()}, {"error", result.error().message});
   }
-  (void)co_await exchange.write(
-      line_of(result ? Json{{"result", *result}} : error_json_of(result.error())));
+  (void)co_await exchange.write(line_of(
+      result ? Json{{"result", *result}} : error_json_of(result.error(), route.caller->project)));
   (void)co_await exchange.finish();
-  co_return Status{};
+  if (result) co_return Streamed{};
+  co_return Streamed{.told = std::unexpected(result.error())};
 }
 
-Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exchange) {
+Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& route,
+                                       Exchange& exchange) {
   PublishRequest request{.label = deploying.function.str(),
                          .files = {},
                          .options = deploying.options,
@@ -189,13 +196,15 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
   parts_.loop.spawn(send_lines(exchange, queue, sent.promise()));
   auto published = co_await parts_.publisher.publish(
       std::move(request), [&](std::string_view step, std::string_view detail) {
-        queue.push(line_of({{"step", step}, {"detail", detail}}));
+        queue.push(
+            line_of({{"step", step},
+                     {"detail", without_project(route.caller->project, std::string(detail))}}));
       });
   queue.close();
   (void)co_await sent;
   if (!published) co_return std::unexpected(std::move(published).error());
 
-  const Author author{.who = author_of(exchange), .why = "deploy"};
+  const Author author{.who = author_of(exchange, route), .why = "deploy"};
   const std::string measured = measured_json(*published);
   Deployment deployment{.function = deploying.function,
                         .manifest = published->manifest,
@@ -215,7 +224,7 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, Exchange& exc
                                                     made.number.value)));
     }
   }
-  co_return Json{{"function", deploying.function.str()},
+  co_return Json{{"function", local_name(deploying.function.str())},
                  {"version", made.number.value},
                  {"traffic", weight_of(*made.function, made.number)},
                  {"rollout", climbs},

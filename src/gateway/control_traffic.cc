@@ -81,7 +81,7 @@ Task<Result<Response>> ControlApi::split_traffic(Exchange& exchange, const Route
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(const Traffic traffic, parse_traffic(body));
-  const Author author{.who = author_of(exchange), .why = "traffic"};
+  const Author author{.who = author_of(exchange, route), .why = "traffic"};
   CO_TRY(const FunctionTable::Entry after, co_await parts_.traffic.split(name, traffic, author));
   LOG(info, "traffic split", {"function", name.str()}, {"traffic", to_json(traffic)});
   co_return json_response(describe_traffic(*after));
@@ -89,7 +89,7 @@ Task<Result<Response>> ControlApi::split_traffic(Exchange& exchange, const Route
 
 Task<Result<Response>> ControlApi::roll_back(Exchange& exchange, const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
-  const Author author{.who = author_of(exchange), .why = "rollback"};
+  const Author author{.who = author_of(exchange, route), .why = "rollback"};
   if (parts_.rollouts.under_way(name) && co_await parts_.rollouts.abort(name, author)) {
     // back to where it began
     CO_TRY(const ResolvedVersion now, parts_.catalog.resolve(name.str(), ""));
@@ -108,7 +108,8 @@ Task<Result<Response>> ControlApi::move_alias(Exchange& exchange, const Route& r
   const AliasMove move{.alias = route.version,
                        .from = body.expect.value_or(named_by(*before.function, route.version)),
                        .to = body.version};
-  const Author author{.who = author_of(exchange), .why = body.why.empty() ? "alias" : body.why};
+  const Author author{.who = author_of(exchange, route),
+                      .why = body.why.empty() ? "alias" : body.why};
   CO_TRY(const FunctionTable::Entry after, co_await parts_.traffic.move_alias(name, move, author));
   LOG(info, "alias moved", {"function", name.str()}, {"alias", move.alias},
       {"version", move.to->value});
@@ -125,7 +126,7 @@ Task<Result<Response>> ControlApi::remove_alias(Exchange& exchange, const Route&
     co_return refuse(reason::kUnknownVersion, fmt::format("function '{}' has no alias '{}'",
                                                           name.str(), move.alias.substr(0, 63)));
   }
-  const Author author{.who = author_of(exchange), .why = "alias"};
+  const Author author{.who = author_of(exchange, route), .why = "alias"};
   CO_TRY(const FunctionTable::Entry after, co_await parts_.traffic.move_alias(name, move, author));
   co_return json_response(describe_traffic(*after));
 }

@@ -5,10 +5,13 @@
 #include <optional>
 #include <vector>
 
+#include "core/caller_reason.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/version.h"
 #include "core/wire/model_metadata.h"
 #include "core/wire/tf_metadata.h"
+#include "gateway/access.h"
 #include "gateway/protocol_words.h"
 
 namespace mayfly {
@@ -43,7 +46,6 @@ std::vector<VersionNumber> version_numbers(const FunctionEntry& function) {
 
 Status Gateway::check(const RequestHead& head, const RouteResult& found) const {
   const std::string_view host = head.headers.find("Host").value_or(head.host);
-  TRY(check_host(policy_, host));
   const std::string_view origin = head.headers.find("Origin").value_or("");
   if (found.route && is_control(found.route->endpoint)) TRY(check_origin(policy_, origin, host));
   if (found.route) return {};
@@ -55,64 +57,131 @@ Status Gateway::check(const RequestHead& head, const RouteResult& found) const {
   return refuse(reason::kNotFound, "Not Found");
 }
 
+// Pages of the web that a browser shows beside the node have no key, so that the name by which it
+// is asked matters only while none is needed.
+Status Gateway::admit_caller(const RequestHead& head, Door door, RouteResult& found) {
+  Callers& callers = parts_.callers;
+  if (!callers.closed()) {
+    TRY(check_host(policy_, head.headers.find("Host").value_or(head.host)));
+  }
+  const bool open = found.route && needs_of(found.route->endpoint) == Needs::Open;
+  PrincipalRef caller = callers.owner();
+  if (door == Door::Network) {
+    auto who = callers.who(head.headers.find("Authorization"));
+    if (!who && !open) return std::unexpected(std::move(who).error());
+    caller = who ? *std::move(who) : callers.stranger();
+  }
+  if (found.route) found.route->caller = caller;
+  TRY(check(head, found));
+  Route& route = *found.route;
+  route.name = TRY(admit(*caller, needs_of(route.endpoint), route.name));
+  return {};
+}
+
 Response Gateway::refusal(const Error& error, const RouteResult& found) const {
-  Response response = error_response(http_status(error), error.message, error.reason);
+  const bool known = found.route && found.route->caller;
+  const std::string_view project = known ? found.route->caller->project : kDefaultProject;
+  Response response =
+      error_response(http_status(error), without_project(project, error.message), error.reason);
   if (error.reason == reason::kMethodNotAllowed) response.headers.add("Allow", found.allowed);
+  if (error.reason == reason::kUnauthenticated)
+    response.headers.add("WWW-Authenticate", "Bearer realm=\"mayfly\"");
   return response;
 }
 
-Task<void> Gateway::handle(Exchange& exchange) {
+Task<void> Gateway::handle(Exchange& exchange, Door door) {
   const RequestHead& head = exchange.head();
   const std::string_view origin = head.headers.find("Origin").value_or("");
   if (head.method == Method::Options && !cors_origin(policy_, origin).empty()) {
     co_await answer_preflight(exchange, origin);
     co_return;
   }
-  const RouteResult found = find_route(head.method_text, head.path());
-  if (const Status allowed = check(head, found); !allowed) {
-    parts_.metrics.refused(allowed.error().reason);
-    Response response = refusal(allowed.error(), found);
-    allow_origin(response.headers, cors_origin(policy_, origin));
-    (void)co_await exchange.respond(std::move(response));
+  RouteResult found = find_route(head.method_text, head.path());
+  Status admitted = admit_caller(head, door, found);
+  if (!admitted) {
+    co_return co_await refuse_exchange(exchange, found, std::move(admitted).error());
+  }
+  co_await serve(exchange, *std::move(found.route));
+}
+
+Task<void> Gateway::refuse_exchange(Exchange& exchange, const RouteResult& found, Error error) {
+  parts_.metrics.refused(error.reason);
+  Response response = refusal(error, found);
+  if (found.route) {
+    const Status outcome = std::unexpected(std::move(error));
+    co_await note(exchange, *found.route, outcome);
+  }
+  allow_origin(response.headers,
+               cors_origin(policy_, exchange.head().headers.find("Origin").value_or("")));
+  (void)co_await exchange.respond(std::move(response));
+}
+
+Task<void> Gateway::note(const Exchange& exchange, const Route& route, const Status& outcome) {
+  const std::string_view action = action_of(route.endpoint);
+  if (action.empty()) co_return;
+  const bool of_key =
+      route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey;
+  AuditEntry entry{.project = route.caller ? route.caller->project : "",
+                   .who = route.caller ? route.caller->name : "",
+                   .from = address_of(exchange),
+                   .action = std::string(action),
+                   .subject = of_key ? route.version : std::string(local_name(route.name)),
+                   .outcome = outcome_of(outcome)};
+  if (!route.caller) {
+    parts_.callers.audit_stranger(std::move(entry));
     co_return;
   }
-  co_await serve(exchange, *found.route);
+  co_await parts_.callers.audit(std::move(entry));
 }
 
 Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin) {
   Response response{.status = 204, .headers = {}, .body = ""};
   response.headers.add("Access-Control-Allow-Origin", origin);
   response.headers.add("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE");
-  response.headers.add("Access-Control-Allow-Headers",
-                       "Content-Type, Inference-Header-Content-Length, X-Request-Id, "
-                       "Upload-Offset, Upload-Length");
+  response.headers.add(
+      "Access-Control-Allow-Headers",
+      "Authorization, Content-Type, Inference-Header-Content-Length, X-Request-Id, "
+      "Upload-Offset, Upload-Length");
   response.headers.add("Access-Control-Max-Age", "600");
   response.headers.add("Vary", "Origin");
   (void)co_await exchange.respond(std::move(response));
 }
 
-Task<void> Gateway::serve(Exchange& exchange, const Route& route) {
+Task<void> Gateway::serve(Exchange& exchange, Route route) {
   const std::string_view origin =
       cors_origin(policy_, exchange.head().headers.find("Origin").value_or(""));
   if (const std::optional<Protocol> protocol = protocol_of(route.endpoint)) {
     co_return co_await parts_.predictions.handle(exchange, route, *protocol, origin);
   }
-  Response response;
-  if (route.endpoint == Endpoint::Deploy || route.endpoint == Endpoint::FunctionLogs) {
-    const Status done = route.endpoint == Endpoint::Deploy
-                            ? co_await parts_.control.deploy(exchange, route, origin)
-                            : co_await parts_.control.follow_logs(exchange, route, origin);
-    if (done) co_return;
-    response = refusal(done.error(), {});
-  } else {
-    auto answered = co_await answer(exchange, route);
-    response = answered ? *std::move(answered) : refusal(answered.error(), {});
+  if (route.endpoint == Endpoint::Deploy) {
+    auto streamed = co_await parts_.control.deploy(exchange, route, origin);
+    if (!streamed) co_return co_await answer_error(exchange, route, std::move(streamed).error());
+    co_return co_await note(exchange, route, streamed->told);
   }
-  allow_origin(response.headers, origin);
+  if (route.endpoint == Endpoint::FunctionLogs) {
+    Status followed = co_await parts_.control.follow_logs(exchange, route, origin);
+    if (followed) co_return;
+    co_return co_await answer_error(exchange, route, std::move(followed).error());
+  }
+  auto answered = co_await answer(exchange, route);
+  if (!answered) co_return co_await answer_error(exchange, route, std::move(answered).error());
+  co_await note(exchange, route, {});
+  allow_origin(answered->headers, origin);
+  (void)co_await exchange.respond(*std::move(answered));
+}
+
+Task<void> Gateway::answer_error(Exchange& exchange, const Route& route, Error error) {
+  RouteResult found;
+  found.route = route;
+  Response response = refusal(error, found);
+  const Status outcome = std::unexpected(std::move(error));
+  co_await note(exchange, route, outcome);
+  allow_origin(response.headers,
+               cors_origin(policy_, exchange.head().headers.find("Origin").value_or("")));
   (void)co_await exchange.respond(std::move(response));
 }
 
-Task<Result<Response>> Gateway::answer(Exchange& exchange, const Route& route) {
+Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
   switch (route.endpoint) {
     case Endpoint::ServerMetadata:
       co_return json_text(server_metadata_json(kVersion));
@@ -146,12 +215,17 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, const Route& route) {
       co_return refuse(reason::kUnsupported,
                        "':classify' and ':regress' take tf.Example records, which this node does "
                        "not serve; send tensors to ':predict'");
+    case Endpoint::CreateKey:
+    case Endpoint::ListKeys:
+    case Endpoint::RevokeKey:
+    case Endpoint::ShowAudit:
+      co_return co_await parts_.identity.call(exchange, route);
     case Endpoint::BlobState:
-      co_return co_await parts_.blobs.state(route.version);
+      co_return co_await parts_.blobs.state(route.caller->project, route.version);
     case Endpoint::BlobAppend:
-      co_return co_await parts_.blobs.append(exchange, route.version);
+      co_return co_await parts_.blobs.append(exchange, route.caller->project, route.version);
     case Endpoint::BlobUpload:
-      co_return co_await parts_.blobs.create(exchange);
+      co_return co_await parts_.blobs.create(exchange, route.caller->project);
     default:
       co_return co_await parts_.control.call(exchange, route);
   }
@@ -164,7 +238,7 @@ Task<Result<Response>> Gateway::model_metadata(const Route& route) {
   }
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(*resolved));
   const std::vector<VersionNumber> versions = version_numbers(*resolved->function);
-  co_return json_text(model_metadata_json({.name = serving->function,
+  co_return json_text(model_metadata_json({.name = serving->name(),
                                            .versions = versions,
                                            .runtime = serving->manifest->options.runtime,
                                            .signature = serving->signature()}));
@@ -177,7 +251,7 @@ Task<Result<Response>> Gateway::model_ready(const Route& route) {
     co_return std::unexpected(in_protocol_words(found.error(), route.name, route.version));
   const ServingRef& serving = *found;
   const bool ready = parts_.ready();
-  co_return json_text(model_ready_json(serving->function, ready ? Readiness::Yes : Readiness::No),
+  co_return json_text(model_ready_json(serving->name(), ready ? Readiness::Yes : Readiness::No),
                       ready ? 200 : 503);
 }
 
@@ -198,7 +272,7 @@ Task<Result<Response>> Gateway::tf_model_metadata(const Route& route) {
     co_return std::unexpected(in_tensorflow_words(found.error(), route.name, route.version));
   const Serving& serving = **found;
   co_return json_text(tf_model_metadata_json(
-      {.name = serving.function, .version = serving.version, .signature = serving.signature()}));
+      {.name = serving.name(), .version = serving.version, .signature = serving.signature()}));
 }
 
 }  // namespace mayfly

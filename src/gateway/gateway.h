@@ -1,14 +1,17 @@
 // The front door: guards, routes, and answers every exchange. Loop thread.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
 #include "async/task.h"
 #include "gateway/blob_api.h"
+#include "gateway/callers.h"
 #include "gateway/catalog.h"
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
+#include "gateway/identity_api.h"
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
 #include "net/exchange.h"
@@ -24,20 +27,30 @@ class Gateway {
     BlobApi& blobs;
     Catalog& catalog;
     Metrics& metrics;
+    Callers& callers;
+    IdentityApi& identity;
     std::function<bool()> ready;
   };
 
   Gateway(Parts parts, GuardPolicy policy) : parts_(std::move(parts)), policy_(std::move(policy)) {}
 
-  Task<void> handle(Exchange& exchange);
+  // By which of the node's doors an exchange came.
+  enum class Door : std::uint8_t { Network, AdminSocket };
+  Task<void> handle(Exchange& exchange, Door door = Door::Network);
 
  private:
-  Task<Result<Response>> answer(Exchange& exchange, const Route& route);
+  Task<Result<Response>> answer(Exchange& exchange, Route& route);
   Task<Result<Response>> model_metadata(const Route& route);
   Task<Result<Response>> model_ready(const Route& route);
   Result<Response> tf_model_status(const Route& route) const;
   Task<Result<Response>> tf_model_metadata(const Route& route);
-  Task<void> serve(Exchange& exchange, const Route& route);
+  Task<void> serve(Exchange& exchange, Route route);
+  // What the audit log keeps of it; nothing where it is no action.
+  Task<void> note(const Exchange& exchange, const Route& route, const Status& outcome);
+  Task<void> answer_error(Exchange& exchange, const Route& route, Error error);
+  Task<void> refuse_exchange(Exchange& exchange, const RouteResult& found, Error error);
+  // Sets the route's caller and, for it, what its name means.
+  Status admit_caller(const RequestHead& head, Door door, RouteResult& found);
   Status check(const RequestHead& head, const RouteResult& found) const;
   Response refusal(const Error& error, const RouteResult& found) const;
   Task<void> answer_preflight(Exchange& exchange, std::string_view origin);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/traffic.h"
 #include "core/units.h"
@@ -76,13 +77,15 @@ std::chrono::seconds Invocation::retry_after(const Error& error) const {
   return std::chrono::seconds(error.reason == reason::kNodeBusy ? 1 : 0);
 }
 
-Invocation Invoker::begin(Invocation::Lookup lookup, std::string_view peer) {
+Invocation Invoker::begin(PrincipalRef caller, Invocation::Lookup lookup, std::string_view peer) {
   Invocation tried;
+  tried.caller = std::move(caller);
   tried.id = parts_.ids.next();
   tried.accepted = parts_.loop.clock().wall_now();
   tried.begun = parts_.loop.now();
   tried.lookup = std::move(lookup);
-  tried.caller = peer.substr(0, peer.rfind(':'));
+  tried.source = tried.caller->name.empty() ? std::string(peer.substr(0, peer.rfind(':')))
+                                            : tried.caller->project + " " + tried.caller->name;
   tried.request_id = request_id_of(tried.lookup, tried.id);
   return tried;
 }
@@ -101,12 +104,12 @@ Task<Status> Invoker::find(Invocation& tried, std::string_view name, std::string
 // Of a caller whose requests keep killing instances.
 Status Invoker::hold_off(Invocation& tried) const {
   const Duration wait =
-      crashes_.wait_of(tried.caller, tried.serving->runtime->key, parts_.loop.now());
+      crashes_.wait_of(tried.source, tried.serving->runtime->key, parts_.loop.now());
   if (wait == Duration::zero()) return {};
   const Error error =
       refuse(reason::kRepeatedCrashes,
              fmt::format("{}: requests of {} keep killing its instances; the next may come in {}",
-                         tried.serving->function, tried.caller,
+                         tried.serving->function, tried.source,
                          to_string(std::chrono::ceil<std::chrono::seconds>(wait))))
           .error();
   tried.outcome = Outcome{.reply = std::unexpected(error),
@@ -160,9 +163,9 @@ Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
             .cancel = question.cancel};
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
   if (killed_instance(*tried.outcome)) {
-    crashes_.died(tried.caller, serving.runtime->key, parts_.loop.now());
+    crashes_.died(tried.source, serving.runtime->key, parts_.loop.now());
   } else if (tried.outcome->reply) {
-    crashes_.answered(tried.caller, serving.runtime->key);
+    crashes_.answered(tried.source, serving.runtime->key);
   }
   if (tried.by_traffic) parts_.rollouts.observe(serving, *tried.outcome);
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
@@ -211,9 +214,10 @@ Task<Status> Invoker::record(const Invocation& tried, std::string_view reason, s
   const Timing timing = tried.timing();
   InvocationRecord record{.invocation = tried.id,
                           .time = tried.accepted,
-                          .caller = {},  // there are no keys yet
+                          .project = std::string(project_of(tried.serving->function)),
+                          .caller = tried.caller->name,
                           .request_id = tried.request_id,
-                          .function = tried.serving->function,
+                          .function = std::string(tried.serving->name()),
                           .version = tried.serving->version,
                           .tier = tried.tier(),
                           .queue = to_us(timing.queue),

@@ -2,7 +2,7 @@
 // ledger can be written, dispatch, the record, the counters, copies for shadows. The front doors
 // decode before it and encode after it:
 //
-//   Invocation tried = invoker.begin(lookup);
+//   Invocation tried = invoker.begin(caller, lookup);
 //   CO_TRY_STATUS(co_await invoker.find(tried, name, version));
 //   … decode into RequestMemory by tried.serving's signature …
 //   CO_TRY(Reply reply, co_await invoker.run(tried, {std::move(memory), timeout, cancel}));
@@ -35,6 +35,7 @@
 #include "gateway/serving.h"
 #include "gateway/shadows.h"
 #include "gateway/statistics.h"
+#include "identity/principal.h"
 
 namespace mayfly {
 
@@ -43,11 +44,12 @@ struct Invocation {
   // What the caller sent beside the request under a name: an HTTP header, gRPC metadata.
   using Lookup = std::function<std::optional<std::string_view>(std::string_view name)>;
 
+  PrincipalRef caller;  // never null
   InvocationId id;
   WallTime accepted;
   TimePoint begun;     // the head was there
   Lookup lookup;       // what it looks into outlives the invocation
-  std::string caller;  // whose deaths count together: the peer's address, without its port
+  std::string source;  // whose deaths count together: the key's name, else the peer's address
   std::string request_id;
   ServingRef serving;       // null until the function is known: nothing is recorded before
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
@@ -94,7 +96,8 @@ class Invoker {
   explicit Invoker(Parts parts) : parts_(parts) {}
 
   // X-Request-Id is echoed and recorded when it is given, short and visible.
-  Invocation begin(Invocation::Lookup lookup, std::string_view peer);
+  // `peer`: "127.0.0.1:51234".
+  Invocation begin(PrincipalRef caller, Invocation::Lookup lookup, std::string_view peer);
   // Sets `serving`. Of a split the caller's key chooses the version: Mayfly-Key, else the header
   // that the function names, else each request is on its own. unknown_function, unknown_version;
   // storage_full, with `serving` set: the ledger cannot be written.

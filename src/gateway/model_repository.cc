@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "core/json_reader.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "gateway/measured.h"
 
@@ -43,7 +44,7 @@ Result<VersionOptions> options_of(const ModelRepository::Load& request) {
     const std::string text = value.is_string() ? value.get<std::string>() : "";
     if (!value.is_string()) return refuse_config(key);
     if (key == "name") {
-      TRY(must_be(key, text, request.name));
+      TRY(must_be(key, text, std::string(local_name(request.name))));
     } else if (key == "platform") {
       TRY(must_be(key, text, kPlatform));
     } else if (key == "backend") {
@@ -126,14 +127,16 @@ Task<Status> ModelRepository::start(std::string name) {
 }
 
 Task<Result<std::vector<SourceFile>>> ModelRepository::store(std::vector<LoadedFile> files,
-                                                             Pin& pin) {
+                                                             std::string project, Pin& pin) {
   std::vector<SourceFile> stored;
   for (LoadedFile& file : files) {
     pin.add(co_await parts_.pool.run([&] { return parse_digest(sha256_hex(file.bytes)).value(); }));
     CO_TRY(const BlobInfo blob, co_await parts_.pool.run([&]() -> Result<BlobInfo> {
       const auto writer = TRY(parts_.blobs.create());
       TRY(writer->append(std::as_bytes(std::span(file.bytes))));
-      return writer->commit();
+      const BlobInfo kept = TRY(writer->commit());
+      TRY(parts_.owners.add(project, kept.digest));
+      return kept;
     }));
     stored.push_back({.file = {.path = std::move(file.path),
                                .sha256 = to_string(blob.digest),
@@ -147,7 +150,8 @@ Task<Result<std::vector<SourceFile>>> ModelRepository::store(std::vector<LoadedF
 Task<Status> ModelRepository::deploy(Load request, VersionOptions options) {
   CO_TRY(const FunctionName name, FunctionName::parse(request.name));
   Pin pin = parts_.pins.hold({});
-  CO_TRY(std::vector<SourceFile> files, co_await store(std::move(request.files), pin));
+  CO_TRY(std::vector<SourceFile> files,
+         co_await store(std::move(request.files), std::string(project_of(name.str())), pin));
   std::vector<ArtifactFile> listed;
   for (const SourceFile& file : files) listed.push_back(file.file);
   pin.add(parse_digest(artifact_digest(listed)).value());

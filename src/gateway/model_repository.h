@@ -17,6 +17,7 @@
 #include "gateway/catalog.h"
 #include "gateway/metrics.h"
 #include "gateway/traffic_switch.h"
+#include "identity/blob_owners.h"
 #include "publish/publisher.h"
 #include "registry/pins.h"
 #include "store/local_blob_store.h"
@@ -29,6 +30,7 @@ class ModelRepository {
     Loop& loop;
     Pool& pool;
     LocalBlobStore& blobs;
+    BlobOwners& owners;
     Pins& pins;
     Catalog& catalog;
     Dispatcher& dispatcher;
@@ -65,7 +67,8 @@ class ModelRepository {
  private:
   Task<Status> start(std::string name);
   Task<Status> deploy(Load request, VersionOptions options);
-  Task<Result<std::vector<SourceFile>>> store(std::vector<LoadedFile> files, Pin& pin);
+  Task<Result<std::vector<SourceFile>>> store(std::vector<LoadedFile> files, std::string project,
+                                              Pin& pin);
 
   Parts parts_;
 };

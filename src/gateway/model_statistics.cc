@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "core/json_reader.h"
+#include "core/project.h"
+#include "gateway/access.h"
 
 namespace mayfly {
 namespace {
@@ -27,7 +29,7 @@ Json batches_of(const VersionStatistics& of) {
 Json json_of(const VersionStatistics& of, Bytes memory) {
   Json usage = Json::array();
   if (memory.count > 0) usage.push_back({{"type", "CPU"}, {"id", 0}, {"byte_size", memory.count}});
-  return {{"name", of.function},
+  return {{"name", local_name(of.function)},
           {"version", std::to_string(of.version.value)},
           {"last_inference", milliseconds_since_epoch(of.last)},
           {"inference_count", of.rows},
@@ -48,21 +50,22 @@ Json json_of(const VersionStatistics& of, Bytes memory) {
 
 }  // namespace
 
-Result<std::vector<VersionStatistics>> choose_statistics(const Statistics& statistics,
-                                                         const Catalog& catalog,
+Result<std::vector<VersionStatistics>> choose_statistics(const StatisticsSeen& seen,
                                                          std::string_view name,
                                                          std::string_view version) {
   std::vector<VersionStatistics> chosen;
   if (name.empty()) {
-    chosen.assign(statistics.all().begin(), statistics.all().end());
+    for (const VersionStatistics& of : seen.statistics.all()) {
+      if (may_see(seen.caller, of.function)) chosen.push_back(of);
+    }
     return chosen;
   }
-  const ResolvedVersion resolved = TRY(catalog.resolve(name, version));
+  const ResolvedVersion resolved = TRY(seen.catalog.resolve(name, version));
   const std::string function = resolved.function->name.str();
   const bool names_one = TRY(Catalog::reference(name, version)).names_version();
   for (const VersionEntry& entry : resolved.function->versions) {
     if (names_one && entry.number != resolved.version->number) continue;
-    if (const auto* of = statistics.find(function, entry.number)) chosen.push_back(*of);
+    if (const auto* of = seen.statistics.find(function, entry.number)) chosen.push_back(*of);
   }
   if (chosen.empty()) {
     VersionStatistics unasked;

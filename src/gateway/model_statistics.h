@@ -10,14 +10,19 @@
 #include "dispatch/status.h"
 #include "gateway/catalog.h"
 #include "gateway/statistics.h"
+#include "identity/principal.h"
 
 namespace mayfly {
 
 // Without a name: every version that was asked since the node started. With one: its versions that
 // were asked, or the one that is named, and where none was asked the champion's zeros.
 // unknown_function, unknown_version.
-Result<std::vector<VersionStatistics>> choose_statistics(const Statistics& statistics,
-                                                         const Catalog& catalog,
+struct StatisticsSeen {
+  const Statistics& statistics;
+  const Catalog& catalog;
+  const Principal& caller;  // of all versions, those of functions that it may see
+};
+Result<std::vector<VersionStatistics>> choose_statistics(const StatisticsSeen& seen,
                                                          std::string_view name,
                                                          std::string_view version);
 

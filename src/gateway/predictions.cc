@@ -12,6 +12,7 @@
 #include "core/wire/plain_request.h"
 #include "core/wire/tf_reply.h"
 #include "core/wire/tf_request.h"
+#include "gateway/access.h"
 #include "gateway/guard.h"
 #include "gateway/protocol_words.h"
 #include "gateway/tensor_memory.h"
@@ -129,7 +130,8 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
                                std::string_view cors_origin) {
   const RequestHead& head = exchange.head();
   Invocation tried = parts_.invoker.begin(
-      [&head](std::string_view name) { return head.headers.find(name); }, exchange.peer());
+      route.caller, [&head](std::string_view name) { return head.headers.find(name); },
+      exchange.peer());
   auto answered = co_await attempt(exchange, route, protocol, tried);
   std::string_view reason = answered ? std::string_view() : answered.error().reason;
   if (!answered && reason.empty()) reason = reason::kInternal;
@@ -298,10 +300,8 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
     co_return json_response(*std::move(text));
   }
   const std::string version = std::to_string(serving.version.value);
-  const InferReply answer{.model_name = serving.function,
-                          .model_version = version,
-                          .id = request.id,
-                          .outputs = tensors};
+  const InferReply answer{
+      .model_name = serving.name(), .model_version = version, .id = request.id, .outputs = tensors};
   const auto work = [&] { return encode_infer_reply(answer, limit); };
   Result<EncodedReply> encoded = is_long ? co_await parts_.parse_pool.run(work) : work();
   if (!encoded) co_return std::unexpected(std::move(encoded).error());
@@ -324,7 +324,8 @@ Task<void> Predictions::pack(Encoding encoding, Response& response) {
 }
 
 Response Predictions::encode_error(const Error& error, const Invocation& tried) const {
-  Response response = error_response(http_status(error), error.message, error.reason);
+  Response response = error_response(
+      http_status(error), without_project(tried.caller->project, error.message), error.reason);
   if (const auto wait = tried.retry_after(error); wait.count() > 0) {
     response.headers.add("Retry-After", std::to_string(wait.count()));
   }

@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "core/json_reader.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/wire/json_base64.h"
 #include "core/wire/model_metadata.h"
+#include "gateway/access.h"
 #include "gateway/body.h"
 #include "gateway/control_api.h"
 #include "gateway/model_statistics.h"
@@ -88,7 +90,7 @@ Task<Result<Response>> ProtocolApi::call(Exchange& exchange, const Route& route)
     case Endpoint::ModelStatistics:
       co_return statistics(route);
     case Endpoint::RepositoryIndex:
-      co_return co_await index(exchange);
+      co_return co_await index(exchange, route);
     case Endpoint::RepositoryLoad:
       co_return co_await load(exchange, route);
     case Endpoint::RepositoryUnload:
@@ -104,21 +106,22 @@ Task<Result<Response>> ProtocolApi::config(const Route& route) {
     co_return std::unexpected(
         in_protocol_words(std::move(found).error(), route.name, route.version));
   const Serving& serving = **found;
-  co_return json_reply(model_config_json({.name = serving.function,
+  co_return json_reply(model_config_json({.name = serving.name(),
                                           .runtime = serving.manifest->options.runtime,
                                           .model_file = serving.manifest->options.model,
                                           .signature = serving.signature()}));
 }
 
 Result<Response> ProtocolApi::statistics(const Route& route) const {
-  auto chosen = choose_statistics(parts_.statistics, parts_.catalog, route.name, route.version);
+  auto chosen = choose_statistics({parts_.statistics, parts_.catalog, *route.caller}, route.name,
+                                  route.version);
   if (!chosen)
     return std::unexpected(in_protocol_words(std::move(chosen).error(), route.name, route.version));
   return json_reply(statistics_json(*chosen, parts_.dispatcher.status()));
 }
 
 // {"ready":true} asks for those that are ready: all are.
-Task<Result<Response>> ProtocolApi::index(Exchange& exchange) {
+Task<Result<Response>> ProtocolApi::index(Exchange& exchange, const Route& route) {
   CO_TRY(const std::string text, co_await read_control_body(exchange));
   if (!text.empty()) {
     CO_TRY(const Json body, parse_json(text, "the request"));
@@ -128,7 +131,8 @@ Task<Result<Response>> ProtocolApi::index(Exchange& exchange) {
   }
   Json list = Json::array();
   for (const ModelRepository::Model& model : parts_.repository.index()) {
-    list.push_back({{"name", model.name},
+    if (!may_see(*route.caller, model.name)) continue;
+    list.push_back({{"name", local_name(model.name)},
                     {"version", std::to_string(model.version.value)},
                     {"state", "READY"},
                     {"reason", ""}});
@@ -143,7 +147,7 @@ Task<Result<Response>> ProtocolApi::load(Exchange& exchange, const Route& route)
   CO_TRY(ModelRepository::Load asked,
          co_await parts_.parse_pool.run([&] { return parse_load(text); }));
   asked.name = route.name;
-  asked.who = author_of(exchange);
+  asked.who = author_of(exchange, route);
   asked.cancel = exchange.disconnected();
   if (Status loaded = co_await parts_.repository.load(std::move(asked)); !loaded)
     co_return std::unexpected(in_protocol_words(std::move(loaded).error(), route.name, ""));

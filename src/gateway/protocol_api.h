@@ -36,7 +36,7 @@ class ProtocolApi {
  private:
   Task<Result<Response>> config(const Route& route);
   Result<Response> statistics(const Route& route) const;
-  Task<Result<Response>> index(Exchange& exchange);
+  Task<Result<Response>> index(Exchange& exchange, const Route& route);
   Task<Result<Response>> load(Exchange& exchange, const Route& route);
   Result<Response> unload(const Route& route) const;
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "gateway/output_summary.h"
 
@@ -439,14 +440,14 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
 
 Json Rollouts::describe(const FunctionName& name) const {
   const ActiveRef active = find(name.str());
-  if (!active) return {{"function", name.str()}, {"state", "none"}};
+  if (!active) return {{"function", local_name(name.str())}, {"state", "none"}};
   count_time(*active);
   const RolloutState& state = active->state;
   const rollout::RolloutSnapshot& snapshot = state.snapshot;
   Json steps = Json::array();
   for (const rollout::Step& step : state.plan.steps) steps.push_back(rollout::to_string(step));
   const auto seconds = std::chrono::duration<double>(snapshot.time_in_step).count();
-  return {{"function", name.str()},
+  return {{"function", local_name(name.str())},
           {"state", "running"},
           {"version", state.challenger.value},
           {"champion", state.champion.value},

@@ -76,6 +76,10 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"GET", "/api/v1/usage", Usage},
     {"POST", "/api/v1/gc", CollectGarbage},
     {"POST", "/api/v1/backup", Backup},
+    {"GET", "/api/v1/keys", ListKeys},
+    {"POST", "/api/v1/keys", CreateKey},
+    {"DELETE", "/api/v1/keys/{id}", RevokeKey},
+    {"GET", "/api/v1/audit", ShowAudit},
     {"GET", "/v2/models/{name}/stats", ModelStatistics},
     {"GET", "/v2/models/{name}/versions/{version}/stats", ModelStatistics},
     {"GET", "/v2/models/{name}/config", ModelConfig},
@@ -175,6 +179,15 @@ RouteResult find_route(std::string_view method, std::string_view path) {
     }
   }
   return result;
+}
+
+std::vector<Endpoint> routed_endpoints() {
+  std::vector<Endpoint> endpoints;
+  for (const Pattern& pattern : kPatterns) {
+    if (std::ranges::find(endpoints, pattern.endpoint) == endpoints.end())
+      endpoints.push_back(pattern.endpoint);
+  }
+  return endpoints;
 }
 
 std::vector<std::string> route_patterns() {

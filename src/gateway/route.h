@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "identity/principal.h"
+
 namespace mayfly {
 
 enum class Endpoint : std::uint8_t {
@@ -68,6 +70,10 @@ enum class Endpoint : std::uint8_t {
   Usage,
   CollectGarbage,
   Backup,
+  CreateKey,
+  ListKeys,
+  RevokeKey,
+  ShowAudit,
   // Sight
   Metrics,
 };
@@ -78,8 +84,14 @@ bool is_control(Endpoint endpoint);
 struct Route {
   Endpoint endpoint = Endpoint::ServerMetadata;
   std::string name;     // {name}: a function, percent-decoded; may hold "@3"
-  std::string version;  // {version}, {digest}, {alias}
+  std::string version;  // {version}, {digest}, {alias}, {id}
+  // Who asks; not of the table, but known before anything is answered. From then on `name` is the
+  // function as the node knows it: "team/fraud@3".
+  PrincipalRef caller{};
 };
+
+// Every endpoint of the table once.
+std::vector<Endpoint> routed_endpoints();
 
 enum class RouteError : std::uint8_t { NoSuchPath, WrongMethod };
 

@@ -4,9 +4,11 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/manifest.h"
 #include "core/names.h"
+#include "core/project.h"
 #include "core/settings.h"
 #include "core/traffic.h"
 #include "dispatch/version_runtime.h"
@@ -23,6 +25,8 @@ struct Serving {
   std::shared_ptr<const VersionRuntime> runtime;
   std::uint64_t output_bytes = 0;  // what the outputs are expected to need: a hint for regions
 
+  // As its project's callers know it.
+  std::string_view name() const { return local_name(function); }
   const Signature& signature() const { return manifest->signature; }
 };
 

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "async/sleep.h"
+#include "core/project.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -187,9 +188,10 @@ Task<void> Shadows::run(Waiting waiting) {
   const std::string_view reason = outcome.reply ? "" : outcome.reply.error().reason;
   InvocationRecord record{.invocation = parts_.ids.next(),
                           .time = accepted,
+                          .project = std::string(project_of(shadow.function)),
                           .caller = "shadow",
                           .request_id = waiting.request_id,
-                          .function = shadow.function,
+                          .function = std::string(shadow.name()),
                           .version = shadow.version,
                           .tier = outcome.tier,
                           .queue = to_us(outcome.timing.queue),

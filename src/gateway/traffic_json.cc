@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/project.h"
+
 namespace mayfly {
 namespace {
 
@@ -35,7 +37,7 @@ Json aliases_of(const FunctionEntry& function, VersionNumber version) {
 Json traffic_json(const FunctionEntry& function) {
   Traffic traffic = function.routing->traffic;
   if (!traffic.split()) traffic.weights = {{function.current, kWholeTraffic}};
-  Json about{{"function", function.name.str()}, {"champion", function.current.value}};
+  Json about{{"function", local_name(function.name.str())}, {"champion", function.current.value}};
   about.update(Json::parse(to_json(traffic)));
   Json aliases = Json::object();
   for (const Alias& alias : function.routing->aliases) aliases[alias.name] = alias.version.value;

@@ -6,6 +6,7 @@
 
 #include "async/sleep.h"
 #include "core/reason.h"
+#include "gateway/access.h"
 #include "grpc/message_bytes.h"
 #include "health.pb.h"
 
@@ -22,9 +23,13 @@ constexpr std::string_view kNodeService = "inference.GRPCInferenceService";
 
 }  // namespace
 
-HealthService::Health HealthService::health_of(const std::string& service) const {
+HealthService::Health HealthService::health_of(const Principal& caller,
+                                               const std::string& service) const {
   const bool is_node = service.empty() || service == kNodeService;
-  if (!is_node && !parts_.catalog.resolve(service, "")) return Health::Unknown;
+  if (!is_node) {
+    const auto name = admit(caller, Needs::Describe, service);
+    if (!name || !parts_.catalog.resolve(*name, "")) return Health::Unknown;
+  }
   return parts_.ready() ? Health::Serving : Health::NotServing;
 }
 
@@ -42,7 +47,7 @@ Task<Status> HealthService::call(Rpc& rpc, std::string_view method) {
 }
 
 Task<Status> HealthService::check(Rpc& rpc, std::string service) {
-  const Health health = health_of(service);
+  const Health health = health_of(*rpc.caller(), service);
   if (health == Health::Unknown) {
     co_return refuse(reason::kUnknownFunction,
                      fmt::format("there is no service or model '{}'", service));
@@ -60,7 +65,8 @@ Task<Status> HealthService::watch(Rpc& rpc, std::string service) {
   const CancelCallback draining(rpc.draining(), [&] { over.cancel(); });
   std::optional<Health> said;
   while (true) {
-    const Health health = rpc.draining().cancelled() ? Health::NotServing : health_of(service);
+    const Health health =
+        rpc.draining().cancelled() ? Health::NotServing : health_of(*rpc.caller(), service);
     if (said != health) {
       said = health;
       HealthCheckResponse response;

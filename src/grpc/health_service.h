@@ -26,7 +26,7 @@ class HealthService {
 
  private:
   enum class Health : std::uint8_t { Serving, NotServing, Unknown };
-  Health health_of(const std::string& service) const;
+  Health health_of(const Principal& caller, const std::string& service) const;
   Task<Status> check(Rpc& rpc, std::string service);
   // Says what is so, and again when it has changed, until the client goes or the node drains.
   Task<Status> watch(Rpc& rpc, std::string service);

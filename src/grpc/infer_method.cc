@@ -10,6 +10,7 @@
 #include "async/event.h"
 #include "async/gate.h"
 #include "core/reason.h"
+#include "gateway/access.h"
 #include "gateway/protocol_words.h"
 #include "gateway/tensor_memory.h"
 #include "grpc/infer_codec.h"
@@ -53,8 +54,9 @@ struct InferenceService::Placed {
 };
 
 Invocation InferenceService::begin(Rpc& rpc) {
-  return parts_.invoker.begin([&rpc](std::string_view name) { return rpc.metadata(name); },
-                              peer_address(rpc.peer()));
+  return parts_.invoker.begin(
+      rpc.caller(), [&rpc](std::string_view name) { return rpc.metadata(name); },
+      peer_address(rpc.peer()));
 }
 
 Task<Status> InferenceService::infer(Rpc& rpc) {
@@ -89,7 +91,8 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& 
   inference::ModelInferRequest request;
   CO_TRY_STATUS(co_await parse(message, request));
   id = request.id();
-  Status found = co_await parts_.invoker.find(tried, request.model_name(), request.model_version());
+  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Invoke, request.model_name()));
+  Status found = co_await parts_.invoker.find(tried, name, request.model_version());
   if (!found) {
     co_return std::unexpected(
         in_protocol_words(std::move(found).error(), request.model_name(), request.model_version()));
@@ -149,7 +152,7 @@ Task<Result<std::string>> InferenceService::encode(const InferRequest& request,
   }
   const ReplyTensors& outputs = *made;
   const std::string version = std::to_string(serving.version.value);
-  const InferReply answer{.model_name = serving.function,
+  const InferReply answer{.model_name = serving.name(),
                           .model_version = version,
                           .id = request.id,
                           .outputs = outputs.tensors()};
@@ -199,7 +202,8 @@ class InferenceService::Stream {
       promise.set(to_buffer(wrap_infer_response(*answered)));
     } else {
       inference::ModelStreamInferResponse failed;
-      failed.set_error_message(shortened(answered.error().message));
+      failed.set_error_message(
+          shortened(without_project(rpc_.caller()->project, answered.error().message)));
       failed.mutable_infer_response()->set_id(id);
       promise.set(to_buffer(failed));
     }

@@ -4,9 +4,11 @@
 
 #include <utility>
 
+#include "core/project.h"
 #include "core/reason.h"
 #include "core/version.h"
 #include "core/wire/model_metadata.h"
+#include "gateway/access.h"
 #include "gateway/model_statistics.h"
 #include "gateway/protocol_words.h"
 #include "grpc/message_bytes.h"
@@ -67,7 +69,7 @@ void set(inference::StatisticDuration& duration, const TimesTaken& taken) {
 
 void add_statistics(const VersionStatistics& of, Bytes memory,
                     inference::ModelStatistics& statistics) {
-  statistics.set_name(of.function);
+  statistics.set_name(std::string(local_name(of.function)));
   statistics.set_version(std::to_string(of.version.value));
   statistics.set_last_inference(milliseconds_since_epoch(of.last));
   statistics.set_inference_count(of.rows);
@@ -188,8 +190,9 @@ Task<Status> InferenceService::repository(Rpc& rpc, std::string_view method) {
   if (method != "RepositoryIndex") co_return unserved(method);
   inference::RepositoryIndexResponse response;  // all are ready, so `ready` chooses nothing
   for (const ModelRepository::Model& model : parts_.repository.index()) {
+    if (!may_see(*rpc.caller(), model.name)) continue;
     auto& listed = *response.add_models();
-    listed.set_name(model.name);
+    listed.set_name(std::string(local_name(model.name)));
     listed.set_version(std::to_string(model.version.value));
     listed.set_state("READY");
   }
@@ -199,7 +202,8 @@ Task<Status> InferenceService::repository(Rpc& rpc, std::string_view method) {
 // As over HTTP, but that a model nobody knows is an answer, not an error: so clients expect it.
 Task<Status> InferenceService::model_ready(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelReadyRequest>(rpc));
-  const auto found = co_await parts_.catalog.find(request.name(), request.version());
+  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  const auto found = co_await parts_.catalog.find(name, request.version());
   inference::ModelReadyResponse response;
   response.set_ready(found.has_value() && parts_.ready());
   co_return answer(rpc, response);
@@ -207,14 +211,15 @@ Task<Status> InferenceService::model_ready(Rpc& rpc) {
 
 Task<Status> InferenceService::model_metadata(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelMetadataRequest>(rpc));
-  const auto resolved = parts_.catalog.resolve(request.name(), request.version());
+  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  const auto resolved = parts_.catalog.resolve(name, request.version());
   if (!resolved) {
     co_return std::unexpected(
         in_protocol_words(resolved.error(), request.name(), request.version()));
   }
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(*resolved));
   inference::ModelMetadataResponse response;
-  response.set_name(serving->function);
+  response.set_name(std::string(serving->name()));
   for (const VersionEntry& version : resolved->function->versions)
     response.add_versions(std::to_string(version.number.value));
   response.set_platform(std::string(platform_of(serving->manifest->options.runtime)));
@@ -225,7 +230,8 @@ Task<Status> InferenceService::model_metadata(Rpc& rpc) {
 
 Task<Status> InferenceService::model_config(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelConfigRequest>(rpc));
-  auto found = co_await parts_.catalog.find(request.name(), request.version());
+  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  auto found = co_await parts_.catalog.find(name, request.version());
   if (!found) {
     co_return std::unexpected(
         in_protocol_words(std::move(found).error(), request.name(), request.version()));
@@ -233,7 +239,7 @@ Task<Status> InferenceService::model_config(Rpc& rpc) {
   const Serving& serving = **found;
   inference::ModelConfigResponse response;
   ModelConfig& config = *response.mutable_config();
-  config.set_name(serving.function);
+  config.set_name(std::string(serving.name()));
   config.set_platform(std::string(platform_of(serving.manifest->options.runtime)));
   config.set_backend(std::string(backend_of(serving.manifest->options.runtime)));
   config.mutable_version_policy()->mutable_all();
@@ -241,7 +247,7 @@ Task<Status> InferenceService::model_config(Rpc& rpc) {
   add_config_specs(serving.signature().inputs, [&] { return config.add_input(); });
   add_config_specs(serving.signature().outputs, [&] { return config.add_output(); });
   auto& group = *config.add_instance_group();
-  group.set_name(serving.function);
+  group.set_name(std::string(serving.name()));
   group.set_kind(inference::ModelInstanceGroup::KIND_CPU);
   group.set_count(1);
   co_return answer(rpc, response);
@@ -249,8 +255,9 @@ Task<Status> InferenceService::model_config(Rpc& rpc) {
 
 Task<Status> InferenceService::model_statistics(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelStatisticsRequest>(rpc));
-  auto chosen =
-      choose_statistics(parts_.statistics, parts_.catalog, request.name(), request.version());
+  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  auto chosen = choose_statistics({parts_.statistics, parts_.catalog, *rpc.caller()}, name,
+                                  request.version());
   if (!chosen) {
     co_return std::unexpected(
         in_protocol_words(std::move(chosen).error(), request.name(), request.version()));
@@ -273,17 +280,37 @@ Task<Status> InferenceService::load(Rpc& rpc) {
     return load;
   }));
   const std::string name = asked.name;
-  asked.who = rpc.peer();
+  asked.who = rpc.caller()->name.empty() ? rpc.peer() : rpc.caller()->name;
   asked.cancel = rpc.cancelled();
-  if (Status loaded = co_await parts_.repository.load(std::move(asked)); !loaded) {
-    co_return std::unexpected(in_protocol_words(std::move(loaded).error(), name, ""));
+  Status loaded;
+  if (auto admitted = admit(*rpc.caller(), Needs::Deploy, name)) {
+    asked.name = *std::move(admitted);
+    loaded = co_await parts_.repository.load(std::move(asked));
+  } else {
+    loaded = std::unexpected(std::move(admitted).error());
   }
+  co_await note(rpc, "load", name, loaded);
+  if (!loaded) co_return std::unexpected(in_protocol_words(std::move(loaded).error(), name, ""));
   co_return answer(rpc, inference::RepositoryModelLoadResponse());
+}
+
+Task<void> InferenceService::note(Rpc& rpc, std::string_view action, std::string_view subject,
+                                  const Status& outcome) {
+  AuditEntry entry{.project = rpc.caller()->project,
+                   .who = rpc.caller()->name,
+                   .from = rpc.peer(),
+                   .action = std::string(action),
+                   .subject = std::string(subject),
+                   .outcome = outcome_of(outcome)};
+  co_await parts_.callers.audit(std::move(entry));
 }
 
 Task<Status> InferenceService::unload(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::RepositoryModelUnloadRequest>(rpc));
-  if (Status unloaded = parts_.repository.unload(request.model_name()); !unloaded) {
+  const auto name = admit(*rpc.caller(), Needs::Configure, request.model_name());
+  Status unloaded = name ? parts_.repository.unload(*name) : std::unexpected(name.error());
+  co_await note(rpc, "unload", request.model_name(), unloaded);
+  if (!unloaded) {
     co_return std::unexpected(
         in_protocol_words(std::move(unloaded).error(), request.model_name(), ""));
   }

@@ -13,6 +13,7 @@
 #include "core/wire/infer_request.h"
 #include "core/wire/json_parser.h"
 #include "gateway/body_budget.h"
+#include "gateway/callers.h"
 #include "gateway/invoker.h"
 #include "gateway/model_repository.h"
 #include "gateway/statistics.h"
@@ -32,6 +33,7 @@ class InferenceService {
     Dispatcher& dispatcher;
     ModelRepository& repository;
     const Statistics& statistics;
+    Callers& callers;
     std::function<bool()> ready;
   };
   struct Limits {
@@ -73,6 +75,9 @@ class InferenceService {
   Task<Status> model_statistics(Rpc& rpc);
   Task<Status> load(Rpc& rpc);
   Task<Status> unload(Rpc& rpc);
+  // For the audit log.
+  Task<void> note(Rpc& rpc, std::string_view action, std::string_view subject,
+                  const Status& outcome);
 
   Parts parts_;
   Limits limits_;

@@ -6,11 +6,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "async/cancel.h"
 #include "async/task.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "identity/principal.h"
 
 namespace mayfly {
 
@@ -20,6 +22,10 @@ namespace mayfly {
 class Rpc {
  public:
   virtual ~Rpc() = default;
+
+  // Who calls; set by the gateway before any service sees the call.
+  void identify(PrincipalRef caller) { caller_ = std::move(caller); }
+  const PrincipalRef& caller() const { return caller_; }
 
   virtual std::string_view method() const = 0;  // "/inference.GRPCInferenceService/ModelInfer"
   virtual std::string peer() const = 0;         // "ipv4:127.0.0.1:51234"
@@ -40,6 +46,9 @@ class Rpc {
   virtual Task<bool> write(grpc::ByteBuffer message) = 0;
   // The last message: it leaves with the status.
   virtual void reply(grpc::ByteBuffer message) = 0;
+
+ private:
+  PrincipalRef caller_;
 };
 
 }  // namespace mayfly

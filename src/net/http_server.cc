@@ -150,6 +150,7 @@ class HttpServer::Listener {
     for (int i = 0; i < kAcceptsPerTurn; ++i) {
       Address peer;
       Fd socket(::accept4(socket_.get(), peer.get(), &peer.size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (socket && !is_welcome(socket, peer)) continue;
       if (socket) {
         server_.take(newcomer(std::move(socket), peer));
         continue;
@@ -165,6 +166,16 @@ class HttpServer::Listener {
       }
       return;
     }
+  }
+
+  // Root is welcome too: it can read the files of everybody.
+  bool is_welcome(const Fd& socket, const Address& peer) const {
+    const std::optional<uid_t> only = server_.shared_->options.only_user;
+    if (!only || peer.storage.ss_family != AF_UNIX) return true;
+    ucred who{};
+    socklen_t size = sizeof who;
+    return ::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&
+           (who.uid == *only || who.uid == 0);
   }
 
   Newcomer newcomer(Fd socket, const Address& peer) {

@@ -11,10 +11,13 @@
 // waiting for a request the longest makes room for the next.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +43,8 @@ struct HttpServerOptions {
   Duration body_timeout = std::chrono::seconds(30);   // the patience for a body (net/pace.h)
   Duration write_timeout = std::chrono::seconds(30);  // the same for taking a reply
   std::uint64_t min_rate = 256;                       // bytes a second that give patience back
+  // Whom Unix sockets serve (SO_PEERCRED); others are cut off. Without: whoever may open the file.
+  std::optional<uid_t> only_user{};
 };
 
 class HttpServer {

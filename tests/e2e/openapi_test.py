@@ -75,6 +75,10 @@ class OpenApiTest(NodeCase):
         """The reply to the documented example, and the statuses that count as success."""
         if "unsupported" in operation["tags"]:
             return self.node.request(method.upper(), concrete(path)), (501,)
+        if path.startswith("/api/v1/keys") and method != "get":
+            # This node stays without keys: keys_test.py makes and revokes them.
+            body = json.dumps({"scopes": "admin"}).encode() if method == "post" else None
+            return self.node.request(method.upper(), concrete(path), body), (403, 404)
         content = operation.get("requestBody", {}).get("content", {})
         kind, media = next(iter(content.items()), ("", {}))
         body = media.get("example")

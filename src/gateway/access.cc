@@ -1,0 +1,215 @@
+#include "gateway/access.h"
+
+#include <fmt/format.h>
+
+#include "core/caller_reason.h"
+#include "core/names.h"
+#include "core/project.h"
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+bool granted(const Scopes& scopes, Verb verb, std::string_view function) {
+  return function.empty() ? scopes.allow_any(verb) : scopes.allow(verb, function);
+}
+
+Verb verb_for(Needs needs) {
+  switch (needs) {
+    case Needs::Open:
+    case Needs::Invoke:
+    case Needs::Describe:
+      return Verb::Invoke;
+    case Needs::Read:
+      return Verb::Read;
+    case Needs::Deploy:
+      return Verb::Deploy;
+    case Needs::Configure:
+      return Verb::Configure;
+    case Needs::Metrics:
+      return Verb::Metrics;
+    case Needs::Admin:
+    case Needs::Node:
+      return Verb::Admin;
+  }
+  return Verb::Admin;
+}
+
+// Of a node, not of a project.
+bool concerns_node(Needs needs) { return needs == Needs::Node || needs == Needs::Metrics; }
+
+}  // namespace
+
+// A table; without a default, so that an endpoint without a line does not compile.
+// NOLINTNEXTLINE(readability-function-size)
+Needs needs_of(Endpoint endpoint) {
+  switch (endpoint) {
+    case Endpoint::ServerLive:
+    case Endpoint::ServerReady:
+      return Needs::Open;
+    case Endpoint::Infer:
+    case Endpoint::Invoke:
+    case Endpoint::TfPredict:
+      return Needs::Invoke;
+    case Endpoint::ServerMetadata:
+    case Endpoint::ModelMetadata:
+    case Endpoint::ModelReady:
+    case Endpoint::ModelConfig:
+    case Endpoint::Generate:
+    case Endpoint::SystemSharedMemory:
+    case Endpoint::CudaSharedMemory:
+    case Endpoint::Logging:
+    case Endpoint::Tracing:
+    case Endpoint::TfModelStatus:
+    case Endpoint::TfModelMetadata:
+    case Endpoint::TfUnsupported:
+    case Endpoint::ModelStatistics:
+    case Endpoint::RepositoryIndex:
+      return Needs::Describe;
+    case Endpoint::NodeStatus:
+    case Endpoint::NodeTop:
+    case Endpoint::ListFunctions:
+    case Endpoint::DescribeFunction:
+    case Endpoint::ListVersions:
+    case Endpoint::DescribeVersion:
+    case Endpoint::GetSettings:
+    case Endpoint::History:
+    case Endpoint::GetTraffic:
+    case Endpoint::GetRollout:
+    case Endpoint::FunctionLogs:
+    case Endpoint::Usage:
+      return Needs::Read;
+    case Endpoint::Deploy:
+    case Endpoint::RepositoryLoad:
+    case Endpoint::BlobState:
+    case Endpoint::BlobUpload:
+    case Endpoint::BlobAppend:
+      return Needs::Deploy;
+    case Endpoint::RepositoryUnload:
+    case Endpoint::DeleteFunction:
+    case Endpoint::ChangeSettings:
+    case Endpoint::SplitTraffic:
+    case Endpoint::RollBack:
+    case Endpoint::StartRollout:
+    case Endpoint::ApproveRollout:
+    case Endpoint::PauseRollout:
+    case Endpoint::ResumeRollout:
+    case Endpoint::AbortRollout:
+    case Endpoint::MoveAlias:
+    case Endpoint::RemoveAlias:
+    case Endpoint::Evict:
+      return Needs::Configure;
+    case Endpoint::Metrics:
+      return Needs::Metrics;
+    case Endpoint::CreateKey:
+    case Endpoint::ListKeys:
+    case Endpoint::RevokeKey:
+    case Endpoint::ShowAudit:
+      return Needs::Admin;
+    case Endpoint::NodeDoctor:
+    case Endpoint::CollectGarbage:
+    case Endpoint::Backup:
+      return Needs::Node;
+  }
+  return Needs::Node;
+}
+
+Needs needs_of_rpc(std::string_view method) {
+  if (method == "ServerLive" || method == "ServerReady") return Needs::Open;
+  if (method == "ModelInfer" || method == "ModelStreamInfer") return Needs::Invoke;
+  if (method == "RepositoryModelLoad") return Needs::Deploy;
+  if (method == "RepositoryModelUnload") return Needs::Configure;
+  return Needs::Describe;
+}
+
+std::string_view action_of(Endpoint endpoint) {
+  switch (endpoint) {
+    case Endpoint::Deploy:
+      return "deploy";
+    case Endpoint::RepositoryLoad:
+      return "load";
+    case Endpoint::RepositoryUnload:
+      return "unload";
+    case Endpoint::DeleteFunction:
+      return "delete";
+    case Endpoint::ChangeSettings:
+      return "configure";
+    case Endpoint::SplitTraffic:
+      return "traffic";
+    case Endpoint::RollBack:
+      return "rollback";
+    case Endpoint::StartRollout:
+      return "rollout.start";
+    case Endpoint::ApproveRollout:
+      return "rollout.approve";
+    case Endpoint::PauseRollout:
+      return "rollout.pause";
+    case Endpoint::ResumeRollout:
+      return "rollout.resume";
+    case Endpoint::AbortRollout:
+      return "rollout.abort";
+    case Endpoint::MoveAlias:
+      return "alias";
+    case Endpoint::RemoveAlias:
+      return "alias.remove";
+    case Endpoint::Evict:
+      return "evict";
+    case Endpoint::CreateKey:
+      return "key.create";
+    case Endpoint::RevokeKey:
+      return "key.revoke";
+    case Endpoint::CollectGarbage:
+      return "gc";
+    case Endpoint::Backup:
+      return "backup";
+    default:
+      return "";
+  }
+}
+
+Status check_access(const Principal& caller, Needs needs, std::string_view function) {
+  if (needs == Needs::Open || caller.means == Principal::Means::Nobody) return {};
+  const bool here = !concerns_node(needs) || caller.project == kDefaultProject;
+  const bool reads = needs == Needs::Describe && granted(caller.scopes, Verb::Read, function);
+  if (here && (reads || granted(caller.scopes, verb_for(needs), function))) return {};
+  const std::string_view verb = to_string(verb_for(needs));
+  const bool named = needs != Needs::Admin && !concerns_node(needs) && !function.empty();
+  return refuse(reason::kMissingScope,
+                fmt::format("this needs the scope {}{}{}{}", verb, named ? ":" : "",
+                            named ? function.substr(0, 64) : "",
+                            here ? "" : fmt::format(" of the project {}", kDefaultProject)));
+}
+
+bool may_see(const Principal& caller, std::string_view qualified) {
+  if (project_of(qualified) != caller.project) return false;
+  return check_access(caller, Needs::Describe, local_name(qualified)).has_value();
+}
+
+Result<std::string> admit(const Principal& caller, Needs needs, std::string_view name) {
+  TRY(check_access(caller, needs, name.substr(0, name.find('@'))));
+  if (name.contains('/')) {
+    return refuse(reason::kBadRequest,
+                  "a function's name holds no '/': the key says which project is meant");
+  }
+  return name.empty() ? std::string() : qualified_name(caller.project, name);
+}
+
+std::string without_project(std::string_view project, std::string text) {
+  if (project == kDefaultProject) return text;
+  const std::string prefix = fmt::format("{}/", project);
+  const auto within_name = [&](std::size_t at) {
+    const char before = at == 0 ? ' ' : text[at - 1];
+    return before == '/' || before == '.' || before == '-' || before == '_' ||
+           (before >= 'a' && before <= 'z') || (before >= '0' && before <= '9');
+  };
+  for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
+    if (within_name(at)) {
+      at += prefix.size();
+    } else {
+      text.erase(at, prefix.size());
+    }
+  }
+  return text;
+}
+
+}  // namespace mayfly

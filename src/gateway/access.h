@@ -1,0 +1,45 @@
+// What each endpoint asks of its caller, and under which name its use stands in the audit log. One
+// table, beside the routing table; pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "gateway/route.h"
+#include "identity/principal.h"
+
+namespace mayfly {
+
+enum class Needs : std::uint8_t {
+  Open,      // nothing, not even a key: health
+  Invoke,    // invoke
+  Describe,  // what a client of the function must know: invoke or read
+  Read,
+  Deploy,
+  Configure,
+  Metrics,
+  Admin,  // keys of the caller's project, its audit log
+  Node,   // admin of the project `default`: what concerns every project
+};
+
+Needs needs_of(Endpoint endpoint);
+// Of a method of inference.GRPCInferenceService.
+Needs needs_of_rpc(std::string_view method);
+// "deploy"; empty: it changes nothing, and the audit log does not speak of it.
+std::string_view action_of(Endpoint endpoint);
+
+// missing_scope, naming the one. `function` is empty where an endpoint names none: then a scope
+// for any function will do, and the endpoint tells of no others.
+Status check_access(const Principal& caller, Needs needs, std::string_view function);
+// Whether the caller may see the function, which has a name as the node knows it.
+bool may_see(const Principal& caller, std::string_view qualified);
+
+// Both at once: "fraud@3", as a client wrote it → "team/fraud@3" if the caller may; an empty name
+// stays empty. bad_request for a name with a '/'.
+Result<std::string> admit(const Principal& caller, Needs needs, std::string_view name);
+// "function 'team/fraud' …", for somebody of `team`, who knows it as 'fraud'.
+std::string without_project(std::string_view project, std::string text);
+
+}  // namespace mayfly

@@ -1,0 +1,91 @@
+#include "gateway/access.h"
+
+#include "core/caller_reason.h"
+#include "core/names.h"
+#include "core/reason.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+
+namespace {
+
+Principal key(const char* project, const char* scopes) {
+  return {.means = Principal::Means::Key,
+          .project = project,
+          .name = "k",
+          .scopes = Scopes::parse(scopes).value()};
+}
+
+}  // namespace
+
+TEST_CASE("only health is open: every other endpoint asks for a scope") {
+  const Principal nothing{
+      .means = Principal::Means::Key, .project = "default", .name = {}, .scopes = {}};
+  int open = 0;
+  for (const Endpoint endpoint : routed_endpoints()) {
+    CAPTURE(static_cast<int>(endpoint));
+    const bool is_health = endpoint == Endpoint::ServerLive || endpoint == Endpoint::ServerReady;
+    const Status allowed = check_access(nothing, needs_of(endpoint), "");
+    CHECK(allowed.has_value() == is_health);
+    if (!allowed) CHECK(allowed.error().reason == reason::kMissingScope);
+    open += is_health ? 1 : 0;
+  }
+  CHECK(open == 2);
+}
+
+TEST_CASE("what changes something stands in the audit log, what shows something does not") {
+  for (const Endpoint endpoint : routed_endpoints()) {
+    CAPTURE(static_cast<int>(endpoint));
+    const Needs needs = needs_of(endpoint);
+    const bool changes = needs == Needs::Configure || endpoint == Endpoint::Deploy ||
+                         endpoint == Endpoint::RepositoryLoad || endpoint == Endpoint::CreateKey ||
+                         endpoint == Endpoint::RevokeKey || endpoint == Endpoint::CollectGarbage ||
+                         endpoint == Endpoint::Backup;
+    CHECK(action_of(endpoint).empty() == !changes);
+  }
+}
+
+TEST_CASE("a scope is checked for the function that is meant, and a refusal names it") {
+  const Principal caller = key("default", "invoke:fraud,configure:*");
+  CHECK(check_access(caller, Needs::Invoke, "fraud").has_value());
+  CHECK(check_access(caller, Needs::Describe, "fraud").has_value());
+  const Status refused = check_access(caller, Needs::Invoke, "iris");
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().message == "this needs the scope invoke:iris");
+  CHECK_FALSE(check_access(caller, Needs::Read, "fraud").has_value());
+  CHECK(check_access(caller, Needs::Configure, "iris").has_value());
+  CHECK_FALSE(check_access(caller, Needs::Admin, "").has_value());
+  CHECK(check_access(key("default", "read:*"), Needs::Describe, "iris").has_value());
+}
+
+TEST_CASE("what concerns every project is for the project default only") {
+  for (const Needs needs : {Needs::Node, Needs::Metrics}) {
+    CHECK(check_access(key("default", "admin,metrics"), needs, "").has_value());
+    CHECK_FALSE(check_access(key("team", "admin,metrics"), needs, "").has_value());
+  }
+  CHECK(check_access(key("team", "admin"), Needs::Admin, "").has_value());
+}
+
+TEST_CASE("a caller's names are of its project, and it cannot name another's") {
+  const Principal team = key("team", "invoke:*");
+  CHECK(admit(team, Needs::Invoke, "fraud@3").value() == "team/fraud@3");
+  CHECK(admit(team, Needs::Invoke, "").value().empty());
+  CHECK(admit(key("default", "invoke:*"), Needs::Invoke, "fraud").value() == "fraud");
+  for (const char* name : {"team/fraud", "other/fraud", "default/fraud", "/fraud"}) {
+    CHECK(admit(key("default", "invoke:*"), Needs::Invoke, name).error().reason ==
+          reason::kBadRequest);
+  }
+  CHECK(may_see(team, "team/fraud"));
+  CHECK_FALSE(may_see(team, "fraud"));
+  CHECK_FALSE(may_see(team, "team2/fraud"));
+  CHECK_FALSE(may_see(key("team", "invoke:iris"), "team/fraud"));
+}
+
+TEST_CASE("the project is taken off what a caller reads") {
+  CHECK(without_project("team", "function 'team/fraud' (team/fraud@2)") ==
+        "function 'fraud' (fraud@2)");
+  CHECK(without_project("team", "steam/fraud my-team/x a/team/x") ==
+        "steam/fraud my-team/x a/team/x");
+  CHECK(without_project("default", "a/b") == "a/b");
+}

@@ -1,0 +1,186 @@
+#include "gateway/identity_api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/log.h"
+#include "core/caller_reason.h"
+#include "core/json_reader.h"
+#include "core/names.h"
+#include "core/project.h"
+#include "core/reason.h"
+#include "core/units.h"
+#include "gateway/control_api.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::uint32_t kMostEntries = 1000;
+constexpr std::uint32_t kLongestDays = 36'500;
+
+// Keys of the project `default` may speak for the node: for all projects.
+bool speaks_for_node(const Principal& caller) { return caller.project == kDefaultProject; }
+
+// "90d", "12h", or a time.
+Result<WallTime> parse_expiry(const std::string& text, WallTime now) {
+  if (text.ends_with('d')) {
+    std::uint32_t days = 0;
+    const char* end = text.data() + text.size() - 1;
+    const auto [rest, error] = std::from_chars(text.data(), end, days);
+    if (error == std::errc() && rest == end && days > 0 && days <= kLongestDays)
+      return now + std::chrono::days(days);
+  }
+  if (const auto after = parse_duration(text)) return now + *after;
+  if (const auto time = parse_time(text)) return *time;
+  return refuse(reason::kInvalidSetting,
+                fmt::format("expires: '{}' is neither a duration, as 90d or 12h, nor a time, as "
+                            "2030-01-31T00:00:00Z",
+                            text.substr(0, 40)));
+}
+
+Result<KeyStore::Wish> parse_wish(const std::string& text, const Principal& caller, WallTime now) {
+  const Json json = TRY(parse_json(text, "body"));
+  JsonReader reader(json, "body", reason::kInvalidSetting);
+  KeyStore::Wish wish{.name = {}, .project = caller.project, .scopes = {}};
+  std::string scopes;
+  std::string expires;
+  reader.text("name", wish.name).text("project", wish.project);
+  TRY(reader.text("scopes", scopes).text("expires", expires).finish());
+  wish.scopes = TRY(Scopes::parse(scopes));
+  TRY(check_project(wish.project));
+  if (!expires.empty()) wish.expires = TRY(parse_expiry(expires, now));
+  if (wish.project != caller.project && !speaks_for_node(caller)) {
+    return refuse(reason::kMissingScope,
+                  fmt::format("keys of other projects are made with the scope admin of the project "
+                              "{}",
+                              kDefaultProject));
+  }
+  if (wish.project != kDefaultProject && wish.scopes.allow_any(Verb::Metrics)) {
+    return refuse(
+        reason::kInvalidSetting,
+        fmt::format("metrics are of the whole node: only keys of the project {} have that "
+                    "scope",
+                    kDefaultProject));
+  }
+  return wish;
+}
+
+Json optional_time(const std::optional<WallTime>& time) {
+  return time ? Json(format_time(*time)) : Json(nullptr);
+}
+
+Json key_json(const KeyRow& row) {
+  return {{"id", row.id},
+          {"name", row.name},
+          {"project", row.project},
+          {"scopes", row.scopes},
+          {"created", format_time(row.created)},
+          {"created_by", row.created_by},
+          {"expires", optional_time(row.expires)},
+          {"last_used", optional_time(row.last_used)},
+          {"revoked", optional_time(row.revoked)}};
+}
+
+Json entry_json(const AuditEntry& entry) {
+  return {{"sequence", entry.sequence}, {"time", format_time(entry.time)},
+          {"project", entry.project},   {"who", entry.who},
+          {"from", entry.from},         {"action", entry.action},
+          {"subject", entry.subject},   {"outcome", entry.outcome}};
+}
+
+Result<AuditQuery> parse_audit_query(const RequestHead& head, const Principal& caller,
+                                     WallTime now) {
+  const auto given = [&](std::string_view name) { return head.query(name).value_or(""); };
+  AuditQuery query{.project = speaks_for_node(caller) ? given("project") : caller.project,
+                   .who = given("who"),
+                   .subject = given("subject"),
+                   .action = given("action")};
+  if (const std::string since = given("since"); !since.empty()) {
+    const auto ago = parse_duration(since);
+    query.since = ago ? now - *ago : TRY(parse_time(since));
+  }
+  if (const std::string limit = given("limit"); !limit.empty()) {
+    const auto [end, error] =
+        std::from_chars(limit.data(), limit.data() + limit.size(), query.limit);
+    const bool whole = error == std::errc() && end == limit.data() + limit.size();
+    if (!whole || query.limit == 0 || query.limit > kMostEntries) {
+      return refuse(reason::kBadRequest, fmt::format("limit: a number from 1 to {}", kMostEntries));
+    }
+  }
+  return query;
+}
+
+}  // namespace
+
+Task<Result<Response>> IdentityApi::call(Exchange& exchange, Route& route) {
+  switch (route.endpoint) {
+    case Endpoint::CreateKey:
+      co_return co_await create(exchange, route);
+    case Endpoint::ListKeys:
+      co_return co_await list(route);
+    case Endpoint::RevokeKey:
+      co_return co_await revoke(route);
+    default:
+      co_return co_await audit(exchange, route);
+  }
+}
+
+// Without keys anybody on this machine could close the node to everybody else: the first is made by
+// the owner of the data folder.
+Task<Result<Response>> IdentityApi::create(Exchange& exchange, Route& route) {
+  const Principal& caller = *route.caller;
+  if (caller.means == Principal::Means::Nobody) {
+    co_return refuse(
+        reason::kMissingScope,
+        "the first key is made over the admin socket, by the owner of the data folder: "
+        "mayfly key create");
+  }
+  CO_TRY(const std::string text, co_await read_control_body(exchange));
+  CO_TRY(const KeyStore::Wish wish, parse_wish(text, caller, parts_.clock.wall_now()));
+  const std::string who = author_of(exchange, route);
+  CO_TRY(const KeyStore::Made made,
+         co_await parts_.pool.run([&] { return parts_.keys.create(wish, who); }));
+  parts_.callers.refresh();
+  route.version = made.row.id;
+  LOG(info, "key created", {"id", made.row.id}, {"project", made.row.project}, {"who", who});
+  Json about = key_json(made.row);
+  about["key"] = made.text;
+  co_return json_response(about, 201);
+}
+
+Task<Result<Response>> IdentityApi::list(const Route& route) {
+  const Principal& caller = *route.caller;
+  const std::string project = speaks_for_node(caller) ? "" : caller.project;
+  CO_TRY(const std::vector<KeyRow> rows,
+         co_await parts_.pool.run([&] { return parts_.keys.list(project); }));
+  Json keys = Json::array();
+  for (const KeyRow& row : rows) keys.push_back(key_json(row));
+  co_return json_response({{"keys", std::move(keys)}});
+}
+
+Task<Result<Response>> IdentityApi::revoke(const Route& route) {
+  const Principal& caller = *route.caller;
+  const std::string project = speaks_for_node(caller) ? "" : caller.project;
+  CO_TRY_STATUS(
+      co_await parts_.pool.run([&] { return parts_.keys.revoke(project, route.version); }));
+  parts_.callers.refresh();
+  LOG(info, "key revoked", {"id", route.version}, {"who", caller.name});
+  co_return json_response({{"revoked", route.version}});
+}
+
+Task<Result<Response>> IdentityApi::audit(const Exchange& exchange, const Route& route) {
+  CO_TRY(const AuditQuery query,
+         parse_audit_query(exchange.head(), *route.caller, parts_.clock.wall_now()));
+  CO_TRY(const std::vector<AuditEntry> entries,
+         co_await parts_.pool.run([&] { return parts_.audit.find(query); }));
+  Json list = Json::array();
+  for (const AuditEntry& entry : entries) list.push_back(entry_json(entry));
+  co_return json_response({{"entries", std::move(list)}});
+}
+
+}  // namespace mayfly

@@ -1,0 +1,38 @@
+// Keys and the audit log under /api/v1. Loop thread; what blocks runs on the pool.
+#pragma once
+
+#include "async/pool.h"
+#include "async/task.h"
+#include "gateway/callers.h"
+#include "gateway/route.h"
+#include "identity/audit_log.h"
+#include "identity/key_store.h"
+#include "net/exchange.h"
+
+namespace mayfly {
+
+class IdentityApi {
+ public:
+  struct Parts {  // all outlive me
+    Pool& pool;
+    const Clock& clock;
+    KeyStore& keys;
+    AuditLog& audit;
+    Callers& callers;
+  };
+
+  explicit IdentityApi(Parts parts) : parts_(parts) {}
+
+  // The id of a key that was made stands in route.version afterwards.
+  Task<Result<Response>> call(Exchange& exchange, Route& route);
+
+ private:
+  Task<Result<Response>> create(Exchange& exchange, Route& route);
+  Task<Result<Response>> list(const Route& route);
+  Task<Result<Response>> revoke(const Route& route);
+  Task<Result<Response>> audit(const Exchange& exchange, const Route& route);
+
+  Parts parts_;
+};
+
+}  // namespace mayfly
