@@ -28,6 +28,7 @@
 #include "grpc/grpc_gateway.h"
 #include "grpc/rpc_server.h"
 #include "meter/ledger.h"
+#include "meter/ledger_reader.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
@@ -225,7 +226,20 @@ struct Foundation {
   KeyStore& keys;
   AuditLog& audit;
   BlobOwners& owners;
+  ProjectStore& projects;
 };
+
+// Whose the blobs are that versions are made of.
+Result<std::vector<OwnedBlob>> blobs_by_project(Registry& registry, const BlobStore& blobs) {
+  const LiveContent live = TRY(registry.live_content({}));
+  std::vector<OwnedBlob> owned;
+  for (const auto& [project, digests] : live.by_project) {
+    for (const Digest& digest : digests) {
+      if (const auto blob = TRY(blobs.find(digest))) owned.push_back({project, *blob});
+    }
+  }
+  return owned;
+}
 
 Task<void> close(Gate& gate) { co_await gate.close(); }
 
@@ -243,6 +257,7 @@ struct Draining {
   HttpServer& server;
   HttpServer& admin;
   Callers& callers;
+  QuotaGate& quotas;
   RpcServer* grpc;  // null: none
   Dispatcher& dispatcher;
   Shadows& shadows;
@@ -268,6 +283,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.rollouts.close());
   loop.run(parts.dispatcher.drain(5s));
   loop.run(close(parts.background));
+  loop.run(parts.quotas.close());
   loop.run(parts.callers.close());
 }
 
@@ -321,6 +337,20 @@ Status announce(const Foundation& base, const std::string& url, const std::strin
   return {};
 }
 
+// By project, in GB-seconds as the bill counts them.
+Result<QuotaGate::Used> used_this_month(const Ledger& ledger, const Clock& clock) {
+  const auto day = std::chrono::floor<std::chrono::days>(clock.wall_now());
+  const std::chrono::year_month_day date(day);
+  const std::chrono::sys_days first(date.year() / date.month() / std::chrono::day{1});
+  const UsageTable table = TRY(read_usage(
+      ledger.folder(), {.from = hour_of(std::chrono::time_point_cast<Duration>(first))}));
+  constexpr double kGbMicrosecond = 1e6 * (std::uint64_t{1} << 30);
+  QuotaGate::Used used;
+  for (const auto& [key, usage] : table.rows())
+    used[key.project] += static_cast<double>(usage.memory_time) / kGbMicrosecond;
+  return used;
+}
+
 // What predictions of every protocol go through. Members in the order of their making.
 struct DataPlane {
   DataPlane(const Foundation& base, const CompileTarget& target)
@@ -329,7 +359,8 @@ struct DataPlane {
         publisher(base.loop, base.pool, base.spawner,
                   {.compiled = base.data.compiled(), .tmp = base.data.tmp()}, target),
         dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
-        catalog(base.registry, base.blobs, publisher, read_pool, cut_short.token()),
+        quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
+        catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token()),
         metrics(base.clock),
         ledger(base.loop, base.ledger),
         ids(base.clock, base.rng),
@@ -346,7 +377,8 @@ struct DataPlane {
                  .metrics = metrics,
                  .statistics = statistics,
                  .ids = ids,
-                 .cache = cache}),
+                 .cache = cache,
+                 .quotas = quotas}),
         bodies(body_memory(base.config)),
         repository({.loop = base.loop,
                     .pool = base.pool,
@@ -356,6 +388,7 @@ struct DataPlane {
                     .catalog = catalog,
                     .dispatcher = dispatcher,
                     .traffic = traffic,
+                    .quotas = quotas,
                     .publisher = publisher,
                     .metrics = metrics}) {}
 
@@ -364,6 +397,7 @@ struct DataPlane {
   CancelSource cut_short;
   Publisher publisher;    // models in, artifacts out
   Dispatcher dispatcher;  // who runs what
+  QuotaGate quotas;       // how much a project may take
   Catalog catalog;        // what a name means
   Metrics metrics;
   Statistics statistics;
@@ -436,9 +470,13 @@ Status serve(const Foundation& base) {
 
   Predictions predictions({plane.parse_pool, plane.invoker, plane.bodies},
                           prediction_limits(config));
-  BlobApi blob_api({base.blobs, base.owners, base.pins, base.pool}, config.max_upload);
+  BlobApi blob_api({base.blobs, base.owners, base.pins, base.pool, plane.quotas},
+                   config.max_upload);
   Callers callers({loop, base.pool, base.keys, base.audit});
-  IdentityApi identity({base.pool, base.clock, base.keys, base.audit, callers});
+  IdentityApi identity(
+      {base.pool, base.clock, base.keys, base.audit, base.projects, plane.quotas, callers});
+  plane.quotas.publish(*base.projects.table());
+  loop.run(plane.quotas.refresh());
   HttpServer* listening = nullptr;
   ControlApi control(
       {.loop = loop,
@@ -501,8 +539,8 @@ Status serve(const Foundation& base) {
   loop.run();
 
   drain(loop,
-        {server, admin, callers, grpc.server.get(), plane.dispatcher, plane.shadows, plane.rollouts,
-         plane.cut_short, background},
+        {server, admin, callers, plane.quotas, grpc.server.get(), plane.dispatcher, plane.shadows,
+         plane.rollouts, plane.cut_short, background},
         config.drain_timeout);
   return {};
 }
@@ -534,9 +572,12 @@ Status run_node(const Config& config) {
   const auto keys =
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
-  const auto owners = TRY(BlobOwners::open(data.identity_db()));                    // whose bytes
+  const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
   TRY(check_reachable(config, keys->table()->closed()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
+  const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, [&] {
+    return blobs_by_project(*registry, *blobs);
+  }));  // whose bytes
   Pins pins(clock);
   const auto ledger =
       TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));  // what happened
@@ -585,7 +626,8 @@ Status run_node(const Config& config) {
                 .spawner = *spawner,
                 .keys = *keys,
                 .audit = *audit,
-                .owners = *owners});
+                .owners = *owners,
+                .projects = *projects});
 }
 
 }  // namespace mayfly

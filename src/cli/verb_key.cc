@@ -1,12 +1,16 @@
-// mayfly key, mayfly audit: who may ask a node, and who did what to it.
+// mayfly key, project, audit: who may ask a node, how much, and who did what to it.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "core/reason.h"
 
 namespace mayfly {
 namespace {
@@ -81,6 +85,77 @@ Status revoke_key(const KeyFlags& flags, const CliContext& context) {
   return {};
 }
 
+struct ProjectFlags {
+  std::string name;
+  std::vector<std::string> quotas;
+  Path data;
+};
+
+void print_projects(const CliJson& projects) {
+  Table table({"PROJECT", "REQUESTS/S", "CONCURRENCY", "GB-SECONDS A MONTH", "MEMORY", "STORED"});
+  for (const CliJson& project : projects) {
+    const CliJson quotas = project.value("quotas", CliJson::object());
+    const auto number = [&](const char* key) { return std::to_string(quotas.value(key, 0ULL)); };
+    table.add({project.value("name", ""), number("requests_per_second"), number("concurrency"),
+               number("gb_seconds_per_month"), quotas.value("memory", ""),
+               quotas.value("stored_bytes", "")});
+  }
+  fmt::print("{}", table.str());
+}
+
+Status create_project(const ProjectFlags& flags, const CliContext& context) {
+  const CliJson made =
+      TRY(context.admin_node(flags.data).send("POST", "/api/v1/projects", {{"name", flags.name}}));
+  if (context.json) {
+    print_json(made);
+  } else {
+    fmt::print("{} is there\n", flags.name);
+  }
+  return {};
+}
+
+Status list_projects(const ProjectFlags& flags, const CliContext& context) {
+  const CliJson list = TRY(context.admin_node(flags.data).get("/api/v1/projects"));
+  if (context.json) {
+    print_json(list);
+  } else {
+    print_projects(list["projects"]);
+  }
+  return {};
+}
+
+// "concurrency=8", "memory=2GiB"; a plain number of bytes is a size as well.
+Result<std::pair<std::string, CliJson>> parse_quota(const std::string& text) {
+  const std::size_t equals = text.find('=');
+  const std::string name = text.substr(0, equals);
+  const std::string value = equals == std::string::npos ? "" : text.substr(equals + 1);
+  const CliJson number = CliJson::parse(value, nullptr, false);
+  const bool size = name == "memory" || name == "stored_bytes";
+  if (size && !value.empty())
+    return std::pair(name, CliJson(number.is_number() ? value + "B" : value));
+  if (number.is_number_unsigned()) return std::pair(name, number);
+  return refuse(reason::kInvalidSetting,
+                fmt::format("'{}': write QUOTA=NUMBER, as in concurrency=8 or memory=2GiB", text));
+}
+
+Status set_quotas(const ProjectFlags& flags, const CliContext& context) {
+  CliJson changes = CliJson::object();
+  for (const std::string& text : flags.quotas) {
+    const auto [name, value] = TRY(parse_quota(text));
+    changes[name] = value;
+  }
+  const CliJson now =
+      TRY(context.admin_node(flags.data)
+              .send("PATCH", fmt::format("/api/v1/projects/{}/quotas", path_segment(flags.name)),
+                    changes));
+  if (context.json) {
+    print_json(now);
+  } else {
+    print_projects(CliJson::array({now}));
+  }
+  return {};
+}
+
 struct AuditFlags {
   std::string since;
   std::string who;
@@ -145,6 +220,31 @@ void add_key_verb(CLI::App& app, CliContext& context) {
   revoke->add_option("ID", flags->id, "as key list shows it")->required();
   add_data_option(*revoke, flags->data);
   revoke->callback([flags, &context] { context.outcome = revoke_key(*flags, context); });
+}
+
+void add_project_verb(CLI::App& app, CliContext& context) {
+  CLI::App* verb =
+      app.add_subcommand("project", "Make and list projects, and say what each may take");
+  verb->require_subcommand(1);
+  auto flags = std::make_shared<ProjectFlags>();
+
+  CLI::App* create = verb->add_subcommand("create", "Make a project; keys with --project name it");
+  create->add_option("PROJECT", flags->name, "its name, spelled like a function's")->required();
+  add_data_option(*create, flags->data);
+  create->callback([flags, &context] { context.outcome = create_project(*flags, context); });
+
+  CLI::App* list = verb->add_subcommand("list", "List projects and their quotas; 0 is no limit");
+  add_data_option(*list, flags->data);
+  list->callback([flags, &context] { context.outcome = list_projects(*flags, context); });
+
+  CLI::App* quota = verb->add_subcommand("quota", "Change what a project may take; 0 is no limit");
+  quota->add_option("PROJECT", flags->name, "the project")->required();
+  quota
+      ->add_option("QUOTA=NUMBER", flags->quotas,
+                   "requests_per_second, concurrency, gb_seconds_per_month, memory, stored_bytes")
+      ->required();
+  add_data_option(*quota, flags->data);
+  quota->callback([flags, &context] { context.outcome = set_quotas(*flags, context); });
 }
 
 void add_audit_verb(CLI::App& app, CliContext& context) {

@@ -12,8 +12,10 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::array<std::string_view, kActions> kActionNames = {
-    "none",        "dispatch",     "fork",           "build_template", "make_room",
-    "end_sibling", "end_instance", "evict_template", "wait",           "refuse"};
+    "none",           "dispatch",     "fork",
+    "build_template", "make_room",    "make_share_room",
+    "end_sibling",    "end_instance", "evict_template",
+    "wait",           "refuse"};
 
 struct WhyText {
   std::string_view slug;
@@ -36,6 +38,7 @@ constexpr std::array<WhyText, kWhys> kWhyTexts = {{
     {"builds_full", "other templates are being built"},
     {"memory_full", "the node's memory is taken by running work"},
     {"too_large_for_node", "needs more memory than the node may use"},
+    {"over_quota", "its project would hold more memory than its quota"},
     {"sibling_idle", "an idle instance of another version counts towards max_instances"},
     {"yield_memory", "a function without an instance waits for memory"},
     {"idle_timeout", "idle longer than idle_timeout"},
@@ -68,11 +71,25 @@ std::optional<Why> cpu_allows(const VersionLoad& version, const NodeLoad& node, 
   return std::nullopt;
 }
 
+// nullopt: the owner may hold so much more.
+std::optional<Decision> quota_forbids(Bytes needed, const VersionLoad& version) {
+  if (version.quota == Bytes{} || version.quota_used + needed <= version.quota) return std::nullopt;
+  const bool caller = version.rank == Rank::Caller;
+  const bool could_fit = needed <= version.quota;
+  if (caller && could_fit && version.queued > 0 && version.quota_room == Room::MayBeMade) {
+    return Decision{Action::MakeShareRoom, Why::OverQuota};
+  }
+  const bool will_be_free = busy(version) > 0;
+  const bool wanted = !caller || version.queued > 0;
+  return Decision{will_be_free || !wanted ? Action::Wait : Action::Refuse, Why::OverQuota};
+}
+
 // nullopt: the bytes fit. What nobody waits for ends nothing else: two versions that want to be
 // kept warm would evict each other for ever.
 std::optional<Decision> memory_forbids(Bytes needed, const VersionLoad& version,
                                        const NodeLoad& node) {
   if (needed > node.memory) return Decision{Action::Refuse, Why::TooLargeForNode};
+  if (const auto forbidden = quota_forbids(needed, version)) return forbidden;
   // Whoever has an instance does not grow while another function waits for its first.
   const bool has_some = version.function_busy + version.function_idle > 0;
   if (has_some && node.without_memory > 0) return Decision{Action::Wait, Why::MemoryFull};

@@ -8,7 +8,9 @@
 //     than the node's patience may go up to twice that, so that other functions' long calls cannot
 //     starve it: the kernel then shares the cores;
 //   - memory: what a new process is expected to need must fit the budget; idle processes are ended
-//     for it, least valuable first (value.h).
+//     for it, least valuable first (value.h). What an owner's processes hold together is bounded
+//     likewise where he has a quota, and room is made among his own; but who finds none is refused
+//     instead of waiting, unless an instance of the version will be free again.
 // Which function is asked first is fair_share.h's business. Nothing is forked ahead of demand but
 // min_instances.
 #pragma once
@@ -28,13 +30,14 @@ enum class Action : std::uint8_t {
   Fork,           // with the oldest queued request in hand, if there is one
   BuildTemplate,  //
   MakeRoom,       // end the least valuable idle process of the node, then ask again
+  MakeShareRoom,  // the same among those of the version's owner
   EndSibling,     // end an idle instance of another version of the function, then ask again
   EndInstance,    // end this version's longest idle instance, then ask again
   EvictTemplate,  //
   Wait,           // until what `why` names has changed
   Refuse,         // fail what is queued: it can never run here
 };
-inline constexpr std::size_t kActions = 10;
+inline constexpr std::size_t kActions = 11;
 std::string_view to_string(Action action);
 
 enum class Why : std::uint8_t {
@@ -53,6 +56,7 @@ enum class Why : std::uint8_t {
   BuildsFull,
   MemoryFull,
   TooLargeForNode,
+  OverQuota,
   SiblingIdle,
   YieldMemory,
   IdleTimeout,
@@ -70,7 +74,7 @@ enum class Why : std::uint8_t {
   TemplateLost,
   Stopping,
 };
-inline constexpr std::size_t kWhys = 31;
+inline constexpr std::size_t kWhys = 32;
 std::string_view slug(Why why);     // "idle_timeout": for metrics
 std::string_view explain(Why why);  // "idle longer than idle_timeout": for people
 
@@ -83,6 +87,8 @@ enum class Keep : std::uint8_t { Nothing, Template };
 // holds no token for it; it runs at a small share where processors are short; it never makes room
 // in memory and is the first to be ended for it; its build keeps no other from building.
 enum class Rank : std::uint8_t { Caller, Guest };
+
+enum class Room : std::uint8_t { MayBeMade, NoneLeft };  // NoneLeft: no idle process is left to end
 
 // One version, with what its function's settings and other versions mean for it.
 struct VersionLoad {
@@ -100,10 +106,11 @@ struct VersionLoad {
   std::uint32_t threads = 1;
   Bytes instance_bytes{};  // expected of the next instance
   Bytes template_bytes{};  // expected of the template
-  Duration waited{};       // of the oldest queued request
+  Bytes quota{};           // of its owner; 0: none
+  Bytes quota_used{};
+  Room quota_room = Room::MayBeMade;
+  Duration waited{};  // of the oldest queued request
 };
-
-enum class Room : std::uint8_t { MayBeMade, NoneLeft };
 
 struct NodeLoad {
   std::uint32_t tokens = 1;
@@ -112,7 +119,7 @@ struct NodeLoad {
   std::uint32_t max_builds = 1;
   Bytes memory{};
   Bytes memory_used{};
-  Room room = Room::MayBeMade;  // NoneLeft: no idle process is left to end
+  Room room = Room::MayBeMade;
   // Functions without any instance that wait for memory.
   std::uint32_t without_memory = 0;
   Duration patience = std::chrono::milliseconds(500);

@@ -170,11 +170,26 @@ TEST_CASE("what is kept is started without a request, but makes no room for itse
   CHECK(decide(load, tight) == Decision{Action::Wait, Why::MemoryFull});
 }
 
+TEST_CASE("a quota: make room among the owner's, wait for an own instance, else refuse") {
+  VersionLoad load = ready();
+  load.quota = mib(10);
+  load.quota_used = mib(9);
+  CHECK(decide(load, kNode).action == Action::Fork);
+  load.quota_used = mib(10);
+  CHECK(decide(load, kNode) == Decision{Action::MakeShareRoom, Why::OverQuota});
+  load.quota_room = Room::NoneLeft;
+  CHECK(decide(load, kNode) == Decision{Action::Refuse, Why::OverQuota});
+  load.running = 1;
+  CHECK(decide(load, kNode) == Decision{Action::Wait, Why::OverQuota});
+  load.quota = {};
+  CHECK(decide(load, kNode).action == Action::Fork);
+}
+
 TEST_CASE("over every small snapshot the bounds hold and a request is never forgotten") {
   const std::array states = {TemplateState::None, TemplateState::Building, TemplateState::Ready,
                              TemplateState::BackingOff};
   std::size_t seen = 0;
-  for (unsigned bits = 0; bits < (1U << 16); ++bits) {
+  for (unsigned bits = 0; bits < (1U << 18); ++bits) {
     auto take = [bits, at = 0U](unsigned width) mutable {
       const unsigned value = (bits >> at) & ((1U << width) - 1);
       at += width;
@@ -191,6 +206,9 @@ TEST_CASE("over every small snapshot the bounds hold and a request is never forg
     load.threads = take(1) + 1;
     load.waited = take(1) * 1s;
     load.template_state = states.at(take(2));
+    load.quota_used = mib(take(1) * 30);
+    load.quota = mib(30);
+    load.quota_room = take(1) == 0 ? Room::MayBeMade : Room::NoneLeft;
     NodeLoad node = kNode;
     node.tokens_used = take(2);
     node.memory_used = mib(take(1) * 100);
@@ -212,9 +230,12 @@ TEST_CASE("over every small snapshot the bounds hold and a request is never forg
     if (decision.action == Action::Dispatch) CHECK(load.idle > 0);
     if (decision.action == Action::EndSibling) CHECK(load.function_idle > load.idle);
     if (decision.action == Action::MakeRoom) CHECK(node.room == Room::MayBeMade);
+    if (decision.action == Action::MakeShareRoom) CHECK(load.quota_room == Room::MayBeMade);
+    const bool starts = decision.action == Action::Fork || decision.action == Action::BuildTemplate;
+    if (starts) CHECK(load.quota_used == Bytes{});
     if (load.queued > 0 && load.idle > 0) CHECK(decision.action != Action::Fork);
   }
-  CHECK(seen == 65536);
+  CHECK(seen == 262144);
 }
 
 TEST_CASE("an idle instance ends exactly after idle_timeout, min_instances stay") {

@@ -48,7 +48,7 @@ void Scheduler::begin_build(VersionPool& pool) {
   pool.tmpl.begun = now_;
   pool.tmpl.forks = 0;
   if (pool.runtime->rank == Rank::Caller) ++builds_;
-  charge(pool.tmpl.charged, pool.tmpl.bytes);
+  charge(pool, pool.tmpl.charged, pool.tmpl.bytes);
   loop_.spawn(build(pool.runtime, pool.tmpl.build));
 }
 
@@ -101,7 +101,7 @@ void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
     // It is not warm yet: what was measured when it was published may be more.
     if (ready->private_bytes.count != 0)
       pool.tmpl.bytes = std::max(pool.runtime->template_bytes, ready->private_bytes);
-    charge(pool.tmpl.charged, pool.tmpl.bytes);
+    charge(pool, pool.tmpl.charged, pool.tmpl.bytes);
     pool.last_used = now_;
     answer_warming(pool, {});
     contend(pool);
@@ -139,7 +139,7 @@ void Scheduler::end_template(VersionPool& pool, Why why) {
   }
   pool.tmpl.state = TemplateState::None;
   pool.tmpl.build = 0;
-  charge(pool.tmpl.charged, Bytes{});
+  charge(pool, pool.tmpl.charged, Bytes{});
   bury(std::move(pool.tmpl.process));
   touch(pool);
 }
@@ -190,7 +190,7 @@ void Scheduler::fork(VersionPool& pool) {
   pool.workers.push_back(std::move(made));
   ++pool.starting;
   ++pool.function.busy;
-  charge(worker.charged, pool.instance_bytes);
+  charge(pool, worker.charged, pool.instance_bytes);
   take_tokens(worker);
   if (request == nullptr) return;
   request->tier = StartTier::Template;
@@ -406,7 +406,7 @@ void Scheduler::end(Worker& worker, Why why) {
   record(worker.pool, Action::EndInstance, why);
   if (worker.state == WorkerState::Idle) leave_idle(worker);
   release_tokens(worker);
-  charge(worker.charged, Bytes{});
+  charge(worker.pool, worker.charged, Bytes{});
   if (worker.pool.last_given == &worker) worker.pool.last_given = nullptr;
   std::erase(gathering_, &worker);
   worker.slow.cancel();
@@ -523,13 +523,14 @@ void Scheduler::sample(Worker& worker) {
   worker.peak_sampled = now_;
   worker.peak = std::max(worker.peak, worker.instance->peak_memory());
   if (worker.peak <= worker.charged) return;
-  if (worker.state != WorkerState::Ending) charge(worker.charged, worker.peak);
+  if (worker.state != WorkerState::Ending) charge(worker.pool, worker.charged, worker.peak);
   worker.pool.instance_bytes = std::max(worker.pool.instance_bytes, worker.peak);
 }
 
-void Scheduler::charge(Bytes& slot, Bytes amount) {
+void Scheduler::charge(const VersionPool& pool, Bytes& slot, Bytes amount) {
   if (amount < slot) memory_freed_ = true;
   memory_used_ = memory_used_ + amount - slot;
+  if (MemoryShare* share = pool.runtime->share.get()) share->used = share->used + amount - slot;
   slot = amount;
 }
 

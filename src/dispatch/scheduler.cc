@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/caller_reason.h"
 #include "core/reason.h"
 #include "core/units.h"
 #include "dispatch/batch.h"
@@ -22,6 +23,14 @@ Duration rounded(Duration duration) {
 
 Error error_of(std::string_view slug, std::string message) {
   return refuse(slug, std::move(message)).error();
+}
+
+// It begins with the quota's name.
+Error over_quota(const VersionPool& pool) {
+  return error_of(reason::kQuotaExceeded,
+                  fmt::format("memory: {} needs more than is left of the {} that the processes of "
+                              "its project may hold",
+                              pool.runtime->label, to_string(pool.runtime->share->limit)));
 }
 
 }  // namespace
@@ -389,8 +398,11 @@ VersionPool* Scheduler::retry_parked() {
 
 Scheduler::Flow Scheduler::step(VersionPool& pool) {
   NodeLoad node = node_load();
+  Room quota_room = Room::MayBeMade;
   for (;;) {
-    const Decision decision = decide(load_of(pool), node);
+    VersionLoad version = load_of(pool);
+    version.quota_room = quota_room;
+    const Decision decision = decide(version, node);
     switch (decision.action) {
       case Action::MakeRoom: {
         ReclaimEntry* least = victim();
@@ -398,6 +410,14 @@ Scheduler::Flow Scheduler::step(VersionPool& pool) {
         const bool made = least != nullptr || end_guest();
         node = node_load();
         if (!made) node.room = Room::NoneLeft;
+        break;
+      }
+      case Action::MakeShareRoom: {
+        const MemoryShare* share = pool.runtime->share.get();
+        ReclaimEntry* least = victim_of(share);
+        if (least != nullptr) reclaim(*least, Why::OverQuota);
+        if (least == nullptr && !end_guest(share)) quota_room = Room::NoneLeft;
+        node = node_load();
         break;
       }
       case Action::EndSibling: {
@@ -457,8 +477,11 @@ void Scheduler::dispatch(VersionPool& pool) {
 }
 
 void Scheduler::refuse_all(VersionPool& pool, Why why) {
-  const Error error = error_of(why == Why::CpuFull ? reason::kNodeBusy : reason::kMemoryPressure,
-                               fmt::format("{}: {}", pool.runtime->label, explain(why)));
+  const Error error =
+      why == Why::OverQuota
+          ? over_quota(pool)
+          : error_of(why == Why::CpuFull ? reason::kNodeBusy : reason::kMemoryPressure,
+                     fmt::format("{}: {}", pool.runtime->label, explain(why)));
   answer_warming(pool, std::unexpected(error));
   fail_queue(pool, {.error = error});
 }
@@ -481,15 +504,16 @@ Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
       if (pool.queued > 0) {
         park(pool, VersionPool::Parked::ForMemory);
       } else {
-        unpark(pool);
-        share_.remove(pool.contender);
-        pool.keep_retry = now_ + 1s;
-        answer_warming(pool, refuse(reason::kMemoryPressure,
-                                    pool.runtime->label + ": other "
-                                                          "functions have the node's memory"));
-        touch(pool);
+        put_off(pool, error_of(reason::kMemoryPressure,
+                               pool.runtime->label + ": other functions have the node's memory"));
       }
       return Flow::GoOn;
+    case Why::OverQuota:
+      if (pool.queued == 0) {
+        put_off(pool, over_quota(pool));
+        return Flow::GoOn;
+      }
+      [[fallthrough]];
     case Why::BuildsFull:
       build_freed_ = false;
       park(pool, VersionPool::Parked::ForBuild);
@@ -499,6 +523,15 @@ Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
       share_.remove(pool.contender);
       return Flow::GoOn;
   }
+}
+
+// What nobody waits for is tried again later.
+void Scheduler::put_off(VersionPool& pool, Error why) {
+  unpark(pool);
+  share_.remove(pool.contender);
+  pool.keep_retry = now_ + 1s;
+  answer_warming(pool, std::unexpected(std::move(why)));
+  touch(pool);
 }
 
 void Scheduler::park(VersionPool& pool, VersionPool::Parked where) {
@@ -550,6 +583,7 @@ bool Scheduler::wants_something(VersionPool& pool) const {
 }
 
 VersionLoad Scheduler::load_of(VersionPool& pool) const {
+  const MemoryShare share = pool.runtime->share ? *pool.runtime->share : MemoryShare{};
   const FunctionSettings& settings = *pool.function.settings;
   const bool kept = pool.current() && now_ >= pool.keep_retry;
   return {.queued = pool.queued,
@@ -566,6 +600,8 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
           .threads = pool.runtime->threads,
           .instance_bytes = pool.instance_bytes,
           .template_bytes = pool.tmpl.bytes,
+          .quota = share.limit,
+          .quota_used = share.used,
           .waited = pool.queued > 0 ? now_ - pool.queue.oldest_accepted() : Duration::zero()};
 }
 

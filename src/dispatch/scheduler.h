@@ -112,6 +112,7 @@ class Scheduler {
   void dispatch(VersionPool& pool);
   Flow wait(VersionPool& pool, Why why);
   void refuse_all(VersionPool& pool, Why why);
+  void put_off(VersionPool& pool, Error why);
   void park(VersionPool& pool, VersionPool::Parked where);
   void unpark(VersionPool& pool);
   void contend(VersionPool& pool);
@@ -153,7 +154,8 @@ class Scheduler {
   void drop(VersionPool& pool);
   ReclaimEntry* victim();
   Bytes reclaim(ReclaimEntry& entry, Why why);
-  bool end_guest();
+  ReclaimEntry* victim_of(const MemoryShare* share);
+  bool end_guest(const MemoryShare* of = nullptr);
   void evict(VersionPool& pool);
   void retire(VersionPool& pool);
 
@@ -191,7 +193,7 @@ class Scheduler {
   void take_tokens(Worker& worker);
   void release_tokens(Worker& worker);
   void sample(Worker& worker);
-  void charge(Bytes& slot, Bytes amount);
+  void charge(const VersionPool& pool, Bytes& slot, Bytes amount);
   void bury(std::unique_ptr<Template> process);
   void bury(Worker& worker);
 

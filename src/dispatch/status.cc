@@ -37,7 +37,10 @@ VersionStatus status_of(const VersionPool& pool, TimePoint now) {
     status.batching = {
         .cap = pool.tuner.cap(), .alone = pool.tuner.alone(), .sizes = pool.tuner.sizes()};
   }
-  for (const auto& worker : pool.workers) status.memory = status.memory + worker->charged;
+  for (const auto& worker : pool.workers) {
+    status.memory = status.memory + worker->charged;
+    status.tokens += worker->tokens;
+  }
   return status;
 }
 

@@ -82,8 +82,9 @@ struct VersionStatus {
   double calls_per_second = 0;
   Duration mean_run{};
   std::optional<BatchStatus> batching{};
-  Bytes instance_bytes{};  // of the largest instance so far, or expected
-  Bytes memory{};          // charged to the node by all its processes
+  Bytes instance_bytes{};    // of the largest instance so far, or expected
+  Bytes memory{};            // charged to the node by all its processes
+  std::uint32_t tokens = 0;  // that its busy instances hold
   std::vector<DecisionRecord> decisions{};
 };
 

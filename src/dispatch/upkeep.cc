@@ -203,10 +203,30 @@ Bytes Scheduler::reclaim(ReclaimEntry& entry, Why why) {
   return before - memory_used_;
 }
 
-// Whatever it is doing: a caller waits for its memory. False: there is none.
-bool Scheduler::end_guest() {
+// The least valuable of one owner; null: nothing of his is idle. It looks at every version with
+// processes, which costs little beside ending one and starting another.
+ReclaimEntry* Scheduler::victim_of(const MemoryShare* share) {
+  ReclaimEntry* least = nullptr;
+  std::pair<Priority, double> lowest;
+  for (auto& [key, pool] : pools_) {
+    if (pool->runtime->share.get() != share) continue;
+    for (ReclaimEntry* entry : {&pool->reclaim_instance, &pool->reclaim_template}) {
+      if (!spare(*entry)) continue;
+      const std::pair worth{priority_of(*entry), value_of(*entry)};
+      if (least != nullptr && worth >= lowest) continue;
+      least = entry;
+      lowest = worth;
+    }
+  }
+  return least;
+}
+
+// Whatever it is doing: a caller waits for its memory. False: there is none. `of`: only of this
+// owner.
+bool Scheduler::end_guest(const MemoryShare* of) {
   for (auto& [key, pool] : pools_) {
     if (pool->runtime->rank != Rank::Guest) continue;
+    if (of != nullptr && pool->runtime->share.get() != of) continue;
     const Bytes before = memory_used_;
     const Error error =
         refuse(reason::kMemoryPressure, pool->runtime->label + ": others need its memory").error();

@@ -45,12 +45,19 @@ struct VersionKeyHash {
   }
 };
 
+// What the processes of one owner may hold together, and hold. Loop thread.
+struct MemoryShare {
+  Bytes limit{};  // 0: none
+  Bytes used{};
+};
+
 struct VersionRuntime {
   VersionKey key{};
   std::string label{};  // "fraud@7": for people
   std::shared_ptr<const Signature> signature{};
   Isolation isolation = Isolation::Instance;
   Rank rank = Rank::Caller;
+  std::shared_ptr<MemoryShare> share{};  // null: nobody limits it
   Batching batching{};
   std::uint32_t threads = 1;
   bool session_after_fork = false;

@@ -106,6 +106,9 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::RevokeKey:
     case Endpoint::ShowAudit:
       return Needs::Admin;
+    case Endpoint::ListProjects:
+    case Endpoint::CreateProject:
+    case Endpoint::SetQuotas:
     case Endpoint::NodeDoctor:
     case Endpoint::CollectGarbage:
     case Endpoint::Backup:
@@ -158,6 +161,10 @@ std::string_view action_of(Endpoint endpoint) {
       return "key.create";
     case Endpoint::RevokeKey:
       return "key.revoke";
+    case Endpoint::CreateProject:
+      return "project.create";
+    case Endpoint::SetQuotas:
+      return "quota";
     case Endpoint::CollectGarbage:
       return "gc";
     case Endpoint::Backup:

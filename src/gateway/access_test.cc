@@ -40,7 +40,8 @@ TEST_CASE("what changes something stands in the audit log, what shows something 
     const Needs needs = needs_of(endpoint);
     const bool changes = needs == Needs::Configure || endpoint == Endpoint::Deploy ||
                          endpoint == Endpoint::RepositoryLoad || endpoint == Endpoint::CreateKey ||
-                         endpoint == Endpoint::RevokeKey || endpoint == Endpoint::CollectGarbage ||
+                         endpoint == Endpoint::RevokeKey || endpoint == Endpoint::CreateProject ||
+                         endpoint == Endpoint::SetQuotas || endpoint == Endpoint::CollectGarbage ||
                          endpoint == Endpoint::Backup;
     CHECK(action_of(endpoint).empty() == !changes);
   }

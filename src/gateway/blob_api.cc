@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <optional>
@@ -96,12 +97,22 @@ Task<Status> BlobApi::receive(Exchange& exchange, BlobWriter& writer, std::uint6
 }
 
 // The bytes are there before anybody is said to have them.
-Task<Result<BlobInfo>> BlobApi::commit(BlobWriter& writer, std::string_view project) {
+Task<Result<BlobInfo>> BlobApi::commit(BlobWriter& writer, std::string_view project,
+                                       const Digest& slot) {
   co_return co_await pool_.run([&]() -> Result<BlobInfo> {
-    const BlobInfo blob = TRY(writer.commit());
-    TRY(owners_.add(project, blob.digest));
+    const auto blob = writer.commit();
+    if (blob) {
+      TRY(owners_.add(project, *blob, slot));
+    } else {
+      TRY(owners_.release(slot));  // what came is dropped
+    }
     return blob;
   });
+}
+
+Task<Result<Bytes>> BlobApi::reserve(BlobOwners::Upload upload) {
+  const Bytes limit = quotas_.stored_limit(upload.project);
+  co_return co_await pool_.run([&] { return owners_.reserve(upload, limit); });
 }
 
 Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view project,
@@ -116,27 +127,47 @@ Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view proj
   CO_TRY(const std::unique_ptr<BlobWriter> writer, co_await pool_.run([&] {
     return blobs_.resume(digest, BlobOwners::slot(project, digest));
   }));
+  const Digest slot = BlobOwners::slot(project, digest);
   if (writer->offset() != offset) {
     co_return refuse(reason::kConflict,
                      fmt::format("the upload stands at {}, not at {}: ask again with HEAD",
                                  writer->offset(), offset));
   }
+  CO_TRY_STATUS(co_await reserve({.project = project, .slot = slot, .size = Bytes{length}}));
   CO_TRY_STATUS(co_await receive(exchange, *writer, length));
   if (writer->offset() < length) {
     co_return Response{.status = 202,
                        .headers = {{"Upload-Offset", std::to_string(writer->offset())}},
                        .body = ""};
   }
-  CO_TRY(const BlobInfo blob, co_await commit(*writer, project));
+  CO_TRY(const BlobInfo blob, co_await commit(*writer, project, slot));
   co_return blob_response(200, blob.digest, blob.size);
 }
 
 Task<Result<Response>> BlobApi::create(Exchange& exchange, std::string_view project) {
+  const RequestHead& head = exchange.head();
+  std::optional<Bytes> size;
+  if (head.content_length && !head.headers.find("Content-Encoding"))
+    size = Bytes{*head.content_length};
+  const Digest slot = owners_.fresh_slot();
+  CO_TRY(const Bytes room, co_await reserve({.project = project,
+                                             .slot = slot,
+                                             .size = size,
+                                             .kind = BlobOwners::Upload::Kind::Fresh}));
+  const auto blob = co_await take(exchange, project, slot, room);
+  if (!blob) {
+    CO_TRY_STATUS(co_await pool_.run([&] { return owners_.release(slot); }));
+    co_return std::unexpected(blob.error());
+  }
+  co_return blob_response(201, blob->digest, blob->size);
+}
+
+Task<Result<BlobInfo>> BlobApi::take(Exchange& exchange, std::string_view project,
+                                     const Digest& slot, Bytes room) {
   CO_TRY(const std::unique_ptr<BlobWriter> writer,
          co_await pool_.run([&] { return blobs_.create(); }));
-  CO_TRY_STATUS(co_await receive(exchange, *writer, max_upload_.count));
-  CO_TRY(const BlobInfo blob, co_await commit(*writer, project));
-  co_return blob_response(201, blob.digest, blob.size);
+  CO_TRY_STATUS(co_await receive(exchange, *writer, std::min(room, max_upload_).count));
+  co_return co_await commit(*writer, project, slot);
 }
 
 }  // namespace mayfly

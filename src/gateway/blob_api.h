@@ -11,6 +11,7 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "base/bytes.h"
+#include "gateway/quota_gate.h"
 #include "identity/blob_owners.h"
 #include "net/exchange.h"
 #include "registry/pins.h"
@@ -26,28 +27,35 @@ class BlobApi {
     BlobOwners& owners;
     Pins& pins;
     Pool& pool;
+    const QuotaGate& quotas;
   };
   BlobApi(Parts parts, Bytes max_upload)
       : blobs_(parts.blobs),
         owners_(parts.owners),
         pins_(parts.pins),
         pool_(parts.pool),
+        quotas_(parts.quotas),
         max_upload_(max_upload) {}
 
-  // `project`: whose blobs and uploads are meant; others' are not there.
+  // `project`: whose blobs and uploads are meant; others' are not there. An upload counts towards
+  // the project's stored bytes from its beginning: quota_exceeded.
   Task<Result<Response>> state(std::string_view project, std::string_view digest);
   Task<Result<Response>> append(Exchange& exchange, std::string_view project,
                                 std::string_view digest);
   Task<Result<Response>> create(Exchange& exchange, std::string_view project);
 
  private:
-  Task<Result<BlobInfo>> commit(BlobWriter& writer, std::string_view project);
+  Task<Result<BlobInfo>> commit(BlobWriter& writer, std::string_view project, const Digest& slot);
+  Task<Result<Bytes>> reserve(BlobOwners::Upload upload);
+  Task<Result<BlobInfo>> take(Exchange& exchange, std::string_view project, const Digest& slot,
+                              Bytes room);
   Task<Status> receive(Exchange& exchange, BlobWriter& writer, std::uint64_t limit);
 
   BlobStore& blobs_;
   BlobOwners& owners_;
   Pins& pins_;
   Pool& pool_;
+  const QuotaGate& quotas_;
   Bytes max_upload_;
 };
 

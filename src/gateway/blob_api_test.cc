@@ -14,16 +14,23 @@ struct BlobFixture {
   FakeClock clock;
   FakeBlobStore blobs{clock};
   TempDir folder = TempDir::create().value();
-  std::unique_ptr<BlobOwners> owners = BlobOwners::open(folder.path() / "identity.db").value();
+  std::unique_ptr<BlobOwners> owners = BlobOwners::open(folder.path() / "identity.db", clock, [] {
+                                         return std::vector<OwnedBlob>();
+                                       }).value();
   Pins pins{clock};
   Loop loop;
   Pool pool{loop, "control", 1};
-  BlobApi api{{blobs, *owners, pins, pool}, mib(1)};
+  QuotaGate quotas{{loop, pool, [] { return QuotaGate::Used{}; }}};
+  BlobApi api{{blobs, *owners, pins, pool, quotas}, mib(1)};
 
   Digest put(std::string_view text) {
     auto writer = blobs.create().value();
     REQUIRE(writer->append(std::as_bytes(std::span(text))).has_value());
     return writer->commit().value().digest;
+  }
+  void own(std::string_view project, const Digest& digest) {
+    const BlobInfo blob = blobs.find(digest).value().value();
+    REQUIRE(owners->add(project, blob, BlobOwners::slot(project, digest)).has_value());
   }
   Response state(std::string_view project, const Digest& digest) {
     return loop.run(api.state(project, to_string(digest))).value();
@@ -38,6 +45,7 @@ TEST_CASE(
   const Digest here = f.put("weights");
   const Digest missing = sha256("other weights");
 
+  f.own("default", here);
   CHECK(f.state("default", here).status == 200);
   CHECK(f.state("default", missing).status == 404);
   {
@@ -52,7 +60,7 @@ TEST_CASE(
 TEST_CASE("a project neither finds nor resumes what another one uploads") {
   BlobFixture f;
   const Digest blob = f.put("weights");
-  REQUIRE(f.owners->add("a", blob).has_value());
+  f.own("a", blob);
   CHECK(f.state("a", blob).status == 200);
   CHECK(f.state("b", blob).status == 404);
   CHECK(f.state("default", blob).status == 404);
@@ -65,4 +73,6 @@ TEST_CASE("a project neither finds nor resumes what another one uploads") {
   CHECK(f.state("a", begun).headers.find("Upload-Offset") == "4");
   CHECK(f.state("b", begun).headers.find("Upload-Offset") == "0");
   CHECK(f.state("default", begun).headers.find("Upload-Offset") == "0");
+  // Nor by the name under which it is kept.
+  CHECK(f.state("default", BlobOwners::slot("a", begun)).headers.find("Upload-Offset") == "0");
 }

@@ -6,11 +6,18 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "gateway/measured.h"
 
 namespace mayfly {
 namespace {
+
+// A name and a version as a request spells them. No name holds what stands between: a '/' would
+// make one project's version of another project's function.
+std::string spelling(std::string_view name, std::string_view version) {
+  return version.empty() ? std::string(name) : fmt::format("{}\n{}", name, version);
+}
 
 constexpr std::size_t kCached = 1024;
 constexpr Bytes kTemplateRoom = mib(256);
@@ -18,14 +25,14 @@ constexpr Bytes kRuntimeBytes = mib(10);  // of ONNX Runtime's own heap in a tem
 
 }  // namespace
 
-Catalog::Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& read_pool,
-                 CancelToken stop)
-    : registry_(registry),
-      blobs_(blobs),
-      publisher_(publisher),
-      pool_(read_pool),
+Catalog::Catalog(Parts parts, CancelToken stop)
+    : registry_(parts.registry),
+      blobs_(parts.blobs),
+      publisher_(parts.publisher),
+      pool_(parts.read_pool),
+      quotas_(parts.quotas),
       stop_(stop),
-      table_(registry.snapshot()) {}
+      table_(parts.registry.snapshot()) {}
 
 void Catalog::publish(Registry::Snapshot table) {
   if (table->sequence() > table_->sequence()) table_ = std::move(table);
@@ -49,7 +56,7 @@ Result<ResolvedVersion> Catalog::resolve(std::string_view name, std::string_view
 
 Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view version,
                                        RequestKey key) {
-  std::string spelled = version.empty() ? std::string(name) : fmt::format("{}/{}", name, version);
+  std::string spelled = spelling(name, version);
   const auto cached = cache_.find(spelled);
   if (cached != cache_.end() && cached->second.sequence == table_->sequence())
     co_return cached->second.serving;
@@ -109,6 +116,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
                   resolved.version->number.value};
   runtime->label = label;
   runtime->signature = std::shared_ptr<const Signature>(manifest, &manifest->signature);
+  runtime->share = quotas_.memory_of(project_of(name.str()));
   runtime->isolation = manifest->options.isolation;
   runtime->batching = manifest->options.batching;
   runtime->threads = manifest->options.threads;
@@ -132,7 +140,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
 }
 
 Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, std::string label) {
-  auto compiled = co_await publisher_.compiled_for(*manifest, pool_);
+  auto compiled = co_await publisher_.compiled_for(label, *manifest, pool_);
   if (compiled || compiled.error().code != Code::NotFound) co_return compiled;
   std::vector<SourceFile> files;
   for (const ArtifactFile& file : manifest->files) {
@@ -143,8 +151,10 @@ Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, s
 
 void Catalog::forget(std::string_view function) {
   std::erase_if(recent_, [&](const std::string& key) {
-    const std::size_t end = std::min(key.find_first_of("@/"), key.size());
-    return std::string_view(key).substr(0, end) == function && cache_.erase(key) > 0;
+    const auto kept = cache_.find(key);
+    if (kept->second.serving->function != function) return false;
+    cache_.erase(kept);
+    return true;
   });
 }
 

@@ -13,6 +13,7 @@
 #include "async/cancel.h"
 #include "async/pool.h"
 #include "async/task.h"
+#include "gateway/quota_gate.h"
 #include "gateway/serving.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
@@ -22,10 +23,15 @@ namespace mayfly {
 
 class Catalog {
  public:
-  // All outlive me. `read_pool` is for what a prediction waits for: short reads of the registry and
-  // of the compiled folders, behind no backup. `stop` ends artifacts being compiled again.
-  Catalog(Registry& registry, LocalBlobStore& blobs, Publisher& publisher, Pool& read_pool,
-          CancelToken stop = {});
+  struct Parts {  // all outlive me
+    Registry& registry;
+    LocalBlobStore& blobs;
+    Publisher& publisher;
+    Pool& read_pool;  // for what a prediction waits for: short reads, behind no backup
+    QuotaGate& quotas;
+  };
+  // `stop` ends artifacts being compiled again.
+  explicit Catalog(Parts parts, CancelToken stop = {});
 
   // What decides among the versions of a split: the key of a request whose function asks for the
   // header `sticky`, which may be empty.
@@ -62,6 +68,7 @@ class Catalog {
   LocalBlobStore& blobs_;
   Publisher& publisher_;
   Pool& pool_;
+  QuotaGate& quotas_;
   CancelToken stop_;
   Registry::Snapshot table_;
   // By the name as it is written in requests. Bounded: 10,000 functions called once cost a list of

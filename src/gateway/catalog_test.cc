@@ -29,11 +29,14 @@ struct CatalogRig {
   std::unique_ptr<LocalBlobStore> blobs =
       LocalBlobStore::open(root / "blobs", root / "tmp").value();
   Publisher publisher{loop, pool, jobs, {.compiled = root / "compiled", .tmp = root / "tmp"}, {}};
+  QuotaGate quotas{{loop, pool, [] { return QuotaGate::Used{}; }}};
   std::optional<Catalog> catalog;
 
   Registry& registry() { return *fixture.registry; }
   // As a node that has just started: nothing is cached.
-  Catalog& open() { return catalog.emplace(registry(), *blobs, publisher, pool); }
+  Catalog& open() {
+    return catalog.emplace(Catalog::Parts{registry(), *blobs, publisher, pool, quotas});
+  }
 
   struct Found {
     std::optional<Result<ServingRef>> serving;
@@ -43,7 +46,9 @@ struct CatalogRig {
     loop.spawn(store(*catalog, name, found));
     return found;
   }
-  Result<ServingRef> find(const std::string& name) { return loop.run(catalog->find(name, "")); }
+  Result<ServingRef> find(const std::string& name, const std::string& version = "") {
+    return loop.run(catalog->find(name, version));
+  }
   Result<ServingRef> end(Found& found) {
     loop.run(wait(pool));
     while (!found.serving) loop.run(wait(pool));
@@ -115,6 +120,44 @@ TEST_CASE("a version deployed while its predecessor is looked up is served from 
   rig.catalog->publish(rig.registry().snapshot());
   CHECK(rig.end(*first).value()->version.value == 1);
   CHECK(rig.find("f").value()->version.value == 2);
+}
+
+TEST_CASE("a name and a version are never another project's function, known or not") {
+  CatalogRig rig;
+  rig.fixture.deploy("team/fraud", "one");
+  rig.fixture.deploy("team", "two");
+  rig.fixture.deploy("team/1", "three");
+  rig.open();
+  REQUIRE(rig.find("team/fraud").has_value());
+  REQUIRE(rig.find("team", "1").has_value());
+  CHECK_FALSE(rig.find("team", "fraud").has_value());
+  CHECK_FALSE(rig.find("team", "fraud@1").has_value());
+  CHECK(rig.find("team/1").value()->function == "team/1");
+}
+
+TEST_CASE("what processes hold counts towards their project") {
+  CatalogRig rig;
+  for (const char* name : {"team/a", "team/b", "a"}) rig.fixture.deploy(name, name);
+  rig.open();
+  const auto share = [&](const char* name) { return rig.find(name).value()->runtime->share; };
+  CHECK(share("team/a") == share("team/b"));
+  CHECK(share("team/a") != share("a"));
+}
+
+TEST_CASE("what is kept of a deleted function goes, and no other project's") {
+  CatalogRig rig;
+  for (const char* name : {"team/f", "team", "f"}) rig.fixture.deploy(name, name);
+  rig.open();
+  const auto kept = [&](const char* name) {
+    return std::weak_ptr<const Serving>(rig.find(name).value());
+  };
+  const auto forgotten = kept("team/f");
+  const auto other = kept("team");
+  const auto third = kept("f");
+  rig.catalog->forget("team/f");
+  CHECK(forgotten.expired());
+  CHECK_FALSE(other.expired());
+  CHECK_FALSE(third.expired());
 }
 
 TEST_CASE("a function deleted while it is looked up is gone afterwards") {

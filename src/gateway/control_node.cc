@@ -104,17 +104,20 @@ Json bill_json(const Bill& bill) {
 
 }  // namespace
 
-// The processes of functions that the caller may see; what they take of the node is theirs too.
+// The processes of functions that the caller may see. What the whole node has taken is for those
+// who look after it; others see what these processes take.
 DispatchStatus ControlApi::status_for(const Principal& caller) const {
   DispatchStatus status = parts_.dispatcher.status();
   std::erase_if(status.versions, [&](const VersionStatus& version) {
     return !may_see(caller, version.label.substr(0, version.label.find('@')));
   });
-  if (caller.project == kDefaultProject) return status;
+  if (check_access(caller, Needs::Node, "")) return status;
   status.node.queued = 0;
+  status.node.tokens_used = 0;
   status.node.memory_used = {};
   for (const VersionStatus& version : status.versions) {
     status.node.queued += version.queued;
+    status.node.tokens_used += version.tokens;
     status.node.memory_used.count += version.memory.count;
   }
   return status;
@@ -214,6 +217,11 @@ Task<Result<Response>> ControlApi::collect(const Exchange& exchange) {
   CO_TRY(const GcReport report,
          co_await parts_.pool.run([&] { return collect_garbage(scope, options); }));
   if (!dry) {
+    CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
+      const LiveContent live = TRY(parts_.registry.live_content({}));
+      const WallTime unused_since = parts_.loop.clock().wall_now() - options.grace;
+      return parts_.owners.collect(live.by_project, unused_since, parts_.blobs);
+    }));
     parts_.catalog.publish(parts_.registry.snapshot());
     LOG(info, "garbage collected", {"blobs", report.blobs.size()}, {"bytes", report.freed.count});
   }

@@ -259,8 +259,9 @@ Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route,
   while (true) {
     std::string lines;
     for (const LogLine& line : parts_.logs.since(function, last)) {
-      lines +=
-          line_of({{"time", format_time(line.time)}, {"source", line.source}, {"text", line.text}});
+      lines += line_of({{"time", format_time(line.time)},
+                        {"source", local_name(line.source)},
+                        {"text", line.text}});
       last = line.sequence;
     }
     if (!lines.empty() && !co_await exchange.write(lines)) break;

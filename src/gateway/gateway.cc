@@ -120,7 +120,8 @@ Task<void> Gateway::note(const Exchange& exchange, const Route& route, const Sta
   const std::string_view action = action_of(route.endpoint);
   if (action.empty()) co_return;
   const bool of_key =
-      route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey;
+      route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
+      route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas;
   AuditEntry entry{.project = route.caller ? route.caller->project : "",
                    .who = route.caller ? route.caller->name : "",
                    .from = address_of(exchange),
@@ -219,6 +220,9 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::ListKeys:
     case Endpoint::RevokeKey:
     case Endpoint::ShowAudit:
+    case Endpoint::ListProjects:
+    case Endpoint::CreateProject:
+    case Endpoint::SetQuotas:
       co_return co_await parts_.identity.call(exchange, route);
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.caller->project, route.version);

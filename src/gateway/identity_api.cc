@@ -125,6 +125,12 @@ Task<Result<Response>> IdentityApi::call(Exchange& exchange, Route& route) {
       co_return co_await list(route);
     case Endpoint::RevokeKey:
       co_return co_await revoke(route);
+    case Endpoint::ListProjects:
+      co_return co_await list_projects();
+    case Endpoint::CreateProject:
+      co_return co_await create_project(exchange, route);
+    case Endpoint::SetQuotas:
+      co_return co_await set_quotas(exchange, route);
     default:
       co_return co_await audit(exchange, route);
   }
@@ -171,6 +177,51 @@ Task<Result<Response>> IdentityApi::revoke(const Route& route) {
   parts_.callers.refresh();
   LOG(info, "key revoked", {"id", route.version}, {"who", caller.name});
   co_return json_response({{"revoked", route.version}});
+}
+
+// A project is there as soon as it was created, or a key names it.
+Task<Result<QuotaTable>> IdentityApi::projects() {
+  CO_TRY(const std::vector<KeyRow> keys,
+         co_await parts_.pool.run([&] { return parts_.keys.list(""); }));
+  QuotaTable table = *parts_.projects.table();
+  for (const KeyRow& key : keys) table.try_emplace(key.project);
+  co_return table;
+}
+
+Task<Result<Response>> IdentityApi::list_projects() {
+  CO_TRY(const QuotaTable table, co_await projects());
+  Json list = Json::array();
+  for (const auto& [name, quotas] : table)
+    list.push_back({{"name", name}, {"quotas", Json::parse(to_json(quotas))}});
+  co_return json_response({{"projects", std::move(list)}});
+}
+
+Task<Result<Response>> IdentityApi::create_project(Exchange& exchange, Route& route) {
+  CO_TRY(const std::string text, co_await read_control_body(exchange));
+  CO_TRY(const Json json, parse_json(text, "body"));
+  std::string name;
+  JsonReader reader(json, "body", reason::kInvalidSetting);
+  CO_TRY_STATUS(reader.text("name", name).finish());
+  route.version = name;
+  CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.projects.create(name); }));
+  LOG(info, "project created", {"project", name}, {"who", author_of(exchange, route)});
+  co_return json_response({{"name", name}, {"quotas", Json::parse(to_json(Quotas{}))}}, 201);
+}
+
+Task<Result<Response>> IdentityApi::set_quotas(Exchange& exchange, const Route& route) {
+  CO_TRY(const std::string changes, co_await read_control_body(exchange));
+  CO_TRY(const QuotaTable known, co_await projects());
+  if (!known.contains(route.version)) {
+    co_return refuse(
+        reason::kNotFound,
+        fmt::format("there is no project '{}': `mayfly project create` makes one", route.version));
+  }
+  CO_TRY(const Quotas quotas,
+         co_await parts_.pool.run([&] { return parts_.projects.change(route.version, changes); }));
+  parts_.quotas.publish(*parts_.projects.table());
+  co_await parts_.quotas.refresh();
+  LOG(info, "quotas changed", {"project", route.version}, {"quotas", to_json(quotas)});
+  co_return json_response({{"name", route.version}, {"quotas", Json::parse(to_json(quotas))}});
 }
 
 Task<Result<Response>> IdentityApi::audit(const Exchange& exchange, const Route& route) {

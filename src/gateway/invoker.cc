@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/caller_reason.h"
 #include "core/project.h"
 #include "core/reason.h"
 #include "core/traffic.h"
@@ -74,7 +75,8 @@ std::string server_timing(const Timing& timing) {
 
 std::chrono::seconds Invocation::retry_after(const Error& error) const {
   if (outcome && outcome->retry_after.count() > 0) return outcome->retry_after;
-  return std::chrono::seconds(error.reason == reason::kNodeBusy ? 1 : 0);
+  const bool soon = error.reason == reason::kNodeBusy || error.reason == reason::kQuotaExceeded;
+  return std::chrono::seconds(soon ? 1 : 0);
 }
 
 Invocation Invoker::begin(PrincipalRef caller, Invocation::Lookup lookup, std::string_view peer) {
@@ -94,6 +96,7 @@ Task<Status> Invoker::find(Invocation& tried, std::string_view name, std::string
   const auto key = [&tried](std::string_view sticky) { return traffic_key_of(tried, sticky); };
   CO_TRY(tried.serving, co_await parts_.catalog.find(name, version, key));
   tried.by_traffic = version.empty() && !name.contains('@');
+  CO_TRY(tried.place, parts_.quotas.enter(tried.caller->project));
   if (parts_.ledger.healthy()) co_return Status{};
   parts_.ledger.probe();
   if (parts_.ledger.healthy()) co_return Status{};

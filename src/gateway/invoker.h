@@ -30,6 +30,7 @@
 #include "gateway/crash_guard.h"
 #include "gateway/ledger_writer.h"
 #include "gateway/metrics.h"
+#include "gateway/quota_gate.h"
 #include "gateway/response_cache.h"
 #include "gateway/rollouts.h"
 #include "gateway/serving.h"
@@ -53,6 +54,7 @@ struct Invocation {
   std::string request_id;
   ServingRef serving;       // null until the function is known: nothing is recorded before
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
+  QuotaGate::Place place;   // among the predictions of the caller's project
   std::optional<Outcome> outcome;
   enum class Cache : std::uint8_t { Unused, Hit, Miss } cache = Cache::Unused;
   std::uint64_t received = 0;         // bytes of the request
@@ -85,6 +87,7 @@ class Invoker {
     Statistics& statistics;
     InvocationIds& ids;
     ResponseCache& cache;
+    QuotaGate& quotas;
   };
   struct Question {
     RequestMemory request;
@@ -100,7 +103,7 @@ class Invoker {
   Invocation begin(PrincipalRef caller, Invocation::Lookup lookup, std::string_view peer);
   // Sets `serving`. Of a split the caller's key chooses the version: Mayfly-Key, else the header
   // that the function names, else each request is on its own. unknown_function, unknown_version;
-  // storage_full, with `serving` set: the ledger cannot be written.
+  // storage_full, with `serving` set: the ledger cannot be written; quota_exceeded, likewise.
   Task<Status> find(Invocation& tried, std::string_view name, std::string_view version);
   // What run() would answer at once as things stand, so that a large body need not be read for it.
   Status admit(Invocation& tried) const;

@@ -129,13 +129,17 @@ Task<Status> ModelRepository::start(std::string name) {
 Task<Result<std::vector<SourceFile>>> ModelRepository::store(std::vector<LoadedFile> files,
                                                              std::string project, Pin& pin) {
   std::vector<SourceFile> stored;
+  const Bytes limit = parts_.quotas.stored_limit(project);
   for (LoadedFile& file : files) {
     pin.add(co_await parts_.pool.run([&] { return parse_digest(sha256_hex(file.bytes)).value(); }));
     CO_TRY(const BlobInfo blob, co_await parts_.pool.run([&]() -> Result<BlobInfo> {
+      const Digest slot = BlobOwners::slot(project, parse_digest(sha256_hex(file.bytes)).value());
+      TRY(parts_.owners.reserve(
+          {.project = project, .slot = slot, .size = Bytes{file.bytes.size()}}, limit));
       const auto writer = TRY(parts_.blobs.create());
       TRY(writer->append(std::as_bytes(std::span(file.bytes))));
       const BlobInfo kept = TRY(writer->commit());
-      TRY(parts_.owners.add(project, kept.digest));
+      TRY(parts_.owners.add(project, kept, slot));
       return kept;
     }));
     stored.push_back({.file = {.path = std::move(file.path),

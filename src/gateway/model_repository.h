@@ -35,6 +35,7 @@ class ModelRepository {
     Catalog& catalog;
     Dispatcher& dispatcher;
     TrafficSwitch& traffic;
+    const QuotaGate& quotas;
     Publisher& publisher;
     Metrics& metrics;
   };

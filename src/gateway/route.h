@@ -74,6 +74,9 @@ enum class Endpoint : std::uint8_t {
   ListKeys,
   RevokeKey,
   ShowAudit,
+  ListProjects,
+  CreateProject,
+  SetQuotas,
   // Sight
   Metrics,
 };

@@ -99,24 +99,32 @@ struct Node {
 TEST_CASE("the key follows what the compiled artifact depends on") {
   const std::vector<ArtifactFile> files = {{"m.onnx", std::string(64, 'a'), 1}};
   const VersionOptions options;
-  const std::string key = compiled_key(files, options, kTarget);
+  const std::string key = compiled_key("default", files, options, kTarget);
   CHECK(key.starts_with(artifact_digest(files) + "-"));
-  CHECK(key == compiled_key(files, options, kTarget));
-  CHECK(key != compiled_key(files, options, {"1.32.0", kTarget.cpu}));
-  CHECK(key != compiled_key(files, options, {kTarget.runtime, "x86_64"}));
+  CHECK(key == compiled_key("default", files, options, kTarget));
+  CHECK(key != compiled_key("default", files, options, {"1.32.0", kTarget.cpu}));
+  CHECK(key != compiled_key("default", files, options, {kTarget.runtime, "x86_64"}));
   VersionOptions threads = options;
   threads.threads = 2;
-  CHECK(key != compiled_key(files, threads, kTarget));
+  CHECK(key != compiled_key("default", files, threads, kTarget));
   // They decide which forms are tried.
   VersionOptions slower = options;
   slower.timeout = 1h;
-  CHECK(key != compiled_key(files, slower, kTarget));
+  CHECK(key != compiled_key("default", files, slower, kTarget));
   VersionOptions roomier = options;
   roomier.publish_memory = gib(64);
-  CHECK(key != compiled_key(files, roomier, kTarget));
+  CHECK(key != compiled_key("default", files, roomier, kTarget));
   VersionOptions patient = options;
   patient.publish_timeout = 10h;
-  CHECK(key == compiled_key(files, patient, kTarget));
+  CHECK(key == compiled_key("default", files, patient, kTarget));
+}
+
+TEST_CASE("what is compiled is of one project") {
+  const std::vector<ArtifactFile> files = {{"m.onnx", std::string(64, 'a'), 1}};
+  const std::string key = compiled_key("team", files, {}, kTarget);
+  CHECK(key.starts_with(artifact_digest(files) + "-"));
+  CHECK(key != compiled_key("default", files, {}, kTarget));
+  CHECK(key != compiled_key("shop", files, {}, kTarget));
 }
 
 TEST_CASE("CPU features are those that code depends on, in a stable order") {
@@ -151,7 +159,7 @@ TEST_CASE("a publish ends in a compiled folder, and an equal artifact shares it"
   CHECK(second->reused);
   CHECK(second->manifest.signature == first->manifest.signature);
   CHECK(node.jobs.runs == 1);
-  CHECK(node.loop.run(node.publisher.compiled_for(first->manifest, node.pool)).value() ==
+  CHECK(node.loop.run(node.publisher.compiled_for("f", first->manifest, node.pool)).value() ==
         first->compiled);
 }
 
@@ -166,7 +174,7 @@ TEST_CASE("a damaged compiled folder is made again, without a deploy") {
   put(published->compiled / "model.onnx", "BYTES");
   Publisher restarted(node.loop, node.pool, node.jobs,
                       {node.dir.path() / "compiled", node.dir.path() / "tmp"}, kTarget);
-  CHECK(node.loop.run(restarted.compiled_for(published->manifest, node.pool)).error().code ==
+  CHECK(node.loop.run(restarted.compiled_for("f", published->manifest, node.pool)).error().code ==
         Code::NotFound);
   const auto rebuilt =
       node.loop.run(restarted.rebuilt_for("f", published->manifest, node.request.files));
@@ -186,7 +194,7 @@ TEST_CASE("a compiled folder that does not say what it is, is made again by the 
   const auto again = node.loop.run(node.publisher.publish(node.request, {}));
   REQUIRE_MESSAGE(again.has_value(), (again ? "" : again.error().message));
   CHECK(node.jobs.runs == 2);
-  CHECK(node.loop.run(node.publisher.compiled_for(again->manifest, node.pool)).has_value());
+  CHECK(node.loop.run(node.publisher.compiled_for("f", again->manifest, node.pool)).has_value());
   CHECK(node.leftovers() == 0);
 }
 

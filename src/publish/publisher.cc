@@ -9,6 +9,7 @@
 
 #include "async/event.h"
 #include "base/log.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "publish/job_outcome.h"
 #include "runner/report/publish_job.h"
@@ -55,7 +56,8 @@ Publisher::Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, C
       store_(folders_.compiled, folders_.tmp) {}
 
 Task<Result<Published>> Publisher::publish(PublishRequest request, Progress progress) {
-  std::string key = compiled_key(files_of(request.files), request.options, target_);
+  std::string key =
+      compiled_key(project_of(request.label), files_of(request.files), request.options, target_);
   CO_TRY(std::optional<Compiled> found,
          co_await pool_.run([this, key] { return store_.find(key); }));
   if (found) {
@@ -114,8 +116,9 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
                       .peak_memory = end.peak_memory};
 }
 
-Task<Result<Path>> Publisher::compiled_for(Manifest manifest, Pool& pool) {
-  const std::string key = compiled_key(manifest.files, manifest.options, target_);
+Task<Result<Path>> Publisher::compiled_for(std::string_view label, Manifest manifest, Pool& pool) {
+  const std::string key =
+      compiled_key(project_of(label), manifest.files, manifest.options, target_);
   CO_TRY(std::optional<Compiled> found,
          co_await pool.run([this, key] { return store_.find(key); }));
   if (found) co_return store_.folder(key);

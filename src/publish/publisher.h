@@ -26,7 +26,7 @@
 namespace mayfly {
 
 struct PublishRequest {
-  std::string label;  // of the function, for logs
+  std::string label;  // of the function: for logs, and whose project the compiled folder is of
   std::vector<SourceFile> files;
   VersionOptions options;
   CancelToken cancel = {};  // whoever asked is gone: the job is killed and the publish fails
@@ -56,8 +56,8 @@ class Publisher {
   Task<Result<Published>> publish(PublishRequest request, Progress progress);
 
   // The compiled folder of a version; NotFound when it must be rebuilt for this machine.
-  // Looked up on `pool`, so that it waits for no publish.
-  Task<Result<Path>> compiled_for(Manifest manifest, Pool& pool);
+  // Looked up on `pool`, so that it waits for no publish. `label`: as in PublishRequest.
+  Task<Result<Path>> compiled_for(std::string_view label, Manifest manifest, Pool& pool);
   // The same, rebuilt from `files` when it must be: after an upgrade of ONNX Runtime, on another
   // CPU, or when the folder was lost or damaged. Fails when the rebuilt signature is another one.
   Task<Result<Path>> rebuilt_for(std::string label, Manifest manifest,

@@ -10,6 +10,8 @@
 #include <ranges>
 #include <set>
 
+#include "core/project.h"
+
 namespace mayfly {
 namespace {
 
@@ -51,17 +53,18 @@ Result<CompileTarget> this_machine(std::string runtime_version) {
   return CompileTarget{std::move(runtime_version), cpu_features(names.machine, cpuinfo)};
 }
 
-std::string compiled_key(const std::vector<ArtifactFile>& files, const VersionOptions& options,
-                         const CompileTarget& target) {
-  const nlohmann::ordered_json made_for = {{"pipeline", kPipeline},
-                                           {"runtime", target.runtime},
-                                           {"cpu", target.cpu},
-                                           {"model", options.model},
-                                           {"example", options.example},
-                                           {"threads", options.threads},
-                                           {"memory", options.memory.count},
-                                           {"publish_memory", options.publish_memory.count},
-                                           {"timeout", options.timeout.count()}};
+std::string compiled_key(std::string_view project, const std::vector<ArtifactFile>& files,
+                         const VersionOptions& options, const CompileTarget& target) {
+  nlohmann::ordered_json made_for = {{"pipeline", kPipeline},
+                                     {"runtime", target.runtime},
+                                     {"cpu", target.cpu},
+                                     {"model", options.model},
+                                     {"example", options.example},
+                                     {"threads", options.threads},
+                                     {"memory", options.memory.count},
+                                     {"publish_memory", options.publish_memory.count},
+                                     {"timeout", options.timeout.count()}};
+  if (project != kDefaultProject) made_for["project"] = project;
   return fmt::format("{}-{}", artifact_digest(files), sha256_hex(made_for.dump()).substr(0, 32));
 }
 

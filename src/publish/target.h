@@ -28,8 +28,9 @@ Result<CompileTarget> this_machine(std::string runtime_version);
 
 // ARTIFACT-TARGET: 64 hexadecimal digits of the artifact's digest, 32 of what it is compiled for:
 // the target, and the options that change what publishing makes (model, example, threads, memory)
-// or which forms it has the room and the time to try (publish_memory, timeout).
-std::string compiled_key(const std::vector<ArtifactFile>& files, const VersionOptions& options,
-                         const CompileTarget& target);
+// or which forms it has the room and the time to try (publish_memory, timeout). Of each project its
+// own: a deploy that finds its work done would tell that somebody else has the same files.
+std::string compiled_key(std::string_view project, const std::vector<ArtifactFile>& files,
+                         const VersionOptions& options, const CompileTarget& target);
 
 }  // namespace mayfly

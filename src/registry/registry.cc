@@ -7,9 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
+#include "core/project.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -547,16 +549,19 @@ Result<LiveContent> Registry::live_content(const std::vector<FunctionVersion>& w
   for (const auto& [function, number] : without) skipped.emplace(function.str(), number);
   const std::scoped_lock lock(writer_);
   LiveContent live;
-  std::unordered_set<Digest> manifests;
+  std::unordered_map<Digest, std::set<std::string>> manifests;  // and the projects they are of
   for (const auto& entry : snapshot()->all()) {
     for (const VersionEntry& version : entry->versions) {
       if (skipped.contains({entry->name.str(), version.number})) continue;
-      manifests.insert(version.content->manifest);
+      manifests[version.content->manifest].emplace(project_of(entry->name.str()));
       live.artifacts.insert(version.content->artifact);
     }
   }
   TRY(db_.for_each_blob([&](const Digest& manifest, const Digest& blob) -> Status {
-    if (manifests.contains(manifest)) live.blobs.insert(blob);
+    const auto known = manifests.find(manifest);
+    if (known == manifests.end()) return {};
+    live.blobs.insert(blob);
+    for (const std::string& project : known->second) live.by_project[project].insert(blob);
     return {};
   }));
   return live;

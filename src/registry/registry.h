@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -64,6 +65,7 @@ struct FunctionVersion {
 struct LiveContent {
   std::unordered_set<Digest> blobs;
   std::unordered_set<Digest> artifacts;  // digests of compiled forms
+  std::map<std::string, std::unordered_set<Digest>, std::less<>> by_project;  // the blobs
 };
 
 class Registry {

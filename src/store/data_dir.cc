@@ -142,9 +142,13 @@ Result<std::uint32_t> parse_data_format(std::string_view text) {
 
 DataFormat current_data_format() {
   // 2: the registry has traffic and aliases, which a build of format 1 would not obey. The table
-  // itself is made when the registry is opened.
+  // itself is made when the registry is opened. 3: there may be keys and projects, and a build of
+  // format 2 would answer everybody.
   static constexpr std::array kMigrations = {
-      Migration{.from = 1, .purpose = "traffic and aliases", .run = [](const Path&) -> Status {
+      Migration{.from = 1,
+                .purpose = "traffic and aliases",
+                .run = [](const Path&) -> Status { return {}; }},
+      Migration{.from = 2, .purpose = "keys and projects", .run = [](const Path&) -> Status {
                   return {};
                 }}};
   return {.version = kDataFormat, .migrations = kMigrations};

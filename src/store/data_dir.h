@@ -23,7 +23,7 @@
 
 namespace mayfly {
 
-inline constexpr std::uint32_t kDataFormat = 2;
+inline constexpr std::uint32_t kDataFormat = 3;
 
 // Brings a folder from version `from` to `from + 1`. It may be cut off anywhere and run again, so
 // it must be idempotent.

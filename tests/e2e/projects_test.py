@@ -62,6 +62,26 @@ class ProjectsTest(KeyedCase):
         self.assertEqual(described["name"], "shared")
         self.assertNotIn("a/shared", json.dumps(described))
 
+    def test_a_path_never_reaches_another_projects_function(self) -> None:
+        example = json.loads((MODELS / "iris" / "example.json").read_text())
+        self.assertServed(self.predict("shared", self.a))  # the node knows it now
+        for name, version in (("a", "shared"), ("a", "shared@1")):
+            path = f"/v2/models/{name}/versions/{version}"
+            for method, rest, body in (("POST", "/infer", example), ("GET", "", None)):
+                reply = self.ask(method, path + rest, self.own, body)
+                self.assertIn(reply.status, (400, 404), reply.body)
+            with grpc.insecure_channel(self.node.grpc) as channel:
+                stub = rpc.GRPCInferenceServiceStub(channel)
+                metadata = (("authorization", f"Bearer {self.own}"),)
+                with self.assertRaises(grpc.RpcError) as refused:
+                    stub.ModelMetadata(
+                        pb.ModelMetadataRequest(name=name, version=version), metadata=metadata
+                    )
+                self.assertIn(
+                    refused.exception.code(),
+                    (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT),
+                )
+
     def test_foreign_and_absent_functions_are_answered_alike(self) -> None:
         example = json.loads((MODELS / "iris" / "example.json").read_text())
         for method, path, body in (
