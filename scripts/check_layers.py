@@ -6,8 +6,8 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "net", "store", "identity", "registry", "meter", "sandbox", "runner",
-    "publish",
+    "base", "async", "core", "rollout", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
+    "runner", "publish",
     "dispatch", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
@@ -15,17 +15,18 @@ FORBIDDEN = {
     "core": {"async"},                                   # values and codecs: no I/O, no waiting
     "rollout": {"async"},                                # the same
     "net": {"rollout"},
-    "store": {"rollout", "net"},
-    "identity": {"async", "rollout", "net"},
-    "registry": {"net", "identity"},
-    "meter": {"rollout", "net", "identity", "registry"},
-    "sandbox": {"rollout", "net", "store", "identity", "registry", "meter"},
-    "runner": {"async", "rollout", "net", "store", "identity", "registry", "meter"},
-    "publish": {"rollout", "net", "identity", "meter", "runner"},
-    "dispatch": {"rollout", "net", "identity", "runner", "publish"},
+    "trace": {"rollout"},
+    "store": {"rollout", "net", "trace"},
+    "identity": {"async", "rollout", "net", "trace"},
+    "registry": {"net", "trace", "identity"},
+    "meter": {"rollout", "net", "trace", "identity", "registry"},
+    "sandbox": {"rollout", "net", "trace", "store", "identity", "registry", "meter"},
+    "runner": {"async", "rollout", "net", "trace", "store", "identity", "registry", "meter"},
+    "publish": {"rollout", "net", "trace", "identity", "meter", "runner"},
+    "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish"},
     "gateway": {"runner"},
     "grpc": {"runner", "net", "store", "registry", "meter", "publish"},
-    "cli": {"identity", "runner", "dispatch", "gateway", "publish", "sandbox", "grpc"},
+    "cli": {"trace", "identity", "runner", "dispatch", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

@@ -69,6 +69,19 @@ Setter number(std::uint32_t Config::* member) {
   };
 }
 
+Setter ratio(double Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    double parsed = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+    const bool whole = error == std::errc() && end == value.data() + value.size();
+    if (!whole || !(parsed >= 0 && parsed <= 1))
+      return refuse(reason::kInvalidSetting,
+                    fmt::format("'{}' is not a number from 0 to 1", value));
+    config.*member = parsed;
+    return {};
+  };
+}
+
 template <typename Enum>
 Setter choice(Enum Config::* member, std::vector<std::pair<std::string_view, Enum>> choices) {
   return
@@ -194,6 +207,14 @@ std::vector<Entry> other_settings() {
       {{"ledger.max", "--ledger-max", "MAYFLY_LEDGER_MAX", "10GiB",
         "records beyond this size are folded, oldest first"},
        size(&Config::ledger_max)},
+      {{"trace.endpoint", "--trace-endpoint", "MAYFLY_TRACE_ENDPOINT", "",
+        "an OpenTelemetry collector that gets the spans of predictions over OTLP/HTTP: "
+        "http://127.0.0.1:4318; empty: nothing is recorded"},
+       text(&Config::trace_endpoint)},
+      {{"trace.sample", "--trace-sample", "MAYFLY_TRACE_SAMPLE", "1",
+        "how much is recorded of what comes without a traceparent, which decides for itself: 0 to "
+        "1"},
+       ratio(&Config::trace_sample)},
       {{"log.level", "--log-level", "MAYFLY_LOG_LEVEL", "info", "debug, info, warn or error"},
        choice(&Config::log_level, {{"debug", LogLevel::debug},
                                    {"info", LogLevel::info},

@@ -55,6 +55,9 @@ struct Config {
   Duration ledger_keep = std::chrono::hours(24 * 90);
   Bytes ledger_max = gib(10);
   std::map<std::string, std::string> prices;  // [prices]: units of meter/prices.h
+  // [trace]
+  std::string trace_endpoint;  // of an OTLP/HTTP collector; empty: nothing is recorded
+  double trace_sample = 1;     // of the requests whose caller does not decide
   // [log]
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::Text;

@@ -227,6 +227,7 @@ struct Foundation {
   AuditLog& audit;
   BlobOwners& owners;
   ProjectStore& projects;
+  SpanExporter* spans;  // null: nothing is recorded
 };
 
 // Whose the blobs are that versions are made of.
@@ -249,42 +250,6 @@ Task<void> close_grpc(RpcServer& server, Duration timeout, Gate::Hold) {
 
 Task<void> close_http(HttpServer& server, Duration timeout, Gate::Hold) {
   co_await server.close(timeout);
-}
-
-// Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
-// ends every instance. Work of a pool that has begun is waited for: a backup to its end.
-struct Draining {
-  HttpServer& server;
-  HttpServer& admin;
-  Callers& callers;
-  QuotaGate& quotas;
-  RpcServer* grpc;  // null: none
-  Dispatcher& dispatcher;
-  Shadows& shadows;
-  Rollouts& rollouts;
-  CancelSource& cut_short;
-  Gate& background;
-};
-// All at the same time: none takes of the other's.
-Task<void> close_servers(Loop& loop, const Draining& parts, Duration timeout) {
-  Gate closing(loop);
-  if (parts.grpc != nullptr) loop.spawn(close_grpc(*parts.grpc, timeout, *closing.hold()));
-  loop.spawn(close_http(parts.admin, timeout, *closing.hold()));
-  co_await parts.server.close(timeout);
-  co_await closing.close();
-}
-
-void drain(Loop& loop, const Draining& parts, Duration timeout) {
-  LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
-  notify_supervisor("STOPPING=1");
-  loop.run(close_servers(loop, parts, timeout));
-  parts.cut_short.cancel();
-  loop.run(parts.shadows.close());
-  loop.run(parts.rollouts.close());
-  loop.run(parts.dispatcher.drain(5s));
-  loop.run(close(parts.background));
-  loop.run(parts.quotas.close());
-  loop.run(parts.callers.close());
 }
 
 // What goes on beside requests, until the node stops.
@@ -364,6 +329,7 @@ struct DataPlane {
         metrics(base.clock),
         ledger(base.loop, base.ledger),
         ids(base.clock, base.rng),
+        tracer(base.rng, base.config.trace_sample, base.spans),
         shadows({base.loop, catalog, dispatcher, ledger, ids}),
         traffic({base.pool, base.registry, catalog, dispatcher, shadows}),
         rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
@@ -378,7 +344,8 @@ struct DataPlane {
                  .statistics = statistics,
                  .ids = ids,
                  .cache = cache,
-                 .quotas = quotas}),
+                 .quotas = quotas,
+                 .tracer = tracer}),
         bodies(body_memory(base.config)),
         repository({.loop = base.loop,
                     .pool = base.pool,
@@ -403,6 +370,7 @@ struct DataPlane {
   Statistics statistics;
   LedgerWriter ledger;
   InvocationIds ids;
+  Tracer tracer;
   Shadows shadows;
   TrafficSwitch traffic;
   Rollouts rollouts;
@@ -456,6 +424,79 @@ struct GrpcDoor {
   std::unique_ptr<RpcServer> server;
 };
 
+// Finishes what was accepted, within `timeout`, gives up what is compiled again for it, and then
+// ends every instance. Work of a pool that has begun is waited for: a backup to its end.
+struct Draining {
+  HttpServer& server;
+  HttpServer& admin;
+  Callers& callers;
+  RpcServer* grpc;  // null: none
+  DataPlane& plane;
+  SpanExporter* spans;  // null: none
+  Gate& background;
+};
+// All at the same time: none takes of the other's.
+Task<void> close_servers(Loop& loop, const Draining& parts, Duration timeout) {
+  Gate closing(loop);
+  if (parts.grpc != nullptr) loop.spawn(close_grpc(*parts.grpc, timeout, *closing.hold()));
+  loop.spawn(close_http(parts.admin, timeout, *closing.hold()));
+  co_await parts.server.close(timeout);
+  co_await closing.close();
+}
+
+void drain(Loop& loop, const Draining& parts, Duration timeout) {
+  LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
+  notify_supervisor("STOPPING=1");
+  loop.run(close_servers(loop, parts, timeout));
+  parts.plane.cut_short.cancel();
+  loop.run(parts.plane.shadows.close());
+  loop.run(parts.plane.rollouts.close());
+  loop.run(parts.plane.dispatcher.drain(5s));
+  loop.run(close(parts.background));
+  loop.run(parts.plane.quotas.close());
+  loop.run(parts.callers.close());
+  if (parts.spans != nullptr) loop.run(parts.spans->close());
+}
+
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
+                                std::function<bool()> ready,
+                                std::function<std::size_t()> connections) {
+  return {.loop = base.loop,
+          .pool = base.pool,
+          .data = base.data,
+          .blobs = base.blobs,
+          .owners = base.owners,
+          .pins = base.pins,
+          .registry = base.registry,
+          .catalog = plane.catalog,
+          .dispatcher = plane.dispatcher,
+          .shadows = plane.shadows,
+          .traffic = plane.traffic,
+          .rollouts = plane.rollouts,
+          .cache = plane.cache,
+          .publisher = plane.publisher,
+          .ledger = base.ledger,
+          .metrics = plane.metrics,
+          .statistics = plane.statistics,
+          .logs = base.logs,
+          .cgroups = base.cgroups,
+          .prices = base.prices,
+          .isolation = base.isolation,
+          .ready = std::move(ready),
+          .connections = std::move(connections),
+          .spans = base.spans};
+}
+
+// Null: nothing is recorded.
+Result<std::unique_ptr<SpanExporter>> record_traces(const Config& config, Loop& loop,
+                                                    const Path& root) {
+  if (config.trace_endpoint.empty()) return nullptr;
+  auto send = send_to_collector(config.trace_endpoint);
+  if (!send) return std::unexpected(std::move(send).error().in("trace.endpoint"));
+  const OtlpResource resource{.version = std::string(kVersion), .instance = node_id(root)};
+  return std::make_unique<SpanExporter>(loop, resource, *std::move(send));
+}
+
 Status serve(const Foundation& base) {
   Loop& loop = base.loop;
   const Config& config = base.config;
@@ -478,30 +519,9 @@ Status serve(const Foundation& base) {
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
   HttpServer* listening = nullptr;
-  ControlApi control(
-      {.loop = loop,
-       .pool = base.pool,
-       .data = base.data,
-       .blobs = base.blobs,
-       .owners = base.owners,
-       .pins = base.pins,
-       .registry = base.registry,
-       .catalog = plane.catalog,
-       .dispatcher = plane.dispatcher,
-       .shadows = plane.shadows,
-       .traffic = plane.traffic,
-       .rollouts = plane.rollouts,
-       .cache = plane.cache,
-       .publisher = plane.publisher,
-       .ledger = base.ledger,
-       .metrics = plane.metrics,
-       .statistics = plane.statistics,
-       .logs = base.logs,
-       .cgroups = base.cgroups,
-       .prices = base.prices,
-       .isolation = base.isolation,
-       .ready = ready,
-       .connections = [&] { return listening == nullptr ? 0 : listening->connections(); }});
+  ControlApi control(control_parts(base, plane, ready, [&] {
+    return listening == nullptr ? std::size_t{0} : listening->connections();
+  }));
   ProtocolApi protocol({.parse_pool = plane.parse_pool,
                         .bodies = plane.bodies,
                         .catalog = plane.catalog,
@@ -538,9 +558,7 @@ Status serve(const Foundation& base) {
 
   loop.run();
 
-  drain(loop,
-        {server, admin, callers, plane.quotas, grpc.server.get(), plane.dispatcher, plane.shadows,
-         plane.rollouts, plane.cut_short, background},
+  drain(loop, {server, admin, callers, grpc.server.get(), plane, base.spans, background},
         config.drain_timeout);
   return {};
 }
@@ -592,6 +610,7 @@ Status run_node(const Config& config) {
   }
   NodeCgroups cgroups = TRY(NodeCgroups::open(cgroup_fs, support, node_id(data.root())));  // limits
   FunctionLogs logs(loop);
+  const auto spans = TRY(record_traces(config, loop, data.root()));
   const auto spawner = TRY(
       ProcessSpawner::create(loop, {.runner = runner,
                                     .cgroups = &cgroups,
@@ -627,7 +646,8 @@ Status run_node(const Config& config) {
                 .keys = *keys,
                 .audit = *audit,
                 .owners = *owners,
-                .projects = *projects});
+                .projects = *projects,
+                .spans = spans.get()});
 }
 
 }  // namespace mayfly

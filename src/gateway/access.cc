@@ -51,6 +51,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::Invoke:
     case Endpoint::TfPredict:
       return Needs::Invoke;
+    case Endpoint::OpenApi:
     case Endpoint::ServerMetadata:
     case Endpoint::ModelMetadata:
     case Endpoint::ModelReady:

@@ -38,6 +38,8 @@ Task<Result<Response>> ControlApi::call(Exchange& exchange, const Route& route) 
       co_return status(route);
     case Endpoint::NodeTop:
       co_return top(route);
+    case Endpoint::OpenApi:
+      co_return co_await openapi(route);
     case Endpoint::NodeDoctor:
       co_return co_await doctor();
     case Endpoint::Metrics:

@@ -30,6 +30,7 @@
 #include "sandbox/cgroup_support.h"
 #include "store/data_dir.h"
 #include "store/local_blob_store.h"
+#include "trace/span_exporter.h"
 
 namespace mayfly {
 
@@ -59,6 +60,7 @@ class ControlApi {
     std::string isolation;        // "full", or what is missing
     std::function<bool()> ready;  // readiness of the node
     std::function<std::size_t()> connections;
+    const SpanExporter* spans = nullptr;  // null: none are exported
   };
 
   explicit ControlApi(Parts parts) : parts_(std::move(parts)), started_(parts_.loop.now()) {}
@@ -97,8 +99,10 @@ class ControlApi {
   // Node
   Result<Response> status(const Route& route) const;
   Result<Response> top(const Route& route) const;
+  Task<Result<Response>> openapi(const Route& route);
   Task<Result<Response>> doctor();
   Result<Response> metrics() const;
+  std::optional<SpanExporter::Counts> spans_exported() const;
   Task<Result<Response>> usage(const Exchange& exchange, const Route& route);
   Task<Result<Response>> collect(const Exchange& exchange);
   Task<Result<Response>> backup(Exchange& exchange);

@@ -9,6 +9,7 @@
 #include "core/units.h"
 #include "gateway/access.h"
 #include "gateway/control_api.h"
+#include "gateway/openapi_document.h"
 #include "meter/ledger_reader.h"
 #include "registry/backup.h"
 #include "registry/gc.h"
@@ -148,6 +149,27 @@ Result<Response> ControlApi::top(const Route& route) const {
   return json_response({{"functions", versions_json(status_for(*route.caller))}});
 }
 
+// Of functions, the signature of their champion.
+Task<Result<Response>> ControlApi::openapi(const Route& route) {
+  const Registry::Snapshot table = parts_.catalog.table();
+  const auto write = [&]() -> Result<std::string> {
+    std::vector<std::shared_ptr<const Manifest>> manifests;
+    std::vector<DescribedFunction> described;
+    for (const FunctionTable::Entry& function : table->all()) {
+      if (!may_see(*route.caller, function->name.str())) continue;
+      const VersionEntry* champion = function->find(function->current);
+      manifests.push_back(TRY(parts_.registry.manifest(champion->content->manifest)));
+      described.push_back(
+          {.name = local_name(function->name.str()), .signature = &manifests.back()->signature});
+    }
+    return openapi_document(described);
+  };
+  CO_TRY(std::string document, co_await parts_.pool.run(write));
+  Response response{.status = 200, .headers = {}, .body = std::move(document)};
+  response.headers.add("Content-Type", "application/json");
+  co_return response;
+}
+
 Task<Result<Response>> ControlApi::doctor() {
   Json list = Json::array();
   const auto layers = co_await parts_.pool.run([&] { return examine_layers(parts_.cgroups); });
@@ -158,6 +180,11 @@ Task<Result<Response>> ControlApi::doctor() {
                     {"mend", layer.mend}});
   }
   co_return json_response({{"layers", std::move(list)}});
+}
+
+std::optional<SpanExporter::Counts> ControlApi::spans_exported() const {
+  if (parts_.spans == nullptr) return std::nullopt;
+  return parts_.spans->counts();
 }
 
 Result<Response> ControlApi::metrics() const {
@@ -173,7 +200,8 @@ Result<Response> ControlApi::metrics() const {
                                             .memory_bytes = now.node.memory_used.count,
                                             .memory_budget_bytes = now.node.memory.count,
                                             .connections = parts_.connections(),
-                                            .cache = parts_.cache.counts()});
+                                            .cache = parts_.cache.counts(),
+                                            .spans = spans_exported()});
   text +=
       "# HELP mayfly_decisions_total What the scaling policy decided, and why\n# TYPE "
       "mayfly_decisions_total counter\n";

@@ -89,6 +89,7 @@ Invocation Invoker::begin(PrincipalRef caller, Invocation::Lookup lookup, std::s
   tried.source = tried.caller->name.empty() ? std::string(peer.substr(0, peer.rfind(':')))
                                             : tried.caller->project + " " + tried.caller->name;
   tried.request_id = request_id_of(tried.lookup, tried.id);
+  tried.trace = parts_.tracer.begin(tried.lookup("traceparent"));
   return tried;
 }
 
@@ -188,6 +189,7 @@ Task<Status> Invoker::conclude(const Invocation& tried, std::string_view reason,
   parts_.metrics.prediction(tried.serving->function, tried.serving->version, outcome, tried.tier(),
                             tried.timing());
   count(tried, outcome);
+  parts_.tracer.end(tried, outcome, parts_.loop.now() - tried.begun);
   co_return written;
 }
 

@@ -36,6 +36,7 @@
 #include "gateway/serving.h"
 #include "gateway/shadows.h"
 #include "gateway/statistics.h"
+#include "gateway/tracer.h"
 #include "identity/principal.h"
 
 namespace mayfly {
@@ -52,6 +53,7 @@ struct Invocation {
   Lookup lookup;       // what it looks into outlives the invocation
   std::string source;  // whose deaths count together: the key's name, else the peer's address
   std::string request_id;
+  std::optional<Tracer::Place> trace;  // nullopt: it is not recorded
   ServingRef serving;       // null until the function is known: nothing is recorded before
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
   QuotaGate::Place place;   // among the predictions of the caller's project
@@ -88,6 +90,7 @@ class Invoker {
     InvocationIds& ids;
     ResponseCache& cache;
     QuotaGate& quotas;
+    Tracer& tracer;
   };
   struct Question {
     RequestMemory request;

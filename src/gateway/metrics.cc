@@ -84,6 +84,10 @@ struct Metrics::Families {
                                       .Name("mayfly_cache_total")
                                       .Help("What became of kept replies")
                                       .Register(registry);
+  Family<Counter>& spans = BuildCounter()
+                               .Name("mayfly_trace_spans_total")
+                               .Help("Spans of predictions: sent to the collector, or dropped")
+                               .Register(registry);
   Family<Gauge>& cache =
       BuildGauge().Name("mayfly_cache").Help("Replies that are kept").Register(registry);
 };
@@ -222,13 +226,18 @@ std::string Metrics::expose(const NodeGauges& gauges) {
   set(families_->node, "quantity", "memory_bytes", gauges.memory_bytes);
   set(families_->node, "quantity", "memory_budget_bytes", gauges.memory_budget_bytes);
   set(families_->node, "quantity", "connections", gauges.connections);
-  const auto count = [&](const char* event, std::uint64_t total) {
-    Counter& counter = families_->cache_events.Add({{"event", event}});
+  const auto count = [](Family<Counter>& family, const char* label, const char* value,
+                        std::uint64_t total) {
+    Counter& counter = family.Add({{label, value}});
     counter.Increment(static_cast<double>(total) - counter.Value());
   };
-  count("hit", gauges.cache.hits);
-  count("miss", gauges.cache.misses);
-  count("evicted", gauges.cache.evicted);
+  count(families_->cache_events, "event", "hit", gauges.cache.hits);
+  count(families_->cache_events, "event", "miss", gauges.cache.misses);
+  count(families_->cache_events, "event", "evicted", gauges.cache.evicted);
+  if (gauges.spans) {
+    count(families_->spans, "outcome", "sent", gauges.spans->sent);
+    count(families_->spans, "outcome", "dropped", gauges.spans->dropped);
+  }
   set(families_->cache, "quantity", "entries", gauges.cache.entries);
   set(families_->cache, "quantity", "bytes", gauges.cache.bytes.count);
   return prometheus::TextSerializer().Serialize(families_->registry.Collect());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,6 +14,7 @@
 #include "core/invocation.h"
 #include "core/names.h"
 #include "gateway/response_cache.h"
+#include "trace/span_exporter.h"
 
 namespace mayfly {
 
@@ -28,6 +30,7 @@ struct NodeGauges {
   std::uint64_t memory_budget_bytes = 0;
   std::uint64_t connections = 0;
   ResponseCache::Counts cache{};
+  std::optional<SpanExporter::Counts> spans{};  // nullopt: none are exported
 };
 
 class Metrics {

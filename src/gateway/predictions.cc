@@ -156,6 +156,7 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
     response.headers.add("Mayfly-Batch", std::to_string(tried.outcome->batch));
   response.headers.add("Server-Timing", server_timing(tried.timing()));
   response.headers.add("X-Request-Id", tried.request_id);
+  if (tried.trace) response.headers.add("traceresponse", to_traceparent(tried.trace->context));
   allow_origin(response.headers, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
   parts_.invoker.answered(tried, reason);

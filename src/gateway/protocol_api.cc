@@ -65,8 +65,8 @@ Result<ModelRepository::Load> parse_load(const std::string& text) {
   for (const auto& [key, value] : parameters->items()) {
     const bool is_file = key.starts_with("file:");
     if (!is_file && key != "config") {
-      return refuse(reason::kUnsupported,
-                    fmt::format("parameter '{}' is not supported by this server", key));
+      return refuse(reason::kBadRequest,
+                    fmt::format("parameter '{}' is none of 'config' and 'file:…'", key));
     }
     const auto* content = value.get_ptr<const std::string*>();
     if (content == nullptr) {

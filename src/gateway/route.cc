@@ -47,6 +47,7 @@ constexpr auto kPatterns = std::to_array<Pattern>({
     {"GET", "/metrics", Metrics},
     {"GET", "/api/v1/status", NodeStatus},
     {"GET", "/api/v1/top", NodeTop},
+    {"GET", "/openapi.json", OpenApi},
     {"GET", "/api/v1/doctor", NodeDoctor},
     {"GET", "/api/v1/functions", ListFunctions},
     {"GET", "/api/v1/functions/{name}", DescribeFunction},

@@ -41,6 +41,7 @@ enum class Endpoint : std::uint8_t {
   RepositoryLoad,
   RepositoryUnload,
   NodeTop,
+  OpenApi,
   NodeDoctor,
   ListFunctions,
   DescribeFunction,

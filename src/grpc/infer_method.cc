@@ -31,6 +31,7 @@ void trail_invocation(Rpc& rpc, const Invocation& tried, const Status& status) {
   rpc.trail("mayfly-start", to_string(tried.tier()));
   rpc.trail("server-timing", server_timing(tried.timing()));
   rpc.trail("x-request-id", tried.request_id);
+  if (tried.trace) rpc.trail("traceresponse", to_traceparent(tried.trace->context));
   if (status) return;
   if (const auto wait = tried.retry_after(status.error()); wait.count() > 0) {
     rpc.trail("retry-after", std::to_string(wait.count()));

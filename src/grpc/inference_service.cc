@@ -107,8 +107,8 @@ Result<ModelRepository::Load> load_of(const grpc::ByteBuffer& message) {
     } else if (key.starts_with("file:")) {
       load.files.push_back({.path = key, .bytes = std::move(*value.mutable_bytes_param())});
     } else {
-      return refuse(reason::kUnsupported,
-                    fmt::format("parameter '{}' is not supported by this server", key));
+      return refuse(reason::kBadRequest,
+                    fmt::format("parameter '{}' is none of 'config' and 'file:…'", key));
     }
   }
   return load;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/utf8.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -12,7 +13,8 @@ constexpr std::size_t kMaxMessage = 2000;
 
 }  // namespace
 
-std::string shortened(const std::string& message) {
+std::string shortened(std::string_view text) {
+  std::string message = to_utf8(text);  // it may quote what came
   if (message.size() <= kMaxMessage) return message;
   std::size_t end = kMaxMessage;
   while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80)

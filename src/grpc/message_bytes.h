@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -35,7 +36,7 @@ Status parse_message(const grpc::ByteBuffer& buffer, google::protobuf::MessageLi
 grpc::ByteBuffer to_buffer(std::string text);
 // Of an error's text, as much as every client takes: 8 KiB of metadata, of which a byte of the text
 // may become three. Cut between characters of UTF-8.
-std::string shortened(const std::string& message);
+std::string shortened(std::string_view text);
 grpc::ByteBuffer to_buffer(const google::protobuf::MessageLite& message);
 
 }  // namespace mayfly

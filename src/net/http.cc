@@ -7,6 +7,8 @@
 #include <iterator>
 #include <utility>
 
+#include "base/utf8.h"
+
 namespace mayfly {
 namespace {
 
@@ -229,7 +231,7 @@ std::string_view reason_phrase(int status) {
 
 Response error_response(int status, std::string_view message, std::string_view reason) {
   std::string body = "{\"error\":";
-  append_json_string(body, message);
+  append_json_string(body, to_utf8(message));  // it may quote what came
   body += ",\"reason\":";
   append_json_string(body, reason);
   body += "}\n";

@@ -6,10 +6,10 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/utf8.h"
+
 namespace mayfly {
 namespace {
-
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 bool must_escape(char c) { return static_cast<unsigned char>(c) < 0x20 || c == '"' || c == '\\'; }
 
@@ -38,23 +38,6 @@ void append_escape(std::string& out, char c) {
   }
 }
 
-// The number of bytes of the UTF-8 sequence that `text` begins with; 0 when it begins with none.
-std::size_t sequence_length(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text.front());
-  const std::size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  return length <= text.size() && is_utf8(text.substr(0, length)) ? length : 0;
-}
-
-std::string replace_invalid(std::string_view text) {
-  std::string valid;
-  while (!text.empty()) {
-    const std::size_t length = sequence_length(text);
-    valid += length > 0 ? text.substr(0, length) : kReplacement;
-    text.remove_prefix(length > 0 ? length : 1);
-  }
-  return valid;
-}
-
 template <typename Integer>
 void append_integer(std::string& out, Integer value) {
   std::array<char, 24> buffer;
@@ -80,7 +63,7 @@ void append_real(std::string& out, Real value) {
 bool is_utf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
 void append_json_string(std::string& out, std::string_view text) {
-  if (!is_utf8(text)) return append_json_string(out, replace_invalid(text));
+  if (!is_utf8(text)) return append_json_string(out, to_utf8(text));
   out += '"';
   std::size_t plain = 0;  // begin of the run that needs no escape
   for (std::size_t i = 0; i < text.size(); ++i) {
