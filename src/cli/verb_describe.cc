@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/table.h"
+#include "cli/traffic_view.h"
 #include "cli/verbs.h"
 #include "core/names.h"
 #include "core/settings.h"
@@ -92,6 +93,14 @@ void print_description(const CliJson& about) {
   for (const char* group : {"options", "settings", "measured"}) print_group(about, group);
   if (about.contains("measured") && about["measured"].contains("candidates"))
     print_candidates(about["measured"]["candidates"]);
+  if (about.contains("traffic")) {
+    fmt::print("traffic\n");
+    print_traffic(about["traffic"]);
+  }
+  if (about.contains("rollout") && about["rollout"].value("state", "") == "running") {
+    fmt::print("rollout\n");
+    print_running_rollout(about["rollout"]);
+  }
   print_group(about, "processes");
   if (about.contains("batching")) print_batching(about["batching"]);
   if (about.contains("decisions") && !about["decisions"].empty()) {

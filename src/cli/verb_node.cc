@@ -34,11 +34,19 @@ Status status(const CliContext& context) {
   return {};
 }
 
+// "95 %"; "shadow 10 %"; of a version that is being rolled out "rollout 5 %: hold".
+std::string traffic_text(const CliJson& version) {
+  if (version.contains("rollout")) return "rollout " + version.value("rollout", "");
+  if (const int shadow = version.value("shadow", 0); shadow > 0)
+    return fmt::format("shadow {} %", shadow);
+  return fmt::format("{} %", version.value("weight", 0));
+}
+
 std::string top_text(const CliJson& top) {
-  Table table({"FUNCTION", "TEMPLATE", "IDLE", "RUNNING", "STARTING", "QUEUED", "REQ/S", "MEMORY",
-               "LAST DECISION"});
+  Table table({"FUNCTION", "TRAFFIC", "TEMPLATE", "IDLE", "RUNNING", "STARTING", "QUEUED", "REQ/S",
+               "MEMORY", "LAST DECISION"});
   for (const CliJson& item : top.value("functions", CliJson::array())) {
-    table.add({item.value("label", ""), item.value("template", ""),
+    table.add({item.value("label", ""), traffic_text(item), item.value("template", ""),
                std::to_string(item.value("idle", 0)), std::to_string(item.value("running", 0)),
                std::to_string(item.value("starting", 0)), std::to_string(item.value("queued", 0)),
                fmt::format("{:.1f}", item.value("rate", 0.0)),

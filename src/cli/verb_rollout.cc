@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "cli/table.h"
+#include "cli/traffic_view.h"
 #include "cli/verbs.h"
 #include "core/names.h"
 #include "core/reason.h"
@@ -13,33 +14,9 @@
 namespace mayfly {
 namespace {
 
-std::string steps_text(const CliJson& about) {
-  const auto now = about.value("step", std::size_t{0});
-  std::string text;
-  for (std::size_t i = 0; i < about["steps"].size(); ++i) {
-    const auto step = about["steps"][i].get<std::string>();
-    text += fmt::format("{}{}", i == 0 ? "" : " → ", i == now ? "[" + step + "]" : step);
-  }
-  return text;
-}
-
-void print_running(const CliJson& about) {
-  fmt::print("version {} beside version {}{}{}\n{}\n", about.value("version", 0),
-             about.value("champion", 0), about.value("paused", false) ? ", paused" : "",
-             about.value("approved", false) ? ", shift approved" : "", steps_text(about));
-  fmt::print(
-      "{:.0f} s in this step; version {}: {} requests, {} errors; version {}: {} requests, {} "
-      "errors\n",
-      about.value("seconds_in_step", 0.0), about.value("version", 0), about.value("requests", 0ULL),
-      about.value("errors", 0ULL), about.value("champion", 0),
-      about.value("champion_requests", 0ULL), about.value("champion_errors", 0ULL));
-  for (const CliJson& finding : about["decision"]["findings"])
-    fmt::print("  {:9} {}\n", finding.value("verdict", ""), finding.value("text", ""));
-}
-
 void print_rollout(const CliJson& about) {
   if (about.value("state", "") == "running") {
-    print_running(about);
+    print_running_rollout(about);
   } else {
     fmt::print("no rollout of {} is under way\n", about.value("function", ""));
   }

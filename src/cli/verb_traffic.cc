@@ -2,62 +2,16 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/table.h"
+#include "cli/traffic_view.h"
 #include "cli/verbs.h"
 #include "core/names.h"
 #include "core/reason.h"
 
 namespace mayfly {
 namespace {
-
-std::string share_text(std::uint64_t part, std::uint64_t whole) {
-  if (whole == 0) return "";
-  return fmt::format("{:.1f} %", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
-}
-
-void print_comparisons(const CliJson& comparisons) {
-  if (comparisons.empty()) return;
-  Table table({"SHADOW", "BESIDE", "COMPARED", "AGREED", "LABELS AGREED", "MAX DIFFERENCE",
-               "FAILED", "DROPPED"});
-  for (const CliJson& item : comparisons) {
-    const auto number = [&](const char* key) { return item.value(key, 0ULL); };
-    table.add({std::to_string(number("shadow")), std::to_string(number("version")),
-               human_count(number("compared")), share_text(number("agreed"), number("compared")),
-               share_text(number("labels_agreed"), number("labels")),
-               fmt::format("{:.3g}", item.value("max_difference", 0.0)),
-               human_count(number("failed")), human_count(number("dropped"))});
-  }
-  fmt::print("\n{}", table.str());
-}
-
-void print_traffic(const CliJson& traffic) {
-  Table table({"VERSION", "REQUESTS", "SHADOW", "ALIASES"});
-  std::map<std::uint32_t, std::array<std::string, 3>> rows;
-  const auto row = [&](const std::string& version) -> auto& {
-    return rows[static_cast<std::uint32_t>(std::stoul(version))];
-  };
-  for (const auto& [version, percent] : traffic["weights"].items())
-    row(version)[0] = fmt::format("{} %", percent.get<int>());
-  for (const auto& [version, percent] : traffic["shadows"].items())
-    row(version)[1] = fmt::format("{} %", percent.get<int>());
-  const auto add_alias = [&](const std::string& name, std::uint32_t version) {
-    std::string& names = rows[version][2];
-    names += (names.empty() ? "" : ", ") + name;
-  };
-  add_alias("champion", traffic.value("champion", 0U));
-  for (const auto& [name, version] : traffic["aliases"].items())
-    add_alias(name, version.get<std::uint32_t>());
-  for (const auto& [version, cells] : rows)
-    table.add({std::to_string(version), cells[0], cells[1], cells[2]});
-  fmt::print("{}", table.str());
-  if (const auto header = traffic.value("sticky_header", ""); !header.empty())
-    fmt::print("sticky by {}\n", header);
-  print_comparisons(traffic["comparisons"]);
-}
 
 void show(const CliJson& traffic, const CliContext& context) {
   if (context.json) {

@@ -110,6 +110,7 @@ class ControlApi {
   struct Deploying;
   Task<Result<Json>> publish(const Deploying& deploying, const Route& route, Exchange& exchange);
   DispatchStatus status_for(const Principal& caller) const;
+  Json describe_versions(const DispatchStatus& status) const;
   Status check_rollout(const FunctionName& function) const;
   Status check_canary(const FunctionName& function, std::uint32_t percent) const;
   Json describe_processes(std::string_view function) const;

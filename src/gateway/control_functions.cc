@@ -138,6 +138,7 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
   about["current"] = resolved.function->current == serving->version;
   about["weight"] = weight_of(*resolved.function, serving->version);
   about["traffic"] = describe_traffic(*resolved.function);
+  about["rollout"] = parts_.rollouts.describe(name);
   about["inputs"] = specs_json(serving->signature().inputs);
   about["outputs"] = specs_json(serving->signature().outputs);
   const Json manifest = parsed_or_empty(to_json(*serving->manifest));

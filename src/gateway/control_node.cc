@@ -10,6 +10,7 @@
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/openapi_document.h"
+#include "gateway/traffic_json.h"
 #include "meter/ledger_reader.h"
 #include "registry/backup.h"
 #include "registry/gc.h"
@@ -58,12 +59,6 @@ Json version_json(const VersionStatus& version) {
   }
   if (!version.tmpl.cause.empty()) about["last_failure"] = version.tmpl.cause;
   return about;
-}
-
-Json versions_json(const DispatchStatus& status) {
-  Json list = Json::array();
-  for (const VersionStatus& version : status.versions) list.push_back(version_json(version));
-  return list;
 }
 
 // "24h" ago, or a time; empty: everything.
@@ -124,6 +119,24 @@ DispatchStatus ControlApi::status_for(const Principal& caller) const {
   return status;
 }
 
+// With what traffic means for each version.
+Json ControlApi::describe_versions(const DispatchStatus& status) const {
+  Json list = Json::array();
+  for (const VersionStatus& version : status.versions) {
+    Json about = version_json(version);
+    const std::string_view name =
+        std::string_view(version.label).substr(0, version.label.find('@'));
+    if (const FunctionTable::Entry function = parts_.catalog.table()->find(name)) {
+      about["weight"] = weight_of(*function, {version.key.version});
+      about["shadow"] = shadow_of(*function, {version.key.version});
+    }
+    const auto rollout = parts_.rollouts.standing(name);
+    if (rollout && rollout->version.value == version.key.version) about["rollout"] = rollout->text;
+    list.push_back(std::move(about));
+  }
+  return list;
+}
+
 Result<Response> ControlApi::status(const Route& route) const {
   const DispatchStatus now = status_for(*route.caller);
   const auto functions = std::ranges::count_if(
@@ -142,11 +155,11 @@ Result<Response> ControlApi::status(const Route& route) const {
                         {"memory_bytes", now.node.memory_used.count},
                         {"memory_budget_bytes", now.node.memory.count},
                         {"isolation", parts_.isolation},
-                        {"functions", versions_json(now)}});
+                        {"functions", describe_versions(now)}});
 }
 
 Result<Response> ControlApi::top(const Route& route) const {
-  return json_response({{"functions", versions_json(status_for(*route.caller))}});
+  return json_response({{"functions", describe_versions(status_for(*route.caller))}});
 }
 
 // Of functions, the signature of their champion.

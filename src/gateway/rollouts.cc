@@ -438,6 +438,18 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
   co_return Status{};
 }
 
+std::optional<Rollouts::Standing> Rollouts::standing(std::string_view function) const {
+  const ActiveRef active = find(function);
+  if (!active) return std::nullopt;
+  count_time(*active);
+  const RolloutState& state = active->state;
+  const rollout::Decision decision = rollout::judge(state.plan, state.snapshot);
+  return Standing{
+      .version = state.challenger,
+      .text = fmt::format("{}: {}", rollout::to_string(state.plan.steps.at(state.snapshot.step)),
+                          rollout::to_string(decision.move))};
+}
+
 Json Rollouts::describe(const FunctionName& name) const {
   const ActiveRef active = find(name.str());
   if (!active) return {{"function", local_name(name.str())}, {"state", "none"}};

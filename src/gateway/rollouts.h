@@ -64,6 +64,13 @@ class Rollouts {
   // and the rollout is over.
   Task<Status> abort(FunctionName name, Author author);
   Json describe(const FunctionName& name) const;  // {"state":"none"} or all there is
+  // What is being rolled out, at which step, and what is thought of it: "5 %: hold". nullopt: no
+  // rollout is under way.
+  struct Standing {
+    VersionNumber version;
+    std::string text;
+  };
+  std::optional<Standing> standing(std::string_view function) const;
 
   // A caller's request that traffic gave to the version, and what came of it. Only own faults of
   // the version count as failures; what failed otherwise is no evidence.
