@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "async/timer.h"
+#include "core/printable.h"
 
 namespace mayfly {
 namespace {
@@ -15,20 +16,6 @@ constexpr std::size_t kNodeBytes = 64 << 20;
 
 std::size_t cost_of(const LogLine& line) {
   return sizeof(LogLine) + line.source.size() + line.text.size();
-}
-
-// Control characters, C1 ones (U+0080 to U+009F, as UTF-8) included: some terminals obey them.
-std::string printable(std::string_view text) {
-  std::string out(text.substr(0, kMaxLine));
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(out[i]);
-    if ((byte < ' ' && byte != '\t') || byte == 127) out[i] = '?';
-    if (byte != 0xC2 || i + 1 == out.size()) continue;
-    if (const auto next = static_cast<unsigned char>(out[i + 1]); next >= 0x80 && next < 0xA0) {
-      out.replace(i, 2, "?");
-    }
-  }
-  return out;
 }
 
 }  // namespace
@@ -73,7 +60,7 @@ void FunctionLogs::add(std::string_view label, std::string_view text) {
     keep(lines, {.sequence = next_++,
                  .time = loop_.clock().wall_now(),
                  .source = std::string(label),
-                 .text = printable(text.substr(0, end))});
+                 .text = printable(text.substr(0, end), kMaxLine)});
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   make_room(function);

@@ -172,8 +172,8 @@ Task<Result<Response>> IdentityApi::list(const Route& route) {
 Task<Result<Response>> IdentityApi::revoke(const Route& route) {
   const Principal& caller = *route.caller;
   const std::string project = speaks_for_node(caller) ? "" : caller.project;
-  CO_TRY_STATUS(
-      co_await parts_.pool.run([&] { return parts_.keys.revoke(project, route.version); }));
+  CO_TRY(const std::string owner,
+         co_await parts_.pool.run([&] { return parts_.keys.revoke(project, route.version); }));
   parts_.callers.refresh();
   LOG(info, "key revoked", {"id", route.version}, {"who", caller.name});
   co_return json_response({{"revoked", route.version}});

@@ -30,8 +30,11 @@ std::optional<std::string_view> api_key_id(std::string_view text);
 // could be checked against a key that was found elsewhere.
 class NodeSecret {
  public:
-  // Made on first use, in a file that only its owner may read. Blocks.
-  static Result<NodeSecret> open(const Path& path, Rng& rng);
+  // Both block. nullopt: there is no such file. An error for one that others may read, or that is
+  // not a secret.
+  static Result<std::optional<NodeSecret>> read(const Path& path);
+  // In a new file that only its owner may read; one that is there already is an error.
+  static Result<NodeSecret> create(const Path& path, Rng& rng);
   Digest digest(std::string_view key_text) const;  // HMAC-SHA256
 
  private:

@@ -1,8 +1,11 @@
 #include "identity/audit_log.h"
 
+#include <fmt/format.h>
+
 #include <string_view>
 #include <utility>
 
+#include "core/printable.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -20,6 +23,7 @@ CREATE TABLE IF NOT EXISTS audit(
   outcome TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS audit_by_subject ON audit(project, subject, sequence);
+CREATE INDEX IF NOT EXISTS audit_by_project ON audit(project, sequence);
 
 CREATE TRIGGER IF NOT EXISTS audit_is_never_edited BEFORE UPDATE ON audit
   BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
@@ -29,8 +33,23 @@ CREATE TRIGGER IF NOT EXISTS audit_is_never_deleted BEFORE DELETE ON audit
 
 constexpr std::size_t kMaxText = 200;
 
-// What came from outside is kept short.
-std::string_view cut(const std::string& text) { return std::string_view(text).substr(0, kMaxText); }
+// What came from outside is kept short, and says nothing to the terminal that shows it.
+std::string kept(std::string_view text) { return printable(text, kMaxText); }
+
+// A condition that the planner can find by an index, or one that is decided before any row is read.
+// The parameter is in it either way, so that all have the same numbers.
+std::string condition(const char* column, int parameter, const std::string& wanted) {
+  return wanted.empty() ? fmt::format("?{} = ''", parameter)
+                        : fmt::format("{} = ?{}", column, parameter);
+}
+
+std::string select_text(const AuditQuery& query) {
+  return fmt::format(
+      "SELECT sequence, time, project, who, origin, action, subject, outcome FROM audit "
+      "WHERE {} AND {} AND {} AND {} AND time >= ?5 ORDER BY sequence DESC LIMIT ?6",
+      condition("project", 1, query.project), condition("who", 2, query.who),
+      condition("subject", 3, query.subject), condition("action", 4, query.action));
+}
 
 }  // namespace
 
@@ -43,7 +62,8 @@ std::string outcome_of(const Status& outcome) {
 Result<std::unique_ptr<AuditLog>> AuditLog::open(const Path& path) {
   Database database = TRY(Database::open(path, OpenMode::Create));
   TRY(database.execute("create the audit log", kAuditSchema));
-  return std::unique_ptr<AuditLog>(new AuditLog(std::move(database)));
+  Database reading = TRY(Database::open(path, OpenMode::ReadOnly));
+  return std::unique_ptr<AuditLog>(new AuditLog(std::move(database), std::move(reading)));
 }
 
 Status AuditLog::append(const AuditEntry& entry) {
@@ -52,18 +72,17 @@ Status AuditLog::append(const AuditEntry& entry) {
       database_.prepare("write to the audit log",
                         "INSERT INTO audit(time, project, who, origin, action, subject, outcome) "
                         "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"));
-  insert.bind(entry.time.time_since_epoch().count(), cut(entry.project), cut(entry.who),
-              cut(entry.from), cut(entry.action), cut(entry.subject), cut(entry.outcome));
+  const auto bind = [&](const auto&... texts) {
+    insert.bind(entry.time.time_since_epoch().count(), std::string_view(texts)...);
+  };
+  bind(kept(entry.project), kept(entry.who), kept(entry.from), kept(entry.action),
+       kept(entry.subject), kept(entry.outcome));
   return insert.run();
 }
 
 Result<std::vector<AuditEntry>> AuditLog::find(const AuditQuery& query) {
-  const std::scoped_lock lock(mutex_);
-  Statement select = TRY(database_.prepare(
-      "read the audit log",
-      "SELECT sequence, time, project, who, origin, action, subject, outcome FROM audit "
-      "WHERE (?1 = '' OR project = ?1) AND (?2 = '' OR who = ?2) AND (?3 = '' OR subject = ?3) "
-      "AND (?4 = '' OR action = ?4) AND time >= ?5 ORDER BY sequence DESC LIMIT ?6"));
+  const std::scoped_lock lock(reading_mutex_);
+  Statement select = TRY(reading_.prepare("read the audit log", select_text(query)));
   select.bind(std::string_view(query.project), std::string_view(query.who),
               std::string_view(query.subject), std::string_view(query.action),
               query.since.time_since_epoch().count(), query.limit);

@@ -44,15 +44,20 @@ class AuditLog {
  public:
   static Result<std::unique_ptr<AuditLog>> open(const Path& database);
 
+  // Texts are shortened and made printable.
   Status append(const AuditEntry& entry);
   // The newest first.
   Result<std::vector<AuditEntry>> find(const AuditQuery& query);
 
  private:
-  explicit AuditLog(Database database) : database_(std::move(database)) {}
+  AuditLog(Database database, Database reading)
+      : database_(std::move(database)), reading_(std::move(reading)) {}
 
   std::mutex mutex_;
   Database database_;
+  // Whoever reads a long log holds up nobody who acts.
+  std::mutex reading_mutex_;
+  Database reading_;
 };
 
 }  // namespace mayfly

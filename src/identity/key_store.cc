@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "base/log.h"
 #include "core/caller_reason.h"
 #include "core/reason.h"
 
@@ -43,6 +45,35 @@ std::string principal_name(std::string_view id, std::string_view name) {
   return name.empty() ? fmt::format("key:{}", id) : fmt::format("{} (key:{})", name, id);
 }
 
+PrincipalRef key_principal(std::string_view id, std::string_view name, std::string project,
+                           Scopes scopes) {
+  return std::make_shared<const Principal>(Principal{.means = Principal::Means::Key,
+                                                     .project = std::move(project),
+                                                     .name = principal_name(id, name),
+                                                     .scopes = std::move(scopes)});
+}
+
+// The columns of load().
+Result<KeyTable::Entry> read_entry(const Statement& row, std::string_view id) {
+  KeyTable::Entry entry;
+  const auto digest = row.blob(1);
+  if (digest.size() != entry.digest.bytes.size())
+    return fail(Code::DataLoss, "its digest is malformed");
+  std::ranges::copy(digest, entry.digest.bytes.begin());
+  entry.principal = key_principal(id, row.text(2), row.text(3), TRY(Scopes::parse(row.text(4))));
+  entry.expires = time_in(row, 5);
+  return entry;
+}
+
+Status check_no_keys(Database& database, const Path& path, const Path& secret) {
+  Statement query = TRY(database.prepare("look for keys", "SELECT 1 FROM key LIMIT 1"));
+  if (!TRY(query.step())) return {};
+  return fail(Code::DataLoss,
+              fmt::format("{} is missing, and without it no key of {} can be checked: put it back "
+                          "from where it was moved to, or remove {} too and begin without keys",
+                          secret.native(), path.native(), path.native()));
+}
+
 Status check_key_name(std::string_view name) {
   const auto visible = [](char c) { return c >= ' ' && c != 127; };
   if (name.size() <= kMaxKeyName && std::ranges::all_of(name, visible)) return {};
@@ -52,13 +83,23 @@ Status check_key_name(std::string_view name) {
 
 }  // namespace
 
+void KeyTable::add(const std::string& id, Entry entry) {
+  closed_ = true;
+  keys_.insert_or_assign(id, std::move(entry));
+}
+
+void KeyTable::remove(std::string_view id) {
+  if (const auto found = keys_.find(id); found != keys_.end()) keys_.erase(found);
+}
+
+// An id that nobody has costs the same digest as one that somebody has.
 Result<PrincipalRef> KeyTable::check(std::string_view text, WallTime now) const {
-  const auto id = api_key_id(text);
-  const auto found = id ? keys_.find(*id) : keys_.end();
-  if (found != keys_.end()) {
-    const Entry& entry = found->second;
+  if (const auto id = api_key_id(text)) {
+    static const Entry kNobody;
+    const auto found = keys_.find(*id);
+    const Entry& entry = found == keys_.end() ? kNobody : found->second;
     const bool genuine = same_digest(secret_.digest(text), entry.digest);
-    if (genuine && !entry.revoked && (!entry.expires || now < *entry.expires))
+    if (genuine && entry.principal && (!entry.expires || now < *entry.expires))
       return entry.principal;
   }
   return refuse(reason::kUnauthenticated,
@@ -69,34 +110,53 @@ Result<std::unique_ptr<KeyStore>> KeyStore::open(const Path& path, const Path& s
                                                  const Clock& clock, Rng& rng) {
   Database database = TRY(Database::open(path, OpenMode::Create));
   TRY(database.execute("create the table of keys", kKeySchema));
-  const NodeSecret opened = TRY(NodeSecret::open(secret, rng));
-  std::unique_ptr<KeyStore> store(new KeyStore(std::move(database), opened, clock, rng));
-  TRY(store->publish());
+  std::optional<NodeSecret> known = TRY(NodeSecret::read(secret));
+  if (!known) {
+    TRY(check_no_keys(database, path, secret));
+    known = TRY(NodeSecret::create(secret, rng));
+  }
+  std::unique_ptr<KeyStore> store(new KeyStore(std::move(database), *known, clock, rng));
+  TRY(store->load());
   return store;
 }
 
-Status KeyStore::publish() {
+Status KeyStore::load() {
   Statement query = TRY(database_.prepare(
       "read keys", "SELECT id, digest, name, project, scopes, expires, revoked FROM key"));
-  std::map<std::string, KeyTable::Entry, std::less<>> keys;
+  KeyTable table(secret_);
   while (TRY(query.step())) {
-    KeyTable::Entry entry;
-    const auto digest = query.blob(1);
-    if (digest.size() != entry.digest.bytes.size())
-      return fail(Code::DataLoss, "identity.db holds a malformed digest");
-    std::ranges::copy(digest, entry.digest.bytes.begin());
+    table.add_dead();
+    if (!query.is_null(6)) continue;
     const std::string id = query.text(0);
-    entry.principal =
-        std::make_shared<const Principal>(Principal{.means = Principal::Means::Key,
-                                                    .project = query.text(3),
-                                                    .name = principal_name(id, query.text(2)),
-                                                    .scopes = TRY(Scopes::parse(query.text(4)))});
-    entry.expires = time_in(query, 5);
-    entry.revoked = !query.is_null(6);
-    keys.emplace(id, std::move(entry));
+    auto entry = read_entry(query, id);
+    if (entry) {
+      table.add(id, *std::move(entry));
+    } else {
+      LOG(error, "a key in identity.db cannot be read, so that nobody can use it; make another",
+          {"id", id}, {"error", entry.error().message});
+    }
   }
-  table_ = std::make_shared<const KeyTable>(secret_, std::move(keys));
+  publish(std::move(table));
   return {};
+}
+
+void KeyStore::publish(KeyTable table) {
+  auto next = std::make_shared<const KeyTable>(std::move(table));
+  const std::scoped_lock lock(table_mutex_);
+  table_ = std::move(next);
+}
+
+Status KeyStore::check_room(std::string_view project) {
+  Statement count =
+      TRY(database_.prepare("count keys",
+                            "SELECT count(*) FROM key WHERE project = ?1 AND revoked IS NULL AND "
+                            "(expires IS NULL OR expires > ?2)"));
+  count.bind(project, as_number(clock_.wall_now()));
+  if (!TRY(count.step()) || count.integer(0) < kMostKeys) return {};
+  return refuse(reason::kConflict,
+                fmt::format("the project {} has {} keys already, which is the most; revoke those "
+                            "that nobody uses (mayfly key list)",
+                            project, kMostKeys));
 }
 
 Result<KeyStore::Made> KeyStore::create(const Wish& wish, std::string_view who) {
@@ -106,6 +166,7 @@ Result<KeyStore::Made> KeyStore::create(const Wish& wish, std::string_view who) 
     return refuse(reason::kInvalidSetting, "the key would have expired already");
   const ApiKey key = make_api_key(rng_);
   const std::scoped_lock lock(mutex_);
+  TRY(check_room(wish.project));
   Statement insert = TRY(
       database_.prepare("keep a key",
                         "INSERT INTO key(id, digest, name, project, scopes, created, created_by, "
@@ -115,8 +176,12 @@ Result<KeyStore::Made> KeyStore::create(const Wish& wish, std::string_view who) 
               std::string_view(wish.name), std::string_view(wish.project),
               std::string_view(wish.scopes.str()), as_number(now), who,
               optional_number(wish.expires));
+  KeyTable next = *table();
+  next.add(key.id, {.digest = digest,
+                    .principal = key_principal(key.id, wish.name, wish.project, wish.scopes),
+                    .expires = wish.expires});
   TRY(insert.run());
-  TRY(publish());
+  publish(std::move(next));
   return Made{.row = {.id = key.id,
                       .name = wish.name,
                       .project = wish.project,
@@ -149,19 +214,23 @@ Result<std::vector<KeyRow>> KeyStore::list(std::string_view project) {
   return rows;
 }
 
-Status KeyStore::revoke(std::string_view project, std::string_view id) {
+Result<std::string> KeyStore::revoke(std::string_view project, std::string_view id) {
   const std::scoped_lock lock(mutex_);
   Statement update =
       TRY(database_.prepare("revoke a key",
                             "UPDATE key SET revoked = ?3 WHERE id = ?2 AND revoked IS NULL AND "
-                            "(?1 = '' OR project = ?1) RETURNING id"));
+                            "(?1 = '' OR project = ?1) RETURNING project"));
   update.bind(project, id, as_number(clock_.wall_now()));
   const bool found = TRY(update.step());
+  const std::string owner = found ? update.text(0) : std::string();
   TRY(update.run());
   if (!found) {
     return refuse(reason::kNotFound, fmt::format("there is no valid key '{}'", id.substr(0, 40)));
   }
-  return publish();
+  KeyTable next = *table();
+  next.remove(id);
+  publish(std::move(next));
+  return owner;
 }
 
 Status KeyStore::mark_used(const std::map<std::string, WallTime, std::less<>>& used) {
@@ -177,7 +246,7 @@ Status KeyStore::mark_used(const std::map<std::string, WallTime, std::less<>>& u
 }
 
 KeyTableRef KeyStore::table() const {
-  const std::scoped_lock lock(mutex_);
+  const std::scoped_lock lock(table_mutex_);
   return table_;
 }
 

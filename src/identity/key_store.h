@@ -33,27 +33,33 @@ struct KeyRow {
   std::optional<WallTime> revoked{};
 };
 
+// The keys that were not revoked. A value: what is changed is a copy.
 class KeyTable {
  public:
   struct Entry {
     Digest digest;
     PrincipalRef principal;
     std::optional<WallTime> expires{};
-    bool revoked = false;
   };
 
-  KeyTable(NodeSecret secret, std::map<std::string, Entry, std::less<>> keys)
-      : secret_(secret), keys_(std::move(keys)) {}
+  explicit KeyTable(NodeSecret secret) : secret_(secret) {}
+
+  void add(const std::string& id, Entry entry);
+  void remove(std::string_view id);
+  // A key that matches nothing: it was revoked, or its row cannot be read.
+  void add_dead() { closed_ = true; }
 
   // Whether there ever was a key. From then on every request needs one: revoking the last does not
   // open the node again.
-  bool closed() const { return !keys_.empty(); }
-  // unauthenticated: not a key of this node, expired, or revoked; the message does not say which.
+  bool closed() const { return closed_; }
+  // unauthenticated: not a key of this node, expired, or revoked; neither the message nor the time
+  // it takes says which.
   Result<PrincipalRef> check(std::string_view text, WallTime now) const;
 
  private:
   NodeSecret secret_;
   std::map<std::string, Entry, std::less<>> keys_;
+  bool closed_ = false;
 };
 
 using KeyTableRef = std::shared_ptr<const KeyTable>;
@@ -71,31 +77,40 @@ class KeyStore {
     std::string text;  // nowhere else, and never again
   };
 
-  // `clock` and `rng` outlive the store.
+  static constexpr std::uint32_t kMostKeys = 1000;  // of a project, that are neither revoked nor
+                                                    // expired
+
+  // `clock` and `rng` outlive the store. An error if there are keys and the secret is missing: a
+  // new one would match none of them, and nobody would know why.
   static Result<std::unique_ptr<KeyStore>> open(const Path& database, const Path& secret,
                                                 const Clock& clock, Rng& rng);
 
-  // invalid_setting: an expiry that has passed.
+  // invalid_setting: an expiry that has passed. conflict: the project has kMostKeys already.
   Result<Made> create(const Wish& wish, std::string_view who);
   // Of one project; empty: of all.
   Result<std::vector<KeyRow>> list(std::string_view project);
-  // not_found: the project has no such key, or it was revoked already. Empty: of any project.
-  Status revoke(std::string_view project, std::string_view id);
+  // not_found: the project has no such key, or it was revoked already. Empty: of any project; the
+  // one that the key was of.
+  Result<std::string> revoke(std::string_view project, std::string_view id);
   Status mark_used(const std::map<std::string, WallTime, std::less<>>& used);
 
-  KeyTableRef table() const;  // as of the last change; any thread
+  // As of the last change; any thread, which waits for no disk.
+  KeyTableRef table() const;
 
  private:
   KeyStore(Database database, NodeSecret secret, const Clock& clock, Rng& rng)
       : database_(std::move(database)), secret_(secret), clock_(clock), rng_(rng) {}
-  Status publish();  // under mutex_
+  Status load();
+  Status check_room(std::string_view project);  // under mutex_
+  void publish(KeyTable table);
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;  // of the database; held while it writes
   Database database_;
   NodeSecret secret_;
   const Clock& clock_;
   Rng& rng_;
-  KeyTableRef table_;
+  mutable std::mutex table_mutex_;  // held for as long as a pointer is copied
+  KeyTableRef table_;               // guarded by table_mutex_; changed under mutex_ only
 };
 
 }  // namespace mayfly

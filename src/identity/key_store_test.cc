@@ -2,6 +2,9 @@
 
 #include <sys/stat.h>
 
+#include <filesystem>
+#include <future>
+
 #include "base/testing/fake_clock.h"
 #include "core/caller_reason.h"
 #include "core/reason.h"
@@ -37,6 +40,14 @@ struct Fixture {
   }
 };
 
+// The bytes of every file: what was written last stands in the log beside the database.
+std::string everything_in(const Path& folder) {
+  std::string bytes;
+  for (const auto& file : std::filesystem::directory_iterator(folder))
+    bytes += read_file(file.path()).value();
+  return bytes;
+}
+
 }  // namespace
 
 TEST_CASE("a key is known by its text only, before and after a restart") {
@@ -51,8 +62,9 @@ TEST_CASE("a key is known by its text only, before and after a restart") {
     CHECK(f.store->table()->closed());
     f.store = f.open();
   }
-  const auto file = read_file(f.folder.path() / "identity.db").value();
-  CHECK(file.find(made.text.substr(20)) == std::string::npos);
+  const std::string kept = everything_in(f.folder.path());
+  CHECK(kept.contains(made.row.id));
+  CHECK_FALSE(kept.contains(made.text.substr(20)));
   struct stat status{};
   REQUIRE(::stat((f.folder.path() / "secret").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);
@@ -128,4 +140,86 @@ TEST_CASE("keys are listed by project, with their last use") {
   CHECK(keys[0].last_used == f.clock.wall_now());
   CHECK(keys[0].created_by == "tester");
   CHECK(f.store->list("")->size() == 2);
+}
+
+TEST_CASE("keys without their secret are not served: the node says what is missing") {
+  Fixture f;
+  f.make();
+  f.store.reset();
+  const Path secret = f.folder.path() / "secret";
+  const auto open = [&] {
+    return KeyStore::open(f.folder.path() / "identity.db", secret, f.clock, f.rng);
+  };
+  REQUIRE(::chmod(secret.c_str(), 0640) == 0);
+  const auto readable = open();
+  REQUIRE_FALSE(readable.has_value());
+  CHECK(readable.error().message.contains("chmod 600"));
+  std::filesystem::remove(secret);
+  const auto missing = open();
+  REQUIRE_FALSE(missing.has_value());
+  CHECK(missing.error().message.contains(secret.native() + " is missing"));
+  CHECK_FALSE(std::filesystem::exists(secret));
+}
+
+TEST_CASE("a secret is never made over one that is there") {
+  Fixture f;
+  const Path secret = f.folder.path() / "secret";
+  const auto before = read_file(secret).value();
+  CHECK_FALSE(NodeSecret::create(secret, f.rng).has_value());
+  CHECK(read_file(secret).value() == before);
+  CHECK_FALSE(std::filesystem::exists(f.folder.path() / "secret.new"));
+}
+
+TEST_CASE("a row that cannot be read is a key that matches nothing, and the others go on") {
+  Fixture f;
+  const KeyStore::Made good = f.make();
+  const KeyStore::Made bad = f.make();
+  f.store.reset();
+  {
+    Database database =
+        Database::open(f.folder.path() / "identity.db", OpenMode::ReadWrite).value();
+    REQUIRE(
+        database.execute("spoil", "UPDATE key SET scopes = 'fly:*' WHERE id = '" + bad.row.id + "'")
+            .has_value());
+  }
+  f.store = f.open();
+  CHECK(f.check(good.text).has_value());
+  CHECK_FALSE(f.check(bad.text).has_value());
+  REQUIRE(f.store->revoke("", good.row.id).has_value());
+  f.store = f.open();
+  CHECK(f.store->table()->closed());
+}
+
+TEST_CASE("a project has a bounded number of keys; revoked and expired ones do not count") {
+  Fixture f;
+  const Path path = f.folder.path() / "identity.db";
+  Database database = Database::open(path, OpenMode::ReadWrite).value();
+  const std::string row =
+      "INSERT INTO key(id, digest, name, project, scopes, created, created_by, expires, revoked) "
+      "SELECT 'x' || value, x'00', '', 'team', 'read', 0, '', NULL, NULL FROM "
+      "(WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 1000) "
+      "SELECT value FROM n)";
+  REQUIRE(database.execute("fill", row).has_value());
+  const KeyStore::Wish wish{.name = {}, .project = "team", .scopes = Scopes::all()};
+  const auto refused = f.store->create(wish, "");
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().reason == reason::kConflict);
+  CHECK(f.store->create({.name = {}, .project = "other", .scopes = Scopes::all()}, "").has_value());
+  REQUIRE(database.execute("expire", "UPDATE key SET expires = 1 WHERE id = 'x7'").has_value());
+  CHECK(f.store->create(wish, "").has_value());
+}
+
+TEST_CASE("the table of keys is had while the database is busy") {
+  Fixture f;
+  Database other = Database::open(f.folder.path() / "identity.db", OpenMode::ReadWrite).value();
+  auto held = std::optional(Transaction::begin(other).value());
+  std::promise<void> begun;
+  auto making = std::async(std::launch::async, [&] {
+    begun.set_value();
+    return f.make();  // waits for the other's transaction
+  });
+  begun.get_future().wait();
+  CHECK_FALSE(f.store->table()->closed());
+  held.reset();
+  CHECK(f.check(making.get().text).has_value());
 }

@@ -25,6 +25,9 @@ bool is_pattern(std::string_view text) {
   return text.empty() ? true : !text.contains('/') && FunctionName::parse(text).has_value();
 }
 
+// A pattern would promise a limit that the endpoints of these verbs cannot keep.
+bool names_no_function(Verb verb) { return verb == Verb::Admin || verb == Verb::Metrics; }
+
 Result<Scope> parse_scope(std::string_view text) {
   const std::size_t colon = text.find(':');
   const std::optional<Verb> verb = verb_of(text.substr(0, colon));
@@ -41,6 +44,11 @@ Result<Scope> parse_scope(std::string_view text) {
                   fmt::format("scope '{}': after the colon stands a function's name, the beginning "
                               "of names with '*', or '*'",
                               text.substr(0, 80)));
+  }
+  if (names_no_function(*verb) && pattern != "*") {
+    return refuse(reason::kInvalidSetting,
+                  fmt::format("scope '{}': what {} lets do is of no one function; write {} alone",
+                              text.substr(0, 80), to_string(*verb), to_string(*verb)));
   }
   return Scope{.verb = *verb, .pattern = std::string(pattern)};
 }

@@ -3,7 +3,7 @@
 //   scopes  = scope ("," scope)*
 //   scope   = verb [":" pattern]          without a pattern: "*"
 //   verb    = invoke | read | deploy | configure | metrics | admin
-//   pattern = a function's name | a beginning of names and "*" | "*"
+//   pattern = a function's name | a beginning of names and "*" | "*"; metrics and admin: "*" only
 //
 // Scopes add up and imply nothing: `admin` (keys, projects, quotas, the node) does not invoke.
 #pragma once
@@ -32,7 +32,8 @@ struct Scope {
 
 class Scopes {
  public:
-  // invalid_setting: an unknown verb, or a pattern that no function's name matches.
+  // invalid_setting: an unknown verb, a pattern that no function's name matches, or one that the
+  // verb cannot be limited by.
   static Result<Scopes> parse(std::string_view text);
   static Scopes all();
 
