@@ -144,6 +144,14 @@ Status check_reachable(const Config& config, bool has_keys) {
   return {};
 }
 
+void warn_of_clear_text(const ListenAddress& where, std::string_view setting) {
+  if (check_loopback(where, setting)) return;
+  LOG(warn,
+      "keys and what is asked travel in clear to whoever is on the way: use HTTPS "
+      "(server.tls_certificate), or a proxy that speaks TLS before this address",
+      {"setting", setting}, {"address", host_and_port(where)});
+}
+
 Result<Prices> prices_of(const Config& config) {
   Prices prices;
   const std::map<std::string, std::uint64_t Prices::*> known = {
@@ -592,6 +600,8 @@ Status run_node(const Config& config) {
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
   TRY(check_reachable(config, keys->table()->closed()));
+  if (!tls) warn_of_clear_text(listen, "server.listen");
+  if (grpc_listen) warn_of_clear_text(*grpc_listen, "server.grpc_listen");
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, [&] {
     return blobs_by_project(*registry, *blobs);

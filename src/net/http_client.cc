@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "net/chunked.h"
+#include "net/unix_address.h"
 
 namespace mayfly {
 namespace {
@@ -122,16 +123,12 @@ std::unexpected<Error> HttpClient::ended_early() const {
 // --- connecting ---
 
 Result<Fd> HttpClient::connect_unix() {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (url_.unix_socket.size() >= sizeof address.sun_path) {
-    return std::unexpected(cannot_reach("the socket path is too long"));
-  }
-  std::memcpy(address.sun_path, url_.unix_socket.c_str(), url_.unix_socket.size());
+  const auto address = UnixAddress::of(url_.unix_socket);
+  if (!address) return std::unexpected(cannot_reach(address.error().message));
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return fail_errno("socket");
-  const int error = connect_within(socket.get(), reinterpret_cast<const sockaddr*>(&address),
-                                   sizeof address, options_.connect_timeout);
+  const int error =
+      connect_within(socket.get(), address->get(), UnixAddress::size(), options_.connect_timeout);
   if (error != 0) return std::unexpected(cannot_reach(std::strerror(error)));
   return socket;
 }

@@ -19,6 +19,7 @@
 #include "async/watch.h"
 #include "base/log.h"
 #include "net/http_connection.h"
+#include "net/unix_address.h"
 
 namespace mayfly {
 namespace {
@@ -244,17 +245,12 @@ Result<std::uint16_t> HttpServer::listen(std::string_view address, std::uint16_t
 }
 
 Status HttpServer::listen_unix(const std::filesystem::path& path) {
+  const UnixAddress named = TRY(UnixAddress::of(path));
   Address address;
-  auto* local = reinterpret_cast<sockaddr_un*>(&address.storage);
-  const std::string& text = path.native();
-  if (text.size() >= sizeof local->sun_path) {
-    return fail(Code::InvalidArgument, fmt::format("the socket path {} is too long", text));
-  }
-  local->sun_family = AF_UNIX;
-  std::memcpy(local->sun_path, text.c_str(), text.size() + 1);
-  address.size = sizeof(sockaddr_un);
-  remove_if_dead(address, text);
-  Fd socket = TRY(open_listener(address, text));
+  std::memcpy(&address.storage, named.get(), UnixAddress::size());
+  address.size = UnixAddress::size();
+  remove_if_dead(address, path.native());
+  Fd socket = TRY(open_listener(address, path.native()));
   listeners_.push_back(std::make_unique<Listener>(*this, std::move(socket), path));
   return {};
 }

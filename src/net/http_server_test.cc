@@ -395,6 +395,25 @@ TEST_CASE("the client reads an early refusal while it is still sending") {
   CHECK(response->status == 413);
 }
 
+TEST_CASE("a unix socket serves however long its path is") {
+  ServerThread server(echo);
+  const TempDir folder = TempDir::create().value();
+  const Path deep = folder.path() / std::string(200, 'd') / std::string(200, 'e');
+  REQUIRE(make_directories(deep).has_value());
+  const std::string path = deep / "socket";
+  for (int round = 0; round < 2; ++round) {  // over its own: the second is refused
+    std::promise<bool> listening;
+    server.loop().post([&] { listening.set_value(server.server().listen_unix(path).has_value()); });
+    CHECK(listening.get_future().get() == (round == 0));
+  }
+  HttpClient client(parse_url("unix:" + path).value());
+  const auto reply = client.send({.target = "/hello"});
+  REQUIRE(reply.has_value());
+  CHECK(reply->status == 200);
+  HttpClient nowhere(parse_url("unix:" + path + std::string(200, 'f')).value());
+  CHECK(nowhere.send({}).error().message.contains("too long"));
+}
+
 TEST_CASE("a unix socket serves too") {
   const TempDir folder = std::move(TempDir::create()).value();
   ServerThread server(echo);
