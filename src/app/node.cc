@@ -403,7 +403,7 @@ struct GrpcDoor {
                    .callers = callers,
                    .ready = ready},
                   {.max_body = base.config.max_body, .max_reply = base.config.max_reply}),
-        health({base.loop, plane.catalog, ready}),
+        health({base.loop, plane.catalog, callers, ready}),
         gateway(inference, health, callers) {}
 
   // Where it listens; "off".

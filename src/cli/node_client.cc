@@ -86,9 +86,14 @@ Status check_url(const std::string& text) {
 
 }  // namespace
 
+std::string url_of_environment() {
+  const char* url = std::getenv("MAYFLY_URL");
+  return url == nullptr ? std::string() : std::string(url);
+}
+
 std::string find_node_url(const std::string& flag, const std::string& configured) {
   if (!flag.empty()) return flag;
-  if (const char* url = std::getenv("MAYFLY_URL"); url != nullptr && *url != '\0') return url;
+  if (std::string url = url_of_environment(); !url.empty()) return url;
   return configured.empty() ? "http://127.0.0.1:8080" : configured;
 }
 

@@ -17,6 +17,7 @@ namespace mayfly {
 
 using CliJson = nlohmann::ordered_json;
 
+std::string url_of_environment();  // MAYFLY_URL; empty: none
 // --url, then MAYFLY_URL, then the URL of the configuration, then http://127.0.0.1:8080.
 std::string find_node_url(const std::string& flag, const std::string& configured);
 // What server.listen makes it, with or without server.tls_certificate.

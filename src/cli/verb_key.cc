@@ -188,9 +188,10 @@ Status show_audit(const AuditFlags& flags, const CliContext& context) {
 }
 
 void add_data_option(CLI::App& verb, Path& data) {
-  verb.add_option("--data", data,
-                  "the node's data folder, whose admin socket is asked while no key is given; else "
-                  "the configuration's");
+  verb.add_option(
+      "--data", data,
+      "the node's data folder, whose admin socket is asked while neither a key nor --url "
+      "is given; else, without MAYFLY_URL too, the configuration's");
 }
 
 }  // namespace

@@ -28,10 +28,12 @@ struct CliContext {
   NodeClient node() const {
     return NodeClient(find_node_url(url, configured), find_tls_files(tls), find_key(key_file));
   }
-  // Without a key of one's own: the socket in the data folder, which asks for none.
+  // Without a key of one's own: the socket in the data folder, which asks for none; unless another
+  // node is named, which is not to be mistaken for the one on this machine.
   NodeClient admin_node(const Path& folder) const {
     const Result<std::string> key = find_key(key_file);
-    if (!key || !key->empty()) return node();
+    const bool elsewhere = !url.empty() || (folder.empty() && !url_of_environment().empty());
+    if (!key || !key->empty() || elsewhere) return node();
     return NodeClient("unix:" + ((folder.empty() ? data : folder) / "run" / "admin.sock").native());
   }
 };

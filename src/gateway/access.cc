@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "core/caller_reason.h"
 #include "core/names.h"
 #include "core/project.h"
@@ -118,12 +121,36 @@ Needs needs_of(Endpoint endpoint) {
   return Needs::Node;
 }
 
-Needs needs_of_rpc(std::string_view method) {
-  if (method == "ServerLive" || method == "ServerReady") return Needs::Open;
-  if (method == "ModelInfer" || method == "ModelStreamInfer") return Needs::Invoke;
-  if (method == "RepositoryModelLoad") return Needs::Deploy;
-  if (method == "RepositoryModelUnload") return Needs::Configure;
-  return Needs::Describe;
+std::span<const RpcRule> rpc_rules() {
+  static constexpr auto kRules = std::to_array<RpcRule>({
+      {"ServerLive", Needs::Open},
+      {"ServerReady", Needs::Open},
+      {"ServerMetadata", Needs::Describe},
+      {"ModelReady", Needs::Describe},
+      {"ModelMetadata", Needs::Describe},
+      {"ModelConfig", Needs::Describe},
+      {"ModelStatistics", Needs::Describe},
+      {"ModelInfer", Needs::Invoke},
+      {"ModelStreamInfer", Needs::Invoke},
+      {"RepositoryIndex", Needs::Describe},
+      {"RepositoryModelLoad", Needs::Deploy, "load"},
+      {"RepositoryModelUnload", Needs::Configure, "unload"},
+      {"SystemSharedMemoryStatus", Needs::Describe},
+      {"SystemSharedMemoryRegister", Needs::Describe},
+      {"SystemSharedMemoryUnregister", Needs::Describe},
+      {"CudaSharedMemoryStatus", Needs::Describe},
+      {"CudaSharedMemoryRegister", Needs::Describe},
+      {"CudaSharedMemoryUnregister", Needs::Describe},
+      {"TraceSetting", Needs::Describe},
+      {"LogSettings", Needs::Describe},
+  });
+  return kRules;
+}
+
+const RpcRule* find_rpc_rule(std::string_view method) {
+  const auto rules = rpc_rules();
+  const auto found = std::ranges::find(rules, method, &RpcRule::method);
+  return found == rules.end() ? nullptr : &*found;
 }
 
 std::string_view action_of(Endpoint endpoint) {

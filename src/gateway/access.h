@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -25,10 +26,18 @@ enum class Needs : std::uint8_t {
 };
 
 Needs needs_of(Endpoint endpoint);
-// Of a method of inference.GRPCInferenceService.
-Needs needs_of_rpc(std::string_view method);
 // "deploy"; empty: it changes nothing, and the audit log does not speak of it.
 std::string_view action_of(Endpoint endpoint);
+
+// The same two of a method of inference.GRPCInferenceService.
+struct RpcRule {
+  std::string_view method;
+  Needs needs;
+  std::string_view action = {};
+};
+std::span<const RpcRule> rpc_rules();
+// nullptr: there is no such method.
+const RpcRule* find_rpc_rule(std::string_view method);
 
 // missing_scope, naming the one. `function` is empty where an endpoint names none: then a scope
 // for any function will do, and the endpoint tells of no others.

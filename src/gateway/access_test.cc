@@ -34,6 +34,21 @@ TEST_CASE("only health is open: every other endpoint asks for a scope") {
   CHECK(open == 2);
 }
 
+TEST_CASE("over gRPC, too, only health is open, and what changes something is an action") {
+  int open = 0;
+  for (const RpcRule& rule : rpc_rules()) {
+    CAPTURE(rule.method);
+    const bool is_health = rule.method == "ServerLive" || rule.method == "ServerReady";
+    CHECK((rule.needs == Needs::Open) == is_health);
+    CHECK(rule.action.empty() == (rule.needs != Needs::Deploy && rule.needs != Needs::Configure));
+    CHECK(find_rpc_rule(rule.method) == &rule);
+    open += is_health ? 1 : 0;
+  }
+  CHECK(open == 2);
+  CHECK(find_rpc_rule("ModelInfers") == nullptr);
+  CHECK(find_rpc_rule("") == nullptr);
+}
+
 TEST_CASE("what changes something stands in the audit log, what shows something does not") {
   for (const Endpoint endpoint : routed_endpoints()) {
     CAPTURE(static_cast<int>(endpoint));

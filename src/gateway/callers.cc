@@ -15,7 +15,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration kWriteUses = 5s;
-constexpr double kStrangersKept = 5;  // refusals of strangers in the audit log, a second
+constexpr Duration kWriteDropped = 10s;
 constexpr std::string_view kBearer = "Bearer ";
 
 PrincipalRef principal(Principal::Means means, std::string_view name, Scopes scopes) {
@@ -25,7 +25,20 @@ PrincipalRef principal(Principal::Means means, std::string_view name, Scopes sco
                                                      .scopes = std::move(scopes)});
 }
 
+// The key in the header's value.
+std::optional<std::string_view> bearer(std::optional<std::string_view> authorization) {
+  const std::string_view given = authorization.value_or("");
+  const bool there = given.size() > kBearer.size() &&
+                     equals_ignoring_case(given.substr(0, kBearer.size()), kBearer);
+  if (!there) return std::nullopt;
+  return trim_blanks(given.substr(kBearer.size()));
+}
+
 }  // namespace
+
+std::string address_of(std::string_view peer) {
+  return std::string(peer.substr(0, peer.rfind(':')));
+}
 
 Callers::Callers(Parts parts)
     : parts_(parts),
@@ -33,32 +46,52 @@ Callers::Callers(Parts parts)
       nobody_(principal(Principal::Means::Nobody, "", Scopes::all())),
       stranger_(principal(Principal::Means::Key, "", Scopes())),
       owner_(principal(Principal::Means::Socket, "socket", Scopes::parse("admin").value())),
-      strangers_(kStrangersKept, kStrangersKept, parts.loop.now()),
       write_(parts.loop,
              [this] {
                if (!inside_.closed()) parts_.loop.spawn(write_uses());
              }),
+      write_dropped_(parts.loop,
+                     [this] {
+                       if (!inside_.closed()) parts_.loop.spawn(write_dropped());
+                     }),
       inside_(parts.loop) {}
 
 Result<PrincipalRef> Callers::who(std::optional<std::string_view> authorization) {
-  if (!closed()) return nobody_;
-  std::string_view given = authorization.value_or("");
-  const bool bearer = given.size() > kBearer.size() &&
-                      equals_ignoring_case(given.substr(0, kBearer.size()), kBearer);
-  if (!bearer) {
-    return refuse(reason::kUnauthenticated,
-                  "this node has keys: send one as \"Authorization: Bearer mayfly_…\"; "
-                  "`mayfly key create` makes them");
-  }
-  given = trim_blanks(given.substr(kBearer.size()));
-  const WallTime now = parts_.loop.clock().wall_now();
-  const PrincipalRef who = TRY(keys_->check(given, now));
-  used_.insert_or_assign(std::string(*api_key_id(given)), now);
+  PrincipalRef who = TRY(still(authorization));
+  if (who->means != Principal::Means::Key) return who;
+  used_.insert_or_assign(std::string(*api_key_id(*bearer(authorization))),
+                         parts_.loop.clock().wall_now());
   if (!write_.armed()) write_.arm_in(kWriteUses);
   return who;
 }
 
+Result<PrincipalRef> Callers::still(std::optional<std::string_view> authorization) const {
+  if (!closed()) return nobody_;
+  const auto given = bearer(authorization);
+  if (!given) {
+    return refuse(reason::kUnauthenticated,
+                  "this node has keys: send one as \"Authorization: Bearer mayfly_…\"; "
+                  "`mayfly key create` makes them");
+  }
+  return keys_->check(*given, parts_.loop.clock().wall_now());
+}
+
+bool Callers::keep(const AuditEntry& entry) {
+  if (entry.outcome == outcome_of({})) return true;
+  const bool kept = refusals_.keep(entry.project, entry.who, parts_.loop.now());
+  if (!kept && !write_dropped_.armed()) write_dropped_.arm_in(kWriteDropped);
+  return kept;
+}
+
 Task<void> Callers::audit(AuditEntry entry) {
+  if (keep(entry)) co_await write(std::move(entry));
+}
+
+void Callers::audit_stranger(AuditEntry entry) {
+  if (!inside_.closed() && keep(entry)) parts_.loop.spawn(write(std::move(entry)));
+}
+
+Task<void> Callers::write(AuditEntry entry) {
   const auto hold = inside_.hold();
   entry.time = parts_.loop.clock().wall_now();
   const Status written = co_await parts_.pool.run([&] { return parts_.audit.append(entry); });
@@ -67,9 +100,17 @@ Task<void> Callers::audit(AuditEntry entry) {
       {"action", entry.action}, {"subject", entry.subject}, {"who", entry.who});
 }
 
-void Callers::audit_stranger(AuditEntry entry) {
-  if (inside_.closed() || !strangers_.take(parts_.loop.now())) return;
-  parts_.loop.spawn(audit(std::move(entry)));
+Task<void> Callers::write_dropped() {
+  const auto hold = inside_.hold();
+  for (const RefusalLimit::Dropped& dropped : refusals_.collect()) {
+    AuditEntry entry{.project = dropped.project,
+                     .who = dropped.who,
+                     .from = {},
+                     .action = "refusals",
+                     .subject = std::to_string(dropped.count),
+                     .outcome = "not_kept"};
+    co_await write(std::move(entry));
+  }
 }
 
 Task<void> Callers::write_uses() {
@@ -82,7 +123,9 @@ Task<void> Callers::write_uses() {
 
 Task<void> Callers::close() {
   write_.cancel();
+  write_dropped_.cancel();
   co_await write_uses();
+  co_await write_dropped();
   co_await inside_.close();
 }
 

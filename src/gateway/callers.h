@@ -15,9 +15,12 @@
 #include "identity/audit_log.h"
 #include "identity/key_store.h"
 #include "identity/principal.h"
-#include "identity/token_bucket.h"
+#include "identity/refusal_limit.h"
 
 namespace mayfly {
+
+// "127.0.0.1:51234" without its port, "unix" as it is: how entries and histories name a peer.
+std::string address_of(std::string_view peer);
 
 class Callers {
  public:
@@ -35,6 +38,9 @@ class Callers {
   // `authorization`: the header's value. unauthenticated: it must be there and is not, or is none
   // that is known here.
   Result<PrincipalRef> who(std::optional<std::string_view> authorization);
+  // The same for what goes on after who(), as streams do: keys end meanwhile, and the first one
+  // closes the node. It is no use of the key that anybody is told of.
+  Result<PrincipalRef> still(std::optional<std::string_view> authorization) const;
   // Somebody without a key, where one is needed: may ask whether the node is well.
   const PrincipalRef& stranger() const { return stranger_; }
   // Whoever speaks over the admin socket: the owner of the data folder.
@@ -44,16 +50,21 @@ class Callers {
   void refresh() { keys_ = parts_.keys.table(); }
 
   // Ends when the entry is on disk; its time is set here. What cannot be written is logged, and the
-  // action is not undone.
+  // action is not undone. Of what one caller is refused only so much is kept (RefusalLimit); how
+  // much was not, an entry of its own says some seconds later.
   Task<void> audit(AuditEntry entry);
-  // Of somebody without a valid key: at most some a second are kept, so that nobody fills the disk.
+  // The same of somebody without a valid key, who is not waited for.
   void audit_stranger(AuditEntry entry);
 
-  // Writes down when keys were used last, which otherwise happens some seconds after.
+  // Writes down when keys were used last and what was not kept, which otherwise happens some
+  // seconds after.
   Task<void> close();
 
  private:
+  bool keep(const AuditEntry& entry);
+  Task<void> write(AuditEntry entry);
   Task<void> write_uses();
+  Task<void> write_dropped();
 
   Parts parts_;
   KeyTableRef keys_;
@@ -61,8 +72,9 @@ class Callers {
   PrincipalRef stranger_;
   PrincipalRef owner_;
   std::map<std::string, WallTime, std::less<>> used_;  // since they were last written
-  TokenBucket strangers_;
+  RefusalLimit refusals_;
   Timer write_;
+  Timer write_dropped_;
   Gate inside_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "core/reason.h"
 #include "gateway/body.h"
+#include "gateway/callers.h"
 
 namespace mayfly {
 namespace {
@@ -23,13 +24,8 @@ Task<Result<std::string>> read_control_body(Exchange& exchange) {
   co_return co_await body.read_rest();
 }
 
-std::string address_of(const Exchange& exchange) {
-  const std::string_view peer = exchange.peer();
-  return std::string(peer.substr(0, peer.rfind(':')));
-}
-
 std::string author_of(const Exchange& exchange, const Route& route) {
-  return route.caller->name.empty() ? address_of(exchange) : route.caller->name;
+  return route.caller->name.empty() ? address_of(exchange.peer()) : route.caller->name;
 }
 
 Task<Result<Response>> ControlApi::call(Exchange& exchange, const Route& route) {

@@ -67,13 +67,15 @@ class ControlApi {
 
   // Every endpoint that answers at once. Deploy and FunctionLogs stream: see the next two.
   Task<Result<Response>> call(Exchange& exchange, const Route& route);
-  // An error that deploy() returns has been told to nobody; what is `told` stands in the stream.
-  struct Streamed {
-    Status told;
-  };
-  Task<Result<Streamed>> deploy(Exchange& exchange, const Route& route,
-                                std::string_view cors_origin);
-  Task<Status> follow_logs(Exchange& exchange, const Route& route, std::string_view cors_origin);
+  // An error that deploy() returns has been told to nobody. Otherwise the outcome stands in the
+  // stream's last line, which is sent when `note` has taken it.
+  using Note = std::function<Task<void>(const Status& outcome)>;
+  Task<Status> deploy(Exchange& exchange, const Route& route, std::string_view cors_origin,
+                      Note note);
+  // Asked again each time there is something to send: an error ends the stream.
+  using MayGoOn = std::function<Status()>;
+  Task<Status> follow_logs(Exchange& exchange, const Route& route, std::string_view cors_origin,
+                           MayGoOn may_go_on);
 
  private:
   // Functions
@@ -125,6 +127,5 @@ Response json_response(const Json& json, int status = 200);
 Task<Result<std::string>> read_control_body(Exchange& exchange);
 // Who makes a control request: the key, or the peer's address until there are keys.
 std::string author_of(const Exchange& exchange, const Route& route);
-std::string address_of(const Exchange& exchange);  // of the peer, without its port
 
 }  // namespace mayfly

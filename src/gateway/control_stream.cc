@@ -129,8 +129,8 @@ Result<DeployBody> parse_deploy(const std::string& text) {
 
 }  // namespace
 
-Task<Result<ControlApi::Streamed>> ControlApi::deploy(Exchange& exchange, const Route& route,
-                                                      std::string_view cors_origin) {
+Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
+                                std::string_view cors_origin, Note note) {
   CO_TRY(const FunctionName function, FunctionName::parse(route.name));
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
@@ -174,11 +174,12 @@ Task<Result<ControlApi::Streamed>> ControlApi::deploy(Exchange& exchange, const 
   } else {
     LOG(warn, "deploy refused", {"function", function.str()}, {"error", result.error().message});
   }
+  const Status outcome = result ? Status{} : std::unexpected(result.error());
+  co_await note(outcome);
   (void)co_await exchange.write(line_of(
       result ? Json{{"result", *result}} : error_json_of(result.error(), route.caller->project)));
   (void)co_await exchange.finish();
-  if (result) co_return Streamed{};
-  co_return Streamed{.told = std::unexpected(result.error())};
+  co_return Status{};
 }
 
 Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& route,
@@ -250,7 +251,7 @@ Status ControlApi::check_canary(const FunctionName& function, std::uint32_t perc
 }
 
 Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route,
-                                     std::string_view cors_origin) {
+                                     std::string_view cors_origin, MayGoOn may_go_on) {
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
   const std::string function = resolved.function->name.str();
   const bool follow = exchange.head().query("follow").value_or("") == "true";
@@ -269,6 +270,7 @@ Task<Status> ControlApi::follow_logs(Exchange& exchange, const Route& route,
     const Status changed =
         co_await parts_.logs.changed(parts_.loop.now() + kHeartbeat, exchange.disconnected());
     if (!changed && changed.error().code == Code::Cancelled) break;
+    if (!may_go_on()) break;
     if (!changed && !co_await exchange.write("\n")) break;
   }
   (void)co_await exchange.finish();

@@ -36,6 +36,14 @@ std::optional<Protocol> protocol_of(Endpoint endpoint) {
   }
 }
 
+// What an admitted request is about, as its client calls it.
+std::string subject_of(const Route& route) {
+  const bool by_id =
+      route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
+      route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas;
+  return by_id ? route.version : std::string(local_name(route.name));
+}
+
 std::vector<VersionNumber> version_numbers(const FunctionEntry& function) {
   std::vector<VersionNumber> numbers;
   for (const VersionEntry& version : function.versions) numbers.push_back(version.number);
@@ -108,31 +116,40 @@ Task<void> Gateway::refuse_exchange(Exchange& exchange, const RouteResult& found
   parts_.metrics.refused(error.reason);
   Response response = refusal(error, found);
   if (found.route) {
+    const Route& asked = *found.route;
     const Status outcome = std::unexpected(std::move(error));
-    co_await note(exchange, *found.route, outcome);
+    // As it was sent: what it would mean is not settled.
+    co_await note(exchange, asked, asked.name.empty() ? asked.version : asked.name, outcome);
   }
   allow_origin(response.headers,
                cors_origin(policy_, exchange.head().headers.find("Origin").value_or("")));
   (void)co_await exchange.respond(std::move(response));
 }
 
-Task<void> Gateway::note(const Exchange& exchange, const Route& route, const Status& outcome) {
+Task<void> Gateway::note(const Exchange& exchange, const Route& route, std::string subject,
+                         const Status& outcome) {
   const std::string_view action = action_of(route.endpoint);
   if (action.empty()) co_return;
-  const bool of_key =
-      route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
-      route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas;
-  AuditEntry entry{.project = route.caller ? route.caller->project : "",
+  AuditEntry entry{.project = route.project,
                    .who = route.caller ? route.caller->name : "",
-                   .from = address_of(exchange),
+                   .from = address_of(exchange.peer()),
                    .action = std::string(action),
-                   .subject = of_key ? route.version : std::string(local_name(route.name)),
+                   .subject = std::move(subject),
                    .outcome = outcome_of(outcome)};
   if (!route.caller) {
     parts_.callers.audit_stranger(std::move(entry));
     co_return;
   }
+  if (entry.project.empty()) entry.project = route.caller->project;
   co_await parts_.callers.audit(std::move(entry));
+}
+
+Status Gateway::may_go_on(const Exchange& exchange, const Route& route) const {
+  if (route.caller->means == Principal::Means::Socket) return {};
+  const PrincipalRef caller =
+      TRY(parts_.callers.still(exchange.head().headers.find("Authorization")));
+  const std::string_view name = local_name(route.name);
+  return check_access(*caller, needs_of(route.endpoint), name.substr(0, name.find('@')));
 }
 
 Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin) {
@@ -155,18 +172,21 @@ Task<void> Gateway::serve(Exchange& exchange, Route route) {
     co_return co_await parts_.predictions.handle(exchange, route, *protocol, origin);
   }
   if (route.endpoint == Endpoint::Deploy) {
-    auto streamed = co_await parts_.control.deploy(exchange, route, origin);
-    if (!streamed) co_return co_await answer_error(exchange, route, std::move(streamed).error());
-    co_return co_await note(exchange, route, streamed->told);
+    Status streamed = co_await parts_.control.deploy(
+        exchange, route, origin,
+        [&](const Status& outcome) { return note(exchange, route, subject_of(route), outcome); });
+    if (streamed) co_return;
+    co_return co_await answer_error(exchange, route, std::move(streamed).error());
   }
   if (route.endpoint == Endpoint::FunctionLogs) {
-    Status followed = co_await parts_.control.follow_logs(exchange, route, origin);
+    Status followed = co_await parts_.control.follow_logs(
+        exchange, route, origin, [&] { return may_go_on(exchange, route); });
     if (followed) co_return;
     co_return co_await answer_error(exchange, route, std::move(followed).error());
   }
   auto answered = co_await answer(exchange, route);
   if (!answered) co_return co_await answer_error(exchange, route, std::move(answered).error());
-  co_await note(exchange, route, {});
+  co_await note(exchange, route, subject_of(route), {});
   allow_origin(answered->headers, origin);
   (void)co_await exchange.respond(*std::move(answered));
 }
@@ -176,7 +196,7 @@ Task<void> Gateway::answer_error(Exchange& exchange, const Route& route, Error e
   found.route = route;
   Response response = refusal(error, found);
   const Status outcome = std::unexpected(std::move(error));
-  co_await note(exchange, route, outcome);
+  co_await note(exchange, route, subject_of(route), outcome);
   allow_origin(response.headers,
                cors_origin(policy_, exchange.head().headers.find("Origin").value_or("")));
   (void)co_await exchange.respond(std::move(response));

@@ -46,7 +46,11 @@ class Gateway {
   Task<Result<Response>> tf_model_metadata(const Route& route);
   Task<void> serve(Exchange& exchange, Route route);
   // What the audit log keeps of it; nothing where it is no action.
-  Task<void> note(const Exchange& exchange, const Route& route, const Status& outcome);
+  Task<void> note(const Exchange& exchange, const Route& route, std::string subject,
+                  const Status& outcome);
+  // Whether who began this may go on with it: a key may have ended since, or the node got its
+  // first.
+  Status may_go_on(const Exchange& exchange, const Route& route) const;
   Task<void> answer_error(Exchange& exchange, const Route& route, Error error);
   Task<void> refuse_exchange(Exchange& exchange, const RouteResult& found, Error error);
   // Sets the route's caller and, for it, what its name means.

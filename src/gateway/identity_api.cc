@@ -21,26 +21,30 @@ namespace mayfly {
 namespace {
 
 constexpr std::uint32_t kMostEntries = 1000;
-constexpr std::uint32_t kLongestDays = 36'500;
+// Beyond it the nanoseconds of a time would overflow.
+constexpr std::chrono::days kLongestLife(36'500);
 
 // Keys of the project `default` may speak for the node: for all projects.
 bool speaks_for_node(const Principal& caller) { return caller.project == kDefaultProject; }
 
+std::optional<Duration> parse_days(const std::string& text) {
+  std::int64_t days = 0;
+  const char* end = text.data() + text.size() - 1;
+  const auto [rest, error] = std::from_chars(text.data(), end, days);
+  if (!text.ends_with('d') || error != std::errc() || rest != end) return std::nullopt;
+  if (days <= 0 || days > kLongestLife.count()) return std::nullopt;
+  return std::chrono::days(days);
+}
+
 // "90d", "12h", or a time.
 Result<WallTime> parse_expiry(const std::string& text, WallTime now) {
-  if (text.ends_with('d')) {
-    std::uint32_t days = 0;
-    const char* end = text.data() + text.size() - 1;
-    const auto [rest, error] = std::from_chars(text.data(), end, days);
-    if (error == std::errc() && rest == end && days > 0 && days <= kLongestDays)
-      return now + std::chrono::days(days);
-  }
-  if (const auto after = parse_duration(text)) return now + *after;
+  if (const auto after = parse_days(text)) return now + *after;
+  if (const auto after = parse_duration(text); after && *after <= kLongestLife) return now + *after;
   if (const auto time = parse_time(text)) return *time;
   return refuse(reason::kInvalidSetting,
-                fmt::format("expires: '{}' is neither a duration, as 90d or 12h, nor a time, as "
-                            "2030-01-31T00:00:00Z",
-                            text.substr(0, 40)));
+                fmt::format("expires: '{}' is neither a duration, as 90d or 12h and at most {}d, "
+                            "nor a time, as 2030-01-31T00:00:00Z",
+                            text.substr(0, 40), kLongestLife.count()));
 }
 
 Result<KeyStore::Wish> parse_wish(const std::string& text, const Principal& caller, WallTime now) {
@@ -153,10 +157,13 @@ Task<Result<Response>> IdentityApi::create(Exchange& exchange, Route& route) {
          co_await parts_.pool.run([&] { return parts_.keys.create(wish, who); }));
   parts_.callers.refresh();
   route.version = made.row.id;
+  route.project = made.row.project;
   LOG(info, "key created", {"id", made.row.id}, {"project", made.row.project}, {"who", who});
   Json about = key_json(made.row);
   about["key"] = made.text;
-  co_return json_response(about, 201);
+  Response response = json_response(about, 201);
+  response.headers.add("Cache-Control", "no-store");
+  co_return response;
 }
 
 Task<Result<Response>> IdentityApi::list(const Route& route) {
@@ -169,10 +176,10 @@ Task<Result<Response>> IdentityApi::list(const Route& route) {
   co_return json_response({{"keys", std::move(keys)}});
 }
 
-Task<Result<Response>> IdentityApi::revoke(const Route& route) {
+Task<Result<Response>> IdentityApi::revoke(Route& route) {
   const Principal& caller = *route.caller;
   const std::string project = speaks_for_node(caller) ? "" : caller.project;
-  CO_TRY(const std::string owner,
+  CO_TRY(route.project,
          co_await parts_.pool.run([&] { return parts_.keys.revoke(project, route.version); }));
   parts_.callers.refresh();
   LOG(info, "key revoked", {"id", route.version}, {"who", caller.name});

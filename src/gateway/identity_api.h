@@ -27,13 +27,14 @@ class IdentityApi {
 
   explicit IdentityApi(Parts parts) : parts_(parts) {}
 
-  // The id of a key, and the name of a project, that was made stand in route.version afterwards.
+  // The id of a key, and the name of a project, that was made stand in route.version afterwards; the
+  // project of a key that was made or revoked in route.project.
   Task<Result<Response>> call(Exchange& exchange, Route& route);
 
  private:
   Task<Result<Response>> create(Exchange& exchange, Route& route);
   Task<Result<Response>> list(const Route& route);
-  Task<Result<Response>> revoke(const Route& route);
+  Task<Result<Response>> revoke(Route& route);
   Task<Result<Response>> list_projects();
   Task<Result<Response>> create_project(Exchange& exchange, Route& route);
   Task<Result<Response>> set_quotas(Exchange& exchange, const Route& route);

@@ -92,6 +92,8 @@ struct Route {
   // Who asks; not of the table, but known before anything is answered. From then on `name` is the
   // function as the node knows it: "team/fraud@3".
   PrincipalRef caller{};
+  // Whose project was changed, where that is not the caller's: for the audit log.
+  std::string project{};
 };
 
 // Every endpoint of the table once.

@@ -6,6 +6,7 @@
 
 #include "core/reason.h"
 #include "gateway/access.h"
+#include "identity/audit_log.h"
 
 namespace mayfly {
 namespace {
@@ -15,26 +16,39 @@ constexpr std::string_view kHealth = "/grpc.health.v1.Health/";
 
 }  // namespace
 
-Status GrpcGateway::identify(Rpc& rpc) {
-  std::string_view method = rpc.method();
-  const bool inference = method.starts_with(kInference);
-  if (inference) method.remove_prefix(kInference.size());
+Status GrpcGateway::admit_caller(Rpc& rpc, const RpcRule* rule) {
   const bool open =
-      method.starts_with(kHealth) || (inference && needs_of_rpc(method) == Needs::Open);
+      rpc.method().starts_with(kHealth) || (rule != nullptr && rule->needs == Needs::Open);
   auto caller = callers_.who(rpc.metadata("authorization"));
   if (!caller && !open) return std::unexpected(std::move(caller).error());
-  rpc.identify(caller ? *std::move(caller) : callers_.stranger());
-  return {};
+  const Needs needs = rule == nullptr ? Needs::Describe : rule->needs;
+  rpc.identify(caller ? *std::move(caller) : callers_.stranger(), needs);
+  return rule == nullptr ? Status{} : check_access(*rpc.caller(), needs, "");
 }
 
 Task<Status> GrpcGateway::handle(Rpc& rpc) {
-  CO_TRY_STATUS(identify(rpc));
-  Status done = co_await serve(rpc);
-  if (!done) {
+  const bool inference = rpc.method().starts_with(kInference);
+  const RpcRule* rule = inference ? find_rpc_rule(rpc.method().substr(kInference.size())) : nullptr;
+  Status done = admit_caller(rpc, rule);
+  if (done) done = co_await serve(rpc);
+  if (rule != nullptr && !rule->action.empty()) co_await note(rpc, rule->action, done);
+  if (!done && rpc.caller()) {
     std::string& message = done.error().message;
     message = without_project(rpc.caller()->project, std::move(message));
   }
   co_return done;
+}
+
+Task<void> GrpcGateway::note(const Rpc& rpc, std::string_view action, const Status& outcome) {
+  const PrincipalRef& caller = rpc.caller();
+  AuditEntry entry{.project = caller ? caller->project : "",
+                   .who = caller ? caller->name : "",
+                   .from = address_of(rpc.peer()),
+                   .action = std::string(action),
+                   .subject = rpc.subject(),
+                   .outcome = outcome_of(outcome)};
+  if (caller) co_return co_await callers_.audit(std::move(entry));
+  callers_.audit_stranger(std::move(entry));
 }
 
 Task<Status> GrpcGateway::serve(Rpc& rpc) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "async/task.h"
+#include "gateway/access.h"
 #include "gateway/callers.h"
 #include "grpc/health_service.h"
 #include "grpc/inference_service.h"
@@ -16,11 +17,15 @@ class GrpcGateway {
       : inference_(inference), health_(health), callers_(callers) {}
 
   // unsupported: no such service or method. unauthenticated: the node has keys, and the metadata
-  // `authorization` holds none that is valid. Health needs none.
+  // `authorization` holds none that is valid. Health needs none. missing_scope: no function could
+  // be meant that the caller may do this with. Actions stand in the audit log before they are
+  // answered.
   Task<Status> handle(Rpc& rpc);
 
  private:
-  Status identify(Rpc& rpc);
+  // `rule` of a method of the inference service that there is.
+  Status admit_caller(Rpc& rpc, const RpcRule* rule);
+  Task<void> note(const Rpc& rpc, std::string_view action, const Status& outcome);
   Task<Status> serve(Rpc& rpc);
 
   InferenceService& inference_;

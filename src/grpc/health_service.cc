@@ -21,12 +21,21 @@ using grpc::health::v1::HealthCheckResponse;
 constexpr Duration kLook = 1s;
 constexpr std::string_view kNodeService = "inference.GRPCInferenceService";
 
+bool is_of_node(std::string_view service) { return service.empty() || service == kNodeService; }
+
 }  // namespace
+
+Status HealthService::identify_again(Rpc& rpc, const std::string& service) {
+  auto caller = parts_.callers.still(rpc.metadata("authorization"));
+  const bool has_ended = !caller && rpc.caller() != parts_.callers.stranger();
+  if (has_ended && !is_of_node(service)) return std::unexpected(std::move(caller).error());
+  rpc.identify(caller ? *std::move(caller) : parts_.callers.stranger(), rpc.needs());
+  return {};
+}
 
 HealthService::Health HealthService::health_of(const Principal& caller,
                                                const std::string& service) const {
-  const bool is_node = service.empty() || service == kNodeService;
-  if (!is_node) {
+  if (!is_of_node(service)) {
     const auto name = admit(caller, Needs::Describe, service);
     if (!name || !parts_.catalog.resolve(*name, "")) return Health::Unknown;
   }
@@ -65,6 +74,7 @@ Task<Status> HealthService::watch(Rpc& rpc, std::string service) {
   const CancelCallback draining(rpc.draining(), [&] { over.cancel(); });
   std::optional<Health> said;
   while (true) {
+    CO_TRY_STATUS(identify_again(rpc, service));
     const Health health =
         rpc.draining().cancelled() ? Health::NotServing : health_of(*rpc.caller(), service);
     if (said != health) {

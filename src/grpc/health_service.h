@@ -7,6 +7,7 @@
 
 #include "async/loop.h"
 #include "async/task.h"
+#include "gateway/callers.h"
 #include "gateway/catalog.h"
 #include "grpc/rpc.h"
 
@@ -17,6 +18,7 @@ class HealthService {
   struct Parts {  // all outlive me
     Loop& loop;
     Catalog& catalog;
+    Callers& callers;
     std::function<bool()> ready;
   };
   explicit HealthService(Parts parts) : parts_(std::move(parts)) {}
@@ -26,9 +28,11 @@ class HealthService {
 
  private:
   enum class Health : std::uint8_t { Serving, NotServing, Unknown };
+  Status identify_again(Rpc& rpc, const std::string& service);
   Health health_of(const Principal& caller, const std::string& service) const;
   Task<Status> check(Rpc& rpc, std::string service);
-  // Says what is so, and again when it has changed, until the client goes or the node drains.
+  // Says what is so, and again when it has changed, until the client goes, its key ends or the node
+  // drains. About the node it tells whoever asks.
   Task<Status> watch(Rpc& rpc, std::string service);
 
   Parts parts_;

@@ -43,9 +43,6 @@ std::optional<Duration> sooner(std::optional<Duration> a, std::optional<Duration
   return std::min(*a, *b);
 }
 
-// "ipv4:127.0.0.1:51234" as HTTP names its peers.
-std::string peer_address(const std::string& peer) { return peer.substr(peer.find(':') + 1); }
-
 }  // namespace
 
 // The request, with its tensors where they are run from.
@@ -56,8 +53,7 @@ struct InferenceService::Placed {
 
 Invocation InferenceService::begin(Rpc& rpc) {
   return parts_.invoker.begin(
-      rpc.caller(), [&rpc](std::string_view name) { return rpc.metadata(name); },
-      peer_address(rpc.peer()));
+      rpc.caller(), [&rpc](std::string_view name) { return rpc.metadata(name); }, rpc.peer());
 }
 
 Task<Status> InferenceService::infer(Rpc& rpc) {
@@ -92,7 +88,7 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& 
   inference::ModelInferRequest request;
   CO_TRY_STATUS(co_await parse(message, request));
   id = request.id();
-  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Invoke, request.model_name()));
+  CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.model_name()));
   Status found = co_await parts_.invoker.find(tried, name, request.model_version());
   if (!found) {
     co_return std::unexpected(
@@ -174,11 +170,15 @@ class InferenceService::Stream {
   Stream(InferenceService& service, Rpc& rpc)
       : service_(service), rpc_(rpc), loop_(service.parts_.loop), inside_(loop_) {}
 
-  Task<void> run() {
+  // Ends when the client has said all, or with the error of a caller whose key has ended.
+  Task<Status> run() {
+    Status known;
     loop_.spawn(send_answers(*inside_.hold()));
     while (!broken_) {
       std::optional<grpc::ByteBuffer> message = co_await rpc_.read();
       if (!message) break;
+      known = service_.identify_again(rpc_);
+      if (!known) break;
       answers_.push_back(std::make_unique<Future<grpc::ByteBuffer>>(loop_));
       loop_.spawn(answer(*message, answers_.back()->promise(), *inside_.hold()));
       message.reset();
@@ -192,6 +192,7 @@ class InferenceService::Stream {
     ended_ = true;
     more_.set();
     co_await inside_.close();
+    co_return known;
   }
 
  private:
@@ -238,10 +239,14 @@ class InferenceService::Stream {
   bool broken_ = false;  // the client is gone
 };
 
+Status InferenceService::identify_again(Rpc& rpc) {
+  rpc.identify(TRY(parts_.callers.still(rpc.metadata("authorization"))), rpc.needs());
+  return {};
+}
+
 Task<Status> InferenceService::stream_infer(Rpc& rpc) {
   Stream stream(*this, rpc);
-  co_await stream.run();
-  co_return Status{};
+  co_return co_await stream.run();
 }
 
 }  // namespace mayfly

@@ -202,7 +202,7 @@ Task<Status> InferenceService::repository(Rpc& rpc, std::string_view method) {
 // As over HTTP, but that a model nobody knows is an answer, not an error: so clients expect it.
 Task<Status> InferenceService::model_ready(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelReadyRequest>(rpc));
-  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.name()));
   const auto found = co_await parts_.catalog.find(name, request.version());
   inference::ModelReadyResponse response;
   response.set_ready(found.has_value() && parts_.ready());
@@ -211,7 +211,7 @@ Task<Status> InferenceService::model_ready(Rpc& rpc) {
 
 Task<Status> InferenceService::model_metadata(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelMetadataRequest>(rpc));
-  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.name()));
   const auto resolved = parts_.catalog.resolve(name, request.version());
   if (!resolved) {
     co_return std::unexpected(
@@ -230,7 +230,7 @@ Task<Status> InferenceService::model_metadata(Rpc& rpc) {
 
 Task<Status> InferenceService::model_config(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelConfigRequest>(rpc));
-  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.name()));
   auto found = co_await parts_.catalog.find(name, request.version());
   if (!found) {
     co_return std::unexpected(
@@ -255,7 +255,7 @@ Task<Status> InferenceService::model_config(Rpc& rpc) {
 
 Task<Status> InferenceService::model_statistics(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::ModelStatisticsRequest>(rpc));
-  CO_TRY(const std::string name, admit(*rpc.caller(), Needs::Describe, request.name()));
+  CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.name()));
   auto chosen = choose_statistics({parts_.statistics, parts_.catalog, *rpc.caller()}, name,
                                   request.version());
   if (!chosen) {
@@ -280,36 +280,20 @@ Task<Status> InferenceService::load(Rpc& rpc) {
     return load;
   }));
   const std::string name = asked.name;
-  asked.who = rpc.caller()->name.empty() ? rpc.peer() : rpc.caller()->name;
+  rpc.concern(name);
+  CO_TRY(asked.name, admit(*rpc.caller(), rpc.needs(), name));
+  asked.who = rpc.caller()->name.empty() ? address_of(rpc.peer()) : rpc.caller()->name;
   asked.cancel = rpc.cancelled();
-  Status loaded;
-  if (auto admitted = admit(*rpc.caller(), Needs::Deploy, name)) {
-    asked.name = *std::move(admitted);
-    loaded = co_await parts_.repository.load(std::move(asked));
-  } else {
-    loaded = std::unexpected(std::move(admitted).error());
-  }
-  co_await note(rpc, "load", name, loaded);
+  Status loaded = co_await parts_.repository.load(std::move(asked));
   if (!loaded) co_return std::unexpected(in_protocol_words(std::move(loaded).error(), name, ""));
   co_return answer(rpc, inference::RepositoryModelLoadResponse());
 }
 
-Task<void> InferenceService::note(Rpc& rpc, std::string_view action, std::string_view subject,
-                                  const Status& outcome) {
-  AuditEntry entry{.project = rpc.caller()->project,
-                   .who = rpc.caller()->name,
-                   .from = rpc.peer(),
-                   .action = std::string(action),
-                   .subject = std::string(subject),
-                   .outcome = outcome_of(outcome)};
-  co_await parts_.callers.audit(std::move(entry));
-}
-
 Task<Status> InferenceService::unload(Rpc& rpc) {
   CO_TRY(const auto request, co_await read_message<inference::RepositoryModelUnloadRequest>(rpc));
-  const auto name = admit(*rpc.caller(), Needs::Configure, request.model_name());
-  Status unloaded = name ? parts_.repository.unload(*name) : std::unexpected(name.error());
-  co_await note(rpc, "unload", request.model_name(), unloaded);
+  rpc.concern(request.model_name());
+  CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.model_name()));
+  Status unloaded = parts_.repository.unload(name);
   if (!unloaded) {
     co_return std::unexpected(
         in_protocol_words(std::move(unloaded).error(), request.model_name(), ""));

@@ -75,9 +75,8 @@ class InferenceService {
   Task<Status> model_statistics(Rpc& rpc);
   Task<Status> load(Rpc& rpc);
   Task<Status> unload(Rpc& rpc);
-  // For the audit log.
-  Task<void> note(Rpc& rpc, std::string_view action, std::string_view subject,
-                  const Status& outcome);
+  // Who calls now: keys end while a stream goes on.
+  Status identify_again(Rpc& rpc);
 
   Parts parts_;
   Limits limits_;

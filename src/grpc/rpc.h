@@ -12,6 +12,7 @@
 #include "async/task.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "gateway/access.h"
 #include "identity/principal.h"
 
 namespace mayfly {
@@ -23,12 +24,19 @@ class Rpc {
  public:
   virtual ~Rpc() = default;
 
-  // Who calls; set by the gateway before any service sees the call.
-  void identify(PrincipalRef caller) { caller_ = std::move(caller); }
+  // Who calls, and what the method asks of it; set by the gateway before any service sees the call.
+  void identify(PrincipalRef caller, Needs needs) {
+    caller_ = std::move(caller);
+    needs_ = needs;
+  }
   const PrincipalRef& caller() const { return caller_; }
+  Needs needs() const { return needs_; }
+  // What the call is about, for the audit log: said by the service that reads it from the message.
+  void concern(std::string subject) { subject_ = std::move(subject); }
+  const std::string& subject() const { return subject_; }
 
   virtual std::string_view method() const = 0;  // "/inference.GRPCInferenceService/ModelInfer"
-  virtual std::string peer() const = 0;         // "ipv4:127.0.0.1:51234"
+  virtual std::string peer() const = 0;         // "127.0.0.1:51234", "unix": as over HTTP
   // What the client sent beside its messages; the name in any case.
   virtual std::optional<std::string_view> metadata(std::string_view name) const = 0;
   // Until the client's deadline; nullopt: it set none.
@@ -49,6 +57,8 @@ class Rpc {
 
  private:
   PrincipalRef caller_;
+  Needs needs_ = Needs::Node;
+  std::string subject_;
 };
 
 }  // namespace mayfly

@@ -40,6 +40,19 @@ void log_of_grpc(gpr_log_func_args* said) {
   }
 }
 
+// "ipv4:127.0.0.1:51234", "ipv6:%5B::1%5D:51234", "unix:/path"; brackets are escaped in some
+// versions of gRPC only.
+std::string peer_of(std::string_view of_grpc) {
+  const std::size_t colon = of_grpc.find(':');
+  if (of_grpc.substr(0, colon) == "unix" || colon == std::string_view::npos) return "unix";
+  std::string address(of_grpc.substr(colon + 1));
+  for (const auto& [escaped, plain] : {std::pair("%5B", '['), std::pair("%5D", ']')}) {
+    if (const std::size_t at = address.find(escaped); at != std::string::npos)
+      address.replace(at, 3, 1, plain);
+  }
+  return address;
+}
+
 grpc::Status status_of(const Status& status) {
   if (status) return grpc::Status::OK;
   // Code has gRPC's numbers.
@@ -134,7 +147,7 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
   // ---- On the loop ----------------------------------------------------------------------------
 
   std::string_view method() const override { return context_.method(); }
-  std::string peer() const override { return context_.peer(); }
+  std::string peer() const override { return peer_of(context_.peer()); }
 
   std::optional<std::string_view> metadata(std::string_view name) const override {
     std::string lower(name);

@@ -97,6 +97,7 @@ Task<Status> echo(Loop& loop, Rpc& rpc) {
       (void)co_await gone;
       co_return refuse(reason::kClientGone, "gone");
     }
+    rpc.trail("x-peer", rpc.peer());
     rpc.trail("x-seen", rpc.metadata("X-Given").value_or("nothing"));
     if (rpc.method() == "/test/Unary") {
       rpc.reply(to_buffer(text));
@@ -136,6 +137,7 @@ TEST_CASE("a unary call gets its reply, with metadata both ways") {
     const auto& trailing = client.context.GetServerTrailingMetadata();
     REQUIRE(trailing.contains("x-seen"));
     CHECK(trailing.find("x-seen")->second == "this");
+    CHECK(trailing.find("x-peer")->second.starts_with("127.0.0.1:"));
   });
 }
 

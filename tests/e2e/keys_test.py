@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import queue
 import socket
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
 
 from case import NodeCase
-from node import BIN, MODELS, Reply, wait_until
+from node import BIN, MODELS, Node, Reply, wait_until
 
 
 class KeyedCase(NodeCase):
@@ -109,6 +110,66 @@ class FirstKeyTest(KeyedCase):
         self.assertEqual(mode, 0o600)
 
 
+class OpenStreamTest(KeyedCase):
+    """What began before a key ended, or before there was one, does not go on after."""
+
+    functions = {"f": "iris"}
+
+    def example(self) -> pb.ModelInferRequest:
+        request = pb.ModelInferRequest(model_name="f")
+        for tensor in json.loads((MODELS / "iris" / "example.json").read_text())["inputs"]:
+            sent = request.inputs.add(
+                name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
+            )
+            sent.contents.fp32_contents.extend(tensor["data"])
+        return request
+
+    def ends(self, call) -> grpc.StatusCode:
+        with self.assertRaises(grpc.RpcError) as caught:
+            for _ in call:
+                pass
+        return caught.exception.code()
+
+    def follow(self, key: str | None) -> http.client.HTTPResponse:
+        line = self.node.connect()
+        self.addCleanup(line.close)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        line.request("GET", "/api/v1/functions/f/logs?follow=true", headers=headers)
+        return line.getresponse()
+
+    def check_ends(self, key: str | None, end) -> None:
+        metadata = None if key is None else (("authorization", f"Bearer {key}"),)
+        with grpc.insecure_channel(self.node.grpc) as channel:
+            stub = rpc.GRPCInferenceServiceStub(channel)
+            messages: queue.Queue = queue.Queue()
+            answers = stub.ModelStreamInfer(iter(messages.get, None), metadata=metadata)
+            messages.put(self.example())
+            self.assertEqual(next(answers).error_message, "")
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            watching = watch(b"\x0a\x01f", metadata=metadata)  # of the function f
+            self.assertEqual(next(watching), b"\x08\x01")
+            of_node = watch(b"", metadata=metadata)
+            self.assertEqual(next(of_node), b"\x08\x01")
+            logs = self.follow(key)
+            self.assertEqual(logs.status, 200)
+            end()
+            messages.put(self.example())
+            self.assertEqual(self.ends(answers), grpc.StatusCode.UNAUTHENTICATED)
+            self.assertEqual(self.ends(watching), grpc.StatusCode.UNAUTHENTICATED)
+            self.assertTrue(of_node.is_active())
+            of_node.cancel()
+            logs.read()  # ends: with the next line or heartbeat
+            messages.put(None)
+
+    def test_a_stream_that_nobody_began_ends_with_the_first_key(self) -> None:
+        self.check_ends(None, lambda: self.make("read:*"))
+        made = self.make("invoke:*,read:*")
+        self.check_ends(
+            made["key"],
+            lambda: self.node.cli("key", "revoke", made["id"], "--data", str(self.node.data)),
+        )
+
+
 class AdminSocketTest(KeyedCase):
     def test_the_admin_socket_is_for_its_owner_and_for_keys_only(self) -> None:
         path = str(self.node.data / "run" / "admin.sock")
@@ -134,6 +195,14 @@ class AdminSocketTest(KeyedCase):
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
         for folder in (self.node.data, self.node.data / "run"):
             os.chmod(folder, 0o700)
+
+
+class LongPathTest(NodeCase):
+    def test_the_first_key_is_made_in_a_data_folder_however_long_its_path_is(self) -> None:
+        data = self.folder / ("d" * 150)
+        with contextlib.closing(Node(data=data)) as node:
+            made = node.cli_json("key", "create", "--scope", "admin", "--data", str(data))
+            self.assertTrue(made["key"].startswith("mayfly_"))
 
 
 class KeyLifeTest(KeyedCase):
@@ -163,7 +232,7 @@ class KeyLifeTest(KeyedCase):
         made = self.make("read:*", "--expires", "2s")
         self.assertEqual(self.reads(made["key"]), 200)
         wait_until(lambda: self.reads(made["key"]) == 401, "the key expires")
-        for bad in ("soon", "0d", "-1d", "2001-01-01T00:00:00Z"):
+        for bad in ("soon", "0d", "-1d", "2001-01-01T00:00:00Z", "2562047h", "99999999d"):
             refused = self.node.cli(
                 "key", "create", "--scope", "read", f"--expires={bad}",
                 "--data", str(self.node.data), check=False,
@@ -185,6 +254,7 @@ class KeyLifeTest(KeyedCase):
         admin = self.make("admin")
         made = self.ask("POST", "/api/v1/keys", admin["key"], {"scopes": "read:*"})
         self.assertEqual(made.status, 201)
+        self.assertEqual(made.headers["Cache-Control"], "no-store")
         self.assertEqual(self.reads(made.json()["key"]), 200)
         listed = self.ask("GET", "/api/v1/keys", admin["key"]).json()["keys"]
         self.assertTrue(all("key" not in row for row in listed))
@@ -202,6 +272,21 @@ class KeyLifeTest(KeyedCase):
         self.assertEqual(self.node.cli("functions", check=False).returncode, 5)
         missing = self.node.cli("--key-file", str(self.folder / "none"), "functions", check=False)
         self.assertIn(b"none", missing.stderr)
+
+    def test_a_node_that_is_named_is_not_mistaken_for_the_one_in_the_data_folder(self) -> None:
+        victim = self.make("read:*")
+        self.node.environment = {"MAYFLY_DATA": str(self.node.data)}
+        try:
+            for flags in (("--url", self.node.url), ()):  # the second is named by MAYFLY_URL
+                refused = self.node.cli(*flags, "key", "revoke", victim["id"], check=False)
+                self.assertEqual(refused.returncode, 5, refused.stderr)
+                self.assertIn(b"this node has keys", refused.stderr)
+            self.assertEqual(self.reads(victim["key"]), 200)
+            self.node.environment["MAYFLY_URL"] = ""
+            self.node.cli("key", "revoke", victim["id"])
+            self.assertEqual(self.reads(victim["key"]), 401)
+        finally:
+            self.node.environment = {}
 
     def test_grpc_asks_for_the_same_keys(self) -> None:
         key = self.make("read:*,deploy:*,invoke:f,configure:f")
@@ -238,7 +323,38 @@ class KeyLifeTest(KeyedCase):
             stub.RepositoryModelUnload(
                 pb.RepositoryModelUnloadRequest(model_name="f"), metadata=bearer
             )
-        self.assertEqual(self.audit(action="unload")[0]["outcome"], "ok")
+        entry = self.audit(action="unload")[0]
+        self.assertEqual((entry["outcome"], entry["subject"]), ("ok", "f"))
+        self.assertEqual(entry["from"], "127.0.0.1")
+
+    def test_every_method_of_grpc_but_health_asks_for_a_key_and_a_scope(self) -> None:
+        useless = self.make("metrics")["key"]
+        methods = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
+        self.assertGreater(len(methods), 15)
+        with grpc.insecure_channel(self.node.grpc) as channel:
+            for method in methods:
+                path = f"/inference.GRPCInferenceService/{method.name}"
+                for metadata, expected in (
+                    (None, grpc.StatusCode.UNAUTHENTICATED),
+                    (
+                        (("authorization", f"Bearer {useless}"),),
+                        grpc.StatusCode.PERMISSION_DENIED,
+                    ),
+                ):
+                    with self.subTest(method.name, expected=expected):
+                        call = channel.stream_stream(path)(
+                            iter([b""]), metadata=metadata, timeout=60
+                        )
+                        if method.name in ("ServerLive", "ServerReady"):
+                            self.assertEqual(len(list(call)), 1)
+                            continue
+                        with self.assertRaises(grpc.RpcError) as refused:
+                            list(call)
+                        self.assertEqual(refused.exception.code(), expected)
+        refused = {(e["action"], e["who"] == "", e["outcome"]) for e in self.audit()}
+        for action in ("load", "unload"):
+            self.assertIn((action, True, "unauthenticated"), refused)
+            self.assertIn((action, False, "missing_scope"), refused)
 
 
 class DurableTest(KeyedCase):
@@ -297,7 +413,7 @@ class ReachableTest(KeyedCase):
                 self.assertEqual(line.getresponse().status, status)
                 line.close()
             open_node.terminate()
-            open_node.communicate(timeout=60)
+            self.assertIn(b"travel in clear", open_node.communicate(timeout=60)[1])
         self.node.start()
 
 
@@ -341,3 +457,38 @@ class AuditTest(KeyedCase):
             self.cli_with(key, "history", "f", "--json").stdout
         )["history"]  # fmt: skip
         self.assertIn(who, {line["who"] for line in history})
+
+    def test_what_a_stranger_writes_into_a_path_is_kept_printable_and_as_it_was_sent(self) -> None:
+        weak = self.make("read:*")
+        self.ask("DELETE", "/api/v1/functions/%1b]0;x%07", weak["key"])
+        self.ask("DELETE", "/api/v1/functions/shop%2Ffraud", weak["key"])
+        subjects = [entry["subject"] for entry in self.audit(action="delete")]
+        self.assertIn("?]0;x?", subjects)
+        self.assertIn("shop/fraud", subjects)
+
+    def test_keys_of_another_project_stand_in_its_audit_log(self) -> None:
+        made = self.make("read:*", "--project", "shop")
+        self.node.cli("key", "revoke", made["id"], "--data", str(self.node.data))
+        found = [(e["action"], e["subject"], e["who"]) for e in self.audit(project="shop")]
+        for action in ("key.create", "key.revoke"):
+            self.assertIn((action, made["id"], "socket"), found)
+
+    def test_a_deploy_is_in_the_audit_log_when_its_last_line_is_read(self) -> None:
+        key = self.make("deploy:*,admin", "--name", "sue")["key"]
+        self.deploy_with(key, "early")
+        listed = self.ask("GET", "/api/v1/audit?action=deploy&subject=early", key).json()
+        self.assertEqual([entry["outcome"] for entry in listed["entries"]], ["ok"])
+
+    def test_refusals_without_end_are_counted_instead_of_kept(self) -> None:
+        weak = self.make("invoke:*", "--name", "loop")
+        for _ in range(60):
+            refused = self.ask("POST", "/api/v1/functions/f/rollback", weak["key"])
+            self.assertEqual(refused.status, 403)
+        who = f"loop (key:{weak['id']})"
+        kept = len(self.audit(who=who, action="rollback"))
+        self.assertLess(kept, 60)
+
+        def counted() -> int:
+            return sum(int(entry["subject"]) for entry in self.audit(who=who, action="refusals"))
+
+        wait_until(lambda: counted() == 60 - kept, "the others are counted")
