@@ -140,6 +140,20 @@ std::vector<Entry> server_settings() {
       {{"server.tls_client_ca", "--tls-client-ca", "MAYFLY_TLS_CLIENT_CA", "",
         "a PEM file with authorities: clients must show a certificate that one of them issued"},
        text(&Config::tls_client_ca)},
+      {{"identity.issuers", "--issuers", "MAYFLY_ISSUERS", "",
+        "a JSON file: whose signed tokens (JWT) are taken besides keys, and what they may do"},
+       [](Config& config, const std::string& value) -> Status {
+         config.issuers = value;
+         return {};
+       }},
+      {{"identity.certificates", "--certificates", "MAYFLY_CERTIFICATES", "",
+        "a JSON file: for whom the certificates stand that clients show (server.tls_client_ca), "
+        "and "
+        "what they may do"},
+       [](Config& config, const std::string& value) -> Status {
+         config.certificates = value;
+         return {};
+       }},
   };
 }
 

@@ -32,6 +32,9 @@ struct Config {
   std::string tls_certificate;  // PEM files; without them plain HTTP
   std::string tls_key;
   std::string tls_client_ca;
+  // [identity]
+  Path issuers;       // whose tokens are taken (identity/token_issuer.h); empty: nobody's
+  Path certificates;  // for whom clients' certificates stand (identity/certificate_map.h)
   // [limits]
   Bytes max_header = kib(16);
   Bytes cache = mib(64);     // of replies

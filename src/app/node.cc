@@ -14,6 +14,7 @@
 #include "app/notify.h"
 #include "app/signals.h"
 #include "app/tls_files.h"
+#include "app/trusted.h"
 #include "async/cancel.h"
 #include "async/gate.h"
 #include "async/loop.h"
@@ -124,6 +125,13 @@ std::string isolation_of(const std::vector<LayerHealth>& layers) {
   return fmt::format("without {}", fmt::join(missing, ", "));
 }
 
+Status check_isolation(const Config& config, const std::vector<LayerHealth>& layers) {
+  if (config.isolation_level != IsolationLevel::Strict) return {};
+  auto every = require_every_layer(layers);
+  if (every) return {};
+  return refuse(reason::kWeakIsolation, std::move(every).error().message);
+}
+
 // The owner of the data folder needs no key; the folder and the socket are for nobody else.
 HttpServerOptions admin_options() { return {.max_connections = 16, .only_user = ::geteuid()}; }
 
@@ -135,13 +143,9 @@ void listen_for_owner(HttpServer& server, const DataDir& data) {
 }
 
 // Until there are keys anybody who reaches the node may do anything, so that nobody elsewhere may.
-Status check_reachable(const Config& config, bool has_keys) {
-  if (has_keys) return {};
-  const ListenAddress listen = TRY(parse_listen(config.listen));
+Status check_reachable(const ListenAddress& listen, const std::optional<ListenAddress>& grpc) {
   TRY(check_loopback(listen, "server.listen"));
-  if (const auto grpc = TRY(parse_grpc_listen(config.grpc_listen)))
-    TRY(check_loopback(*grpc, "server.grpc_listen"));
-  return {};
+  return grpc ? check_loopback(*grpc, "server.grpc_listen") : Status{};
 }
 
 void warn_of_clear_text(const ListenAddress& where, std::string_view setting) {
@@ -236,6 +240,34 @@ struct Foundation {
   BlobOwners& owners;
   ProjectStore& projects;
   SpanExporter* spans;  // null: nothing is recorded
+  const TrustedIdentities& trusted;
+};
+
+// Who asks, by key, token or certificate, and how much a project may.
+struct Admission {
+  Admission(const Foundation& base, QuotaGate& quotas)
+      : callers({base.loop, base.pool, base.keys, base.audit, open_issuers(base),
+                 base.trusted.certificates ? &*base.trusted.certificates : nullptr}),
+        api({base.pool, base.clock, base.keys, base.audit, base.projects, quotas, callers}) {}
+
+  void start() {
+    if (issuers) issuers->start();
+  }
+  Task<void> close() {
+    co_await callers.close();
+    if (issuers) co_await issuers->close();
+  }
+
+  std::optional<TokenIssuers> issuers;
+  Callers callers;
+  IdentityApi api;
+
+ private:
+  // Null where no issuer is trusted.
+  TokenIssuers* open_issuers(const Foundation& base) {
+    if (base.trusted.issuers.empty()) return nullptr;
+    return &issuers.emplace(base.loop, base.trusted.issuers, fetch_keys);
+  }
 };
 
 // Whose the blobs are that versions are made of.
@@ -437,7 +469,7 @@ struct GrpcDoor {
 struct Draining {
   HttpServer& server;
   HttpServer& admin;
-  Callers& callers;
+  Admission& who;
   RpcServer* grpc;  // null: none
   DataPlane& plane;
   SpanExporter* spans;  // null: none
@@ -462,7 +494,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.plane.dispatcher.drain(5s));
   loop.run(close(parts.background));
   loop.run(parts.plane.quotas.close());
-  loop.run(parts.callers.close());
+  loop.run(parts.who.close());
   if (parts.spans != nullptr) loop.run(parts.spans->close());
 }
 
@@ -495,6 +527,16 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .spans = base.spans};
 }
 
+ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
+  return {.parse_pool = plane.parse_pool,
+          .bodies = plane.bodies,
+          .catalog = plane.catalog,
+          .dispatcher = plane.dispatcher,
+          .statistics = plane.statistics,
+          .repository = plane.repository,
+          .max_body = config.max_body};
+}
+
 // Null: nothing is recorded.
 Result<std::unique_ptr<SpanExporter>> record_traces(const Config& config, Loop& loop,
                                                     const Path& root) {
@@ -521,30 +563,22 @@ Status serve(const Foundation& base) {
                           prediction_limits(config));
   BlobApi blob_api({base.blobs, base.owners, base.pins, base.pool, plane.quotas},
                    config.max_upload);
-  Callers callers({loop, base.pool, base.keys, base.audit});
-  IdentityApi identity(
-      {base.pool, base.clock, base.keys, base.audit, base.projects, plane.quotas, callers});
+  Admission who(base, plane.quotas);
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
   HttpServer* listening = nullptr;
   ControlApi control(control_parts(base, plane, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
-  ProtocolApi protocol({.parse_pool = plane.parse_pool,
-                        .bodies = plane.bodies,
-                        .catalog = plane.catalog,
-                        .dispatcher = plane.dispatcher,
-                        .statistics = plane.statistics,
-                        .repository = plane.repository,
-                        .max_body = config.max_body});
+  ProtocolApi protocol(protocol_parts(plane, config));
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
                    .blobs = blob_api,
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
-                   .callers = callers,
-                   .identity = identity,
+                   .callers = who.callers,
+                   .identity = who.api,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -558,15 +592,16 @@ Status serve(const Foundation& base) {
   const auto tls = TRY(speak_tls(base, server, background));
   const std::string url =
       TRY(listen_on(server, base.listen, tls ? ListenScheme::Https : ListenScheme::Http));
-  GrpcDoor grpc(base, plane, callers, ready);
+  GrpcDoor grpc(base, plane, who.callers, ready);
   const std::string grpc_address = TRY(grpc.open(base));
   const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url, grpc_address));
+  who.start();
   start_background(base, plane.catalog, plane.dispatcher, background);
 
   loop.run();
 
-  drain(loop, {server, admin, callers, grpc.server.get(), plane, base.spans, background},
+  drain(loop, {server, admin, who, grpc.server.get(), plane, base.spans, background},
         config.drain_timeout);
   return {};
 }
@@ -599,7 +634,8 @@ Status run_node(const Config& config) {
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
-  TRY(check_reachable(config, keys->table()->closed()));
+  const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
+  if (!keys->table()->closed() && !trusted.any()) TRY(check_reachable(listen, grpc_listen));
   if (!tls) warn_of_clear_text(listen, "server.listen");
   if (grpc_listen) warn_of_clear_text(*grpc_listen, "server.grpc_listen");
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
@@ -614,10 +650,7 @@ Status run_node(const Config& config) {
   RealCgroupFs cgroup_fs;
   const CgroupSupport support = TRY(detect_cgroups(cgroup_fs));
   const std::vector<LayerHealth> layers = examine_layers(support);
-  if (config.isolation_level == IsolationLevel::Strict) {
-    auto every = require_every_layer(layers);
-    if (!every) return refuse(reason::kWeakIsolation, std::move(every).error().message);
-  }
+  TRY(check_isolation(config, layers));
   NodeCgroups cgroups = TRY(NodeCgroups::open(cgroup_fs, support, node_id(data.root())));  // limits
   FunctionLogs logs(loop);
   const auto spans = TRY(record_traces(config, loop, data.root()));
@@ -657,7 +690,8 @@ Status run_node(const Config& config) {
                 .audit = *audit,
                 .owners = *owners,
                 .projects = *projects,
-                .spans = spans.get()});
+                .spans = spans.get(),
+                .trusted = trusted});
 }
 
 }  // namespace mayfly

@@ -7,6 +7,7 @@
 #include "core/names.h"
 #include "core/project.h"
 #include "core/reason.h"
+#include "identity/jwt.h"
 #include "net/http.h"
 
 namespace mayfly {
@@ -56,24 +57,44 @@ Callers::Callers(Parts parts)
                      }),
       inside_(parts.loop) {}
 
-Result<PrincipalRef> Callers::who(std::optional<std::string_view> authorization) {
-  PrincipalRef who = TRY(still(authorization));
+Result<PrincipalRef> Callers::who(const Credentials& shown) {
+  PrincipalRef who = TRY(still(shown));
   if (who->means != Principal::Means::Key) return who;
-  used_.insert_or_assign(std::string(*api_key_id(*bearer(authorization))),
+  used_.insert_or_assign(std::string(*api_key_id(*bearer(shown.authorization))),
                          parts_.loop.clock().wall_now());
   if (!write_.armed()) write_.arm_in(kWriteUses);
   return who;
 }
 
-Result<PrincipalRef> Callers::still(std::optional<std::string_view> authorization) const {
+Result<PrincipalRef> Callers::still(const Credentials& shown) {
   if (!closed()) return nobody_;
-  const auto given = bearer(authorization);
+  const bool by_certificate =
+      !shown.authorization && shown.certificate != nullptr && parts_.certificates != nullptr;
+  if (by_certificate) {
+    const PeerCertificate& certificate = *shown.certificate;
+    if (auto who = parts_.certificates->find(certificate.common_name, certificate.names))
+      return who;
+  }
+  const auto given = bearer(shown.authorization);
   if (!given) {
     return refuse(reason::kUnauthenticated,
                   "this node has keys: send one as \"Authorization: Bearer mayfly_…\"; "
                   "`mayfly key create` makes them");
   }
+  if (parts_.issuers != nullptr && looks_like_token(*given)) return parts_.issuers->check(*given);
   return keys_->check(*given, parts_.loop.clock().wall_now());
+}
+
+bool Callers::may_learn(std::optional<std::string_view> authorization) const {
+  const auto given = bearer(authorization);
+  return given && parts_.issuers != nullptr && parts_.issuers->may_learn(*given);
+}
+
+Task<void> Callers::learn(std::string authorization) {
+  const auto hold = inside_.hold();
+  const auto given = bearer(authorization);
+  if (hold && given && parts_.issuers != nullptr)
+    co_await parts_.issuers->learn(std::string(*given));
 }
 
 bool Callers::keep(const AuditEntry& entry) {

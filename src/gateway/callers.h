@@ -12,15 +12,24 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "async/timer.h"
+#include "gateway/token_issuers.h"
 #include "identity/audit_log.h"
+#include "identity/certificate_map.h"
 #include "identity/key_store.h"
 #include "identity/principal.h"
 #include "identity/refusal_limit.h"
+#include "net/tls.h"
 
 namespace mayfly {
 
 // "127.0.0.1:51234" without its port, "unix" as it is: how entries and histories name a peer.
 std::string address_of(std::string_view peer);
+
+// What a request shows of who sent it.
+struct Credentials {
+  std::optional<std::string_view> authorization = {};  // the header's value
+  const PeerCertificate* certificate = nullptr;        // verified; null: none
+};
 
 class Callers {
  public:
@@ -29,18 +38,26 @@ class Callers {
     Pool& pool;
     KeyStore& keys;
     AuditLog& audit;
+    TokenIssuers* issuers = nullptr;               // null: no tokens are taken
+    const CertificateMap* certificates = nullptr;  // null: certificates stand for nobody
   };
 
   explicit Callers(Parts parts);
 
-  // Whether requests need a key: there was one once.
-  bool closed() const { return keys_->closed(); }
-  // `authorization`: the header's value. unauthenticated: it must be there and is not, or is none
-  // that is known here.
-  Result<PrincipalRef> who(std::optional<std::string_view> authorization);
+  // Whether requests must show who sends them: there was a key once, or there is another way.
+  bool closed() const {
+    return parts_.issuers != nullptr || parts_.certificates != nullptr || keys_->closed();
+  }
+  // A key or token counts, and without either the certificate. unauthenticated: there must be one
+  // and is not, or is none that is known here.
+  Result<PrincipalRef> who(const Credentials& shown);
   // The same for what goes on after who(), as streams do: keys end meanwhile, and the first one
   // closes the node. It is no use of the key that anybody is told of.
-  Result<PrincipalRef> still(std::optional<std::string_view> authorization) const;
+  Result<PrincipalRef> still(const Credentials& shown);
+  // Whether who() refused a token that it may take once learn() has ended: its issuer's keys are
+  // being fetched, or may have changed.
+  bool may_learn(std::optional<std::string_view> authorization) const;
+  Task<void> learn(std::string authorization);
   // Somebody without a key, where one is needed: may ask whether the node is well.
   const PrincipalRef& stranger() const { return stranger_; }
   // Whoever speaks over the admin socket: the owner of the data folder.

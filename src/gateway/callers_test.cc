@@ -41,8 +41,6 @@ struct Rig {
   std::vector<AuditEntry> entries() { return audit->find({.limit = 1000}).value(); }
 };
 
-std::string header_of(const KeyStore::Made& made) { return "Bearer " + made.text; }
-
 AuditEntry refusal(const std::string& who) {
   return {.project = "team",
           .who = who,
@@ -58,36 +56,40 @@ TEST_CASE("everybody is admitted until there is a key, then only who sends one")
   Rig rig;
   CHECK(rig.callers.who({}).value()->means == Principal::Means::Nobody);
   const KeyStore::Made made = rig.make();
+  const std::string header = "Bearer " + made.text;
   CHECK(rig.callers.closed());
   for (const char* bad : {"", "Bearer", "Bearer ", "Basic abc", "Bearer mayfly_x"})
-    CHECK(rig.callers.who(bad).error().reason == reason::kUnauthenticated);
+    CHECK(rig.callers.who({.authorization = bad}).error().reason == reason::kUnauthenticated);
   CHECK_FALSE(rig.callers.who({}).has_value());
-  CHECK(rig.callers.who(header_of(made)).value()->project == "team");
-  CHECK(rig.callers.who("bearer  " + made.text + " ").has_value());
+  CHECK(rig.callers.who({.authorization = header}).value()->project == "team");
+  const std::string spaced = "bearer  " + made.text + " ";
+  CHECK(rig.callers.who({.authorization = spaced}).has_value());
 }
 
 TEST_CASE("what goes on is asked again: the first key closes it, its own end ends it") {
   Rig rig;
   CHECK(rig.callers.still({}).has_value());
   const KeyStore::Made made = rig.make();
+  const std::string header = "Bearer " + made.text;
   CHECK_FALSE(rig.callers.still({}).has_value());
-  CHECK(rig.callers.still(header_of(made)).has_value());
+  CHECK(rig.callers.still({.authorization = header}).has_value());
   REQUIRE(rig.keys->revoke("", made.row.id).has_value());
   rig.callers.refresh();
-  CHECK_FALSE(rig.callers.still(header_of(made)).has_value());
+  CHECK_FALSE(rig.callers.still({.authorization = header}).has_value());
 }
 
 TEST_CASE("a key's last use is written some seconds later, and when the node stops") {
   Rig rig;
   const KeyStore::Made made = rig.make();
+  const std::string header = "Bearer " + made.text;
   const auto last = [&] { return rig.keys->list("")->at(0).last_used; };
-  REQUIRE(rig.callers.still(header_of(made)).has_value());
+  REQUIRE(rig.callers.still({.authorization = header}).has_value());
   rig.clock.advance(6s);
   rig.settle();
   CHECK_FALSE(last().has_value());  // to go on is no use
 
   const WallTime first = rig.clock.wall_now();
-  REQUIRE(rig.callers.who(header_of(made)).has_value());
+  REQUIRE(rig.callers.who({.authorization = header}).has_value());
   rig.settle();
   CHECK_FALSE(last().has_value());
   rig.clock.advance(5s);
@@ -95,7 +97,7 @@ TEST_CASE("a key's last use is written some seconds later, and when the node sto
   CHECK(last() == first);
 
   const WallTime second = rig.clock.wall_now();
-  REQUIRE(rig.callers.who(header_of(made)).has_value());
+  REQUIRE(rig.callers.who({.authorization = header}).has_value());
   rig.loop.run(rig.callers.close());
   CHECK(last() == second);
 }
@@ -134,4 +136,26 @@ TEST_CASE("peers are named without their port") {
   CHECK(address_of("127.0.0.1:51234") == "127.0.0.1");
   CHECK(address_of("[::1]:51234") == "[::1]");
   CHECK(address_of("unix") == "unix");
+}
+
+TEST_CASE("a certificate stands for its caller where the request shows nothing else") {
+  Rig rig;
+  const CertificateMap map =
+      CertificateMap::parse(
+          R"({"certificates":[{"subject":"DNS:edge","project":"edges","scopes":"invoke:*"}]})")
+          .value();
+  Callers callers({rig.loop, rig.pool, *rig.keys, *rig.audit, nullptr, &map});
+  CHECK(callers.closed());
+  const PeerCertificate edge{.common_name = "x", .names = {"DNS:edge"}};
+  const PeerCertificate other{.common_name = "edge", .names = {}};
+  CHECK(callers.who({.certificate = &edge}).value()->project == "edges");
+  CHECK_FALSE(callers.who({.certificate = &other}).has_value());
+  CHECK_FALSE(callers.who({}).has_value());
+  CHECK_FALSE(callers.who({.authorization = "Bearer x", .certificate = &edge}).has_value());
+  const KeyStore::Made made = rig.make();
+  callers.refresh();
+  const std::string header = "Bearer " + made.text;
+  CHECK(callers.who({.authorization = header, .certificate = &edge}).value()->project == "team");
+  CHECK(callers.still({.certificate = &edge}).has_value());
+  rig.loop.run(callers.close());
 }

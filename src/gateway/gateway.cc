@@ -36,6 +36,11 @@ std::optional<Protocol> protocol_of(Endpoint endpoint) {
   }
 }
 
+Credentials credentials_of(const Exchange& exchange) {
+  return {.authorization = exchange.head().headers.find("Authorization"),
+          .certificate = exchange.peer_certificate()};
+}
+
 // What an admitted request is about, as its client calls it.
 std::string subject_of(const Route& route) {
   const bool by_id =
@@ -67,7 +72,8 @@ Status Gateway::check(const RequestHead& head, const RouteResult& found) const {
 
 // Pages of the web that a browser shows beside the node have no key, so that the name by which it
 // is asked matters only while none is needed.
-Status Gateway::admit_caller(const RequestHead& head, Door door, RouteResult& found) {
+Status Gateway::admit_caller(const Exchange& exchange, Door door, RouteResult& found) {
+  const RequestHead& head = exchange.head();
   Callers& callers = parts_.callers;
   if (!callers.closed()) {
     TRY(check_host(policy_, head.headers.find("Host").value_or(head.host)));
@@ -75,7 +81,7 @@ Status Gateway::admit_caller(const RequestHead& head, Door door, RouteResult& fo
   const bool open = found.route && needs_of(found.route->endpoint) == Needs::Open;
   PrincipalRef caller = callers.owner();
   if (door == Door::Network) {
-    auto who = callers.who(head.headers.find("Authorization"));
+    auto who = callers.who(credentials_of(exchange));
     if (!who && !open) return std::unexpected(std::move(who).error());
     caller = who ? *std::move(who) : callers.stranger();
   }
@@ -105,7 +111,12 @@ Task<void> Gateway::handle(Exchange& exchange, Door door) {
     co_return;
   }
   RouteResult found = find_route(head.method_text, head.path());
-  Status admitted = admit_caller(head, door, found);
+  Status admitted = admit_caller(exchange, door, found);
+  const auto authorization = head.headers.find("Authorization");
+  if (!admitted && parts_.callers.may_learn(authorization)) {
+    co_await parts_.callers.learn(std::string(*authorization));
+    admitted = admit_caller(exchange, door, found);
+  }
   if (!admitted) {
     co_return co_await refuse_exchange(exchange, found, std::move(admitted).error());
   }
@@ -146,8 +157,7 @@ Task<void> Gateway::note(const Exchange& exchange, const Route& route, std::stri
 
 Status Gateway::may_go_on(const Exchange& exchange, const Route& route) const {
   if (route.caller->means == Principal::Means::Socket) return {};
-  const PrincipalRef caller =
-      TRY(parts_.callers.still(exchange.head().headers.find("Authorization")));
+  const PrincipalRef caller = TRY(parts_.callers.still(credentials_of(exchange)));
   const std::string_view name = local_name(route.name);
   return check_access(*caller, needs_of(route.endpoint), name.substr(0, name.find('@')));
 }

@@ -54,7 +54,7 @@ class Gateway {
   Task<void> answer_error(Exchange& exchange, const Route& route, Error error);
   Task<void> refuse_exchange(Exchange& exchange, const RouteResult& found, Error error);
   // Sets the route's caller and, for it, what its name means.
-  Status admit_caller(const RequestHead& head, Door door, RouteResult& found);
+  Status admit_caller(const Exchange& exchange, Door door, RouteResult& found);
   Status check(const RequestHead& head, const RouteResult& found) const;
   Response refusal(const Error& error, const RouteResult& found) const;
   Task<void> answer_preflight(Exchange& exchange, std::string_view origin);

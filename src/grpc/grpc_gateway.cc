@@ -19,7 +19,7 @@ constexpr std::string_view kHealth = "/grpc.health.v1.Health/";
 Status GrpcGateway::admit_caller(Rpc& rpc, const RpcRule* rule) {
   const bool open =
       rpc.method().starts_with(kHealth) || (rule != nullptr && rule->needs == Needs::Open);
-  auto caller = callers_.who(rpc.metadata("authorization"));
+  auto caller = callers_.who({.authorization = rpc.metadata("authorization")});
   if (!caller && !open) return std::unexpected(std::move(caller).error());
   const Needs needs = rule == nullptr ? Needs::Describe : rule->needs;
   rpc.identify(caller ? *std::move(caller) : callers_.stranger(), needs);
@@ -30,6 +30,11 @@ Task<Status> GrpcGateway::handle(Rpc& rpc) {
   const bool inference = rpc.method().starts_with(kInference);
   const RpcRule* rule = inference ? find_rpc_rule(rpc.method().substr(kInference.size())) : nullptr;
   Status done = admit_caller(rpc, rule);
+  const auto authorization = rpc.metadata("authorization");
+  if (!rpc.caller() && callers_.may_learn(authorization)) {
+    co_await callers_.learn(std::string(*authorization));
+    done = admit_caller(rpc, rule);
+  }
   if (done) done = co_await serve(rpc);
   if (rule != nullptr && !rule->action.empty()) co_await note(rpc, rule->action, done);
   if (!done && rpc.caller()) {

@@ -26,7 +26,7 @@ bool is_of_node(std::string_view service) { return service.empty() || service ==
 }  // namespace
 
 Status HealthService::identify_again(Rpc& rpc, const std::string& service) {
-  auto caller = parts_.callers.still(rpc.metadata("authorization"));
+  auto caller = parts_.callers.still({.authorization = rpc.metadata("authorization")});
   const bool has_ended = !caller && rpc.caller() != parts_.callers.stranger();
   if (has_ended && !is_of_node(service)) return std::unexpected(std::move(caller).error());
   rpc.identify(caller ? *std::move(caller) : parts_.callers.stranger(), rpc.needs());

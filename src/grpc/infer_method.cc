@@ -240,7 +240,8 @@ class InferenceService::Stream {
 };
 
 Status InferenceService::identify_again(Rpc& rpc) {
-  rpc.identify(TRY(parts_.callers.still(rpc.metadata("authorization"))), rpc.needs());
+  rpc.identify(TRY(parts_.callers.still({.authorization = rpc.metadata("authorization")})),
+               rpc.needs());
   return {};
 }
 

@@ -11,9 +11,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <span>
 
 #include "base/check.h"
+#include "identity/base64url.h"
 
 namespace mayfly {
 namespace {
@@ -28,25 +28,13 @@ bool is_base64url(char c) {
          c == '_';
 }
 
-std::string base64url(std::span<const std::byte> bytes) {
-  std::string text(bytes.size() / 3 * 4 + 5, '\0');
-  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                                   reinterpret_cast<const unsigned char*>(bytes.data()),
-                                   static_cast<int>(bytes.size()));
-  text.resize(static_cast<std::size_t>(size));
-  while (text.ends_with('=')) text.pop_back();
-  std::ranges::replace(text, '+', '-');
-  std::ranges::replace(text, '/', '_');
-  return text;
-}
-
 }  // namespace
 
 ApiKey make_api_key(Rng& rng) {
   std::array<std::byte, kSecretBytes> secret{};
   rng.fill(secret);
   ApiKey key{.id = fmt::format("{:012x}", rng.next() >> (64 - 4 * kIdDigits)), .text = {}};
-  key.text = fmt::format("{}{}_{}", kPrefix, key.id, base64url(secret));
+  key.text = fmt::format("{}{}_{}", kPrefix, key.id, encode_base64url(secret));
   return key;
 }
 

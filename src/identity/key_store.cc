@@ -222,7 +222,7 @@ Result<std::string> KeyStore::revoke(std::string_view project, std::string_view 
                             "(?1 = '' OR project = ?1) RETURNING project"));
   update.bind(project, id, as_number(clock_.wall_now()));
   const bool found = TRY(update.step());
-  const std::string owner = found ? update.text(0) : std::string();
+  std::string owner = found ? update.text(0) : std::string();
   TRY(update.run());
   if (!found) {
     return refuse(reason::kNotFound, fmt::format("there is no valid key '{}'", id.substr(0, 40)));

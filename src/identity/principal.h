@@ -14,6 +14,8 @@ struct Principal {
     Nobody,  // the node has no keys yet: whoever reaches it over loopback
     Socket,  // the admin socket of the data folder
     Key,
+    Token,        // of an issuer that the node was told to trust
+    Certificate,  // of a client, verified by TLS
   };
 
   Means means = Means::Nobody;

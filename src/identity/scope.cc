@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 
 #include "core/names.h"
@@ -107,6 +108,13 @@ bool Scopes::allow(Verb verb, std::string_view function) const {
 
 bool Scopes::allow_any(Verb verb) const {
   return std::ranges::find(scopes_, verb, &Scope::verb) != scopes_.end();
+}
+
+Scopes Scopes::without(Verb verb) const {
+  Scopes rest;
+  std::ranges::copy_if(scopes_, std::back_inserter(rest.scopes_),
+                       [&](const Scope& scope) { return scope.verb != verb; });
+  return rest;
 }
 
 std::string Scopes::str() const {

@@ -40,7 +40,8 @@ class Scopes {
   // `function` without project, version and alias.
   bool allow(Verb verb, std::string_view function) const;
   bool allow_any(Verb verb) const;  // of some function at least
-  std::string str() const;          // parses back
+  Scopes without(Verb verb) const;
+  std::string str() const;  // parses back
   bool operator==(const Scopes&) const = default;
 
  private:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import http.client
+import json
 import shutil
 import signal
 import socket
@@ -53,6 +54,55 @@ class TlsCase(unittest.TestCase):
         node = TlsNode(self.authority, certificate, key, *arguments, **rest)
         self.addCleanup(node.close)
         return node
+
+
+class CallerCertificateTest(TlsCase):
+    def test_a_certificate_stands_for_its_caller_unless_a_key_is_sent(self) -> None:
+        clients = Authority(self.folder, "clients")
+        mapping = self.folder / "certificates.json"
+        mapping.write_text(
+            json.dumps(
+                {
+                    "certificates": [
+                        {"subject": "DNS:reader.example", "project": "team", "scopes": "read:*"},
+                        {"subject": "CN:nobody", "project": "team", "scopes": "admin"},
+                    ]
+                }
+            )
+        )
+        reader = clients.issue("reader", names=("reader.example",), common_name="reader")
+        node = self.start(
+            *self.authority.issue("server"),
+            "--tls-client-ca", str(clients.file), "--certificates", str(mapping),
+            "--grpc-listen", "off",
+            client=reader,
+        )  # fmt: skip
+
+        def status(path: str, *headers: tuple[str, str]) -> int:
+            return node.request("GET", path, headers=dict(headers)).status
+
+        self.assertEqual(status("/api/v1/functions"), 200)
+        self.assertEqual(status("/api/v1/keys"), 403)
+        key = node.cli_json(
+            "key", "create", "--scope", "admin", "--project", "team", "--data", str(node.data)
+        )["key"]
+        self.assertEqual(status("/api/v1/keys", ("Authorization", f"Bearer {key}")), 200)
+        self.assertEqual(status("/api/v1/functions", ("Authorization", f"Bearer {key}")), 403)
+        self.assertEqual(status("/api/v1/functions", ("Authorization", "Bearer x")), 401)
+        node.request("DELETE", "/api/v1/functions/f")
+        entry = node.cli_json("audit", "--data", str(node.data))["entries"][0]
+        self.assertEqual(entry["who"], "DNS:reader.example (certificate)")
+        self.assertEqual(entry["project"], "team")
+
+        node.trust.load_cert_chain(*clients.issue("other", names=("other.example",)))
+        self.assertEqual(status("/api/v1/functions"), 401)
+        self.assertEqual(status("/v2/health/live"), 200)
+
+    def test_a_mapping_without_certificates_to_map_is_refused(self) -> None:
+        mapping = self.folder / "certificates.json"
+        mapping.write_text('{"certificates": []}')
+        with self.assertRaisesRegex(AssertionError, "server.tls_client_ca"):
+            self.start(*self.authority.issue("server"), "--certificates", str(mapping))
 
 
 class HttpsTest(TlsCase):
