@@ -69,6 +69,18 @@ Setter number(std::uint32_t Config::* member) {
   };
 }
 
+Setter user(std::optional<std::uint32_t> Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    std::uint32_t uid = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), uid);
+    const bool whole = error == std::errc() && end == value.data() + value.size();
+    if (!whole && !value.empty())
+      return refuse(reason::kInvalidSetting, fmt::format("'{}' is not a numeric user", value));
+    config.*member = value.empty() ? std::nullopt : std::optional(uid);
+    return {};
+  };
+}
+
 Setter ratio(double Config::* member) {
   return [member](Config& config, const std::string& value) -> Status {
     double parsed = 0;
@@ -211,6 +223,10 @@ std::vector<Entry> other_settings() {
       {{"sandbox.cpus", "--cpus", "MAYFLY_CPUS", "0",
         "CPUs that predictions may use at once; 0: the machine's"},
        number(&Config::cpus)},
+      {{"client_shm.uid", "--client-shm-uid", "MAYFLY_CLIENT_SHM_UID", "",
+        "the numeric user whose POSIX shared-memory segments (/mayfly.PROJECT.NAME) requests may "
+        "name; empty: nobody's"},
+       user(&Config::client_shm_uid)},
       {{"ledger.sync", "--ledger-sync", "MAYFLY_LEDGER_SYNC", "interval",
         "interval: records are on the disk within 100 ms; always: before each reply"},
        choice(&Config::ledger_sync,

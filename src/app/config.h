@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,8 @@ struct Config {
   IsolationLevel isolation_level = IsolationLevel::Best;
   Bytes memory;            // for instances and templates; 0: three quarters of the machine's
   std::uint32_t cpus = 0;  // CPU tokens; 0: the machine's
+  // [client_shm]
+  std::optional<std::uint32_t> client_shm_uid;  // whose shared memory requests may name
   // [ledger]
   LedgerSync ledger_sync = LedgerSync::Interval;
   Duration ledger_keep = std::chrono::hours(24 * 90);

@@ -387,6 +387,7 @@ struct DataPlane {
                  .quotas = quotas,
                  .tracer = tracer}),
         bodies(body_memory(base.config)),
+        shared(base.config.client_shm_uid),
         repository({.loop = base.loop,
                     .pool = base.pool,
                     .blobs = base.blobs,
@@ -417,6 +418,7 @@ struct DataPlane {
   ResponseCache cache;
   Invoker invoker;  // one prediction
   BodyBudget bodies;
+  ClientMemory shared;
   ModelRepository repository;
 };
 
@@ -431,6 +433,7 @@ struct GrpcDoor {
                    .catalog = plane.catalog,
                    .dispatcher = plane.dispatcher,
                    .repository = plane.repository,
+                   .shared = plane.shared,
                    .statistics = plane.statistics,
                    .callers = callers,
                    .ready = ready},
@@ -534,6 +537,7 @@ ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
           .dispatcher = plane.dispatcher,
           .statistics = plane.statistics,
           .repository = plane.repository,
+          .shared = plane.shared,
           .max_body = config.max_body};
 }
 
@@ -559,7 +563,7 @@ Status serve(const Foundation& base) {
     return !base.stopping && base.spawner.ready() && plane.ledger.healthy();
   };
 
-  Predictions predictions({plane.parse_pool, plane.invoker, plane.bodies},
+  Predictions predictions({plane.parse_pool, plane.invoker, plane.bodies, plane.shared},
                           prediction_limits(config));
   BlobApi blob_api({base.blobs, base.owners, base.pins, base.pool, plane.quotas},
                    config.max_upload);

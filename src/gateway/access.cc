@@ -53,6 +53,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::Infer:
     case Endpoint::Invoke:
     case Endpoint::TfPredict:
+    case Endpoint::AddClientMemory:
+    case Endpoint::RemoveClientMemory:
       return Needs::Invoke;
     case Endpoint::OpenApi:
     case Endpoint::ServerMetadata:
@@ -60,7 +62,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ModelReady:
     case Endpoint::ModelConfig:
     case Endpoint::Generate:
-    case Endpoint::SystemSharedMemory:
+    case Endpoint::ListClientMemory:
     case Endpoint::CudaSharedMemory:
     case Endpoint::Logging:
     case Endpoint::Tracing:
@@ -136,8 +138,8 @@ std::span<const RpcRule> rpc_rules() {
       {"RepositoryModelLoad", Needs::Deploy, "load"},
       {"RepositoryModelUnload", Needs::Configure, "unload"},
       {"SystemSharedMemoryStatus", Needs::Describe},
-      {"SystemSharedMemoryRegister", Needs::Describe},
-      {"SystemSharedMemoryUnregister", Needs::Describe},
+      {"SystemSharedMemoryRegister", Needs::Invoke},
+      {"SystemSharedMemoryUnregister", Needs::Invoke},
       {"CudaSharedMemoryStatus", Needs::Describe},
       {"CudaSharedMemoryRegister", Needs::Describe},
       {"CudaSharedMemoryUnregister", Needs::Describe},

@@ -233,7 +233,9 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::RepositoryLoad:
     case Endpoint::RepositoryUnload:
     case Endpoint::Generate:
-    case Endpoint::SystemSharedMemory:
+    case Endpoint::ListClientMemory:
+    case Endpoint::AddClientMemory:
+    case Endpoint::RemoveClientMemory:
     case Endpoint::CudaSharedMemory:
     case Endpoint::Logging:
     case Endpoint::Tracing:

@@ -124,6 +124,7 @@ std::uint64_t size_of(const Response& response) {
 struct Predictions::Decoded {
   InferRequest request;
   RequestMemory memory;
+  SharedTensors shared;
 };
 
 Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol protocol,
@@ -174,7 +175,8 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
     CO_TRY_STATUS(parts_.invoker.admit(tried));
   }
   CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = parts_.bodies}));
-  auto decoded = co_await decode(exchange, body, protocol, serving);
+  BodyBudget::Hold copied(parts_.bodies);  // from shared memory
+  auto decoded = co_await decode(exchange, body, protocol, tried, copied);
   tried.received = body.taken();
   if (!decoded) co_return std::unexpected(std::move(decoded).error());
 
@@ -183,20 +185,27 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
                              .priority = urgency_of(decoded->request.priority),
                              .cancel = exchange.disconnected()};
   CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
-  co_return co_await encode(decoded->request, serving, std::move(reply), protocol);
+  co_return co_await encode(decoded->request, decoded->shared, serving, std::move(reply), protocol);
 }
 
 Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyReader& body,
-                                                       Protocol protocol, const Serving& serving) {
+                                                       Protocol protocol, const Invocation& tried,
+                                                       BodyBudget::Hold& copied) {
+  const Serving& serving = *tried.serving;
   CO_TRY(InferRequest request, co_await decode_head(exchange.head(), body, protocol, serving));
+  CO_TRY(const SharedTensors shared,
+         SharedTensors::find(parts_.shared, tried.caller->project, request));
+  CO_TRY_STATUS(shared.hold(copied, 0));
   CO_TRY(RequestMemory memory, allocate_request(request, serving.output_bytes));
   CO_TRY_STATUS(co_await fill(body, request, memory));
+  const auto read = [&] { return shared.read(request, memory); };
+  CO_TRY_STATUS(shared.input_bytes() > kLongText ? co_await parts_.parse_pool.run(read) : read());
   if (!body.at_end()) {
     CO_TRY_STATUS(co_await body.expect_end());
   }
   request.inputs.clear();  // they lie in `memory` now, and looked into the text
   request.text = std::string();
-  co_return Decoded{std::move(request), std::move(memory)};
+  co_return Decoded{std::move(request), std::move(memory), shared};
 }
 
 Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, BodyReader& body,
@@ -269,7 +278,7 @@ Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
   }
   for (std::size_t i = 0; i < request.inputs.size(); ++i) {
     const InferInput& input = request.inputs[i];
-    if (input.source == InputSource::Json) continue;
+    if (input.source == InputSource::Json || input.source == InputSource::Shared) continue;
     CO_TRY_STATUS(co_await body.read_exactly(receive_input(input, memory.input(i))));
     const auto check = [&] { return check_received_input(input, memory.input(i)); };
     const bool is_long = memory.input(i).size() > kLongText;
@@ -278,8 +287,8 @@ Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
   co_return Status{};
 }
 
-Task<Result<Response>> Predictions::encode(const InferRequest& request, const Serving& serving,
-                                           Reply reply, Protocol protocol) {
+Task<Result<Response>> Predictions::encode(const InferRequest& request, const SharedTensors& shared,
+                                           const Serving& serving, Reply reply, Protocol protocol) {
   const SizeLimit limit{limits_.max_reply.count, "limits.max_reply"};
   std::optional<ReplyTensors> made;
   const auto look = [&] { made.emplace(request, serving.signature(), reply); };
@@ -290,6 +299,9 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Se
   }
   ReplyTensors& outputs = *made;
   const std::span<const ReplyTensor> tensors = outputs.tensors();
+  if (shared.has_outputs()) {
+    CO_TRY_STATUS(co_await parts_.parse_pool.run([&] { return shared.write(tensors); }));
+  }
   const bool is_long = json_bytes(tensors) > kLongText;
   if (protocol != Protocol::OpenInference) {
     const auto work = [&] {

@@ -14,6 +14,7 @@
 #include "gateway/invoker.h"
 #include "gateway/route.h"
 #include "gateway/serving.h"
+#include "gateway/shared_tensors.h"
 #include "net/exchange.h"
 
 namespace mayfly {
@@ -32,6 +33,7 @@ class Predictions {
     Pool& parse_pool;
     Invoker& invoker;
     BodyBudget& bodies;
+    const ClientMemory& shared;
   };
 
   Predictions(Parts parts, PredictionLimits limits) : parts_(parts), limits_(limits) {}
@@ -47,14 +49,14 @@ class Predictions {
   Task<Result<Response>> attempt(Exchange& exchange, const Route& route, Protocol protocol,
                                  Invocation& tried);
   Task<Result<Decoded>> decode(Exchange& exchange, BodyReader& body, Protocol protocol,
-                               const Serving& serving);
+                               const Invocation& tried, BodyBudget::Hold& copied);
   Task<Result<InferRequest>> decode_head(const RequestHead& head, BodyReader& body,
                                          Protocol protocol, const Serving& serving);
   Task<Result<InferRequest>> decode_text(std::string text, Protocol protocol,
                                          const Signature& signature);
   Task<Status> fill(BodyReader& body, const InferRequest& request, RequestMemory& memory);
-  Task<Result<Response>> encode(const InferRequest& request, const Serving& serving, Reply reply,
-                                Protocol protocol);
+  Task<Result<Response>> encode(const InferRequest& request, const SharedTensors& shared,
+                                const Serving& serving, Reply reply, Protocol protocol);
   Task<void> pack(Encoding encoding, Response& response);
   Response encode_error(const Error& error, const Invocation& tried) const;
 

@@ -29,9 +29,6 @@ std::string_view instead_of(Endpoint endpoint) {
   switch (endpoint) {
     case Endpoint::Generate:
       return "there is no text generation here; send tensors to /infer";
-    case Endpoint::SystemSharedMemory:
-      return "system shared memory is not served here; send tensors in the request, in binary if "
-             "they are large";
     case Endpoint::CudaSharedMemory:
       return "this server has no GPU, so no CUDA shared memory; send tensors in the request";
     case Endpoint::Logging:
@@ -95,6 +92,12 @@ Task<Result<Response>> ProtocolApi::call(Exchange& exchange, const Route& route)
       co_return co_await load(exchange, route);
     case Endpoint::RepositoryUnload:
       co_return unload(route);
+    case Endpoint::ListClientMemory:
+      co_return list_memory(route);
+    case Endpoint::AddClientMemory:
+      co_return co_await add_memory(exchange, route);
+    case Endpoint::RemoveClientMemory:
+      co_return remove_memory(route);
     default:
       co_return refuse(reason::kUnsupported, std::string(instead_of(route.endpoint)));
   }
@@ -158,6 +161,41 @@ Task<Result<Response>> ProtocolApi::load(Exchange& exchange, const Route& route)
 Result<Response> ProtocolApi::unload(const Route& route) const {
   if (Status unloaded = parts_.repository.unload(route.name); !unloaded)
     return std::unexpected(in_protocol_words(std::move(unloaded).error(), route.name, ""));
+  return empty_reply();
+}
+
+Result<Response> ProtocolApi::list_memory(const Route& route) const {
+  Json list = Json::array();
+  for (const auto& region : TRY(parts_.shared.list(route.caller->project, route.version))) {
+    const ClientRegion::About& about = region->about();
+    list.push_back({{"name", about.name},
+                    {"key", about.key},
+                    {"offset", about.offset},
+                    {"byte_size", about.size}});
+  }
+  return json_reply(list.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+// {"key":"/mayfly.default.inputs","offset":0,"byte_size":64}
+Task<Result<Response>> ProtocolApi::add_memory(Exchange& exchange, const Route& route) {
+  CO_TRY(const std::string text, co_await read_control_body(exchange));
+  CO_TRY(const Json json, parse_json(text, "the request"));
+  ClientRegion::About about{.name = route.version};
+  JsonReader reader(json, "the request", reason::kBadRequest);
+  reader.text("key", about.key)
+      .integer("offset", about.offset, std::uint64_t{0}, UINT64_MAX)
+      .integer("byte_size", about.size, std::uint64_t{0}, UINT64_MAX);
+  CO_TRY_STATUS(reader.finish());
+  CO_TRY_STATUS(parts_.shared.add(route.caller->project, std::move(about)));
+  co_return empty_reply();
+}
+
+Result<Response> ProtocolApi::remove_memory(const Route& route) {
+  if (route.version.empty()) {
+    TRY(parts_.shared.remove_all(route.caller->project));
+  } else {
+    TRY(parts_.shared.remove(route.caller->project, route.version));
+  }
   return empty_reply();
 }
 

@@ -1,6 +1,6 @@
-// The Open Inference Protocol's extensions that are no predictions: configuration, statistics and
-// the model repository, over HTTP. What this server does not have is refused with what to do
-// instead. Loop thread.
+// The Open Inference Protocol's extensions that are no predictions: configuration, statistics, the
+// model repository and shared memory, over HTTP. What this server does not have is refused with
+// what to do instead. Loop thread.
 #pragma once
 
 #include <string>
@@ -9,6 +9,7 @@
 #include "async/task.h"
 #include "gateway/body_budget.h"
 #include "gateway/catalog.h"
+#include "gateway/client_memory.h"
 #include "gateway/model_repository.h"
 #include "gateway/route.h"
 #include "gateway/statistics.h"
@@ -25,6 +26,7 @@ class ProtocolApi {
     Dispatcher& dispatcher;
     const Statistics& statistics;
     ModelRepository& repository;
+    ClientMemory& shared;
     Bytes max_body;  // of a load with files
   };
 
@@ -39,6 +41,9 @@ class ProtocolApi {
   Task<Result<Response>> index(Exchange& exchange, const Route& route);
   Task<Result<Response>> load(Exchange& exchange, const Route& route);
   Result<Response> unload(const Route& route) const;
+  Result<Response> list_memory(const Route& route) const;
+  Task<Result<Response>> add_memory(Exchange& exchange, const Route& route);
+  Result<Response> remove_memory(const Route& route);
 
   Parts parts_;
 };

@@ -26,7 +26,6 @@ enum class Endpoint : std::uint8_t {
   ModelConfig,
   // Named by the protocol's extensions, not served here: 501
   Generate,
-  SystemSharedMemory,
   CudaSharedMemory,
   Logging,
   Tracing,
@@ -37,6 +36,9 @@ enum class Endpoint : std::uint8_t {
   // Control
   NodeStatus,
   ModelStatistics,
+  ListClientMemory,  // system shared memory
+  AddClientMemory,
+  RemoveClientMemory,
   RepositoryIndex,
   RepositoryLoad,
   RepositoryUnload,
@@ -88,7 +90,7 @@ bool is_control(Endpoint endpoint);
 struct Route {
   Endpoint endpoint = Endpoint::ServerMetadata;
   std::string name;     // {name}: a function, percent-decoded; may hold "@3"
-  std::string version;  // {version}, {digest}, {alias}, {id}
+  std::string version;  // {version}, {digest}, {alias}, {id}, {region}
   // Who asks; not of the table, but known before anything is answered. From then on `name` is the
   // function as the node knows it: "team/fraud@3".
   PrincipalRef caller{};

@@ -41,7 +41,8 @@ ReplyTensors::ReplyTensors(const InferRequest& request, const Signature& signatu
                        .type = output.type,
                        .shape = output.shape,
                        .bytes = output.bytes,
-                       .form = request.outputs[i].form};
+                       .form = request.outputs[i].form,
+                       .shared = request.outputs[i].shared ? &*request.outputs[i].shared : nullptr};
     if (is_classified(request.outputs[i])) {
       const Classified& classified = classified_.emplace_back(
           classify(output.type, output.shape, output.bytes, request.outputs[i].classes));

@@ -39,11 +39,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!request) return 0;
   CHECK(request->inputs.size() == model.inputs.size());
   CHECK(!request->outputs.empty() && request->outputs.size() <= model.outputs.size());
-  for (std::size_t i = 0; i < request->inputs.size(); ++i) {
-    const InferInput& input = request->inputs[i];
+  GivenInput next;
+  for (const InferInput& input : request->inputs) {
+    const GivenInput given = next;
+    ++next.input;
+    if (input.source == InputSource::Shared) continue;  // of no message
+    ++next.raw;
     CHECK(fits(input.shape, model.inputs.at(input.index)));
     std::vector<std::byte> memory(input.bytes);
-    if (!fill_input(message, i, input, memory)) continue;
+    if (!fill_input(message, given, input, memory)) continue;
     CHECK(check_received_input(input, memory).has_value());
   }
   return 0;

@@ -180,11 +180,23 @@ Status request_parameter(std::string_view key, const InferParameter& value, Infe
   return {};
 }
 
-Status refuse_shared_memory(const Parameters& parameters) {
+// shared_memory_region, _byte_size, _offset.
+Result<std::optional<SharedRange>> shared_range(const Parameters& parameters) {
+  std::optional<SharedRange> shared;
   for (const auto& [key, value] : parameters) {
-    if (key.starts_with("shared_memory_")) return unsupported(key);
+    if (!key.starts_with("shared_memory_")) continue;
+    if (!shared) shared.emplace();
+    if (key == "shared_memory_region") {
+      shared->region = value.string_param();
+    } else if (key == "shared_memory_byte_size") {
+      shared->size = TRY(whole_number(key, value));
+    } else if (key == "shared_memory_offset") {
+      shared->offset = TRY(whole_number(key, value));
+    } else {
+      return unsupported(key);
+    }
   }
-  return {};
+  return shared;
 }
 
 // The elements that `contents` holds for the type, and whether they stand in its field.
@@ -255,46 +267,54 @@ Result<std::uint64_t> typed_bytes(const ModelInferRequest::InferInputTensor& inp
   return bytes;
 }
 
+std::unexpected<Error> wrong_raw_count(const ModelInferRequest& message) {
+  return bad(
+      fmt::format("{} inputs, but {} raw_input_contents: each input has one, unless it lies "
+                  "in shared memory",
+                  message.inputs_size(), message.raw_input_contents_size()));
+}
+
 Status read_inputs(const ModelInferRequest& message, InferHead& head) {
   const bool raw = message.raw_input_contents_size() > 0;
-  if (raw && message.raw_input_contents_size() != message.inputs_size()) {
-    return bad(fmt::format("{} inputs, but {} raw_input_contents", message.inputs_size(),
-                           message.raw_input_contents_size()));
-  }
-  for (int i = 0; i < message.inputs_size(); ++i) {
-    const auto& input = message.inputs(i);
-    TRY(refuse_shared_memory(input.parameters()));
-    if (raw && all_elements(input.contents()) > 0) {
-      return refuse_input(input.name(), "has contents beside raw_input_contents; use one of them");
+  int next_raw = 0;  // what lies in shared memory has none
+  for (const auto& input : message.inputs()) {
+    std::optional<SharedRange> shared = TRY(shared_range(input.parameters()));
+    if ((raw || shared) && all_elements(input.contents()) > 0) {
+      return refuse_input(input.name(),
+                          fmt::format("has contents beside {}; use one of them",
+                                      shared ? "shared memory" : "raw_input_contents"));
     }
     if (static_cast<std::size_t>(input.shape_size()) > kMaxRank) {
       return refuse_input(input.name(), fmt::format("has {} dimensions; at most {} are possible",
                                                     input.shape_size(), kMaxRank));
     }
-    std::uint64_t bytes = 0;
-    if (raw) {
-      bytes = message.raw_input_contents(i).size();
-    } else {
+    std::optional<std::uint64_t> bytes;
+    if (!shared && raw) {
+      if (next_raw == message.raw_input_contents_size()) return wrong_raw_count(message);
+      bytes = message.raw_input_contents(next_raw++).size();
+    } else if (!shared) {
       bytes = TRY(typed_bytes(input));
     }
     head.inputs.push_back({.name = input.name(),
                            .datatype = input.datatype(),
                            .shape = Shape(input.shape().begin(), input.shape().end()),
                            .data = {},
-                           .binary_size = bytes});
+                           .binary_size = bytes,
+                           .shared = std::move(shared)});
   }
+  if (raw && next_raw != message.raw_input_contents_size()) return wrong_raw_count(message);
   return {};
 }
 
 Status read_outputs(const ModelInferRequest& message, InferHead& head) {
   for (const auto& output : message.outputs()) {
-    TRY(refuse_shared_memory(output.parameters()));
     HeadOutput wanted{.name = output.name(), .form = OutputForm::Binary};
+    wanted.shared = TRY(shared_range(output.parameters()));
     const auto classes = output.parameters().find("classification");
     if (classes != output.parameters().end()) {
       wanted.classes = TRY(whole_number("classification", classes->second));
     }
-    head.outputs.push_back(wanted);
+    head.outputs.push_back(std::move(wanted));
   }
   return {};
 }
@@ -374,6 +394,14 @@ void append_field(std::string& text, int field, std::size_t length) {
   }
 }
 
+void describe_shared(const ReplyTensor& tensor, Parameters& parameters) {
+  parameters["shared_memory_region"].set_string_param(tensor.shared->region);
+  parameters["shared_memory_offset"].set_int64_param(
+      static_cast<std::int64_t>(tensor.shared->offset));
+  parameters["shared_memory_byte_size"].set_int64_param(
+      static_cast<std::int64_t>(tensor.bytes.size()));
+}
+
 }  // namespace
 
 Status check_infer_message(google::protobuf::io::ZeroCopyInputStream& stream) {
@@ -400,15 +428,14 @@ Result<InferHead> head_of(const ModelInferRequest& message) {
   return head;
 }
 
-Status fill_input(const ModelInferRequest& message, std::size_t given, const InferInput& input,
+Status fill_input(const ModelInferRequest& message, GivenInput given, const InferInput& input,
                   std::span<std::byte> memory) {
-  const int i = static_cast<int>(given);
   if (message.raw_input_contents_size() > 0) {
-    const std::string& raw = message.raw_input_contents(i);
+    const std::string& raw = message.raw_input_contents(static_cast<int>(given.raw));
     CHECK(raw.size() == memory.size());
     std::ranges::copy(std::as_bytes(std::span(raw)), memory.begin());
   } else {
-    TRY(copy_typed(message.inputs(i).contents(), input, memory));
+    TRY(copy_typed(message.inputs(static_cast<int>(given.input)).contents(), input, memory));
   }
   return check_received_input(input, memory);
 }
@@ -424,16 +451,22 @@ Result<std::string> encode_infer_response(const InferReply& reply, const SizeLim
     output.set_name(std::string(tensor.name));
     output.set_datatype(std::string(to_string(tensor.type)));
     for (const std::int64_t dimension : tensor.shape) output.add_shape(dimension);
-    bytes += tensor.bytes.size();
+    if (tensor.shared != nullptr) {
+      describe_shared(tensor, *output.mutable_parameters());
+    } else {
+      bytes += tensor.bytes.size();
+    }
   }
   std::string text = head.SerializeAsString();
   if (text.size() + bytes > limit.bytes) return refuse_size("the reply", limit);
   constexpr std::size_t kAroundTensor = 16;
   text.reserve(text.size() + bytes + kAroundTensor * reply.outputs.size());
   for (const ReplyTensor& tensor : reply.outputs) {
-    append_field(text, inference::ModelInferResponse::kRawOutputContentsFieldNumber,
-                 tensor.bytes.size());
-    text.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+    // Clients find the i-th output's bytes at the i-th place, so that there is an empty one as
+    // well.
+    const std::size_t size = tensor.shared == nullptr ? tensor.bytes.size() : 0;
+    append_field(text, inference::ModelInferResponse::kRawOutputContentsFieldNumber, size);
+    text.append(reinterpret_cast<const char*>(tensor.bytes.data()), size);
   }
   return text;
 }

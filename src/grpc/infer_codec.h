@@ -2,10 +2,11 @@
 //
 //   check_infer_message(stream)                 before protobuf allocates anything
 //   head_of(message)                            → bind_infer_request (core/wire/infer_head.h)
-//   for each input: fill_input(message, …)      into its memory
+//   for each input: fill_input(message, …)      into its memory, unless it lies in shared memory
 //
-// A tensor is in raw_input_contents, the i-th of the i-th input, or in its own `contents`; a
-// message uses one of the two. Replies always use raw_output_contents, as clients expect.
+// A tensor is in raw_input_contents, in the order of the inputs, or in its own `contents`; a
+// message uses one of the two. What lies in shared memory is in neither. Replies always use
+// raw_output_contents, as clients expect.
 #pragma once
 
 #include <google/protobuf/io/zero_copy_stream.h>
@@ -29,8 +30,12 @@ Status check_infer_message(google::protobuf::io::ZeroCopyInputStream& stream);
 // The views live as long as the message.
 Result<InferHead> head_of(const inference::ModelInferRequest& message);
 
-// `given`: which of the message's inputs it is; `memory` is input.bytes long.
-Status fill_input(const inference::ModelInferRequest& message, std::size_t given,
+struct GivenInput {
+  std::size_t input = 0;  // which of the message's
+  std::size_t raw = 0;    // which of its raw_input_contents, if there are any
+};
+// Of an input that is not in shared memory; `memory` is input.bytes long.
+Status fill_input(const inference::ModelInferRequest& message, GivenInput given,
                   const InferInput& input, std::span<std::byte> memory);
 
 // The bytes of a ModelInferResponse: the tensors' are copied once, to where they are sent from.

@@ -12,6 +12,7 @@
 #include "core/reason.h"
 #include "gateway/access.h"
 #include "gateway/protocol_words.h"
+#include "gateway/shared_tensors.h"
 #include "gateway/tensor_memory.h"
 #include "grpc/infer_codec.h"
 #include "grpc/inference_service.h"
@@ -49,6 +50,7 @@ std::optional<Duration> sooner(std::optional<Duration> a, std::optional<Duration
 struct InferenceService::Placed {
   InferRequest request;
   RequestMemory memory;
+  SharedTensors shared;
 };
 
 Invocation InferenceService::begin(Rpc& rpc) {
@@ -95,14 +97,14 @@ Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& 
         in_protocol_words(std::move(found).error(), request.model_name(), request.model_version()));
   }
   const Serving& serving = *tried.serving;
-  CO_TRY(Placed placed, co_await place(request, serving));
+  CO_TRY(Placed placed, co_await place(request, tried, held));
   inference::ModelInferRequest().Swap(&request);  // Clear() would keep its memory
   Invoker::Question question{.request = std::move(placed.memory),
                              .timeout = sooner(placed.request.timeout, left),
                              .priority = urgency_of(placed.request.priority),
                              .cancel = rpc.cancelled()};
   CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
-  co_return co_await encode(placed.request, serving, std::move(reply));
+  co_return co_await encode(placed, serving, std::move(reply));
 }
 
 Task<Status> InferenceService::parse(grpc::ByteBuffer& message,
@@ -119,27 +121,36 @@ Task<Status> InferenceService::parse(grpc::ByteBuffer& message,
 }
 
 Task<Result<InferenceService::Placed>> InferenceService::place(
-    const inference::ModelInferRequest& message, const Serving& serving) {
+    const inference::ModelInferRequest& message, const Invocation& tried, BodyBudget::Hold& held) {
+  const Serving& serving = *tried.serving;
   const SizeLimit limit{limits_.max_body.count, "limits.max_body"};
   CO_TRY(InferHead head, head_of(message));
   CO_TRY(InferRequest request, bind_infer_request(head, serving.signature(), limit));
+  CO_TRY(SharedTensors shared, SharedTensors::find(parts_.shared, tried.caller->project, request));
+  CO_TRY_STATUS(shared.hold(held, 2 * tried.received));
   CO_TRY(RequestMemory memory, allocate_request(request, serving.output_bytes));
   const auto fill = [&]() -> Status {
-    for (std::size_t i = 0; i < request.inputs.size(); ++i)
-      TRY(fill_input(message, i, request.inputs[i], memory.input(i)));
-    return {};
+    GivenInput given;
+    for (const InferInput& input : request.inputs) {
+      if (input.source != InputSource::Shared)
+        TRY(fill_input(message, given, input, memory.input(given.input)));
+      given.raw += input.source == InputSource::Shared ? 0 : 1;
+      ++given.input;
+    }
+    return shared.read(request, memory);
   };
-  if (request.binary_bytes <= kLong) {
+  if (request.binary_bytes + shared.input_bytes() <= kLong) {
     CO_TRY_STATUS(fill());
   } else {
     CO_TRY_STATUS(co_await parts_.parse_pool.run(fill));
   }
   request.inputs.clear();  // they lie in `memory` now, and looked into the message
-  co_return Placed{std::move(request), std::move(memory)};
+  co_return Placed{std::move(request), std::move(memory), std::move(shared)};
 }
 
-Task<Result<std::string>> InferenceService::encode(const InferRequest& request,
-                                                   const Serving& serving, Reply reply) {
+Task<Result<std::string>> InferenceService::encode(const Placed& placed, const Serving& serving,
+                                                   Reply reply) {
+  const InferRequest& request = placed.request;
   std::optional<ReplyTensors> made;
   const auto look = [&] { made.emplace(request, serving.signature(), reply); };
   if (sorts_much(request, reply)) {
@@ -148,6 +159,10 @@ Task<Result<std::string>> InferenceService::encode(const InferRequest& request,
     look();
   }
   const ReplyTensors& outputs = *made;
+  if (placed.shared.has_outputs()) {
+    CO_TRY_STATUS(
+        co_await parts_.parse_pool.run([&] { return placed.shared.write(outputs.tensors()); }));
+  }
   const std::string version = std::to_string(serving.version.value);
   const InferReply answer{.model_name = serving.name(),
                           .model_version = version,

@@ -115,10 +115,6 @@ Result<ModelRepository::Load> load_of(const grpc::ByteBuffer& message) {
 }
 
 std::unexpected<Error> unserved(std::string_view method) {
-  if (method.starts_with("SystemSharedMemory")) {
-    return refuse(reason::kUnsupported,
-                  "system shared memory is not served here; send tensors in raw_input_contents");
-  }
   if (method.starts_with("CudaSharedMemory")) {
     return refuse(reason::kUnsupported,
                   "this server has no GPU, so no CUDA shared memory; send tensors in "
@@ -153,6 +149,7 @@ Task<Status> InferenceService::call(Rpc& rpc, std::string_view method) {
   if (method.starts_with("Server")) co_return co_await about_node(rpc, method);
   if (method.starts_with("Model")) co_return co_await about_model(rpc, method);
   if (method.starts_with("Repository")) co_return co_await repository(rpc, method);
+  if (method.starts_with("SystemSharedMemory")) co_return co_await shared_memory(rpc, method);
   co_return unserved(method);
 }
 
@@ -197,6 +194,40 @@ Task<Status> InferenceService::repository(Rpc& rpc, std::string_view method) {
     listed.set_state("READY");
   }
   co_return answer(rpc, response);
+}
+
+Task<Status> InferenceService::shared_memory(Rpc& rpc, std::string_view method) {
+  const std::string& project = rpc.caller()->project;
+  if (method == "SystemSharedMemoryStatus") {
+    CO_TRY(const auto request,
+           co_await read_message<inference::SystemSharedMemoryStatusRequest>(rpc));
+    inference::SystemSharedMemoryStatusResponse response;
+    CO_TRY(const auto regions, parts_.shared.list(project, request.name()));
+    for (const ClientRegionRef& region : regions) {
+      const ClientRegion::About& about = region->about();
+      auto& status = (*response.mutable_regions())[about.name];
+      status.set_name(about.name);
+      status.set_key(about.key);
+      status.set_offset(about.offset);
+      status.set_byte_size(about.size);
+    }
+    co_return answer(rpc, response);
+  }
+  if (method == "SystemSharedMemoryRegister") {
+    CO_TRY(const auto request,
+           co_await read_message<inference::SystemSharedMemoryRegisterRequest>(rpc));
+    CO_TRY_STATUS(parts_.shared.add(project, {.name = request.name(),
+                                              .key = request.key(),
+                                              .offset = request.offset(),
+                                              .size = request.byte_size()}));
+    co_return answer(rpc, inference::SystemSharedMemoryRegisterResponse());
+  }
+  if (method != "SystemSharedMemoryUnregister") co_return unserved(method);
+  CO_TRY(const auto request,
+         co_await read_message<inference::SystemSharedMemoryUnregisterRequest>(rpc));
+  CO_TRY_STATUS(request.name().empty() ? parts_.shared.remove_all(project)
+                                       : parts_.shared.remove(project, request.name()));
+  co_return answer(rpc, inference::SystemSharedMemoryUnregisterResponse());
 }
 
 // As over HTTP, but that a model nobody knows is an answer, not an error: so clients expect it.

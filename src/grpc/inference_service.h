@@ -14,6 +14,7 @@
 #include "core/wire/json_parser.h"
 #include "gateway/body_budget.h"
 #include "gateway/callers.h"
+#include "gateway/client_memory.h"
 #include "gateway/invoker.h"
 #include "gateway/model_repository.h"
 #include "gateway/statistics.h"
@@ -32,6 +33,7 @@ class InferenceService {
     Catalog& catalog;
     Dispatcher& dispatcher;
     ModelRepository& repository;
+    ClientMemory& shared;
     const Statistics& statistics;
     Callers& callers;
     std::function<bool()> ready;
@@ -59,9 +61,9 @@ class InferenceService {
   Task<Result<std::string>> attempt(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried,
                                     std::string& id);
   Task<Status> parse(grpc::ByteBuffer& message, inference::ModelInferRequest& request);
-  Task<Result<Placed>> place(const inference::ModelInferRequest& message, const Serving& serving);
-  Task<Result<std::string>> encode(const InferRequest& request, const Serving& serving,
-                                   Reply reply);
+  Task<Result<Placed>> place(const inference::ModelInferRequest& message, const Invocation& tried,
+                             BodyBudget::Hold& held);
+  Task<Result<std::string>> encode(const Placed& placed, const Serving& serving, Reply reply);
   Invocation begin(Rpc& rpc);
   // node_busy: the budget of large bodies has no room for a message of `bytes`.
   static Status hold_message(BodyBudget::Hold& held, std::uint64_t bytes);
@@ -69,6 +71,7 @@ class InferenceService {
   Task<Status> about_node(Rpc& rpc, std::string_view method);
   Task<Status> about_model(Rpc& rpc, std::string_view method);
   Task<Status> repository(Rpc& rpc, std::string_view method);
+  Task<Status> shared_memory(Rpc& rpc, std::string_view method);
   Task<Status> model_ready(Rpc& rpc);
   Task<Status> model_metadata(Rpc& rpc);
   Task<Status> model_config(Rpc& rpc);

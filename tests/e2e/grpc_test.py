@@ -224,7 +224,7 @@ class GrpcTest(GrpcCase):
         narrow = pb.ModelInferRequest(model_name="identity_int8")
         narrow.inputs.add(name="x", datatype="INT8", shape=[1]).contents.int_contents.append(128)
         shared = adder_request()
-        shared.inputs[0].parameters["shared_memory_region"].string_param = "r"
+        shared.inputs[0].parameters["shared_memory_x"].string_param = "r"
         cases = [
             (missing, invalid, "invalid_input", "'b'"),
             (short, invalid, "invalid_input", "has 7 bytes"),
@@ -234,7 +234,7 @@ class GrpcTest(GrpcCase):
             (unknown, invalid, "invalid_input", "product"),
             (half, invalid, "invalid_input", "raw_input_contents"),
             (narrow, invalid, "invalid_input", "128"),
-            (shared, grpc.StatusCode.UNIMPLEMENTED, "unsupported", "shared_memory_region"),
+            (shared, grpc.StatusCode.UNIMPLEMENTED, "unsupported", "shared_memory_x"),
             (
                 adder_request(model_version="7"),
                 grpc.StatusCode.NOT_FOUND,

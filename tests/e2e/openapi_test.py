@@ -5,8 +5,10 @@ That it names every route and no other is a unit test's business (src/gateway/op
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.parse
+from pathlib import Path
 
 import yaml
 from case import NodeCase
@@ -26,6 +28,14 @@ TYPES = {
 
 class OpenApiTest(NodeCase):
     functions = {"iris": "iris"}
+    arguments = ("--client-shm-uid", str(os.geteuid()))
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        segment = Path("/dev/shm/mayfly.default.example")
+        segment.write_bytes(bytes(64))
+        cls.addClassCleanup(segment.unlink)
 
     def test_every_example_is_answered_as_documented(self) -> None:
         for path, method, operation in sorted(operations(), key=lambda each: (each[1] == "delete", -len(each[0]))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -28,6 +29,7 @@ LEFT_OUT = {
 
 class PropertyTest(NodeCase):
     functions = {"iris": "iris", "adder": "adder"}
+    arguments = ("--client-shm-uid", str(os.geteuid()))
 
     def document(self) -> dict:
         reply = self.node.request("GET", "/openapi.json")

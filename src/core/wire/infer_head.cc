@@ -47,13 +47,29 @@ Status skip(ondemand::value value, std::string_view key) {
   return {};
 }
 
+// shared_memory_region, _byte_size, _offset.
+Status shared_parameter(std::string_view key, ondemand::value value,
+                        std::optional<SharedRange>& shared) {
+  if (!shared) shared.emplace();
+  if (key == "shared_memory_region") {
+    shared->region = TRY(json_get(value.get_string(), key));
+  } else if (key == "shared_memory_byte_size") {
+    shared->size = TRY(json_get(value.get_uint64(), key));
+  } else if (key == "shared_memory_offset") {
+    shared->offset = TRY(json_get(value.get_uint64(), key));
+  } else {
+    return unsupported(key);
+  }
+  return {};
+}
+
 Status input_parameter(std::string_view key, ondemand::value value, HeadInput& input) {
   if (key == "binary_data_size") {
     TRY(once(input.binary_size, key));
     input.binary_size = TRY(json_get(value.get_uint64(), key));
     return {};
   }
-  if (key.starts_with("shared_memory_")) return unsupported(key);
+  if (key.starts_with("shared_memory_")) return shared_parameter(key, value, input.shared);
   return skip(value, key);
 }
 
@@ -90,7 +106,7 @@ Status output_parameter(std::string_view key, ondemand::value value, HeadOutput&
     output.classes = TRY(json_get(value.get_uint64(), key));
     return {};
   }
-  if (key.starts_with("shared_memory_")) return unsupported(key);
+  if (key.starts_with("shared_memory_")) return shared_parameter(key, value, output.shared);
   return skip(value, key);
 }
 

@@ -23,6 +23,7 @@ struct HeadInput {
   std::optional<Shape> shape;
   std::optional<std::string_view> data;  // the array's text
   std::optional<std::uint64_t> binary_size;
+  std::optional<SharedRange> shared = {};
 };
 
 inline constexpr std::uint64_t kMostClasses = 1000;
@@ -31,6 +32,7 @@ struct HeadOutput {
   std::string_view name;
   std::optional<OutputForm> form;
   std::uint64_t classes = 0;  // parameters.classification
+  std::optional<SharedRange> shared = {};
 };
 
 struct InferHead {
@@ -43,8 +45,7 @@ struct InferHead {
 };
 
 // Unknown keys and parameters are passed over, as the protocol wants; a key that is given twice is
-// refused. What the protocol has and this server does not (sequences, shared memory) is refused as
-// unsupported.
+// refused. What the protocol has and this server does not (sequences) is refused as unsupported.
 Result<InferHead> parse_infer_head(JsonParser& parser, std::string& text);
 
 // parameters.timeout; nullopt for 0: the client sets none.

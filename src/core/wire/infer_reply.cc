@@ -43,6 +43,15 @@ Status append_data(std::string& text, const ReplyTensor& tensor, const SizeLimit
   return std::unexpected(written.error().in(fmt::format("output '{}'", tensor.name)));
 }
 
+void append_shared(std::string& text, const ReplyTensor& tensor) {
+  append_member(text, R"(,"parameters":{"shared_memory_region":)", tensor.shared->region);
+  text += R"(,"shared_memory_offset":)";
+  append_json_number(text, tensor.shared->offset);
+  text += R"(,"shared_memory_byte_size":)";
+  append_json_number(text, std::uint64_t{tensor.bytes.size()});
+  text += '}';
+}
+
 Status append_output(EncodedReply& encoded, const ReplyTensor& tensor, const SizeLimit& limit) {
   std::string& text = encoded.text;
   append_member(text, R"({"name":)", tensor.name);
@@ -50,7 +59,9 @@ Status append_output(EncodedReply& encoded, const ReplyTensor& tensor, const Siz
   text += to_string(tensor.type);
   text += R"(","shape":)";
   append_shape(text, tensor.shape);
-  if (tensor.form == OutputForm::Json) {
+  if (tensor.shared != nullptr) {
+    append_shared(text, tensor);
+  } else if (tensor.form == OutputForm::Json) {
     TRY(append_data(text, tensor, limit));
   } else {
     text += R"(,"parameters":{"binary_data_size":)";

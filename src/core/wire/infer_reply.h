@@ -22,6 +22,7 @@ struct ReplyTensor {
   std::span<const std::int64_t> shape;
   std::span<const std::byte> bytes;  // may change while it is read: data, never control
   OutputForm form = OutputForm::Json;
+  const SharedRange* shared = nullptr;  // not null: its bytes are there, and not in the reply
 };
 
 struct InferReply {

@@ -62,7 +62,24 @@ Status refuse_small_float_json(const InferInput& input) {
                             to_string(input.type), input.name));
 }
 
-Status size_input(InferInput& input, const HeadInput& head) {
+Status check_shared(const SharedRange& shared) {
+  if (!shared.region.empty() && shared.size > 0) return {};
+  return refuse(reason::kInvalidInput,
+                "shared memory is named by shared_memory_region and shared_memory_byte_size");
+}
+
+Status size_shared_input(InferInput& input, HeadInput& head) {
+  if (head.data || head.binary_size)
+    return refuse(reason::kInvalidInput, "has data beside shared_memory_region; use one of them");
+  TRY(check_shared(*head.shared));
+  TRY(size_binary_input(input, head.shared->size));
+  input.source = InputSource::Shared;
+  input.shared = std::move(head.shared);
+  return {};
+}
+
+Status size_input(InferInput& input, HeadInput& head) {
+  if (head.shared) return size_shared_input(input, head);
   if (head.data.has_value() == head.binary_size.has_value()) {
     return refuse(reason::kInvalidInput, head.data
                                              ? "has both data and binary_data_size"
@@ -135,7 +152,16 @@ Status bind_outputs(const InferHead& head, const Signature& signature, InferRequ
       return refuse(reason::kInvalidInput,
                     fmt::format("output '{}': is BYTES, which cannot be classified", wanted.name));
     }
-    request.outputs.push_back({number, wanted.form.value_or(head.default_form), wanted.classes});
+    InferOutput output{.index = number,
+                       .form = wanted.form.value_or(head.default_form),
+                       .classes = wanted.classes,
+                       .shared = wanted.shared};
+    if (output.shared) {
+      if (const Status named = check_shared(*output.shared); !named)
+        return std::unexpected(named.error().in(fmt::format("output '{}'", wanted.name)));
+      output.form = OutputForm::Binary;
+    }
+    request.outputs.push_back(std::move(output));
   }
   if (!head.outputs.empty()) return {};
   for (std::uint32_t i = 0; i < signature.outputs.size(); ++i) {
@@ -144,14 +170,17 @@ Status bind_outputs(const InferHead& head, const Signature& signature, InferRequ
   return {};
 }
 
+// The limit holds for what lies in shared memory too: it is copied like a body.
 Status sum_binary_bytes(InferRequest& request, const SizeLimit& limit) {
   std::uint64_t total = request.text.size();
+  std::uint64_t following = 0;
   for (const InferInput& input : request.inputs) {
     if (input.source == InputSource::Json) continue;
     if (__builtin_add_overflow(total, input.bytes, &total)) return refuse_size("the body", limit);
+    if (input.source == InputSource::Binary) following += input.bytes;
   }
   if (total > limit.bytes) return refuse_size("the body", limit);
-  request.binary_bytes = total - request.text.size();
+  request.binary_bytes = following;
   return {};
 }
 

@@ -15,6 +15,7 @@
 //   for each input i with its memory:
 //     source Json:          read_json_input(input, memory)
 //     source Binary or Raw: receive into receive_input(input, memory); check_received_input(…)
+//     source Shared:        copy from input.shared into memory; check_received_input(…)
 //
 // Every refusal names the input and what was expected. Nothing is allocated in proportion to a
 // number in the request: a shape must be covered by bytes that are there or announced.
@@ -37,10 +38,18 @@
 
 namespace mayfly {
 
+// Bytes that a client laid, or wants to have laid, into shared memory that he has registered.
+struct SharedRange {
+  std::string region;
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+};
+
 enum class InputSource : std::uint8_t {
   Json,    // in the JSON part
   Binary,  // in the rest of the body: exactly `bytes`
   Raw,     // the rest of the body is this tensor, or the one element of a BYTES tensor
+  Shared,  // in `shared`, laid out as Binary
 };
 
 struct InferInput {
@@ -54,6 +63,7 @@ struct InferInput {
   std::string_view json = {};              // its array in InferRequest::text
   std::optional<Shape> nesting = {};       // of that array, where it is not `shape`
   JsonBytes json_bytes = JsonBytes::Text;  // what its elements are, where they are BYTES
+  std::optional<SharedRange> shared = {};
 };
 
 enum class OutputForm : std::uint8_t { Json, Binary };
@@ -63,6 +73,7 @@ struct InferOutput {
   OutputForm form = OutputForm::Json;
   std::uint64_t classes =
       0;  // more than 0: its highest so many instead (core/wire/classification.h)
+  std::optional<SharedRange> shared = {};  // where its bytes go instead of into the reply
 };
 
 // Move-only: the inputs look into `text`. The signature outlives it.

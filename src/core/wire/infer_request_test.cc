@@ -207,12 +207,38 @@ TEST_CASE("what the protocol has and the server does not is refused as unsupport
   for (const std::string& json :
        {"{" + input + R"(,"parameters":{"sequence_id":7}})",
         "{" + input + R"(,"parameters":{"sequence_start":true}})",
-        "{" + input + R"(,"outputs":[{"name":"y","parameters":{"shared_memory_region":"r"}}]})",
-        std::string(R"({"inputs":[{"name":"x","parameters":{"shared_memory_region":"r"}}]})")}) {
+        "{" + input + R"(,"outputs":[{"name":"y","parameters":{"shared_memory_x":"r"}}]})"}) {
     INFO(json);
     refused(decode(json), reason::kUnsupported, "is not supported");
   }
   CHECK(decode("{" + input + R"(,"parameters":{"sequence_id":"","sequence_end":false}})"));
+}
+
+TEST_CASE("tensors may lie in shared memory, and are not of the body then") {
+  const auto request = decode(
+      R"({"inputs":[{"name":"x","shape":[2,3],"datatype":"FP32","parameters":{
+          "shared_memory_region":"r","shared_memory_byte_size":24,"shared_memory_offset":8}}],
+          "outputs":[{"name":"y","parameters":{
+          "shared_memory_region":"s","shared_memory_byte_size":100}}]})");
+  REQUIRE_MESSAGE(request.has_value(), (request ? "" : request.error().message));
+  const InferInput& input = request->inputs.at(0);
+  CHECK(input.source == InputSource::Shared);
+  CHECK(input.shared->region == "r");
+  CHECK(input.shared->offset == 8);
+  CHECK(input.bytes == 24);
+  CHECK(request->binary_bytes == 0);
+  CHECK(request->outputs.at(0).shared->size == 100);
+  const auto input_with = [&](const std::string& rest) {
+    return decode(R"({"inputs":[{"name":"x","shape":[2,3],"datatype":"FP32",)" + rest + "}]}");
+  };
+  for (
+      const char* bad :
+      {R"("data":[1,2,3,4,5,6],"parameters":{"shared_memory_region":"r","shared_memory_byte_size":24})",
+       R"("parameters":{"binary_data_size":24,"shared_memory_region":"r","shared_memory_byte_size":24})",
+       R"("parameters":{"shared_memory_region":"r"})",
+       R"("parameters":{"shared_memory_byte_size":24})",
+       R"("parameters":{"shared_memory_region":"r","shared_memory_byte_size":23})"})
+    CHECK_MESSAGE(!input_with(bad).has_value(), bad);
 }
 
 TEST_CASE("an output may be asked for as its highest classes, unless it is BYTES") {
