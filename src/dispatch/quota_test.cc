@@ -93,6 +93,49 @@ TEST_CASE("within the quota a version waits for the instances that it has") {
   for (const auto& call : calls) CHECK(call->ok());
 }
 
+TEST_CASE("whoever waits within a quota is served when an instance ends, however it ends") {
+  QuotaNode node(mib(25));  // a template and one instance
+  const auto version = node.function(1);
+  CHECK(node.served(version)->ok());
+  node.spawner.script("f1@1").fate = Fate::Hangs;
+  const auto hangs = node.call(version, 50ms);
+  node.run_for(1ms);
+  node.spawner.script("f1@1").fate = Fate::Replies;
+  const auto waits = node.call(version);
+  node.run_for(40ms);
+  CHECK_FALSE(waits->done());
+  node.run_for(100ms);
+  CHECK(hangs->reason() == reason::kDeadlineExceeded);
+  CHECK(waits->ok());
+}
+
+TEST_CASE("instances that serve once make room for the next within a quota") {
+  QuotaNode node(mib(25));
+  VersionRuntime made = *node.function(1);
+  made.isolation = Isolation::Request;
+  const auto version = TestNode::share(made);
+  std::vector<std::shared_ptr<Pending>> calls;
+  for (int i = 0; i < 3; ++i) calls.push_back(node.call(version));
+  node.run_for(100ms);
+  for (const auto& call : calls) CHECK(call->ok());
+}
+
+TEST_CASE("who waits for his quota is in no other project's way") {
+  QuotaNode node(mib(25));
+  const auto version = node.function(1);
+  CHECK(node.served(version)->ok());
+  node.spawner.script("f1@1").fate = Fate::Hangs;
+  const auto hangs = node.call(version);
+  const auto waits = node.call(version);
+  node.run_for(1ms);
+  for (std::uint64_t id = 10; id < 14; ++id)
+    CHECK(node.served(node.function(id, QuotaNode::shared(mib(30))))->ok());
+  CHECK_FALSE(waits->done());
+  hangs->client.cancel();
+  waits->client.cancel();
+  node.run_for(1ms);
+}
+
 TEST_CASE("what can never fit the quota is refused, and a quota that is lifted holds nobody") {
   QuotaNode node(mib(24));
   const auto version = node.function(1);

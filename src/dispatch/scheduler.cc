@@ -511,9 +511,11 @@ Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
     case Why::OverQuota:
       if (pool.queued == 0) {
         put_off(pool, over_quota(pool));
-        return Flow::GoOn;
+      } else {  // an instance of its own will be free, or will be gone
+        unpark(pool);
+        share_.remove(pool.contender);
       }
-      [[fallthrough]];
+      return Flow::GoOn;
     case Why::BuildsFull:
       build_freed_ = false;
       park(pool, VersionPool::Parked::ForBuild);

@@ -79,7 +79,8 @@ Task<Status> BlobApi::receive(Exchange& exchange, BlobWriter& writer, std::uint6
       const auto got = co_await body.read_some(std::span(piece).subspan(filled));
       if (!got) {
         // What came before the connection broke is kept for the next try.
-        co_await pool_.run([&] { (void)writer.append(std::span(piece).first(filled)); });
+        const std::size_t kept = std::min<std::uint64_t>(filled, limit - writer.offset());
+        co_await pool_.run([&] { (void)writer.append(std::span(piece).first(kept)); });
         co_return std::unexpected(got.error());
       }
       if (*got == 0) break;
@@ -103,7 +104,7 @@ Task<Result<BlobInfo>> BlobApi::commit(BlobWriter& writer, std::string_view proj
     const auto blob = writer.commit();
     if (blob) {
       TRY(owners_.add(project, *blob, slot));
-    } else {
+    } else if (TRY(blobs_.partial_size(slot)) == 0) {
       TRY(owners_.release(slot));  // what came is dropped
     }
     return blob;
@@ -120,6 +121,10 @@ Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view proj
   CO_TRY(const Digest digest, digest_of(name));
   CO_TRY(const std::uint64_t offset, number_header(exchange.head(), "Upload-Offset"));
   CO_TRY(const std::uint64_t length, number_header(exchange.head(), "Upload-Length"));
+  if (length < offset) {
+    co_return refuse(reason::kBadRequest,
+                     fmt::format("Upload-Length {} is less than Upload-Offset {}", length, offset));
+  }
   if (length > max_upload_.count) {
     co_return refuse(reason::kTooLarge, fmt::format("{} bytes are more than limits.max_upload ({})",
                                                     length, to_string(max_upload_)));

@@ -29,11 +29,13 @@ Status check_key(std::string_view project, std::string_view key) {
   const std::string prefix = fmt::format("/mayfly.{}.", project);
   const bool own = key.starts_with(prefix) && key.size() > prefix.size();
   const std::string_view rest = own ? key.substr(prefix.size()) : std::string_view();
-  if (own && key.size() <= kLongestKey && rest.find_first_of(std::string_view("./\0", 3)) == rest.npos)
+  if (own && key.size() <= kLongestKey &&
+      rest.find_first_of(std::string_view("./\0", 3)) == rest.npos)
     return {};
-  return bad(fmt::format("key: '{}' is no segment of this project: it is to be called {}NAME, "
-                         "without '.' and '/' in NAME",
-                         key.substr(0, kLongestKey), prefix));
+  return bad(
+      fmt::format("key: '{}' is no segment of this project: it is to be called {}NAME, "
+                  "without '.' and '/' in NAME",
+                  key.substr(0, kLongestKey), prefix));
 }
 
 Status check_segment(int segment, uid_t client, const ClientRegion::About& about) {
@@ -56,9 +58,10 @@ Status check_segment(int segment, uid_t client, const ClientRegion::About& about
 
 Status ClientRegion::check(std::uint64_t offset, std::uint64_t size) const {
   if (offset <= about_.size && size <= about_.size - offset) return {};
-  return bad(fmt::format("{} bytes from {} do not lie within the shared-memory region '{}', which "
-                         "has {}",
-                         size, offset, about_.name, about_.size));
+  return bad(
+      fmt::format("{} bytes from {} do not lie within the shared-memory region '{}', which "
+                  "has {}",
+                  size, offset, about_.name, about_.size));
 }
 
 Status ClientRegion::read(std::uint64_t offset, std::span<std::byte> into) const {
@@ -128,10 +131,12 @@ Status ClientMemory::add(std::string_view project, ClientRegion::About about) {
                                                  "already",
                                                  about.name));
   }
-  if (known != projects_.end() && known->second.size() >= kMostRegions) {
+  const std::size_t own = known == projects_.end() ? 0 : known->second.size();
+  if (own >= kMostRegions || count() >= kMostOfAll) {
     return refuse(reason::kConflict,
-                  fmt::format("{} shared-memory regions are registered; unregister some",
-                              kMostRegions));
+                  fmt::format("{} shared-memory regions of the project are registered, of at most "
+                              "{}, and {} of the node, of at most {}; unregister some",
+                              own, kMostRegions, count(), kMostOfAll));
   }
   Fd segment = TRY(open_segment(project, about));
   std::string name = about.name;
@@ -154,6 +159,12 @@ Status ClientMemory::remove_all(std::string_view project) {
   const auto known = projects_.find(project);
   if (known != projects_.end()) projects_.erase(known);
   return {};
+}
+
+std::size_t ClientMemory::count() const {
+  std::size_t all = 0;
+  for (const auto& [project, regions] : projects_) all += regions.size();
+  return all;
 }
 
 ClientRegionRef ClientMemory::lookup(std::string_view project, std::string_view name) const {

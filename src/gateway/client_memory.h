@@ -53,7 +53,8 @@ using ClientRegionRef = std::shared_ptr<const ClientRegion>;
 
 class ClientMemory {
  public:
-  static constexpr std::size_t kMostRegions = 1024;  // of a project
+  static constexpr std::size_t kMostRegions = 64;  // of a project; each holds a descriptor
+  static constexpr std::size_t kMostOfAll = 1024;
 
   // `client`: whose segments may be opened; nullopt: nobody's, and every call is unsupported.
   explicit ClientMemory(std::optional<uid_t> client, Path folder = "/dev/shm");
@@ -79,6 +80,7 @@ class ClientMemory {
   Path folder_;
   using Regions = std::map<std::string, ClientRegionRef, std::less<>>;
   std::map<std::string, Regions, std::less<>> projects_;
+  std::size_t count() const;  // of all projects
 };
 
 }  // namespace mayfly

@@ -96,9 +96,8 @@ TEST_CASE("ranges that a segment does not have are refused") {
     std::uint64_t offset;
     std::uint64_t size;
   };
-  for (const auto& [offset, size] :
-       {Range{0, 101}, Range{1, 100}, Range{100, 1}, Range{UINT64_MAX, 2}, Range{2, UINT64_MAX},
-        Range{0, 0}})
+  for (const auto& [offset, size] : {Range{0, 101}, Range{1, 100}, Range{100, 1},
+                                     Range{UINT64_MAX, 2}, Range{2, UINT64_MAX}, Range{0, 0}})
     CHECK(f.refusal("/mayfly.team.io", offset, size).find("do not lie within") !=
           std::string::npos);
 }
@@ -121,6 +120,17 @@ TEST_CASE("a project sees its own regions, by name, until they are unregistered"
   REQUIRE(f.memory.remove_all("team").has_value());
   CHECK(f.memory.list("team", "")->empty());
   CHECK(f.memory.list("other", "")->size() == 1);
+}
+
+TEST_CASE("a project has no more regions than it may") {
+  MemoryFixture f;
+  f.segment("mayfly.team.io", 100);
+  for (std::size_t i = 0; i < ClientMemory::kMostRegions; ++i)
+    REQUIRE(f.memory.add("team", {std::to_string(i), "/mayfly.team.io", 0, 1}).has_value());
+  CHECK(f.memory.add("team", {"more", "/mayfly.team.io", 0, 1}).error().reason ==
+        reason::kConflict);
+  REQUIRE(f.memory.remove("team", "0").has_value());
+  CHECK(f.memory.add("team", {"more", "/mayfly.team.io", 0, 1}).has_value());
 }
 
 TEST_CASE("while it is off every call says so") {

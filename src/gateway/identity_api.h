@@ -27,8 +27,8 @@ class IdentityApi {
 
   explicit IdentityApi(Parts parts) : parts_(parts) {}
 
-  // The id of a key, and the name of a project, that was made stand in route.version afterwards; the
-  // project of a key that was made or revoked in route.project.
+  // The id of a key, and the name of a project, that was made stand in route.version afterwards;
+  // the project of a key that was made or revoked in route.project.
   Task<Result<Response>> call(Exchange& exchange, Route& route);
 
  private:

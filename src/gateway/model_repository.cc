@@ -92,6 +92,12 @@ Status cut_version(std::vector<ModelRepository::LoadedFile>& files) {
   return {};
 }
 
+Result<BlobInfo> keep_bytes(BlobStore& blobs, std::string_view bytes) {
+  const auto writer = TRY(blobs.create());
+  TRY(writer->append(std::as_bytes(std::span(bytes))));
+  return writer->commit();
+}
+
 }  // namespace
 
 std::vector<ModelRepository::Model> ModelRepository::index() const {
@@ -133,13 +139,18 @@ Task<Result<std::vector<SourceFile>>> ModelRepository::store(std::vector<LoadedF
   for (LoadedFile& file : files) {
     pin.add(co_await parts_.pool.run([&] { return parse_digest(sha256_hex(file.bytes)).value(); }));
     CO_TRY(const BlobInfo blob, co_await parts_.pool.run([&]() -> Result<BlobInfo> {
-      const Digest slot = BlobOwners::slot(project, parse_digest(sha256_hex(file.bytes)).value());
-      TRY(parts_.owners.reserve(
-          {.project = project, .slot = slot, .size = Bytes{file.bytes.size()}}, limit));
-      const auto writer = TRY(parts_.blobs.create());
-      TRY(writer->append(std::as_bytes(std::span(file.bytes))));
-      const BlobInfo kept = TRY(writer->commit());
-      TRY(parts_.owners.add(project, kept, slot));
+      const Digest slot = parts_.owners.fresh_slot();
+      TRY(parts_.owners.reserve({.project = project,
+                                 .slot = slot,
+                                 .size = Bytes{file.bytes.size()},
+                                 .kind = BlobOwners::Upload::Kind::Fresh},
+                                limit));
+      const auto kept = keep_bytes(parts_.blobs, file.bytes);
+      if (kept) {
+        TRY(parts_.owners.add(project, *kept, slot));
+      } else {
+        TRY(parts_.owners.release(slot));
+      }
       return kept;
     }));
     stored.push_back({.file = {.path = std::move(file.path),

@@ -24,8 +24,10 @@ void QuotaGate::publish(const QuotaTable& table) {
   const TimePoint now = parts_.loop.now();
   std::map<std::string, std::shared_ptr<Project>, std::less<>> projects;
   for (const auto& [name, quotas] : table) {
-    if (quotas == Quotas{}) continue;
     const auto known = projects_.find(name);
+    // Who is inside is counted on, whatever becomes of the quotas meanwhile.
+    const bool has_callers = known != projects_.end() && known->second.use_count() > 1;
+    if (quotas == Quotas{} && !has_callers) continue;
     const double rate = quotas.requests_per_second;
     auto project = known == projects_.end()
                        ? std::make_shared<Project>(

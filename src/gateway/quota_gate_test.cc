@@ -61,6 +61,9 @@ TEST_CASE("a project has as many predictions at the same time as its quota says"
   CHECK(f.refusal() == "concurrency");
   f.set("a", R"({"requests_per_second": 100})");  // what is under way still counts
   CHECK(f.refusal() == "concurrency");
+  f.set("a", R"({"concurrency": 0, "requests_per_second": 0})");
+  f.set("a", R"({"concurrency": 2})");
+  CHECK(f.refusal() == "concurrency");
   first.reset();
   CHECK(f.refusal().empty());
 }

@@ -25,8 +25,7 @@ Result<SharedTensors> SharedTensors::find(const ClientMemory& memory, std::strin
   SharedTensors found;
   for (const InferInput& input : request.inputs) {
     auto region = region_of(memory, project, input.shared);
-    if (!region)
-      return std::unexpected(region.error().in(fmt::format("input '{}'", input.name)));
+    if (!region) return std::unexpected(region.error().in(fmt::format("input '{}'", input.name)));
     found.input_bytes_ += *region ? input.bytes : 0;
     found.inputs_.push_back(*std::move(region));
   }

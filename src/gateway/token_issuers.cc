@@ -17,6 +17,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr Duration kLongestFetch = 10s;
+constexpr std::size_t kFetchers = 4;  // threads: an issuer that hangs holds up few others
 constexpr std::size_t kTokensKept = 4096;
 constexpr Duration kFetchUrl = 10min;
 constexpr Duration kFetchFile = 10s;
@@ -41,7 +43,7 @@ struct TokenIssuers::Live {
 TokenIssuers::TokenIssuers(Loop& loop, std::vector<TokenIssuer> issuers, Fetch fetch)
     : loop_(loop),
       fetch_(std::move(fetch)),
-      pool_(loop, "issuers", 1),
+      pool_(loop, "issuers", std::clamp<std::size_t>(issuers.size(), 1, kFetchers)),
       cache_(kTokensKept),
       inside_(loop) {
   for (TokenIssuer& issuer : issuers) {
@@ -152,10 +154,22 @@ Result<std::string> fetch_keys(const TokenIssuer& issuer) {
                                      .reply_timeout = 5s,
                                      .collected_limit = Bytes{KeySet::kMaxText},
                                      .tls = {.ca = issuer.ca}});
+  // Piece by piece, so that whoever sends slowly for ever is given up.
+  std::string body;
+  const SystemClock clock;
+  const TimePoint patient_until = clock.now() + kLongestFetch;
   ClientRequest request{.target = is_folder ? "/" : "",
-                        .headers = {{"Accept", "application/json"}}};
+                        .headers = {{"Accept", "application/json"}},
+                        .sink = [&](std::string_view piece) -> Status {
+                          if (clock.now() > patient_until)
+                            return fail(Code::DeadlineExceeded, "the keys come too slowly");
+                          if (body.size() + piece.size() > KeySet::kMaxText)
+                            return fail(Code::InvalidArgument, "the keys are too large");
+                          body += piece;
+                          return {};
+                        }};
   const ClientResponse response = TRY(client.send(std::move(request)));
-  if (response.status == 200) return response.body;
+  if (response.status == 200) return body;
   return fail(Code::Unavailable, fmt::format("{} answered {}", issuer.jwks, response.status));
 }
 

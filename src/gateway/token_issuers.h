@@ -57,7 +57,7 @@ class TokenIssuers {
 
   Loop& loop_;
   Fetch fetch_;
-  Pool pool_;  // of its own: an issuer that hangs holds up nobody else
+  Pool pool_;  // of its own: an issuer that hangs holds up nothing else
   std::vector<std::unique_ptr<Live>> issuers_;
   TokenCache cache_;
   Gate inside_;

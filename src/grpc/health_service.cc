@@ -26,10 +26,11 @@ bool is_of_node(std::string_view service) { return service.empty() || service ==
 }  // namespace
 
 Status HealthService::identify_again(Rpc& rpc, const std::string& service) {
+  // The node's own health is anybody's, and a stranger stays one: nothing is checked for them.
+  if (is_of_node(service) || rpc.caller() == parts_.callers.stranger()) return {};
   auto caller = parts_.callers.still({.authorization = rpc.metadata("authorization")});
-  const bool has_ended = !caller && rpc.caller() != parts_.callers.stranger();
-  if (has_ended && !is_of_node(service)) return std::unexpected(std::move(caller).error());
-  rpc.identify(caller ? *std::move(caller) : parts_.callers.stranger(), rpc.needs());
+  if (!caller) return std::unexpected(std::move(caller).error());
+  rpc.identify(*std::move(caller), rpc.needs());
   return {};
 }
 

@@ -31,7 +31,7 @@ CREATE TRIGGER IF NOT EXISTS audit_is_never_deleted BEFORE DELETE ON audit
   BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 )sql";
 
-constexpr std::size_t kMaxText = 200;
+constexpr std::size_t kMaxText = 400;  // more than any name of a caller has
 
 // What came from outside is kept short, and says nothing to the terminal that shows it.
 std::string kept(std::string_view text) { return printable(text, kMaxText); }

@@ -27,6 +27,7 @@ CREATE TABLE upload(
   slot BLOB PRIMARY KEY,
   project TEXT NOT NULL,
   size INTEGER NOT NULL,
+  begun INTEGER NOT NULL,
   fresh INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 )sql";
@@ -137,10 +138,12 @@ Result<Bytes> BlobOwners::reserve(const Upload& upload, Bytes limit) {
     }
     if (!upload.size) granted = left;
   }
-  Statement upsert = TRY(database_.prepare(
-      "note an upload",
-      "INSERT OR REPLACE INTO upload(slot, project, size, fresh) VALUES(?1, ?2, ?3, ?4)"));
+  Statement upsert =
+      TRY(database_.prepare("note an upload",
+                            "INSERT OR REPLACE INTO upload(slot, project, size, begun, fresh) "
+                            "VALUES(?1, ?2, ?3, ?4, ?5)"));
   upsert.bind(bytes_of(upload.slot), upload.project, static_cast<std::int64_t>(granted.count),
+              number_of(clock_.wall_now()),
               std::int64_t{upload.kind == Upload::Kind::Fresh ? 1 : 0});
   TRY(upsert.run());
   const bool unbounded = !upload.size && limit == Bytes{};
@@ -172,14 +175,16 @@ Status BlobOwners::collect(const Needed& needed, WallTime unused_since, const Bl
   }
   for (const auto& [project, digest] : gone)
     TRY(forget.bind(std::string_view(project), bytes_of(digest)).run());
-  TRY(forget_uploads(store));
+  TRY(forget_uploads(unused_since, store));
   return transaction.commit();
 }
 
-// Those that were dropped because nobody went on with them.
-Status BlobOwners::forget_uploads(const BlobStore& store) {
-  Statement uploads =
-      TRY(database_.prepare("read uploads", "SELECT slot FROM upload WHERE fresh = 0"));
+// Those that were dropped because nobody went on with them; one that has just begun has no bytes
+// either.
+Status BlobOwners::forget_uploads(WallTime begun_before, const BlobStore& store) {
+  Statement uploads = TRY(
+      database_.prepare("read uploads", "SELECT slot FROM upload WHERE fresh = 0 AND begun < ?1"));
+  uploads.bind(number_of(begun_before));
   std::vector<Digest> gone;
   while (TRY(uploads.step())) {
     const Digest slot = digest_in(uploads.blob(0));

@@ -70,7 +70,7 @@ class BlobOwners {
       : database_(std::move(database)), clock_(clock) {}
   Status create(const Found& found);
   Status insert(std::string_view project, const BlobInfo& blob);
-  Status forget_uploads(const BlobStore& store);
+  Status forget_uploads(WallTime begun_before, const BlobStore& store);
   Result<Bytes> sum(std::string_view project, const Digest& without);
 
   std::mutex mutex_;

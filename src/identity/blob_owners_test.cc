@@ -131,6 +131,7 @@ TEST_CASE("a garbage collection takes what a project needs no longer off its acc
   f.clock.advance(std::chrono::hours(2));
   const BlobInfo recent = f.put("recent");
   f.add("a", recent);
+  REQUIRE(f.owners->reserve({.project = "b", .slot = sha256("just"), .size = Bytes{5}}, {}));
   const BlobOwners::Needed live = {{"a", {needed.digest}}, {"b", {unused.digest}}};
   const WallTime since = f.clock.wall_now() - std::chrono::hours(1);
   REQUIRE(f.owners->collect(live, since, f.blobs).has_value());
@@ -140,6 +141,7 @@ TEST_CASE("a garbage collection takes what a project needs no longer off its acc
   CHECK_FALSE(f.has("a", lost));
   CHECK(f.has("b", unused));
   CHECK(f.stored("a") == needed.size + recent.size);
+  CHECK(f.stored("b") == unused.size + 5);
 }
 
 TEST_CASE("asking for a blob keeps it for the deploy that follows") {

@@ -16,7 +16,8 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kMaxIssuers = 20;
-constexpr std::size_t kMaxSubject = 200;
+constexpr std::size_t kMaxSubject = 255;  // as OpenID Connect has it
+constexpr std::size_t kMaxName = 60;
 constexpr std::size_t kMaxValues = 500;
 
 std::unexpected<Error> bad_issuer(std::string_view why) {
@@ -41,7 +42,8 @@ Status check_claim(const std::string& claim, std::string_view what) {
 }
 
 Status read_roles(const Json& roles, TokenIssuer& issuer, std::string_view what) {
-  if (!roles.is_object()) return bad_issuer(fmt::format("{}: 'roles' is an object", what));
+  if (!roles.is_object() || roles.empty())
+    return bad_issuer(fmt::format("{}: 'roles' is an object with a role at least", what));
   for (const auto& [role, scopes] : roles.items()) {
     if (!scopes.is_string())
       return bad_issuer(fmt::format("{}: the role '{}' maps to a text of scopes", what, role));
@@ -66,6 +68,10 @@ Status check_issuer(const TokenIssuer& issuer, std::string_view what) {
     return bad_issuer(
         fmt::format("{}: 'jwks' is an https URL or an absolute path, not '{}'", what, issuer.jwks));
   }
+  const auto shown = [](char c) { return c > ' ' && c < 127; };
+  if (issuer.name.empty() || issuer.name.size() > kMaxName ||
+      !std::ranges::all_of(issuer.name, shown))
+    return bad_issuer(fmt::format("{}: 'name' has 1 to {} visible characters", what, kMaxName));
   if (!one_of(issuer.project, issuer.project_claim))
     return bad_issuer(fmt::format("{}: say 'project' or 'project_claim'", what));
   if (!one_of(issuer.scopes, issuer.scopes_claim))
@@ -146,7 +152,12 @@ Result<Scopes> scopes_of(const TokenIssuer& issuer, const Json& claims) {
     if (const auto scopes = meaning_of(issuer, value))
       all += (all.empty() ? "" : ",") + scopes->str();
   }
-  return all.empty() ? Scopes() : Scopes::parse(all);
+  if (all.empty()) return Scopes();
+  auto scopes = Scopes::parse(all);
+  if (scopes) return scopes;
+  return refuse(reason::kUnauthenticated, fmt::format("the token is not accepted: its scopes are "
+                                                      "too many: {}",
+                                                      scopes.error().message));
 }
 
 Result<std::string> subject_of_token(const Json& claims) {
@@ -187,6 +198,10 @@ Result<std::vector<TokenIssuer>> parse_issuers(std::string_view text) {
     TokenIssuer issuer = TRY(parse_issuer(one, fmt::format("issuers[{}]", issuers.size())));
     if (std::ranges::find(issuers, issuer.issuer, &TokenIssuer::issuer) != issuers.end())
       return bad_issuer(fmt::format("the issuer '{}' stands twice", issuer.issuer));
+    if (std::ranges::find(issuers, issuer.name, &TokenIssuer::name) != issuers.end()) {
+      return bad_issuer(
+          fmt::format("two issuers are called '{}': give each a 'name'", issuer.name));
+    }
     issuers.push_back(std::move(issuer));
   }
   return issuers;

@@ -75,9 +75,30 @@ TEST_CASE("who speaks for the node is said by the mapping, not by a claim") {
         "team a (login.example) admin:*,metrics:*,read:*");
 }
 
+TEST_CASE("two issuers have two names, so that their people are told apart") {
+  const auto parsed = [](std::string_view second) {
+    const std::string one =
+        R"({"audience":"a","jwks":"/keys","project":"t","scopes":"read","issuer":"https://login/)";
+    return parse_issuers(R"({"issuers":[)" + one + R"(a"},)" + one + std::string(second) + "]}");
+  };
+  const auto alike = parsed(R"(b"})");
+  REQUIRE_FALSE(alike.has_value());
+  CHECK(alike.error().message.find("two issuers are called 'login'") != std::string::npos);
+  CHECK(parsed(R"(b","name":"b"})").has_value());
+}
+
+TEST_CASE("a token of more scopes than a caller may have is no slip of the request") {
+  const TokenIssuer issuer = issuer_with(R"(,"project":"t","scopes_claim":"scope","name":"idp")");
+  std::string many;
+  for (int i = 0; i < 65; ++i) many += "invoke:f" + std::to_string(i) + " ";
+  const auto who = principal_of(issuer, Json{{"sub", "ann"}, {"scope", many}});
+  REQUIRE_FALSE(who.has_value());
+  CHECK(who.error().reason == reason::kUnauthenticated);
+}
+
 TEST_CASE("a caller without a name is nobody") {
   const TokenIssuer issuer = issuer_with(R"(,"project":"team","scopes":"read")");
-  const std::string huge = R"({"sub":")" + std::string(201, 'x') + R"("})";
+  const std::string huge = R"({"sub":")" + std::string(256, 'x') + R"("})";
   for (const std::string& claims :
        {std::string("{}"), std::string(R"({"sub":""})"), std::string(R"({"sub":7})"),
         std::string(R"({"sub":"a\u001bb"})"), huge}) {
@@ -97,6 +118,8 @@ TEST_CASE("a mapping that says too little, too much or something unknown is refu
            R"(,"project":"t","scopes":"read","roles":{"a":"read"})",
            R"(,"project":"t","scopes_claim":"s","roles":{"a":"fly"})",
            R"(,"project":"t","scopes_claim":"s","roles":["a"])",
+           R"(,"project":"t","scopes_claim":"s","roles":{})",
+           R"(,"project":"t","scopes":"read","name":"a b")",
            R"(,"project":"t","scopes_claim":"/a~b")",
            R"(,"project":"t","scopes":"read","x":1)",
        }) {

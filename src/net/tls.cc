@@ -20,8 +20,6 @@ namespace {
 // all are so.
 constexpr const char* kCiphers = "ECDHE+AESGCM:ECDHE+CHACHA20";
 constexpr std::array<unsigned char, 9> kProtocol{8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
-// A resumed session is not asked for its certificate again: bounded, so that one that has expired
-// does not live on in tickets.
 constexpr long kSessionSeconds = 300;
 
 std::string openssl_error() {
@@ -116,10 +114,12 @@ Result<TlsContext> TlsContext::server(const TlsServerFiles& files) {
   if (!files.client_ca.empty()) {
     TRY(demand_client_certificates(context.get(), files.client_ca));
   }
+  // A resumed session is not asked for its certificate again, and each one renews its ticket: a
+  // certificate that has expired would live on.
+  const bool may_resume = files.client_ca.empty();
+  if (!may_resume) SSL_CTX_set_options(context.get(), SSL_OP_NO_TICKET);
   SSL_CTX_set_alpn_select_cb(context.get(), choose_protocol, nullptr);
-  // Without it OpenSSL refuses to resume sessions that have a client certificate.
-  CHECK(SSL_CTX_set_session_id_context(context.get(), kProtocol.data(), kProtocol.size()) == 1);
-  SSL_CTX_set_num_tickets(context.get(), 1);
+  SSL_CTX_set_num_tickets(context.get(), may_resume ? 1 : 0);
   return TlsContext(std::move(context));
 }
 

@@ -31,7 +31,7 @@ SpanExporter::SpanExporter(Loop& loop, OtlpResource resource, Send send)
       inside_(loop) {}
 
 void SpanExporter::offer(std::vector<Span> spans) {
-  if (inside_.closed() || waiting_.size() + spans.size() > kMostSpans) {
+  if (inside_.closed() || waiting_.size() + sent_now_ + spans.size() > kMostSpans) {
     counts_.dropped += spans.size();
     return;
   }
@@ -49,33 +49,48 @@ void SpanExporter::begin_sending() {
   loop_.spawn(send());
 }
 
+std::vector<Span> SpanExporter::take_batch() {
+  const auto end =
+      waiting_.begin() + static_cast<std::ptrdiff_t>(std::min(waiting_.size(), kBatch));
+  std::vector<Span> batch(std::move_iterator(waiting_.begin()), std::move_iterator(end));
+  waiting_.erase(waiting_.begin(), end);
+  return batch;
+}
+
+Task<SpanExporter::Taken> SpanExporter::hand_over(std::span<const Span> batch) {
+  co_return co_await pool_.run([this, batch] { return send_(encode_otlp(resource_, batch)); });
+}
+
 Task<void> SpanExporter::send() {
   const auto hold = inside_.hold();
   sending_ = true;
   timer_.cancel();
-  const std::size_t count = std::min(waiting_.size(), kBatch);
-  const std::string text = encode_otlp(resource_, std::span(waiting_).first(count));
-  const Taken taken = co_await pool_.run([&] { return send_(text); });
+  std::vector<Span> batch = take_batch();
+  sent_now_ = batch.size();
+  const Taken taken = co_await hand_over(batch);
   sending_ = false;
+  sent_now_ = 0;
   if (taken == Taken::Later) {
+    waiting_.insert(waiting_.begin(), std::move_iterator(batch.begin()),
+                    std::move_iterator(batch.end()));
     timer_.arm_in(kRetry);
     co_return;
   }
-  (taken == Taken::Yes ? counts_.sent : counts_.dropped) += count;
-  waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(count));
+  (taken == Taken::Yes ? counts_.sent : counts_.dropped) += batch.size();
   if (!waiting_.empty()) timer_.arm_in(waiting_.size() >= kBatch ? Duration::zero() : kLongestWait);
 }
 
 Task<void> SpanExporter::close() {
   timer_.cancel();
   co_await inside_.close();
-  for (bool taken = true; taken && !waiting_.empty();) {
-    const std::size_t count = std::min(waiting_.size(), kBatch);
-    const std::string text = encode_otlp(resource_, std::span(waiting_).first(count));
-    taken = co_await pool_.run([&] { return send_(text); }) == Taken::Yes;
-    (taken ? counts_.sent : counts_.dropped) += count;
-    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(count));
+  const TimePoint patient_until = loop_.now() + kPatience;
+  for (bool taken = true; taken && !waiting_.empty() && loop_.now() < patient_until;) {
+    const std::vector<Span> batch = take_batch();
+    taken = co_await hand_over(batch) == Taken::Yes;
+    (taken ? counts_.sent : counts_.dropped) += batch.size();
   }
+  counts_.dropped += waiting_.size();
+  waiting_.clear();
 }
 
 Result<SpanExporter::Send> send_to_collector(const std::string& endpoint) {

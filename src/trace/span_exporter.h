@@ -8,8 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,7 @@ class SpanExporter {
   static constexpr std::size_t kMostSpans = 8192;
   static constexpr Duration kLongestWait = std::chrono::seconds(2);
   static constexpr Duration kRetry = std::chrono::seconds(5);
+  static constexpr Duration kPatience = std::chrono::seconds(3);
 
   enum class Taken : std::uint8_t { Yes, Later, Never };
   // Blocks; called on the exporter's own thread, one call at a time.
@@ -46,19 +49,22 @@ class SpanExporter {
   void offer(std::vector<Span> spans);
   Counts counts() const { return counts_; }
   bool busy() const { return sending_; }  // a batch is on its way
-  // Sends what waits, once, and takes no more.
+  // Sends what waits, for kPatience at most, and takes no more.
   Task<void> close();
 
  private:
   void begin_sending();
   Task<void> send();
+  std::vector<Span> take_batch();
+  Task<Taken> hand_over(std::span<const Span> batch);
 
   Loop& loop_;
   OtlpResource resource_;
   Send send_;
   Pool pool_;
-  std::vector<Span> waiting_;
+  std::deque<Span> waiting_;
   bool sending_ = false;
+  std::size_t sent_now_ = 0;  // spans of the batch on its way
   Timer timer_;
   Counts counts_;
   Gate inside_;

@@ -321,8 +321,8 @@ class GrpcTest(GrpcCase):
         unimplemented = grpc.StatusCode.UNIMPLEMENTED
         for method, request, text in (
             ("SystemSharedMemoryStatus", pb.SystemSharedMemoryStatusRequest(), "shared memory"),
-            ("SystemSharedMemoryRegister", pb.SystemSharedMemoryRegisterRequest(), "raw_input"),
-            ("SystemSharedMemoryUnregister", pb.SystemSharedMemoryUnregisterRequest(), "raw_input"),
+            ("SystemSharedMemoryRegister", pb.SystemSharedMemoryRegisterRequest(), "client_shm.uid"),
+            ("SystemSharedMemoryUnregister", pb.SystemSharedMemoryUnregisterRequest(), "client_shm.uid"),
             ("CudaSharedMemoryStatus", pb.CudaSharedMemoryStatusRequest(), "GPU"),
             ("CudaSharedMemoryRegister", pb.CudaSharedMemoryRegisterRequest(), "GPU"),
             ("CudaSharedMemoryUnregister", pb.CudaSharedMemoryUnregisterRequest(), "GPU"),
