@@ -169,7 +169,7 @@ std::vector<Entry> server_settings() {
   };
 }
 
-std::vector<Entry> other_settings() {
+std::vector<Entry> limit_settings() {
   return {
       {{"limits.max_header", "--max-header", "MAYFLY_MAX_HEADER", "16KiB",
         "largest request header"},
@@ -213,6 +213,11 @@ std::vector<Entry> other_settings() {
       {{"limits.min_rate", "--min-rate", "MAYFLY_MIN_RATE", "256B",
         "bytes that give one second of patience back: who is slower in the long run is cut off"},
        size(&Config::min_rate)},
+  };
+}
+
+std::vector<Entry> other_settings() {
+  return {
       {{"sandbox.isolation_level", "--isolation-level", "MAYFLY_ISOLATION_LEVEL", "best",
         "best: serve with the layers this machine has; strict: refuse when one is missing"},
        choice(&Config::isolation_level,
@@ -258,6 +263,7 @@ std::vector<Entry> other_settings() {
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> table = [] {
     std::vector<Entry> all = server_settings();
+    std::ranges::move(limit_settings(), std::back_inserter(all));
     std::ranges::move(other_settings(), std::back_inserter(all));
     return all;
   }();

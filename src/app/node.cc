@@ -156,6 +156,15 @@ void warn_of_clear_text(const ListenAddress& where, std::string_view setting) {
       {"setting", setting}, {"address", host_and_port(where)});
 }
 
+// Until the node is closed nobody elsewhere may reach it; then they are told what travels in clear.
+Status check_doors(const ListenAddress& listen, const std::optional<ListenAddress>& grpc,
+                   bool closed, bool encrypted) {
+  if (!closed) TRY(check_reachable(listen, grpc));
+  if (!encrypted) warn_of_clear_text(listen, "server.listen");
+  if (grpc) warn_of_clear_text(*grpc, "server.grpc_listen");
+  return {};
+}
+
 Result<Prices> prices_of(const Config& config) {
   Prices prices;
   const std::map<std::string, std::uint64_t Prices::*> known = {
@@ -639,13 +648,11 @@ Status run_node(const Config& config) {
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
   const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
-  if (!keys->table()->closed() && !trusted.any()) TRY(check_reachable(listen, grpc_listen));
-  if (!tls) warn_of_clear_text(listen, "server.listen");
-  if (grpc_listen) warn_of_clear_text(*grpc_listen, "server.grpc_listen");
+  const bool closed = keys->table()->closed() || trusted.any();
+  TRY(check_doors(listen, grpc_listen, closed, tls.has_value()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
-  const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, [&] {
-    return blobs_by_project(*registry, *blobs);
-  }));  // whose bytes
+  const auto found = [&] { return blobs_by_project(*registry, *blobs); };
+  const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, found));  // whose bytes
   Pins pins(clock);
   const auto ledger =
       TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));  // what happened
@@ -658,14 +665,12 @@ Status run_node(const Config& config) {
   NodeCgroups cgroups = TRY(NodeCgroups::open(cgroup_fs, support, node_id(data.root())));  // limits
   FunctionLogs logs(loop);
   const auto spans = TRY(record_traces(config, loop, data.root()));
-  const auto spawner = TRY(
-      ProcessSpawner::create(loop, {.runner = runner,
-                                    .cgroups = &cgroups,
-                                    .max_reply = config.max_reply,
-                                    .cpus = config.cpus,
-                                    .on_log = [&](std::string_view label, std::string_view line) {
-                                      logs.add(label, line);
-                                    }}));  // jails
+  const auto on_log = [&](std::string_view label, std::string_view line) { logs.add(label, line); };
+  const auto spawner = TRY(ProcessSpawner::create(loop, {.runner = runner,
+                                                         .cgroups = &cgroups,
+                                                         .max_reply = config.max_reply,
+                                                         .cpus = config.cpus,
+                                                         .on_log = on_log}));  // jails
   TRY(loop.run(runner_ready(loop, *spawner)));
 
   return serve({.config = config,

@@ -405,21 +405,15 @@ Scheduler::Flow Scheduler::step(VersionPool& pool) {
     const Decision decision = decide(version, node);
     switch (decision.action) {
       case Action::MakeRoom: {
-        ReclaimEntry* least = victim();
-        if (least != nullptr) reclaim(*least, Why::MemoryPressure);
-        const bool made = least != nullptr || end_guest();
+        const Room room = make_room(nullptr);
         node = node_load();
-        if (!made) node.room = Room::NoneLeft;
+        node.room = room;
         break;
       }
-      case Action::MakeShareRoom: {
-        const MemoryShare* share = pool.runtime->share.get();
-        ReclaimEntry* least = victim_of(share);
-        if (least != nullptr) reclaim(*least, Why::OverQuota);
-        if (least == nullptr && !end_guest(share)) quota_room = Room::NoneLeft;
+      case Action::MakeShareRoom:
+        quota_room = make_room(pool.runtime->share.get());
         node = node_load();
         break;
-      }
       case Action::EndSibling: {
         for (VersionPool* sibling : pool.function.pools) {
           if (sibling->idle.empty()) continue;

@@ -155,7 +155,8 @@ class Scheduler {
   ReclaimEntry* victim();
   Bytes reclaim(ReclaimEntry& entry, Why why);
   ReclaimEntry* victim_of(const MemoryShare* share);
-  bool end_guest(const MemoryShare* of = nullptr);
+  bool end_guest(const MemoryShare* of);
+  Room make_room(const MemoryShare* of);
   void evict(VersionPool& pool);
   void retire(VersionPool& pool);
 

@@ -221,8 +221,8 @@ ReclaimEntry* Scheduler::victim_of(const MemoryShare* share) {
   return least;
 }
 
-// Whatever it is doing: a caller waits for its memory. False: there is none. `of`: only of this
-// owner.
+// Whatever it is doing: a caller waits for its memory. False: there is none. `of`: of this owner;
+// null: anybody's.
 bool Scheduler::end_guest(const MemoryShare* of) {
   for (auto& [key, pool] : pools_) {
     if (pool->runtime->rank != Rank::Guest) continue;
@@ -238,6 +238,15 @@ bool Scheduler::end_guest(const MemoryShare* of) {
     if (memory_used_ < before) return true;
   }
   return false;
+}
+
+// Ends what is worth least. `of`: of this owner; null: anybody's.
+Room Scheduler::make_room(const MemoryShare* of) {
+  if (ReclaimEntry* least = of == nullptr ? victim() : victim_of(of)) {
+    reclaim(*least, of == nullptr ? Why::MemoryPressure : Why::OverQuota);
+    return Room::MayBeMade;
+  }
+  return end_guest(of) ? Room::MayBeMade : Room::NoneLeft;
 }
 
 Bytes Scheduler::relieve(Bytes wanted) {
