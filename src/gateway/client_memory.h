@@ -59,7 +59,8 @@ class ClientMemory {
   // `client`: whose segments may be opened; nullopt: nobody's, and every call is unsupported.
   explicit ClientMemory(std::optional<uid_t> client, Path folder = "/dev/shm");
 
-  bool enabled() const { return client_.has_value(); }
+  // unsupported: nobody's segments may be opened.
+  Status check_enabled() const;
 
   // conflict: the name is taken. invalid_input: the key is none of the project's, the segment is
   // not there, is no regular one, is somebody else's, or is too small.
@@ -72,7 +73,6 @@ class ClientMemory {
   Result<ClientRegionRef> find(std::string_view project, std::string_view name) const;
 
  private:
-  Status check_enabled() const;
   ClientRegionRef lookup(std::string_view project, std::string_view name) const;  // null: none
   Result<Fd> open_segment(std::string_view project, const ClientRegion::About& about) const;
 

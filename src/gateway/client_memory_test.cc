@@ -135,7 +135,8 @@ TEST_CASE("a project has no more regions than it may") {
 
 TEST_CASE("while it is off every call says so") {
   ClientMemory off(std::nullopt);
-  CHECK_FALSE(off.enabled());
+  CHECK(off.check_enabled().error().reason == reason::kUnsupported);
+  CHECK(MemoryFixture().memory.check_enabled().has_value());
   CHECK(off.add("a", {"r", "/mayfly.a.x", 0, 1}).error().reason == reason::kUnsupported);
   CHECK(off.remove_all("a").error().reason == reason::kUnsupported);
   CHECK(off.list("a", "").error().reason == reason::kUnsupported);

@@ -178,6 +178,7 @@ Result<Response> ProtocolApi::list_memory(const Route& route) const {
 
 // {"key":"/mayfly.default.inputs","offset":0,"byte_size":64}
 Task<Result<Response>> ProtocolApi::add_memory(Exchange& exchange, const Route& route) {
+  CO_TRY_STATUS(parts_.shared.check_enabled());
   CO_TRY(const std::string text, co_await read_control_body(exchange));
   CO_TRY(const Json json, parse_json(text, "the request"));
   ClientRegion::About about{.name = route.version};
