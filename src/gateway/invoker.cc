@@ -89,7 +89,7 @@ Invocation Invoker::begin(PrincipalRef caller, Invocation::Lookup lookup, std::s
   tried.source = tried.caller->name.empty() ? std::string(peer.substr(0, peer.rfind(':')))
                                             : tried.caller->project + " " + tried.caller->name;
   tried.request_id = request_id_of(tried.lookup, tried.id);
-  tried.trace = parts_.tracer.begin(tried.lookup("traceparent"));
+  tried.trace = parts_.tracer.begin(tried.lookup);
   return tried;
 }
 

@@ -181,7 +181,8 @@ Json plain_output_schema(const TensorSpec& output) {
 }
 
 std::string openapi_document(std::span<const DescribedFunction> functions) {
-  Json document = Json::parse(openapi_base());
+  static const Json kBase = Json::parse(openapi_base());
+  Json document = kBase;
   document["servers"] = Json::array({{{"url", "/"}}});
   for (const DescribedFunction& function : functions) add_function(document["paths"], function);
   return document.dump();

@@ -193,8 +193,7 @@ Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyR
                                                        BodyBudget::Hold& copied) {
   const Serving& serving = *tried.serving;
   CO_TRY(InferRequest request, co_await decode_head(exchange.head(), body, protocol, serving));
-  CO_TRY(const SharedTensors shared,
-         SharedTensors::find(parts_.shared, tried.caller->project, request));
+  CO_TRY(SharedTensors shared, SharedTensors::find(parts_.shared, tried.caller->project, request));
   CO_TRY_STATUS(shared.hold(copied, 0));
   CO_TRY(RequestMemory memory, allocate_request(request, serving.output_bytes));
   CO_TRY_STATUS(co_await fill(body, request, memory));
@@ -205,7 +204,7 @@ Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyR
   }
   request.inputs.clear();  // they lie in `memory` now, and looked into the text
   request.text = std::string();
-  co_return Decoded{std::move(request), std::move(memory), shared};
+  co_return Decoded{std::move(request), std::move(memory), std::move(shared)};
 }
 
 Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, BodyReader& body,

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -23,6 +24,10 @@ Result<ClientRegionRef> region_of(const ClientMemory& memory, std::string_view p
 Result<SharedTensors> SharedTensors::find(const ClientMemory& memory, std::string_view project,
                                           const InferRequest& request) {
   SharedTensors found;
+  const auto is_shared = [](const auto& tensor) { return tensor.shared.has_value(); };
+  if (std::ranges::none_of(request.inputs, is_shared) &&
+      std::ranges::none_of(request.outputs, is_shared))
+    return found;  // as nearly always
   for (const InferInput& input : request.inputs) {
     auto region = region_of(memory, project, input.shared);
     if (!region) return std::unexpected(region.error().in(fmt::format("input '{}'", input.name)));

@@ -4,8 +4,9 @@
 
 namespace mayfly {
 
-std::optional<Tracer::Place> Tracer::begin(std::optional<std::string_view> traceparent) {
+std::optional<Tracer::Place> Tracer::begin(const Lookup& lookup) {
   if (exporter_ == nullptr) return std::nullopt;
+  const auto traceparent = lookup("traceparent");
   const auto caller = traceparent ? parse_traceparent(*traceparent) : std::nullopt;
   TraceContext own{.sampled = true};
   if (caller) {

@@ -1,6 +1,7 @@
 // Which predictions are recorded as traces, and what is told of them. Loop thread.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,8 +25,9 @@ class Tracer {
     TraceContext context;  // its own
     std::optional<SpanId> parent{};
   };
-  // nullopt: it is not recorded. `traceparent`: as the caller sent it.
-  std::optional<Place> begin(std::optional<std::string_view> traceparent);
+  // nullopt: it is not recorded. `lookup` finds the caller's traceparent, where anybody wants it.
+  using Lookup = std::function<std::optional<std::string_view>(std::string_view name)>;
+  std::optional<Place> begin(const Lookup& lookup);
   // It is about to be answered. `reason` is empty for a success.
   void end(const Invocation& tried, std::string_view reason, Duration whole);
 

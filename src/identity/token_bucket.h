@@ -23,12 +23,6 @@ class TokenBucket {
     tokens_ -= 1;
     return true;
   }
-  // Until there is one again.
-  Duration wait() const {
-    if (tokens_ >= 1) return {};
-    return std::chrono::duration_cast<Duration>(
-        std::chrono::duration<double>((1 - tokens_) / rate_));
-  }
 
  private:
   double rate_;
