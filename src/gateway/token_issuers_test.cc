@@ -141,7 +141,9 @@ TEST_CASE("an address is asked again after ten minutes, a file after ten seconds
     CHECK(rig.published.times() == 1);
     rig.clock.advance(1ns);
     rig.loop.poll();
-    rig.loop.run(rig.issuers->learn(rig.token(rig.new_key)));  // joins the one that goes on
+    // Unless it has ended within that turn, this joins the fetch that goes on.
+    if (!rig.accepts(rig.token(rig.new_key)))
+      rig.loop.run(rig.issuers->learn(rig.token(rig.new_key)));
     CHECK(rig.published.times() == 2);
     CHECK(rig.accepts(rig.token(rig.new_key)));
   }
