@@ -17,7 +17,10 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "async/event.h"
@@ -26,6 +29,7 @@
 #include "async/task.h"
 #include "async/timer.h"
 #include "base/result.h"
+#include "core/reason.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/fair_share.h"
 #include "dispatch/policy.h"
@@ -35,6 +39,11 @@
 #include "sandbox/spawner.h"
 
 namespace mayfly {
+
+// What refuse() returns, as the error itself.
+inline Error error_of(std::string_view slug, std::string message) {
+  return refuse(slug, std::move(message)).error();
+}
 
 class Scheduler {
  public:
@@ -76,7 +85,7 @@ class Scheduler {
   friend class Request;
   enum class Flow : std::uint8_t { GoOn, Stop };
 
-  // Admission (scheduler.cc)
+  // Admission (admission.cc)
   VersionPool& pool_of(std::shared_ptr<const VersionRuntime> version,
                        std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence);
   VersionPool& add_pool(FunctionState& function, std::shared_ptr<const VersionRuntime> runtime);
