@@ -1,0 +1,45 @@
+// What the configuration means on this machine: sizes, limits, and whether it may be so.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/config.h"
+#include "app/listen.h"
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "dispatch/dispatcher.h"
+#include "gateway/predictions.h"
+#include "meter/prices.h"
+#include "net/http_server.h"
+#include "sandbox/doctor.h"
+
+namespace mayfly {
+
+Bytes body_memory(const Config& config);  // of the bodies of all predictions
+PredictionLimits prediction_limits(const Config& config);
+DispatchOptions dispatch_options(const Config& config);
+HttpServerOptions server_options(const Config& config, std::uint32_t connections);
+// The owner of the data folder needs no key; the folder and the socket are for nobody else.
+HttpServerOptions admin_options();
+Result<Prices> prices_of(const Config& config);
+
+// bin/mayfly and bin/mayfly-runner lie side by side, in the build folder as in an installation.
+Result<Path> runner_path();
+
+// Raises the limit of descriptors to fit, and returns how many connections fit into it: each takes
+// one, and a quarter is left for instances, which take three, and for files.
+std::uint32_t fit_descriptors(std::uint32_t connections);
+
+// "full", or what is missing, which is logged.
+std::string isolation_of(const std::vector<LayerHealth>& layers);
+Status check_isolation(const Config& config, const std::vector<LayerHealth>& layers);
+
+// Until the node is closed nobody elsewhere may reach it; then they are told what travels in clear.
+Status check_doors(const ListenAddress& listen, const std::optional<ListenAddress>& grpc,
+                   bool closed, bool encrypted);
+
+}  // namespace mayfly
