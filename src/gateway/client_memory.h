@@ -23,6 +23,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/result.h"
+#include "core/wire/model_metadata.h"
 
 namespace mayfly {
 
@@ -59,6 +60,7 @@ class ClientMemory {
   // `client`: whose segments may be opened; nullopt: nobody's, and every call is unsupported.
   explicit ClientMemory(std::optional<uid_t> client, Path folder = "/dev/shm");
 
+  SharedMemory state() const { return client_ ? SharedMemory::On : SharedMemory::Off; }
   // unsupported: nobody's segments may be opened.
   Status check_enabled() const;
 

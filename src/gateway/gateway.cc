@@ -8,7 +8,6 @@
 #include "core/caller_reason.h"
 #include "core/project.h"
 #include "core/reason.h"
-#include "core/version.h"
 #include "core/wire/model_metadata.h"
 #include "core/wire/tf_metadata.h"
 #include "gateway/access.h"
@@ -218,8 +217,6 @@ Task<void> Gateway::answer_error(Exchange& exchange, const Route& route, Error e
 
 Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
   switch (route.endpoint) {
-    case Endpoint::ServerMetadata:
-      co_return json_text(server_metadata_json(kVersion));
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {
@@ -231,6 +228,7 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
       co_return co_await model_metadata(route);
     case Endpoint::ModelReady:
       co_return co_await model_ready(route);
+    case Endpoint::ServerMetadata:
     case Endpoint::ModelConfig:
     case Endpoint::ModelStatistics:
     case Endpoint::RepositoryIndex:

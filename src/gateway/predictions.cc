@@ -193,7 +193,8 @@ Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyR
                                                        BodyBudget::Hold& copied) {
   const Serving& serving = *tried.serving;
   CO_TRY(InferRequest request, co_await decode_head(exchange.head(), body, protocol, serving));
-  CO_TRY(SharedTensors shared, SharedTensors::find(parts_.shared, tried.caller->project, request));
+  CO_TRY(SharedTensors shared,
+         SharedTensors::find(parts_.shared, tried.caller->project, request, serving.signature()));
   CO_TRY_STATUS(shared.hold(copied, 0));
   CO_TRY(RequestMemory memory, allocate_request(request, serving.output_bytes));
   CO_TRY_STATUS(co_await fill(body, request, memory));

@@ -7,6 +7,7 @@
 #include "core/json_reader.h"
 #include "core/project.h"
 #include "core/reason.h"
+#include "core/version.h"
 #include "core/wire/json_base64.h"
 #include "core/wire/model_metadata.h"
 #include "gateway/access.h"
@@ -82,6 +83,8 @@ Result<ModelRepository::Load> parse_load(const std::string& text) {
 
 Task<Result<Response>> ProtocolApi::call(Exchange& exchange, const Route& route) {
   switch (route.endpoint) {
+    case Endpoint::ServerMetadata:
+      co_return json_reply(server_metadata_json(kVersion, parts_.shared.state()));
     case Endpoint::ModelConfig:
       co_return co_await config(route);
     case Endpoint::ModelStatistics:

@@ -32,7 +32,8 @@ class ProtocolApi {
 
   explicit ProtocolApi(Parts parts) : parts_(parts) {}
 
-  // The endpoints from ModelConfig to Tracing and those of the repository.
+  // ServerMetadata, the endpoints from ModelConfig to Tracing, those of the repository and of
+  // shared memory.
   Task<Result<Response>> call(Exchange& exchange, const Route& route);
 
  private:

@@ -22,7 +22,7 @@ Result<ClientRegionRef> region_of(const ClientMemory& memory, std::string_view p
 }  // namespace
 
 Result<SharedTensors> SharedTensors::find(const ClientMemory& memory, std::string_view project,
-                                          const InferRequest& request) {
+                                          const InferRequest& request, const Signature& signature) {
   SharedTensors found;
   const auto is_shared = [](const auto& tensor) { return tensor.shared.has_value(); };
   if (std::ranges::none_of(request.inputs, is_shared) &&
@@ -35,9 +35,13 @@ Result<SharedTensors> SharedTensors::find(const ClientMemory& memory, std::strin
     found.inputs_.push_back(*std::move(region));
   }
   for (const InferOutput& output : request.outputs) {
-    ClientRegionRef region = TRY(region_of(memory, project, output.shared));
-    found.has_outputs_ = found.has_outputs_ || region != nullptr;
-    found.outputs_.push_back(std::move(region));
+    auto region = region_of(memory, project, output.shared);
+    if (!region) {
+      return std::unexpected(
+          region.error().in(fmt::format("output '{}'", signature.outputs.at(output.index).name)));
+    }
+    found.has_outputs_ = found.has_outputs_ || *region != nullptr;
+    found.outputs_.push_back(*std::move(region));
   }
   return found;
 }

@@ -22,7 +22,7 @@ class SharedTensors {
   // Every range is checked before anything is allocated for it. invalid_input; unsupported: shared
   // memory is off.
   static Result<SharedTensors> find(const ClientMemory& memory, std::string_view project,
-                                    const InferRequest& request);
+                                    const InferRequest& request, const Signature& signature);
 
   std::uint64_t input_bytes() const { return input_bytes_; }
   // Their copies count like a body, beside `others` bytes of the request: node_busy.

@@ -126,7 +126,8 @@ Task<Result<InferenceService::Placed>> InferenceService::place(
   const SizeLimit limit{limits_.max_body.count, "limits.max_body"};
   CO_TRY(InferHead head, head_of(message));
   CO_TRY(InferRequest request, bind_infer_request(head, serving.signature(), limit));
-  CO_TRY(SharedTensors shared, SharedTensors::find(parts_.shared, tried.caller->project, request));
+  CO_TRY(SharedTensors shared,
+         SharedTensors::find(parts_.shared, tried.caller->project, request, serving.signature()));
   CO_TRY_STATUS(shared.hold(held, 2 * tried.received));
   CO_TRY(RequestMemory memory, allocate_request(request, serving.output_bytes));
   const auto fill = [&]() -> Status {

@@ -168,7 +168,7 @@ Task<Status> InferenceService::about_node(Rpc& rpc, std::string_view method) {
   inference::ServerMetadataResponse response;
   response.set_name("mayfly");
   response.set_version(std::string(kVersion));
-  for (const std::string_view extension : protocol_extensions())
+  for (const std::string_view extension : protocol_extensions(parts_.shared.state()))
     response.add_extensions(std::string(extension));
   co_return answer(rpc, response);
 }

@@ -75,6 +75,10 @@ class SharedMemoryTest(NodeCase):
             call()
         self.assertIn(text, str(refusal.exception))
 
+    def test_the_server_names_the_extension(self) -> None:
+        self.assertIn("system_shared_memory", self.http.get_server_metadata()["extensions"])
+        self.assertIn("system_shared_memory", self.grpc.get_server_metadata().extensions)
+
     def test_what_a_region_does_not_have_is_refused(self) -> None:
         for client in (self.http, self.grpc):
             register = client.register_system_shared_memory
@@ -100,6 +104,12 @@ class SharedMemoryTest(NodeCase):
             small = library.InferRequestedOutput(self.outputs()[0])
             small.set_shared_memory("r", 4)
             self.refused(lambda inputs=inputs, small=small: client.infer("adder", inputs, outputs=[small]), "has 8 bytes")
+            lost = library.InferRequestedOutput(self.outputs()[0])
+            lost.set_shared_memory("absent", 8)
+            self.refused(
+                lambda inputs=inputs, lost=lost: client.infer("adder", inputs, outputs=[lost]),
+                f"output '{self.outputs()[0]}': no shared-memory region",
+            )
             client.unregister_system_shared_memory("r")
 
     def test_a_segment_that_is_made_shorter_spoils_its_own_request_only(self) -> None:
@@ -119,3 +129,4 @@ class NoSharedMemoryTest(NodeCase):
             body = b'{"key": "/mayfly.default.x", "byte_size": 8}'
             reply = self.node.request(method, f"/v2/systemsharedmemory/{path}", body)
             self.assertRefused(reply, 501, "unsupported", "client_shm.uid")
+        self.assertNotIn("system_shared_memory", self.node.request("GET", "/v2").json()["extensions"])

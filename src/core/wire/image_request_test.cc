@@ -63,7 +63,9 @@ TEST_CASE("metadata, readiness and errors are the protocol's") {
         R"({"name":"m","versions":["1","2"],"platform":"onnxruntime_onnx",)"
         R"("inputs":[{"name":"x","datatype":"FP32","shape":[-1,3]}],)"
         R"("outputs":[{"name":"y","datatype":"BYTES","shape":[]}]})");
-  CHECK(server_metadata_json("1.0") ==
+  CHECK(server_metadata_json("1.0", SharedMemory::On)
+            .ends_with(R"("statistics","system_shared_memory"]})"));
+  CHECK(server_metadata_json("1.0", SharedMemory::Off) ==
         R"({"name":"mayfly","version":"1.0","extensions":["binary_tensor_data","classification",)"
         R"x("model_configuration","model_repository","model_repository(unload_dependents)",)x"
         R"("statistics"]})");

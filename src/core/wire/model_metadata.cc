@@ -36,11 +36,14 @@ void append_specs(std::string& text, std::span<const TensorSpec> specs, const Sp
 
 constexpr auto kExtensions = std::to_array<std::string_view>(
     {"binary_tensor_data", "classification", "model_configuration", "model_repository",
-     "model_repository(unload_dependents)", "statistics"});
+     "model_repository(unload_dependents)", "statistics", "system_shared_memory"});
 
 }  // namespace
 
-std::span<const std::string_view> protocol_extensions() { return kExtensions; }
+std::span<const std::string_view> protocol_extensions(SharedMemory shared) {
+  const std::span<const std::string_view> all(kExtensions);
+  return shared == SharedMemory::On ? all : all.first(all.size() - 1);
+}
 
 std::string_view platform_of(std::string_view runtime) {
   return runtime == "onnx" ? "onnxruntime_onnx" : runtime;
@@ -84,11 +87,11 @@ std::string_view config_data_type(DataType type) {
   return "TYPE_INVALID";
 }
 
-std::string server_metadata_json(std::string_view version) {
+std::string server_metadata_json(std::string_view version, SharedMemory shared) {
   std::string text = R"({"name":"mayfly","version":)";
   append_json_string(text, version);
   text += R"(,"extensions":[)";
-  for (const std::string_view& extension : kExtensions) {
+  for (const std::string_view& extension : protocol_extensions(shared)) {
     if (&extension != kExtensions.data()) text += ',';
     append_json_string(text, extension);
   }
