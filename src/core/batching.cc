@@ -54,6 +54,11 @@ void read_preferred(JsonReader& reader, Batching& batching) {
 
 }  // namespace
 
+std::uint32_t usual_rows(const Batching& batching) {
+  constexpr std::uint32_t kUsual = 16;
+  return batching.mode == BatchMode::Off ? 1 : std::min(batching.max_rows, kUsual);
+}
+
 void read_batching(JsonReader& reader, Batching& batching) {
   read_max_batch(reader, batching);
   reader.duration("max_delay", batching.max_delay, 0ms, 10s)

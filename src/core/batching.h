@@ -32,6 +32,10 @@ struct Batching {
   bool operator==(const Batching&) const = default;
 };
 
+// Rows that a batch of the version is expected to have under load: what its form is chosen by. 1
+// without batching.
+std::uint32_t usual_rows(const Batching& batching);
+
 // The keys max_batch ("off", "auto" or rows), max_delay, preferred_batch and batch_latency.
 void read_batching(JsonReader& reader, Batching& batching);
 void add_batching(Json& options, const Batching& batching);

@@ -119,6 +119,20 @@ TEST_CASE("the key follows what the compiled artifact depends on") {
   CHECK(key == compiled_key("default", files, patient, kTarget));
 }
 
+TEST_CASE("a version that batches has a form of its own, whatever the largest batch") {
+  const std::vector<ArtifactFile> files = {{"m.onnx", std::string(64, 'a'), 1}};
+  const auto key = [&](Batching batching) {
+    VersionOptions options;
+    options.batching = std::move(batching);
+    return compiled_key("default", files, options, kTarget);
+  };
+  const std::string batches =
+      key({.mode = BatchMode::Auto, .max_rows = kLargestBatch, .preferred = {}});
+  CHECK(batches != key({}));
+  CHECK(batches == key({.mode = BatchMode::Fixed, .max_rows = 64, .preferred = {}}));
+  CHECK(batches != key({.mode = BatchMode::Fixed, .max_rows = 2, .preferred = {}}));
+}
+
 TEST_CASE("what is compiled is of one project") {
   const std::vector<ArtifactFile> files = {{"m.onnx", std::string(64, 'a'), 1}};
   const std::string key = compiled_key("team", files, {}, kTarget);

@@ -76,7 +76,8 @@ JobSpec Publisher::spec_of(const PublishRequest& request, const SourceFolder& fo
                        .threads = request.options.threads,
                        .timeout = request.options.timeout,
                        .instance_memory = request.options.memory,
-                       .publish_memory = request.options.publish_memory};
+                       .publish_memory = request.options.publish_memory,
+                       .batch_rows = usual_rows(request.options.batching)};
   return {.label = request.label,
           .source = folder.source(),
           .work = folder.work(),

@@ -65,6 +65,7 @@ std::string compiled_key(std::string_view project, const std::vector<ArtifactFil
                                      {"publish_memory", options.publish_memory.count},
                                      {"timeout", options.timeout.count()}};
   if (project != kDefaultProject) made_for["project"] = project;
+  if (const auto rows = usual_rows(options.batching); rows > 1) made_for["batch_rows"] = rows;
   return fmt::format("{}-{}", artifact_digest(files), sha256_hex(made_for.dump()).substr(0, 32));
 }
 

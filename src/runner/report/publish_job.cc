@@ -1,5 +1,6 @@
 #include "runner/report/publish_job.h"
 
+#include "core/batching.h"
 #include "core/json_reader.h"
 #include "core/reason.h"
 
@@ -11,7 +12,8 @@ std::string to_json(const PublishJob& job) {
               {"threads", job.threads},
               {"timeout_ns", job.timeout.count()},
               {"instance_memory", job.instance_memory.count},
-              {"publish_memory", job.publish_memory.count}}
+              {"publish_memory", job.publish_memory.count},
+              {"batch_rows", job.batch_rows}}
       .dump();
 }
 
@@ -25,7 +27,8 @@ Result<PublishJob> parse_publish_job(std::string_view text) {
       .integer("threads", job.threads, 1U, 64U)
       .integer("timeout_ns", timeout, 1, INT64_MAX / 8)
       .integer("instance_memory", job.instance_memory.count, 1, INT64_MAX)
-      .integer("publish_memory", job.publish_memory.count, 1, INT64_MAX);
+      .integer("publish_memory", job.publish_memory.count, 1, INT64_MAX)
+      .integer("batch_rows", job.batch_rows, 1U, kLargestBatch);
   TRY(reader.finish());
   job.timeout = Duration(timeout);
   return job;

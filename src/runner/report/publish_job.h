@@ -18,6 +18,8 @@ struct PublishJob {
   Duration timeout = std::chrono::seconds(30);  // for one run of the model
   Bytes instance_memory = mib(512);
   Bytes publish_memory = gib(2);  // what the jail is limited to
+  // Rows of the batches that requests will run in; 1: they run one by one. Forms are chosen by it.
+  std::uint32_t batch_rows = 1;
   bool operator==(const PublishJob&) const = default;
 };
 std::string to_json(const PublishJob& job);
