@@ -8,7 +8,7 @@ import sys
 ORDER = [
     "base", "async", "core", "rollout", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
-    "dispatch", "gateway", "grpc", "cli", "app",
+    "dispatch", "serving", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
@@ -24,9 +24,10 @@ FORBIDDEN = {
     "runner": {"async", "rollout", "net", "trace", "store", "identity", "registry", "meter"},
     "publish": {"rollout", "net", "trace", "identity", "meter", "runner"},
     "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish"},
+    "serving": {"runner", "net"},                        # HTTP and gRPC alike
     "gateway": {"runner"},
     "grpc": {"runner", "net", "store", "registry", "meter", "publish"},
-    "cli": {"trace", "identity", "runner", "dispatch", "gateway", "publish", "sandbox", "grpc"},
+    "cli": {"trace", "identity", "runner", "dispatch", "serving", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

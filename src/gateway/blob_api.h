@@ -11,10 +11,10 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "base/bytes.h"
-#include "gateway/quota_gate.h"
 #include "identity/blob_owners.h"
 #include "net/exchange.h"
 #include "registry/pins.h"
+#include "serving/quota_gate.h"
 #include "store/blob_store.h"
 
 namespace mayfly {

@@ -12,9 +12,9 @@
 #include "async/task.h"
 #include "base/bytes.h"
 #include "base/result.h"
-#include "gateway/body_budget.h"
 #include "net/decompress.h"
 #include "net/exchange.h"
+#include "serving/body_budget.h"
 
 namespace mayfly {
 

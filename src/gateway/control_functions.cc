@@ -9,8 +9,8 @@
 #include "core/units.h"
 #include "gateway/access.h"
 #include "gateway/control_api.h"
-#include "gateway/traffic_json.h"
 #include "meter/ledger_reader.h"
+#include "serving/traffic_json.h"
 
 namespace mayfly {
 namespace {

@@ -10,11 +10,11 @@
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/openapi_document.h"
-#include "gateway/traffic_json.h"
 #include "meter/ledger_reader.h"
 #include "registry/backup.h"
 #include "registry/gc.h"
 #include "sandbox/doctor.h"
+#include "serving/traffic_json.h"
 
 namespace mayfly {
 namespace {

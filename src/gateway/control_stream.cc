@@ -14,8 +14,8 @@
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
-#include "gateway/measured.h"
-#include "gateway/traffic_json.h"
+#include "serving/measured.h"
+#include "serving/traffic_json.h"
 
 namespace mayfly {
 namespace {

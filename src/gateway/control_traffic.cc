@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "core/reason.h"
 #include "gateway/control_api.h"
-#include "gateway/traffic_json.h"
+#include "serving/traffic_json.h"
 
 namespace mayfly {
 namespace {

@@ -8,13 +8,13 @@
 #include "async/task.h"
 #include "gateway/blob_api.h"
 #include "gateway/callers.h"
-#include "gateway/catalog.h"
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
 #include "gateway/identity_api.h"
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
 #include "net/exchange.h"
+#include "serving/catalog.h"
 
 namespace mayfly {
 

@@ -4,12 +4,12 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "gateway/callers.h"
-#include "gateway/quota_gate.h"
 #include "gateway/route.h"
 #include "identity/audit_log.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
 #include "net/exchange.h"
+#include "serving/quota_gate.h"
 
 namespace mayfly {
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "dispatch/status.h"
-#include "gateway/catalog.h"
-#include "gateway/statistics.h"
 #include "identity/principal.h"
+#include "serving/catalog.h"
+#include "serving/statistics.h"
 
 namespace mayfly {
 

@@ -15,8 +15,8 @@
 #include "gateway/access.h"
 #include "gateway/guard.h"
 #include "gateway/protocol_words.h"
-#include "gateway/tensor_memory.h"
 #include "net/decompress.h"
+#include "serving/tensor_memory.h"
 
 namespace mayfly {
 namespace {

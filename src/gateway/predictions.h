@@ -10,12 +10,12 @@
 #include "async/task.h"
 #include "core/wire/infer_request.h"
 #include "gateway/body.h"
-#include "gateway/body_budget.h"
-#include "gateway/invoker.h"
 #include "gateway/route.h"
-#include "gateway/serving.h"
-#include "gateway/shared_tensors.h"
 #include "net/exchange.h"
+#include "serving/body_budget.h"
+#include "serving/invoker.h"
+#include "serving/serving.h"
+#include "serving/shared_tensors.h"
 
 namespace mayfly {
 

@@ -7,13 +7,13 @@
 
 #include "async/pool.h"
 #include "async/task.h"
-#include "gateway/body_budget.h"
-#include "gateway/catalog.h"
-#include "gateway/client_memory.h"
-#include "gateway/model_repository.h"
 #include "gateway/route.h"
-#include "gateway/statistics.h"
 #include "net/exchange.h"
+#include "serving/body_budget.h"
+#include "serving/catalog.h"
+#include "serving/client_memory.h"
+#include "serving/model_repository.h"
+#include "serving/statistics.h"
 
 namespace mayfly {
 

@@ -8,8 +8,8 @@
 #include "async/loop.h"
 #include "async/task.h"
 #include "gateway/callers.h"
-#include "gateway/catalog.h"
 #include "grpc/rpc.h"
+#include "serving/catalog.h"
 
 namespace mayfly {
 

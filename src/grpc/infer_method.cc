@@ -12,11 +12,11 @@
 #include "core/reason.h"
 #include "gateway/access.h"
 #include "gateway/protocol_words.h"
-#include "gateway/shared_tensors.h"
-#include "gateway/tensor_memory.h"
 #include "grpc/infer_codec.h"
 #include "grpc/inference_service.h"
 #include "grpc/message_bytes.h"
+#include "serving/shared_tensors.h"
+#include "serving/tensor_memory.h"
 
 namespace mayfly {
 namespace {

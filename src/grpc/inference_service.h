@@ -12,14 +12,14 @@
 #include "async/task.h"
 #include "core/wire/infer_request.h"
 #include "core/wire/json_parser.h"
-#include "gateway/body_budget.h"
 #include "gateway/callers.h"
-#include "gateway/client_memory.h"
-#include "gateway/invoker.h"
-#include "gateway/model_repository.h"
-#include "gateway/statistics.h"
 #include "grpc/rpc.h"
 #include "open_inference.pb.h"
+#include "serving/body_budget.h"
+#include "serving/client_memory.h"
+#include "serving/invoker.h"
+#include "serving/model_repository.h"
+#include "serving/statistics.h"
 
 namespace mayfly {
 
