@@ -69,6 +69,7 @@ function(add_component name)
     add_library(mayfly_${target}_testing STATIC ${fakes})
     target_link_libraries(mayfly_${target}_testing PUBLIC mayfly_${target})
     set(own_fakes mayfly_${target}_testing)
+    set_target_properties(mayfly_${target}_testing PROPERTIES UNITY_BUILD OFF)
   endif()
 
   if(tests)
@@ -76,6 +77,9 @@ function(add_component name)
     list(TRANSFORM test_deps PREPEND mayfly_)
     add_executable(${target}_test ${tests} ${CMAKE_SOURCE_DIR}/cmake/test_main.cc)
     target_link_libraries(${target}_test PRIVATE mayfly_${target} ${own_fakes} ${test_deps} ${ARG_TEST_LIBS})
+    # Where the sources of a library are compiled as one (presets asan, tsan, tidy), its tests are not:
+    # their names are unique in a file only.
+    set_target_properties(${target}_test PROPERTIES UNITY_BUILD OFF)
     add_test(NAME ${target} COMMAND ${target}_test)
     set_tests_properties(${target} PROPERTIES TIMEOUT 300 LABELS unit)
   endif()
