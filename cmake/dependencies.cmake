@@ -16,10 +16,10 @@ pkg_check_modules(turbojpeg REQUIRED IMPORTED_TARGET libturbojpeg)
 pkg_check_modules(spng REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
 
-# gRPC without TLS: the node listens on loopback. Its pkg-config file names every library below it.
+# gRPC. Its pkg-config file names every library below it.
 find_path(GRPCPP_INCLUDE grpcpp/grpcpp.h REQUIRED)
-find_library(GRPCPP_LIBRARY grpc++_unsecure REQUIRED)
-find_library(GRPC_LIBRARY grpc_unsecure REQUIRED)
+find_library(GRPCPP_LIBRARY grpc++ REQUIRED)
+find_library(GRPC_LIBRARY grpc REQUIRED)
 find_library(GPR_LIBRARY gpr REQUIRED)
 find_library(ABSL_SYNCHRONIZATION_LIBRARY absl_synchronization REQUIRED)  # used by its headers
 add_library(grpcpp INTERFACE)

@@ -26,7 +26,7 @@ FORBIDDEN = {
     "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish"},
     "serving": {"runner", "net"},                        # HTTP and gRPC alike
     "gateway": {"runner"},
-    "grpc": {"runner", "net", "store", "registry", "meter", "publish"},
+    "grpc": {"runner", "store", "registry", "meter", "publish"},
     "cli": {"trace", "identity", "runner", "dispatch", "serving", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.

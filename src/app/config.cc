@@ -125,7 +125,7 @@ std::vector<Entry> server_settings() {
        text(&Config::listen)},
       {{"server.grpc_listen", "--grpc-listen", "MAYFLY_GRPC_LISTEN", "127.0.0.1:8081",
         "the same for gRPC; port 0 picks a free one, which run/grpc in the data folder tells; off: "
-        "no gRPC, which is the default beside a unix: socket and tls_client_ca"},
+        "no gRPC, which is the default beside a unix: socket"},
        text(&Config::grpc_listen)},
       {{"server.data", "--data", "MAYFLY_DATA", "",
         "the data folder; by default $XDG_DATA_HOME/mayfly or ~/.local/share/mayfly"},
@@ -143,8 +143,8 @@ std::vector<Entry> server_settings() {
         "how long SIGTERM waits for accepted requests, as in 500ms or 2m"},
        duration(&Config::drain_timeout)},
       {{"server.tls_certificate", "--tls-certificate", "MAYFLY_TLS_CERTIFICATE", "",
-        "a PEM file with the certificate and its chain: with it the address speaks HTTPS and "
-        "nothing else. Read again when it changes, and on SIGHUP"},
+        "a PEM file with the certificate and its chain: with it the addresses speak HTTPS and gRPC "
+        "over TLS, and nothing else. Read again when it changes, and on SIGHUP"},
        text(&Config::tls_certificate)},
       {{"server.tls_key", "--tls-key", "MAYFLY_TLS_KEY", "",
         "the PEM file with the certificate's key, without a passphrase"},
@@ -363,19 +363,13 @@ ConfigValues read_config_environment() {
 
 namespace {
 
-// Where another door is closed to other users or strangers, gRPC's is not opened beside it.
-Status settle_grpc(Config& config, const std::vector<ConfigValues>& sources) {
+// Where the other door is closed to other users, gRPC's is not opened beside it.
+void settle_grpc(Config& config, const std::vector<ConfigValues>& sources) {
   const auto sets_grpc = [](const ConfigValues& source) {
     return source.contains("server.grpc_listen");
   };
-  const bool closed_door = config.listen.starts_with("unix:") || !config.tls_client_ca.empty();
-  if (closed_door && std::ranges::none_of(sources, sets_grpc)) config.grpc_listen = "off";
-  if (!config.tls_client_ca.empty() && config.grpc_listen != "off" && !config.grpc_listen.empty()) {
-    return refuse(reason::kInvalidSetting,
-                  "server.grpc_listen: gRPC has no TLS, so clients without a certificate would get "
-                  "in beside server.tls_client_ca; set it to \"off\"");
-  }
-  return {};
+  if (config.listen.starts_with("unix:") && std::ranges::none_of(sources, sets_grpc))
+    config.grpc_listen = "off";
 }
 
 }  // namespace
@@ -392,7 +386,7 @@ Result<Config> make_config(const std::vector<ConfigValues>& sources) {
       break;
     }
   }
-  TRY(settle_grpc(config, sources));
+  settle_grpc(config, sources);
   for (auto source = sources.rbegin(); source != sources.rend(); ++source) {
     for (const auto& [key, value] : *source) {
       if (key.starts_with("prices.")) config.prices[key.substr(7)] = value;

@@ -20,6 +20,7 @@
 #include "gateway/gateway.h"
 #include "grpc/grpc_gateway.h"
 #include "grpc/rpc_server.h"
+#include "grpc/rpc_tls.h"
 #include "meter/ledger.h"
 #include "meter/ledger_reader.h"
 #include "net/http_server.h"
@@ -186,15 +187,24 @@ Status resume(Rollouts& rollouts, Shadows& shadows) {
   return rollouts.load();
 }
 
-// Null where TLS is not configured.
-Result<std::unique_ptr<TlsReload>> speak_tls(const Foundation& base, HttpServer& server,
-                                             Gate& background) {
-  if (!base.tls) return nullptr;
-  auto reload =
-      TRY(TlsReload::create(base.loop, base.pool, background, *base.tls,
-                            [&server](TlsContext context) { server.set_tls(std::move(context)); }));
-  base.signals.on_reload([files = reload.get()] { files->reload(); });
-  return reload;
+// Both are null where TLS is not configured.
+struct Tls {
+  std::shared_ptr<RpcTls> grpc;
+  std::unique_ptr<TlsReload> files;
+};
+
+Result<Tls> speak_tls(const Foundation& base, HttpServer& server, Gate& background) {
+  Tls tls;
+  if (!base.tls) return tls;
+  tls.grpc = std::make_shared<RpcTls>(
+      base.tls->client_ca.empty() ? RpcTls::Clients::Anybody : RpcTls::Clients::WithCertificate);
+  tls.files = TRY(TlsReload::create(base.loop, base.pool, background, *base.tls,
+                                    [&server, grpc = tls.grpc](TlsContext context) {
+                                      grpc->use(context.pem());
+                                      server.set_tls(std::move(context));
+                                    }));
+  base.signals.on_reload([files = tls.files.get()] { files->reload(); });
+  return tls;
 }
 
 Status announce(const Foundation& base, const std::string& url, const std::string& grpc) {
@@ -306,10 +316,11 @@ struct GrpcDoor {
         gateway(inference, health, callers) {}
 
   // Where it listens; "off".
-  Result<std::string> open(const Foundation& base) {
+  Result<std::string> open(const Foundation& base, std::shared_ptr<RpcTls> tls) {
     if (!base.grpc_listen) return "off";
     ListenAddress where = *base.grpc_listen;
-    auto listening = RpcServer::listen(base.loop, host_and_port(where),
+    if (!where.socket.empty()) tls = nullptr;  // a socket file stays plain
+    auto listening = RpcServer::listen(base.loop, {host_and_port(where), std::move(tls)},
                                        {.max_message = base.config.max_body,
                                         .max_reply = base.config.max_reply,
                                         .memory = body_memory(base.config),
@@ -457,11 +468,11 @@ Status serve(const Foundation& base) {
   });  // for the owner of the data folder
   listen_for_owner(admin, base.data);
   Gate background(loop);
-  const auto tls = TRY(speak_tls(base, server, background));
+  const Tls tls = TRY(speak_tls(base, server, background));
   const std::string url =
-      TRY(listen_on(server, base.listen, tls ? ListenScheme::Https : ListenScheme::Http));
+      TRY(listen_on(server, base.listen, tls.files ? ListenScheme::Https : ListenScheme::Http));
   GrpcDoor grpc(base, plane, who.callers, ready);
-  const std::string grpc_address = TRY(grpc.open(base));
+  const std::string grpc_address = TRY(grpc.open(base, tls.grpc));
   const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url, grpc_address));
   who.start();

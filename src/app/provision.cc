@@ -124,7 +124,8 @@ DispatchOptions dispatch_options(const Config& config) {
 Status check_doors(const ListenAddress& listen, const std::optional<ListenAddress>& grpc,
                    bool closed, bool encrypted) {
   if (!closed) TRY(check_reachable(listen, grpc));
-  if (!encrypted) warn_of_clear_text(listen, "server.listen");
+  if (encrypted) return {};
+  warn_of_clear_text(listen, "server.listen");
   if (grpc) warn_of_clear_text(*grpc, "server.grpc_listen");
   return {};
 }

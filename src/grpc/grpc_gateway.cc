@@ -6,6 +6,7 @@
 
 #include "core/reason.h"
 #include "gateway/access.h"
+#include "grpc/rpc_caller.h"
 #include "identity/audit_log.h"
 
 namespace mayfly {
@@ -19,7 +20,7 @@ constexpr std::string_view kHealth = "/grpc.health.v1.Health/";
 Status GrpcGateway::admit_caller(Rpc& rpc, const RpcRule* rule) {
   const bool open =
       rpc.method().starts_with(kHealth) || (rule != nullptr && rule->needs == Needs::Open);
-  auto caller = callers_.who({.authorization = rpc.metadata("authorization")});
+  auto caller = who_calls(callers_, rpc);
   if (!caller && !open) return std::unexpected(std::move(caller).error());
   const Needs needs = rule == nullptr ? Needs::Describe : rule->needs;
   rpc.identify(caller ? *std::move(caller) : callers_.stranger(), needs);

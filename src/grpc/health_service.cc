@@ -8,6 +8,7 @@
 #include "core/reason.h"
 #include "gateway/access.h"
 #include "grpc/message_bytes.h"
+#include "grpc/rpc_caller.h"
 #include "health.pb.h"
 
 namespace mayfly {
@@ -28,7 +29,7 @@ bool is_of_node(std::string_view service) { return service.empty() || service ==
 Status HealthService::identify_again(Rpc& rpc, const std::string& service) {
   // The node's own health is anybody's, and a stranger stays one: nothing is checked for them.
   if (is_of_node(service) || rpc.caller() == parts_.callers.stranger()) return {};
-  auto caller = parts_.callers.still({.authorization = rpc.metadata("authorization")});
+  auto caller = who_still_calls(parts_.callers, rpc);
   if (!caller) return std::unexpected(std::move(caller).error());
   rpc.identify(*std::move(caller), rpc.needs());
   return {};

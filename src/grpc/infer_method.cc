@@ -15,6 +15,7 @@
 #include "grpc/infer_codec.h"
 #include "grpc/inference_service.h"
 #include "grpc/message_bytes.h"
+#include "grpc/rpc_caller.h"
 #include "serving/shared_tensors.h"
 #include "serving/tensor_memory.h"
 
@@ -256,8 +257,7 @@ class InferenceService::Stream {
 };
 
 Status InferenceService::identify_again(Rpc& rpc) {
-  rpc.identify(TRY(parts_.callers.still({.authorization = rpc.metadata("authorization")})),
-               rpc.needs());
+  rpc.identify(TRY(who_still_calls(parts_.callers, rpc)), rpc.needs());
   return {};
 }
 

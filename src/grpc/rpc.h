@@ -37,6 +37,8 @@ class Rpc {
 
   virtual std::string_view method() const = 0;  // "/inference.GRPCInferenceService/ModelInfer"
   virtual std::string peer() const = 0;         // "127.0.0.1:51234", "unix": as over HTTP
+  // The client's certificate as PEM, verified when its connection began; empty: it showed none.
+  virtual std::string client_certificate() const = 0;
   // What the client sent beside its messages; the name in any case.
   virtual std::optional<std::string_view> metadata(std::string_view name) const = 0;
   // Until the client's deadline; nullopt: it set none.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <grpc/grpc.h>
+#include <grpc/grpc_security_constants.h>
 #include <grpc/support/log.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/resource_quota.h>
@@ -75,7 +76,7 @@ class RpcServer::Impl {
         queue_ended_(loop) {}
   ~Impl();
 
-  Status start(const std::string& address);
+  Status start(const RpcAddress& address);
   Task<void> close(Duration timeout);
   int port() const { return port_; }
   std::size_t calls() const { return gate_.holders(); }
@@ -104,8 +105,10 @@ class RpcServer::Impl {
   CancelSource closing_;
   grpc::AsyncGenericService service_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  std::shared_ptr<grpc::ServerCredentials> credentials_;  // asked at each handshake
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
+  bool demands_certificates_ = false;
   std::mutex queue_mutex_;
   bool queue_closed_ = false;  // guarded by queue_mutex_
   Future<void> queue_ended_;
@@ -148,6 +151,13 @@ class RpcServer::Impl::Call final : public Rpc, public std::enable_shared_from_t
 
   std::string_view method() const override { return context_.method(); }
   std::string peer() const override { return peer_of(context_.peer()); }
+
+  std::string client_certificate() const override {
+    if (!server_.demands_certificates_) return {};
+    const auto found =
+        context_.auth_context()->FindPropertyValues(GRPC_X509_PEM_CERT_PROPERTY_NAME);
+    return found.empty() ? std::string() : std::string(view(found.front()));
+  }
 
   std::optional<std::string_view> metadata(std::string_view name) const override {
     std::string lower(name);
@@ -300,10 +310,14 @@ RpcServer::Impl::~Impl() {
   end_queue();
 }
 
-Status RpcServer::Impl::start(const std::string& address) {
+Status RpcServer::Impl::start(const RpcAddress& address) {
   gpr_set_log_function(log_of_grpc);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+  demands_certificates_ =
+      address.tls != nullptr && address.tls->clients() == RpcTls::Clients::WithCertificate;
+  credentials_ = address.tls ? address.tls->credentials() : grpc::InsecureServerCredentials();
+  builder.AddListeningPort(address.text, credentials_, &port_);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10 * 1000);
   builder.RegisterAsyncGenericService(&service_);
   builder.SetMaxReceiveMessageSize(message_size(limits_.max_message));
   builder.SetMaxSendMessageSize(message_size(limits_.max_reply));
@@ -322,7 +336,7 @@ Status RpcServer::Impl::start(const std::string& address) {
     end_queue();
     server_.reset();
     return fail(Code::Unavailable,
-                fmt::format("{} cannot be listened at: is the port taken?", address));
+                fmt::format("{} cannot be listened at: is the port taken?", address.text));
   }
   take_next_call();
   thread_ = std::jthread([this] { serve_queue(); });
@@ -391,7 +405,7 @@ Task<void> RpcServer::Impl::close(Duration timeout) {
 RpcServer::RpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RpcServer::~RpcServer() = default;
 
-Result<std::unique_ptr<RpcServer>> RpcServer::listen(Loop& loop, const std::string& address,
+Result<std::unique_ptr<RpcServer>> RpcServer::listen(Loop& loop, const RpcAddress& address,
                                                      const RpcLimits& limits, RpcHandler handler) {
   auto impl = std::make_unique<Impl>(loop, limits, std::move(handler));
   TRY(impl->start(address));

@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "grpc/rpc.h"
+#include "grpc/rpc_tls.h"
 
 namespace mayfly {
 
@@ -29,13 +30,18 @@ struct RpcLimits {
   std::uint32_t max_calls = 10'000;  // at the same time; the next one gets node_busy
 };
 
+// "127.0.0.1:8081", "[::1]:0", "unix:/path".
+struct RpcAddress {
+  std::string text;
+  std::shared_ptr<RpcTls> tls;  // null: clear text
+};
+
 using RpcHandler = std::function<Task<Status>(Rpc&)>;
 
 class RpcServer {
  public:
-  // Listens at "127.0.0.1:8081", "[::1]:0", "unix:/path". `loop` and what the handler uses outlive
-  // the server. An error names the address.
-  static Result<std::unique_ptr<RpcServer>> listen(Loop& loop, const std::string& address,
+  // `loop` and what the handler uses outlive the server. An error names the address.
+  static Result<std::unique_ptr<RpcServer>> listen(Loop& loop, const RpcAddress& address,
                                                    const RpcLimits& limits, RpcHandler handler);
   // After close(), or when no call was ever taken.
   ~RpcServer();

@@ -2,6 +2,7 @@
 
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
 
 #include <functional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "async/event.h"
 #include "core/reason.h"
 #include "grpc/message_bytes.h"
+#include "net/testing/test_certificates.h"
 
 #include <doctest/doctest.h>
 
@@ -36,7 +38,8 @@ std::string address_of(const RpcServer& server) {
 class Client {
  public:
   explicit Client(const std::string& address)
-      : stub_(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())) {}
+      : Client(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())) {}
+  explicit Client(const std::shared_ptr<grpc::Channel>& channel) : stub_(channel) {}
   ~Client() { queue_.Shutdown(); }
 
   void call(const std::string& method, std::chrono::milliseconds deadline = 30s) {
@@ -98,6 +101,8 @@ Task<Status> echo(Loop& loop, Rpc& rpc) {
       co_return refuse(reason::kClientGone, "gone");
     }
     rpc.trail("x-peer", rpc.peer());
+    if (const auto shown = parse_peer_certificate(rpc.client_certificate()))
+      rpc.trail("x-certificate", shown->common_name);
     rpc.trail("x-seen", rpc.metadata("X-Given").value_or("nothing"));
     if (rpc.method() == "/test/Unary") {
       rpc.reply(to_buffer(text));
@@ -109,10 +114,11 @@ Task<Status> echo(Loop& loop, Rpc& rpc) {
 }
 
 // Runs `client` beside the loop, then closes the server.
-void with_server(const std::function<void(RpcServer&)>& client, RpcLimits limits = {}) {
+void with_server(const std::function<void(RpcServer&)>& client, RpcLimits limits = {},
+                 const std::shared_ptr<RpcTls>& tls = nullptr) {
   Loop loop;
-  auto server =
-      RpcServer::listen(loop, "127.0.0.1:0", limits, [&loop](Rpc& rpc) { return echo(loop, rpc); });
+  auto server = RpcServer::listen(loop, {"127.0.0.1:0", tls}, limits,
+                                  [&loop](Rpc& rpc) { return echo(loop, rpc); });
   REQUIRE(server.has_value());
   std::thread thread([&] {
     client(**server);
@@ -222,8 +228,8 @@ TEST_CASE("messages beyond the limit are refused, and calls beyond theirs") {
 
 TEST_CASE("closing ends streams that wait for their client, and cancels what does not end") {
   Loop loop;
-  auto server =
-      RpcServer::listen(loop, "127.0.0.1:0", {}, [&loop](Rpc& rpc) { return echo(loop, rpc); });
+  auto server = RpcServer::listen(loop, {"127.0.0.1:0", nullptr}, {},
+                                  [&loop](Rpc& rpc) { return echo(loop, rpc); });
   REQUIRE(server.has_value());
   Client waiting(address_of(**server));
   Client hanging(address_of(**server));
@@ -246,12 +252,87 @@ TEST_CASE("closing ends streams that wait for their client, and cancels what doe
   finishing.join();
 }
 
+namespace {
+
+std::string text_of_file(const Path& file) { return *read_file(file); }
+
+std::shared_ptr<grpc::Channel> channel_to(const RpcServer& server, const TlsClientFiles& files) {
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = text_of_file(files.ca);
+  if (!files.certificate.empty()) {
+    options.pem_cert_chain = text_of_file(files.certificate);
+    options.pem_private_key = text_of_file(files.key);
+  }
+  return grpc::CreateChannel(address_of(server), grpc::SslCredentials(options));
+}
+
+grpc::Status say_hello(Client& client) {
+  client.call("/test/Unary", 5s);
+  if (client.write("hello")) (void)client.read();
+  return client.finish();
+}
+
+}  // namespace
+
+TEST_CASE("over TLS new connections get the newest certificate, and open ones go on") {
+  const TempDir folder = TempDir::create().value();
+  const TestAuthority old(folder.path(), "old");
+  const TestAuthority renewed(folder.path(), "renewed");
+  const auto tls = std::make_shared<RpcTls>(RpcTls::Clients::Anybody);
+  tls->use(TlsContext::server(old.issue("server")).value().pem());
+  with_server(
+      [&](RpcServer& server) {
+        const auto open = channel_to(server, {.ca = old.file()});
+        Client first(open);
+        CHECK(say_hello(first).ok());
+        tls->use(TlsContext::server(renewed.issue("server")).value().pem());
+        Client newer(channel_to(server, {.ca = renewed.file()}));
+        CHECK(say_hello(newer).ok());
+        Client late(open);
+        CHECK(say_hello(late).ok());
+        Client plain(address_of(server));
+        CHECK_FALSE(say_hello(plain).ok());
+      },
+      {}, tls);
+}
+
+TEST_CASE(
+    "where clients must show a certificate, handlers see whose it is and others are refused") {
+  const TempDir folder = TempDir::create().value();
+  const TestAuthority servers(folder.path(), "servers");
+  const TestAuthority clients(folder.path(), "clients");
+  const auto tls = std::make_shared<RpcTls>(RpcTls::Clients::WithCertificate);
+  TlsServerFiles files = servers.issue("server");
+  files.client_ca = clients.file();
+  tls->use(TlsContext::server(files).value().pem());
+  with_server(
+      [&](RpcServer& server) {
+        const auto shown_by = [&](const TestAuthority& issuer, const CertificateWish& wish) {
+          const TlsServerFiles own = issuer.issue(wish.common_name, wish);
+          return channel_to(server,
+                            {.ca = servers.file(), .certificate = own.certificate, .key = own.key});
+        };
+        Client alice(shown_by(clients, {.common_name = "alice"}));
+        CHECK(say_hello(alice).ok());
+        const auto& trailers = alice.context.GetServerTrailingMetadata();
+        REQUIRE(trailers.contains("x-certificate"));
+        CHECK(trailers.find("x-certificate")->second == "alice");
+        Client stranger(shown_by(servers, {.common_name = "mallory"}));
+        CHECK_FALSE(say_hello(stranger).ok());
+        Client late(shown_by(clients, {.common_name = "late", .ends = -1h}));
+        CHECK_FALSE(say_hello(late).ok());
+        Client nobody(channel_to(server, {.ca = servers.file()}));
+        CHECK_FALSE(say_hello(nobody).ok());
+      },
+      {}, tls);
+}
+
 TEST_CASE("a port that is taken is an error that names it") {
   Loop loop;
   const RpcHandler handler = [&loop](Rpc& rpc) { return echo(loop, rpc); };
-  auto first = RpcServer::listen(loop, "127.0.0.1:0", {}, handler);
+  auto first = RpcServer::listen(loop, {"127.0.0.1:0", nullptr}, {}, handler);
   REQUIRE(first.has_value());
-  const auto second = RpcServer::listen(loop, address_of(**first), {}, handler);
+  const auto second = RpcServer::listen(loop, {address_of(**first), nullptr}, {}, handler);
   REQUIRE_FALSE(second.has_value());
   CHECK(second.error().message.contains(address_of(**first)));
   loop.run((*first)->close(1s));

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -161,6 +162,34 @@ TlsSession TlsContext::connect(const std::string& host) const {
     CHECK(SSL_set_tlsext_host_name(session.get(), host.c_str()) == 1);
   }
   return session;
+}
+
+TlsPem TlsContext::pem() const {
+  TlsPem texts;
+  const auto write = [](const auto& write_to) {
+    const std::unique_ptr<BIO, decltype(&BIO_free)> memory(BIO_new(BIO_s_mem()), &BIO_free);
+    CHECK(memory != nullptr);
+    CHECK(write_to(memory.get()) == 1);
+    const char* bytes = nullptr;
+    const long size = BIO_get_mem_data(memory.get(), &bytes);
+    return std::string(bytes, static_cast<std::size_t>(size));
+  };
+  const auto add = [&write](std::string& to, X509* certificate) {
+    to += write([&](BIO* memory) { return PEM_write_bio_X509(memory, certificate); });
+  };
+  add(texts.certificate, SSL_CTX_get0_certificate(context_.get()));
+  STACK_OF(X509)* chain = nullptr;
+  SSL_CTX_get0_chain_certs(context_.get(), &chain);
+  for (int i = 0; i < sk_X509_num(chain); ++i) add(texts.certificate, sk_X509_value(chain, i));
+  texts.key = write([&](BIO* memory) {
+    return PEM_write_bio_PrivateKey(memory, SSL_CTX_get0_privatekey(context_.get()), nullptr,
+                                    nullptr, 0, nullptr, nullptr);
+  });
+  if (SSL_CTX_get_verify_mode(context_.get()) == SSL_VERIFY_NONE) return texts;
+  STACK_OF(X509)* trusted = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(context_.get()));
+  for (int i = 0; i < sk_X509_num(trusted); ++i) add(texts.client_ca, sk_X509_value(trusted, i));
+  sk_X509_pop_free(trusted, X509_free);
+  return texts;
 }
 
 WallTime TlsContext::expires() const {

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -36,6 +38,17 @@ struct PeerCertificate {
   std::vector<std::string> names;  // subject alternative names: "DNS:…", "URI:…", "email:…", "IP:…"
 };
 
+// Of a certificate that was verified elsewhere, as PEM; nullopt: it has expired since, or is none.
+std::optional<PeerCertificate> parse_peer_certificate(std::string_view pem);
+
+// What a server's context was made of, for who brings a TLS of his own.
+struct TlsPem {
+  std::string certificate;  // with its chain, leaf first
+  std::string key;
+  std::string client_ca;  // empty: clients need not show a certificate
+  bool operator==(const TlsPem&) const = default;
+};
+
 struct TlsFree {
   void operator()(ssl_st* session) const;
 };
@@ -52,6 +65,8 @@ class TlsContext {
   // The server's certificate must be trusted and name `host` (a name or a numeric address).
   TlsSession connect(const std::string& host) const;
 
+  // Of a server's context.
+  TlsPem pem() const;
   // When the own certificate ends; the epoch without one.
   WallTime expires() const;
 

@@ -199,6 +199,40 @@ TEST_CASE("who speaks plain HTTP to a TLS port is told so") {
   CHECK(response.error().message.contains("is it an https URL?"));
 }
 
+TEST_CASE("a server's context tells what it was made of") {
+  const Fixture with;
+  TlsServerFiles files = with.authority.issue("server", {.common_name = "leaf"});
+  const std::string issuer = *read_file(with.authority.file());
+  REQUIRE(write_file_durably(files.certificate, *read_file(files.certificate) + issuer));
+  const TlsPem open = TlsContext::server(files)->pem();
+  CHECK(open.certificate == *read_file(files.certificate));
+  CHECK(open.client_ca.empty());
+  files.client_ca = with.authority.file();
+  CHECK(TlsContext::server(files)->pem().client_ca == issuer);
+  // It is a pair again.
+  const Path certificate = with.folder.path() / "c";
+  const Path key = with.folder.path() / "k";
+  REQUIRE(write_file_durably(certificate, open.certificate));
+  REQUIRE(write_file_durably(key, open.key));
+  CHECK(TlsContext::server({.certificate = certificate, .key = key})->pem() == open);
+}
+
+TEST_CASE("a certificate that was verified elsewhere is read until it ends") {
+  const Fixture with;
+  const auto text = [&](std::chrono::seconds ends) {
+    const auto files = with.authority.issue("x", {.common_name = "alice", .ends = ends});
+    return *read_file(files.certificate);
+  };
+  const auto alice = parse_peer_certificate(text(std::chrono::hours(1)));
+  REQUIRE(alice.has_value());
+  CHECK(alice->common_name == "alice");
+  CHECK(alice->names == std::vector<std::string>{"DNS:localhost", "IP:127.0.0.1"});
+  CHECK_FALSE(parse_peer_certificate(text(std::chrono::hours(-1))));
+  for (const char* none :
+       {"", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"})
+    CHECK_FALSE(parse_peer_certificate(none));
+}
+
 TEST_CASE("files that make no certificate are refused by name") {
   const Fixture with;
   const TlsServerFiles good = with.authority.issue("good");

@@ -14,10 +14,15 @@ import threading
 import unittest
 from pathlib import Path
 
+import grpc
 import numpy as np
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
+import tritonclient.utils as triton_utils
 from certificates import Authority, serial_of
 from node import MODELS, PATIENCE, Node, wait_until
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as rpc
 from tritonclient.utils import triton_to_np_dtype
 
 
@@ -43,6 +48,15 @@ class TlsNode(Node):
         """Of the certificate that a new connection is shown."""
         return serial_of(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", self.port))))
 
+    def grpc_serial(self) -> int:
+        """The same of a gRPC connection."""
+        trust = ssl._create_unverified_context()
+        trust.set_alpn_protocols(["h2"])
+        host, port = self.grpc.split(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as plain:
+            with trust.wrap_socket(plain) as shown:
+                return serial_of(shown.getpeercert(binary_form=True))
+
 
 class TlsCase(unittest.TestCase):
     def setUp(self) -> None:
@@ -54,6 +68,10 @@ class TlsCase(unittest.TestCase):
         node = TlsNode(self.authority, certificate, key, *arguments, **rest)
         self.addCleanup(node.close)
         return node
+
+    def channel_credentials(self, shown: tuple[Path, Path]) -> grpc.ChannelCredentials:
+        certificate, key = (file.read_bytes() for file in shown)
+        return grpc.ssl_channel_credentials(self.authority.file.read_bytes(), key, certificate)
 
 
 class CallerCertificateTest(TlsCase):
@@ -74,7 +92,6 @@ class CallerCertificateTest(TlsCase):
         node = self.start(
             *self.authority.issue("server"),
             "--tls-client-ca", str(clients.file), "--certificates", str(mapping),
-            "--grpc-listen", "off",
             client=reader,
         )  # fmt: skip
 
@@ -94,7 +111,25 @@ class CallerCertificateTest(TlsCase):
         self.assertEqual(entry["who"], "DNS:reader.example (certificate)")
         self.assertEqual(entry["project"], "team")
 
-        node.trust.load_cert_chain(*clients.issue("other", names=("other.example",)))
+        def code(shown: tuple[Path, Path], **metadata) -> grpc.StatusCode:
+            """Of gRPC's answer to a question that a reader may ask."""
+            with grpc.secure_channel(node.grpc, self.channel_credentials(shown)) as channel:
+                ask = rpc.GRPCInferenceServiceStub(channel).RepositoryIndex
+                try:
+                    ask(pb.RepositoryIndexRequest(), timeout=PATIENCE, **metadata)
+                except grpc.RpcError as error:
+                    return error.code()
+                return grpc.StatusCode.OK
+
+        self.assertEqual(code(reader), grpc.StatusCode.OK)
+        bearer = (("authorization", f"Bearer {key}"),)
+        self.assertEqual(code(reader, metadata=bearer), grpc.StatusCode.PERMISSION_DENIED)
+        other = clients.issue("other", names=("other.example",))
+        self.assertEqual(code(other), grpc.StatusCode.UNAUTHENTICATED)
+        foreign = self.authority.issue("foreign", names=("reader.example",))
+        self.assertEqual(code(foreign), grpc.StatusCode.UNAVAILABLE)
+
+        node.trust.load_cert_chain(*other)
         self.assertEqual(status("/api/v1/functions"), 401)
         self.assertEqual(status("/v2/health/live"), 200)
 
@@ -129,6 +164,21 @@ class HttpsTest(TlsCase):
         self.assertIsNotNone(client.infer("adder", tensors).get_response())
         done = node.cli("status", "--url", f"https://localhost:{node.port}")
         self.assertEqual(done.returncode, 0)
+
+    def test_the_official_grpc_client_works_over_tls_and_not_without(self) -> None:
+        node = self.node
+        node.deploy("adder")
+        tensors = [triton_grpc.InferInput(name, [4], "FP32") for name in ("a", "b")]
+        for tensor in tensors:
+            tensor.set_data_from_numpy(np.ones(4, np.float32))
+        with triton_grpc.InferenceServerClient(
+            node.grpc, ssl=True, root_certificates=str(self.authority.file)
+        ) as client:
+            self.assertTrue(client.is_server_ready())
+            self.assertIsNotNone(client.infer("adder", tensors).get_response())
+        with triton_grpc.InferenceServerClient(node.grpc) as client:
+            with self.assertRaises(triton_utils.InferenceServerException):
+                client.is_server_ready()
 
     def test_the_command_line_refuses_whom_it_cannot_trust(self) -> None:
         node = self.node
@@ -225,6 +275,7 @@ class HttpsTest(TlsCase):
         self.assertEqual(node.request("GET", "/v2/health/ready").status, 200)
         self.authority.issue("server")
         wait_until(lambda: node.serial() != first, "the whole pair is noticed without a signal")
+        self.assertEqual(node.grpc_serial(), node.serial())
         self.assertEqual(node.log.read_text().count("cannot be replaced"), 1)
 
 
@@ -270,7 +321,7 @@ class ClientCertificateTest(TlsCase):
         mallory = self.authority.issue("mallory", names=("mallory.example",), common_name="alice")
         node = self.start(
             *self.authority.issue("server"),
-            *("--tls-client-ca", str(clients.file), "--grpc-listen", "off"),
+            *("--tls-client-ca", str(clients.file)),
             client=alice,
             environment={"MAYFLY_CLIENT_CERT": str(alice[0]), "MAYFLY_CLIENT_KEY": str(alice[1])},
         )
