@@ -187,7 +187,7 @@ Task<void> Rollouts::apply(ActiveRef active, rollout::Decision decision) {
     decision.why = moved.error().message;
     moved = co_await move(active, decision);
   }
-  if (!moved) {
+  if (!moved && alive(active)) {
     LOG(warn, "rollout cannot move traffic", {"function", active->name.str()},
         {"error", moved.error().message});
   }
@@ -210,25 +210,35 @@ Task<Status> Rollouts::move(ActiveRef active, rollout::Decision decision) {
   co_return Status{};
 }
 
-// The function as it is, if that is what the rollout has made of it: whoever moved its traffic
-// otherwise has decided.
+// The function as it is, if that is what the rollout has made of it, or is making of it at this
+// moment: whoever moved its traffic otherwise has decided.
 Result<FunctionTable::Entry> Rollouts::untouched(const Active& active) const {
   FunctionTable::Entry function = parts_.catalog.table()->find(active.name.str());
   if (!function || function->id != active.function)
     return refuse(reason::kUnknownFunction, active.name.str() + " was deleted");
   const RolloutState& state = active.state;
-  if (!is_as(*function, traffic_of(state, state.snapshot.step, function->routing->traffic))) {
-    return refuse(reason::kConflict,
-                  fmt::format("the traffic of {} was moved by hand meanwhile", active.name.str()));
-  }
-  return function;
+  const Traffic& now = function->routing->traffic;
+  const bool as_recorded = is_as(*function, traffic_of(state, state.snapshot.step, now));
+  const bool as_before = function->current == state.champion && !now.split() && now.shadows.empty();
+  if (as_recorded || (active.moving && (as_before || step_of(state, *function)))) return function;
+  return refuse(reason::kConflict,
+                fmt::format("the traffic of {} was moved by hand meanwhile", active.name.str()));
 }
 
-// From what was `seen` on.
+// From what was `seen` on. Whoever aborts the rollout does not wait for it: then what was not moved
+// yet stays where it is, and what was goes back.
 Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author,
                              FunctionTable::Entry seen) {
   RolloutState& state = active->state;
   const StepTraffic wanted = traffic_of(state, step, seen->routing->traffic);
+  const auto ended = [&active] {
+    return refuse(reason::kConflict,
+                  fmt::format("the rollout of {} was ended meanwhile", active->name.str()));
+  };
+  if (wanted.traffic.shadows.empty()) {  // a shadow starts when there is room
+    CO_TRY_STATUS(co_await parts_.traffic.warm(active->name, {state.challenger}));
+  }
+  if (!alive(active)) co_return ended();
   const bool whole = wanted.champion == state.challenger;
   auto moved = whole ? co_await parts_.traffic.point(active->name, state.challenger, author, seen)
                      : co_await parts_.traffic.split(active->name, wanted.traffic, author, seen);
@@ -237,6 +247,11 @@ Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author
     const auto now = parts_.catalog.table()->find(active->name.str());
     if (!now || now->id != active->function || !is_as(*now, wanted))
       co_return std::unexpected(std::move(moved).error());
+  }
+  if (!alive(active)) {
+    if (moved)
+      (void)co_await parts_.traffic.go_back_to(active->name, state.champion, author, *moved);
+    co_return ended();
   }
   state.snapshot = rollout::enter_step(state.plan, std::move(state.snapshot), step);
   active->counted = parts_.loop.now();
@@ -397,7 +412,7 @@ Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::
   active_[name.str()] = active;
   const Status entered = co_await enter(active, 0, author, found.function);
   if (!entered) {
-    active_.erase(name.str());
+    if (alive(active)) active_.erase(name.str());
     co_return entered;
   }
   co_await record(active, "start", {{"plan", Json::parse(rollout::to_json(active->state.plan))}},
@@ -426,13 +441,13 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
   const auto hold = gate_.hold();
   if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
   CO_TRY(const ActiveRef active, need(name));
+  const bool idle = !std::exchange(active->moving, true);
   // A step that is being entered may be there first: then this goes back from it.
   Status back = co_await go_back(active, author);
   if (!back && back.error().reason == reason::kConflict) back = co_await go_back(active, author);
-  if (!back && back.error().reason == reason::kConflict) {
-    active->moving = true;
+  if (!back && back.error().reason == reason::kConflict)
     co_await end(active, "ended", {{"why", "its traffic was moved by hand"}}, author);
-  }
+  if (!back && idle) active->moving = false;
   CO_TRY_STATUS(back);
   co_await end(active, "abort", Json::object(), author);
   co_return Status{};

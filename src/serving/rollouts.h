@@ -86,7 +86,7 @@ class Rollouts {
     TimePoint counted;  // until when time_in_step counts
     TimePoint saved;
     std::set<std::string> holds = {};  // by which checks, as recorded in this step
-    bool moving = false;
+    bool moving = false;               // a move of its traffic is under way
   };
   using ActiveRef = std::shared_ptr<Active>;
 
@@ -100,6 +100,7 @@ class Rollouts {
   void look_at(const ActiveRef& active);
   Task<void> apply(ActiveRef active, rollout::Decision decision);
   Task<Status> move(ActiveRef active, rollout::Decision decision);
+  bool alive(const ActiveRef& active) const { return find(active->name.str()) == active; }
   Result<FunctionTable::Entry> untouched(const Active& active) const;
   Task<Status> enter(ActiveRef active, std::uint32_t step, Author author,
                      FunctionTable::Entry seen);

@@ -25,6 +25,9 @@ class TrafficSwitch {
   };
   explicit TrafficSwitch(Parts parts) : parts_(parts) {}
 
+  // Starts the versions where the function is being used: the part of split() and point() that
+  // takes long. start_failed: one cannot be started.
+  Task<Status> warm(FunctionName name, std::vector<VersionNumber> versions);
   // As Registry's calls of these names; what they answer is the function as it then is.
   // start_failed: a version cannot be started, and nothing has changed.
   Task<Result<FunctionTable::Entry>> split(FunctionName name, Traffic traffic, Author author,
@@ -46,7 +49,6 @@ class TrafficSwitch {
 
  private:
   FunctionTable::Entry known(const FunctionName& name) const;  // null: none
-  Task<Status> warm(FunctionName name, std::vector<VersionNumber> versions);
   Task<Result<FunctionTable::Entry>> settle(FunctionName name, FunctionTable::Entry before);
   void publish() { parts_.catalog.publish(parts_.registry.snapshot()); }
 

@@ -165,6 +165,31 @@ class RolloutTest(NodeCase):
         traffic = self.node.cli_json("traffic", self.name)
         self.assertEqual((traffic["champion"], traffic["shadows"]), (2, {}))
 
+    def test_ending_a_rollout_while_it_begins_leaves_nothing_of_it(self) -> None:
+        second = scorer(self.folder / "second.onnx", [1.0] * 64)
+        self.node.cli("deploy", self.name, str(second), "--no-traffic")
+        function = f"/api/v1/functions/{self.name}"
+        body = json.dumps({"version": 2, "plan": {"steps": [5, 100]}})
+        for ending in (("DELETE", f"{function}/rollout"), ("POST", f"{function}/rollback")):
+            for _ in range(5):
+                # It is being used, so the version is started before it gets requests.
+                self.assertEqual(self.node.infer(self.name, tensor("x", "INT64", [1], [1])).status, 200)
+                starting = threading.Thread(
+                    target=self.node.request, args=("POST", f"{function}/rollout", body)
+                )
+                starting.start()
+                self.node.wait_until(
+                    lambda: self.node.request("GET", f"{function}/rollout").json()["state"] == "running",
+                    "the rollout begins",
+                )
+                ended = self.node.request(*ending)
+                starting.join()
+                self.assertEqual(ended.status, 200, ended.body)
+                traffic = self.node.cli_json("traffic", self.name)
+                self.assertEqual((traffic["champion"], traffic["weights"]), (1, {"1": 100}))
+                self.assertEqual(self.rollout()["state"], "none")
+                self.node.cli("evict", f"{self.name}@2")
+
     def test_without_requests_it_holds(self) -> None:
         self.begin(scorer(self.folder / "good.onnx", SCORES), min_time="0s")
         decision = self.rollout()["decision"]
