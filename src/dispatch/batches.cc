@@ -16,6 +16,9 @@ namespace {
 // Of those that wait this many are looked at for members alike.
 constexpr std::size_t kLooked = 512;
 
+// A mean says little of one run: by this much more is reckoned with.
+Duration with_reserve(Duration expected) { return expected + expected / 4; }
+
 using Gathering = Worker::Gathering;
 
 }  // namespace
@@ -68,6 +71,16 @@ std::uint64_t Scheduler::batch_limit(VersionPool& pool, std::uint64_t rows) cons
                      .expected = pool.tuner.expected(rows)});
 }
 
+// Until when a batch with the request must be done. Who would be late alone too bounds nobody.
+TimePoint Scheduler::batch_deadline(const Request& request, const VersionPool& pool) const {
+  const TimePoint deadline = request.call.deadline;
+  return in_time(pool, request.rows, deadline) ? deadline : TimePoint::max();
+}
+
+bool Scheduler::in_time(const VersionPool& pool, std::uint64_t rows, TimePoint deadline) const {
+  return now_ + with_reserve(pool.tuner.expected(rows)) <= deadline;
+}
+
 // The open batch that the request joins, if any: not where another instance could begin at once and
 // there is work enough for both.
 Worker* Scheduler::open_batch(const Request& request, const VersionPool& pool) const {
@@ -77,6 +90,8 @@ Worker* Scheduler::open_batch(const Request& request, const VersionPool& pool) c
     const bool fits =
         &worker->pool == &pool && worker->gathering == Gathering::Open &&
         worker->batch_rows + request.rows <= pool.tuner.cap() &&
+        in_time(pool, worker->batch_rows + request.rows,
+                std::min(worker->batch_deadline, batch_deadline(request, pool))) &&
         alike(worker->batch.front().request->call.request.layout(), request.call.request.layout());
     if (fits && (best == nullptr || worker->batch_rows < best->batch_rows)) best = worker;
   }
@@ -96,21 +111,26 @@ void Scheduler::gather(Request& request, Worker& worker) {
   }
   worker.batch.push_back({.request = &request, .rows = request.rows});
   worker.batch_rows += request.rows;
+  worker.batch_deadline = std::min(worker.batch_deadline, batch_deadline(request, worker.pool));
 }
 
-// From the queue, the first that fit.
+// From the queue, the first that fit and make nobody late.
 void Scheduler::fill(Worker& worker) {
   if (worker.gathering != Gathering::Open) return;
   VersionPool& pool = worker.pool;
   const RequestLayout& first = worker.batch.front().request->call.request.layout();
   const std::uint64_t limit = batch_limit(pool, worker.batch_rows + pool.queued_rows);
   std::uint64_t rows = worker.batch_rows;
+  TimePoint deadline = worker.batch_deadline;
   std::size_t looked = 0;
   std::vector<Request*> members;
   pool.queue.each_while([&](Request& waiting) {
+    const TimePoint with_it = std::min(deadline, batch_deadline(waiting, pool));
     if (waiting.rows > 0 && rows + waiting.rows <= limit &&
+        in_time(pool, rows + waiting.rows, with_it) &&
         alike(first, waiting.call.request.layout())) {
       rows += waiting.rows;
+      deadline = with_it;
       members.push_back(&waiting);
     }
     return rows < limit && ++looked < kLooked;
@@ -163,6 +183,7 @@ void Scheduler::stand_down(Worker& worker) {
 void Scheduler::forget_batch(Worker& worker) {
   worker.batch.clear();
   worker.batch_rows = 0;
+  worker.batch_deadline = TimePoint::max();
   worker.gathering = Gathering::No;
 }
 
@@ -200,6 +221,7 @@ void Scheduler::leave_batch(Request& request, Worker& worker, Why why) {
   if (gathering == Gathering::Open) {
     stand_down(worker);
   } else {
+    worker.pool.tuner.failed(worker.batch_rows);  // so long that nobody waits for it any more
     forget_batch(worker);
     end(worker, why);
   }

@@ -262,6 +262,41 @@ TEST_CASE("a batch does not wait past a member's deadline") {
   CHECK(urgent->ok());
 }
 
+TEST_CASE("a batch takes no more rows than its members have time for") {
+  BatchNode node(up_to(32));
+  node.script().run = 8ms;  // of eight rows: a row takes one
+  CHECK(ok(node.waiting(8)) == 0);
+  node.run_for(30ms);
+  REQUIRE(node.version("f1@1")->batching->sizes.back().rows == 8);
+  node.busy = node.ask(node.of_rows());
+  node.loop.poll();
+  Calls calls;
+  calls.push_back(node.ask(node.of_rows(1, 1, 8ms + 6ms)));
+  for (int i = 0; i < 15; ++i) calls.push_back(node.ask(node.of_rows()));
+  node.loop.poll();
+  node.script().run = 4ms;
+  node.run_for(13ms);
+  REQUIRE(calls.front()->ok());
+  CHECK(calls.front()->outcome->batch == 4);  // five would be reckoned 6.25 ms
+  node.run_for(100ms);
+  CHECK(ok(calls) == calls.size());
+}
+
+TEST_CASE("automatic batching shrinks where nobody waits for a batch any more") {
+  BatchNode node({.mode = BatchMode::Auto, .max_rows = kLargestBatch, .preferred = {}});
+  Calls calls;
+  for (int turn = 0; turn < 400; ++turn) {  // under load until it batches
+    for (int i = 0; i < 8; ++i) calls.push_back(node.ask(node.of_rows()));
+    node.run_for(10 * kRun);
+  }
+  const std::uint32_t cap = node.version("f1@1")->batching->cap;
+  REQUIRE(cap > 2);
+  node.script().run = 1h;
+  for (int i = 0; i < 8; ++i) calls.push_back(node.ask(node.of_rows(1, 1, 1s)));
+  node.run_for(2s);
+  CHECK(node.version("f1@1")->batching->cap < cap);
+}
+
 TEST_CASE("automatic batching never waits while an instance is idle") {
   BatchNode node({.mode = BatchMode::Auto, .max_rows = kLargestBatch, .preferred = {}});
   Calls calls;

@@ -136,6 +136,8 @@ class Scheduler {
   bool gathers(const Request& request, const VersionPool& pool) const;
   TimePoint released(VersionPool& pool) const;
   std::uint64_t batch_limit(VersionPool& pool, std::uint64_t rows) const;
+  TimePoint batch_deadline(const Request& request, const VersionPool& pool) const;
+  bool in_time(const VersionPool& pool, std::uint64_t rows, TimePoint deadline) const;
   Worker* open_batch(const Request& request, const VersionPool& pool) const;
   void gather(Request& request, Worker& worker);
   void fill(Worker& worker);

@@ -57,6 +57,7 @@ struct Worker {
   };
   std::vector<Member> batch;
   std::uint64_t batch_rows = 0;
+  TimePoint batch_deadline = TimePoint::max();  // the first of its members'
   enum class Gathering : std::uint8_t { No, Open, Sealed } gathering = Gathering::No;
   Timer slow;                // a burst takes longer than it should
   std::size_t index = 0;     // in VersionPool::workers
