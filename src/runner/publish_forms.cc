@@ -291,6 +291,10 @@ std::int64_t requests_in_batch(const PublishJob& job, const TrialTensors& one) {
   return std::max<std::int64_t>(std::int64_t{job.batch_rows} / rows, 1);
 }
 
+bool batches(const PublishJob& job, const Tried& tried) {
+  return !tried.inputs.empty() && requests_in_batch(job, tried.inputs.front()) > 1;
+}
+
 // Room where outputs are computed in place, as in an instance's region.
 std::vector<std::byte> output_room(const Tried& tried, std::int64_t times) {
   std::size_t bytes = 0;
@@ -302,6 +306,7 @@ std::vector<std::byte> output_room(const Tried& tried, std::int64_t times) {
 // Median of many runs of `times` requests together; nullopt: the model does not take them.
 std::optional<Duration> warm_runs(OnnxInvoker& invoker, const Tried& tried, std::int64_t times) {
   constexpr auto kEnough = 300ms;
+  constexpr auto kTooLong = 1s;  // for the least
   constexpr std::size_t kLeast = 3;
   constexpr std::size_t kMost = 2000;
   const TrialTensors inputs = batch_of(tried.inputs.front(), times);
@@ -309,23 +314,14 @@ std::optional<Duration> warm_runs(OnnxInvoker& invoker, const Tried& tried, std:
   std::vector<std::byte> room = output_room(tried, times);
   std::vector<Duration> runs;
   const auto begin = Steady::now();
-  while (runs.size() < kLeast || (runs.size() < kMost && Steady::now() - begin < kEnough)) {
+  const auto taken = [begin] { return Steady::now() - begin; };
+  while (taken() < kEnough ? runs.size() < kMost : runs.size() < kLeast && taken() < kTooLong) {
     const auto start = Steady::now();
     if (!invoker.run(request, room, 0)) break;
     runs.push_back(Steady::now() - start);
   }
   if (runs.empty()) return std::nullopt;
   return median(std::move(runs));
-}
-
-// Of one request. A version that batches is measured in batches: a kernel that packs its weights
-// anew for every run is quick for one row, and slow for more.
-Duration warm_run(OnnxInvoker& invoker, const PublishJob& job, const Tried& tried) {
-  const std::int64_t times = requests_in_batch(job, tried.inputs.front());
-  if (times > 1) {
-    if (const auto batch = warm_runs(invoker, tried, times)) return *batch / times;
-  }
-  return warm_runs(invoker, tried, 1).value_or(Duration{});
 }
 
 Status check_answers(OnnxSession& session, const Tried& tried) {
@@ -337,9 +333,10 @@ Status check_answers(OnnxSession& session, const Tried& tried) {
   return {};
 }
 
-// Start: the times of a load and a first run. All: answers and warm runs too. Memory: nothing but
-// the private bytes, because counting them changes how memory is allocated.
-enum class Depth : std::uint8_t { Start, All, Memory };
+// Start: the times of a load and a first run. All: answers and warm runs too. Batch: warm runs of
+// batches, which may need more memory or time than there is. Memory: nothing but the private bytes,
+// because counting them changes how memory is allocated.
+enum class Depth : std::uint8_t { Start, All, Batch, Memory };
 
 // In the child.
 Status measure(const PublishContext& context, const Tried& tried, const Path& folder, Depth depth,
@@ -354,8 +351,18 @@ Status measure(const PublishContext& context, const Tried& tried, const Path& fo
   if (depth == Depth::Start) return {};
   // Random models answer differently each time.
   if (!context.base.session_after_fork) TRY(check_answers(session, tried));
-  say(one("warm",
-          static_cast<std::uint64_t>(warm_run(session.invoker(), context.job, tried).count())));
+  const Duration warm = warm_runs(session.invoker(), tried, 1).value_or(Duration{});
+  say(one("warm", static_cast<std::uint64_t>(warm.count())));
+  return {};
+}
+
+// In the child.
+Status measure_batches(const PublishContext& context, const Tried& tried, const Path& folder,
+                       const ChildSay& say) {
+  const std::int64_t times = requests_in_batch(context.job, tried.inputs.front());
+  OnnxSession session = TRY(OnnxSession::load(context.runtime, folder, context.job.threads));
+  if (const auto warm = warm_runs(session.invoker(), tried, times))
+    say(one("warm", static_cast<std::uint64_t>((*warm / times).count())));
   return {};
 }
 
@@ -378,8 +385,9 @@ Result<Json> measure_once(const PublishContext& context, const Tried& tried, con
                           Depth depth) {
   const ChildLimits limits{kLoadLimit, 4 * run_limit(context)};
   const auto lines = TRY(run_in_child(limits, [&](const ChildSay& say) {
-    return depth == Depth::Memory ? measure_memory(context, tried, folder, say)
-                                  : measure(context, tried, folder, depth, say);
+    if (depth == Depth::Memory) return measure_memory(context, tried, folder, say);
+    if (depth == Depth::Batch) return measure_batches(context, tried, folder, say);
+    return measure(context, tried, folder, depth, say);
   }));
   Json all = Json::object();
   for (const std::string& line : lines) all.update(TRY(parse_line(line)));
@@ -476,6 +484,11 @@ Result<Candidate> measure_form(const PublishContext& context, const Tried& tried
   candidate.load = median(std::move(loads));
   candidate.first_run = median(std::move(firsts));
   candidate.warm_run = Duration(number(all, "warm"));
+  // A kernel that packs its weights anew for every run is quick for one row, and slow for more.
+  if (batches(context.job, tried)) {
+    const auto warm = measure_once(context, tried, spec.folder, Depth::Batch);
+    if (warm && warm->contains("warm")) candidate.warm_run = Duration(number(*warm, "warm"));
+  }
   const Json memory = TRY(measure_once(context, tried, spec.folder, Depth::Memory));
   candidate.private_bytes = {number(memory, "private")};
   for (const char* name : {"model.onnx", "model.ort", kWeights}) {
