@@ -253,6 +253,23 @@ Status in_input(Status status, const InferInput& input) {
   return std::unexpected(std::move(status).error().in(fmt::format("input '{}'", input.name)));
 }
 
+bool begins_with_rows(const TensorSpec& spec) {
+  return !spec.shape.empty() && spec.shape.front() == -1;
+}
+
+Status check_rows(std::span<const InferInput> inputs, const Signature& signature) {
+  if (inputs.size() < 2 || !std::ranges::all_of(signature.inputs, begins_with_rows) ||
+      !std::ranges::all_of(signature.outputs, begins_with_rows)) {
+    return {};
+  }
+  const auto empty = [](const InferInput& input) { return input.shape.front() == 0; };
+  const auto none = std::ranges::find_if(inputs, empty);
+  const auto some = std::ranges::find_if_not(inputs, empty);
+  if (none == inputs.end() || some == inputs.end()) return {};
+  return refuse_input(none->name, fmt::format("has no rows, but input '{}' has {}", some->name,
+                                              some->shape.front()));
+}
+
 }  // namespace
 
 Result<std::uint64_t> parse_json_part_length(std::string_view header) {
@@ -268,7 +285,8 @@ std::unexpected<Error> refuse_input(std::string_view name, std::string_view mess
 }
 
 Status check_complete(std::span<const InferInput> inputs, const Signature& signature) {
-  if (inputs.size() == signature.inputs.size()) return {};  // none twice, none unknown
+  // None twice, none unknown.
+  if (inputs.size() == signature.inputs.size()) return check_rows(inputs, signature);
   for (std::uint32_t i = 0; i < signature.inputs.size(); ++i) {
     if (has_index(inputs, i)) continue;
     return refuse_input(signature.inputs[i].name,

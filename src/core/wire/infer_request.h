@@ -115,7 +115,9 @@ Status check_received_input(const InferInput& input, std::span<const std::byte> 
 
 // For the front doors' own checks: "input 'x': <message>".
 std::unexpected<Error> refuse_input(std::string_view name, std::string_view message);
-// Every input of the signature is there.
+// Every input of the signature is there; and where inputs and outputs all begin with a free
+// dimension, which stands for rows, not one input is empty beside another that is not: kernels that
+// skip an empty input leave memory as it was, and answer with what an earlier request left there.
 Status check_complete(std::span<const InferInput> inputs, const Signature& signature);
 // Plans a JSON input whose type, shape and text are set: its size, checked against the text.
 Status size_json_input(InferInput& input);

@@ -1,5 +1,7 @@
 #include "core/wire/infer_request.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -62,6 +64,28 @@ void refused(const Result<InferRequest>& result, std::string_view slug, std::str
 }
 
 }  // namespace
+
+TEST_CASE("an input without rows beside one with rows is refused") {
+  const auto shapes = [](const char* a, const char* b, const Signature& signature) {
+    return decode(
+        fmt::format(R"({{"inputs":[{{"name":"a","datatype":"FP32","shape":[{0}],"data":[{2}]}},
+                                  {{"name":"b","datatype":"FP32","shape":[{1}],"data":[{3}]}}]}})",
+                    a, b, *a == '0' ? "" : "1", *b == '0' ? "" : "1"),
+        signature);
+  };
+  const Signature rows =
+      signature_of({{"a", DataType::Fp32, {-1, 1}}, {"b", DataType::Fp32, {-1, 1}}});
+  const auto refused = shapes("1,1", "0,1", rows);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().message == "input 'b': has no rows, but input 'a' has 1");
+  CHECK_FALSE(shapes("0,1", "1,1", rows).has_value());
+  CHECK(shapes("0,1", "0,1", rows).has_value());
+  CHECK(shapes("1,1", "1,1", rows).has_value());
+  // An output that does not begin with rows: the dimensions mean something else.
+  Signature other = rows;
+  other.outputs.front().shape = {2};
+  CHECK(shapes("1,1", "0,1", other).has_value());
+}
 
 TEST_CASE("a JSON request names inputs, outputs, id and timeout in any order of keys") {
   const auto request = decode(
