@@ -87,11 +87,11 @@ Needs needs_of(Endpoint endpoint) {
       return Needs::Read;
     case Endpoint::Deploy:
     case Endpoint::RepositoryLoad:
+    case Endpoint::RepositoryUnload:
     case Endpoint::BlobState:
     case Endpoint::BlobUpload:
     case Endpoint::BlobAppend:
       return Needs::Deploy;
-    case Endpoint::RepositoryUnload:
     case Endpoint::DeleteFunction:
     case Endpoint::ChangeSettings:
     case Endpoint::SplitTraffic:
@@ -136,7 +136,7 @@ std::span<const RpcRule> rpc_rules() {
       {"ModelStreamInfer", Needs::Invoke},
       {"RepositoryIndex", Needs::Describe},
       {"RepositoryModelLoad", Needs::Deploy, "load"},
-      {"RepositoryModelUnload", Needs::Configure, "unload"},
+      {"RepositoryModelUnload", Needs::Deploy, "unload"},
       {"SystemSharedMemoryStatus", Needs::Describe},
       {"SystemSharedMemoryRegister", Needs::Invoke},
       {"SystemSharedMemoryUnregister", Needs::Invoke},

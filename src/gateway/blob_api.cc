@@ -44,6 +44,12 @@ Response blob_response(int status, const Digest& digest, std::uint64_t size) {
           .body = fmt::format(R"({{"sha256":"{}","size":{}}})", to_string(digest), size)};
 }
 
+Status check_offset(std::uint64_t stands, std::uint64_t sent) {
+  if (stands == sent) return {};
+  return refuse(reason::kConflict,
+                fmt::format("the upload stands at {}, not at {}: ask again with HEAD", stands, sent));
+}
+
 }  // namespace
 
 Task<Result<Response>> BlobApi::state(std::string_view project, std::string_view name) {
@@ -129,16 +135,14 @@ Task<Result<Response>> BlobApi::append(Exchange& exchange, std::string_view proj
     co_return refuse(reason::kTooLarge, fmt::format("{} bytes are more than limits.max_upload ({})",
                                                     length, to_string(max_upload_)));
   }
-  CO_TRY(const std::unique_ptr<BlobWriter> writer, co_await pool_.run([&] {
-    return blobs_.resume(digest, BlobOwners::slot(project, digest));
-  }));
   const Digest slot = BlobOwners::slot(project, digest);
-  if (writer->offset() != offset) {
-    co_return refuse(reason::kConflict,
-                     fmt::format("the upload stands at {}, not at {}: ask again with HEAD",
-                                 writer->offset(), offset));
-  }
+  // What is refused leaves no file behind.
+  CO_TRY(const std::uint64_t stands, co_await pool_.run([&] { return blobs_.partial_size(slot); }));
+  CO_TRY_STATUS(check_offset(stands, offset));
   CO_TRY_STATUS(co_await reserve({.project = project, .slot = slot, .size = Bytes{length}}));
+  CO_TRY(const std::unique_ptr<BlobWriter> writer,
+         co_await pool_.run([&] { return blobs_.resume(digest, slot); }));
+  CO_TRY_STATUS(check_offset(writer->offset(), offset));
   CO_TRY_STATUS(co_await receive(exchange, *writer, length));
   if (writer->offset() < length) {
     co_return Response{.status = 202,

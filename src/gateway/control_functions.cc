@@ -269,15 +269,17 @@ Task<Result<Response>> ControlApi::evict(const Route& route) {
   CO_TRY(const ModelRef ref, parse_model_ref(route.name));
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
   const FunctionId function{static_cast<std::uint64_t>(resolved.function->id)};
-  if (ref.version) {
-    parts_.dispatcher.evict(VersionKey{function, ref.version->value});
+  const VersionKey version{function, resolved.version->number.value};
+  if (ref.names_version()) {
+    parts_.dispatcher.evict(version);
   } else {
     parts_.dispatcher.evict(function);
   }
   std::uint64_t left = 0;
-  for (const VersionStatus& version : parts_.dispatcher.status().versions) {
-    const bool meant = !ref.version || ref.version->value == version.key.version;
-    if (version.key.function == function && meant) left += version.starting + version.running;
+  for (const VersionStatus& status : parts_.dispatcher.status().versions) {
+    const bool meant =
+        ref.names_version() ? status.key == version : status.key.function == function;
+    if (meant) left += status.starting + status.running;
   }
   co_return json_response({{"evicted", local_name(route.name)}, {"busy", left}});
 }

@@ -168,11 +168,11 @@ Status Gateway::may_go_on(const Exchange& exchange, const Route& route) const {
 Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin) {
   Response response{.status = 204, .headers = {}, .body = ""};
   response.headers.add("Access-Control-Allow-Origin", origin);
-  response.headers.add("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE");
+  response.headers.add("Access-Control-Allow-Methods", routed_methods());
   response.headers.add(
       "Access-Control-Allow-Headers",
-      "Authorization, Content-Type, Inference-Header-Content-Length, X-Request-Id, "
-      "Upload-Offset, Upload-Length");
+      "Authorization, Content-Type, Inference-Header-Content-Length, X-Request-Id, Mayfly-Key, "
+      "traceparent, tracestate, Upload-Offset, Upload-Length");
   response.headers.add("Access-Control-Max-Age", "600");
   response.headers.add("Vary", "Origin");
   (void)co_await exchange.respond(std::move(response));

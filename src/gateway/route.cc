@@ -194,6 +194,15 @@ std::vector<Endpoint> routed_endpoints() {
   return endpoints;
 }
 
+std::string routed_methods() {
+  std::string methods;
+  for (const Pattern& pattern : kPatterns) {
+    if (methods.find(pattern.method) == std::string::npos)
+      methods += fmt::format("{}{}", methods.empty() ? "" : ", ", pattern.method);
+  }
+  return methods;
+}
+
 std::vector<std::string> route_patterns() {
   std::vector<std::string> patterns;
   for (const Pattern& pattern : kPatterns)

@@ -100,6 +100,8 @@ struct Route {
 
 // Every endpoint of the table once.
 std::vector<Endpoint> routed_endpoints();
+// Every method of the table: "GET, POST, PUT".
+std::string routed_methods();
 
 enum class RouteError : std::uint8_t { NoSuchPath, WrongMethod };
 

@@ -181,6 +181,14 @@ class CorsTest(NodeCase):
                 )
                 self.assertIn("Mayfly-Start", reply.headers["Access-Control-Expose-Headers"])
 
+    def test_pages_of_a_configured_origin_may_use_every_method(self) -> None:
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
+        reply = self.node.request("OPTIONS", "/api/v1/functions/f/traffic", headers=asked)
+        self.assertEqual(reply.status, 204)
+        methods = set(reply.headers["Access-Control-Allow-Methods"].split(", "))
+        self.assertGreaterEqual(methods, {"GET", "POST", "PUT", "PATCH", "DELETE"})
+        self.assertIn("Mayfly-Key", reply.headers["Access-Control-Allow-Headers"])
+
     def test_other_pages_read_and_control_nothing(self) -> None:
         headers = {"Origin": "https://evil.example"}
         reply = self.node.request("GET", "/v2/models/f", headers=headers)

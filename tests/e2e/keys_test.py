@@ -289,7 +289,7 @@ class KeyLifeTest(KeyedCase):
             self.node.environment = {}
 
     def test_grpc_asks_for_the_same_keys(self) -> None:
-        key = self.make("read:*,deploy:*,invoke:f,configure:f")
+        key = self.make("read:*,deploy:*,invoke:f")
         self.deploy_with(key["key"], "f")
         with grpc.insecure_channel(self.node.grpc) as channel:
             stub = rpc.GRPCInferenceServiceStub(channel)

@@ -125,6 +125,7 @@ class QuotasTest(KeyedCase):
         for method, path in (("PATCH", f"/api/v1/blobs/{digest}"), ("POST", "/api/v1/blobs")):
             over = self.send(method, path, hoarder, big, headers)
             self.assertRefused(over, 429, "quota_exceeded", "stored_bytes:")
+            self.assertEqual(list((self.node.data / "blobs" / "partial").iterdir()), [])
             self.assertEqual(self.send(method, path, self.b, big, headers).status // 100, 2)
         small = self.send("POST", "/api/v1/blobs", hoarder, b"x" * 1000)
         self.assertEqual(small.status, 201, small.body)

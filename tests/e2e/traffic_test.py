@@ -74,6 +74,19 @@ class TrafficTest(NodeCase):
         self.assertRefused(self.node.infer(f"{self.name}@stable", *NUMBERS), 404, "unknown_version")
         self.assertRefused(self.node.infer(f"{self.name}@Bad!", *NUMBERS), 400)
 
+    def test_an_alias_evicts_its_version_and_no_other(self) -> None:
+        self.node.cli("alias", self.name, "beta=1")
+        for version in (1, 2):
+            self.versions(1, name=f"{self.name}@{version}")
+        self.node.cli("evict", f"{self.name}@beta")
+        running = lambda: {
+            entry["label"]
+            for entry in self.node.request("GET", "/api/v1/top").json()["functions"]
+            if entry["templates"] > 0
+        }
+        self.node.wait_until(lambda: f"{self.name}@1" not in running(), "the alias's version is at zero")
+        self.assertIn(f"{self.name}@2", running())
+
     def test_what_cannot_be_is_refused_and_changes_nothing(self) -> None:
         before = self.traffic()
         for weights in ({"1": 50, "2": 49}, {"9": 100}, {"1": 0, "2": 100}, {"x": 100}, {"1": 1.5, "2": 98.5}, [1]):
