@@ -19,6 +19,8 @@ namespace {
 
 using Setter = std::function<Status(Config&, const std::string&)>;
 
+constexpr Bytes kLeastMessage = kib(1);
+
 std::vector<std::string> split_list(std::string_view text) {
   std::vector<std::string> items;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -50,20 +52,24 @@ Setter duration(Duration Config::* member) {
   };
 }
 
-Setter size(Bytes Config::* member) {
-  return [member](Config& config, const std::string& value) -> Status {
+Setter size(Bytes Config::* member, Bytes least = {}) {
+  return [member, least](Config& config, const std::string& value) -> Status {
     config.*member = TRY(parse_bytes(value));
-    return {};
+    if (config.*member >= least) return {};
+    return refuse(reason::kInvalidSetting,
+                  fmt::format("'{}' is less than {}", value, to_string(least)));
   };
 }
 
-Setter number(std::uint32_t Config::* member) {
-  return [member](Config& config, const std::string& value) -> Status {
+Setter number(std::uint32_t Config::* member, std::uint32_t least = 0) {
+  return [member, least](Config& config, const std::string& value) -> Status {
     std::uint32_t parsed = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
     if (error != std::errc() || end != value.data() + value.size()) {
       return refuse(reason::kInvalidSetting, fmt::format("'{}' is not a whole number", value));
     }
+    if (parsed < least)
+      return refuse(reason::kInvalidSetting, fmt::format("'{}' is less than {}", value, least));
     config.*member = parsed;
     return {};
   };
@@ -173,12 +179,12 @@ std::vector<Entry> limit_settings() {
   return {
       {{"limits.max_header", "--max-header", "MAYFLY_MAX_HEADER", "16KiB",
         "largest request header"},
-       size(&Config::max_header)},
+       size(&Config::max_header, kLeastMessage)},
       {{"limits.max_body", "--max-body", "MAYFLY_MAX_BODY", "64MiB",
         "largest prediction body, decompressed"},
-       size(&Config::max_body)},
+       size(&Config::max_body, kLeastMessage)},
       {{"limits.max_reply", "--max-reply", "MAYFLY_MAX_REPLY", "64MiB", "largest prediction reply"},
-       size(&Config::max_reply)},
+       size(&Config::max_reply, kLeastMessage)},
       {{"limits.body_memory", "--body-memory", "MAYFLY_BODY_MEMORY", "0",
         "memory for the bodies over 64KiB of all predictions together, beyond which they get 503 "
         "node_busy; 0: a quarter of the machine's"},
@@ -191,7 +197,7 @@ std::vector<Entry> limit_settings() {
       {{"limits.max_connections", "--max-connections", "MAYFLY_MAX_CONNECTIONS", "10000",
         "open connections; the next one closes the one that has been idle the longest, and gets "
         "503 when none is"},
-       number(&Config::max_connections)},
+       number(&Config::max_connections, 1)},
       {{"limits.max_connections_per_address", "--max-connections-per-address",
         "MAYFLY_MAX_CONNECTIONS_PER_ADDRESS", "0",
         "the same from one address (one /64 of IPv6), loopback too, socket files not; the next one "

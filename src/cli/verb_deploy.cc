@@ -236,10 +236,12 @@ void add_deploy_verb(CLI::App& app, CliContext& context) {
   CLI::Option* canary = verb->add_option("--canary", flags->percent,
                                          "give the new version this percentage of the requests")
                             ->check(CLI::Range(1, 99));
-  CLI::Option* none = verb->add_flag_callback(
-                              "--no-traffic", [flags] { flags->percent = 0; },
-                              "publish it without requests: it answers as NAME@VERSION")
-                          ->excludes(canary);
+  CLI::Option* none =
+      verb->add_flag_callback(
+              "--no-traffic", [flags] { flags->percent = 0; },
+              "publish it without requests: it answers as NAME@VERSION (a function's "
+              "first version gets them all)")
+          ->excludes(canary);
   verb->add_option("--rollout", flags->rollout,
                    "auto, or a JSON file with a plan: it climbs by itself, or goes back")
       ->excludes(canary)

@@ -74,6 +74,7 @@ Status list_keys(const KeyFlags& flags, const CliContext& context) {
 }
 
 Status revoke_key(const KeyFlags& flags, const CliContext& context) {
+  if (flags.id.empty()) return refuse(reason::kInvalidSetting, "the key's id is empty");
   const CliJson done =
       TRY(context.admin_node(flags.data)
               .send("DELETE", fmt::format("{}/{}", kKeys, path_segment(flags.id)), CliJson()));

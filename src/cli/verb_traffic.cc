@@ -72,6 +72,8 @@ Status traffic(const TrafficFlags& flags, const CliContext& context) {
                  {"sticky_header", now["sticky_header"]}};
   if (!flags.weights.empty()) {
     wanted["weights"] = TRY(parse_shares(flags.weights));
+    if (wanted["weights"].empty())
+      return refuse(reason::kInvalidTraffic, "the weights sum to 0, not 100");
     wanted["shadows"] = CliJson::object();
   }
   if (!flags.shadows.empty()) wanted["shadows"] = TRY(parse_shares(flags.shadows));
@@ -83,7 +85,7 @@ Status traffic(const TrafficFlags& flags, const CliContext& context) {
 struct AliasFlags {
   std::string name;
   std::string assignment;
-  std::string expect;
+  std::optional<std::string> expect;
   std::string why;
   bool remove = false;
 };
@@ -102,8 +104,8 @@ Result<CliJson> change_alias(const AliasFlags& flags, NodeClient& node) {
   CliJson body{{"version", version.value}};
   if (flags.expect == "none") {
     body["expect"] = nullptr;
-  } else if (!flags.expect.empty()) {
-    body["expect"] = TRY(parse_version_number(flags.expect)).value;
+  } else if (flags.expect) {
+    body["expect"] = TRY(parse_version_number(*flags.expect)).value;
   }
   if (!flags.why.empty()) body["why"] = flags.why;
   return node.send("PUT", path, body);
@@ -144,6 +146,8 @@ std::string change_text(const CliJson& change) {
     if (pair) text += shown_value(before.value(key, CliJson())) + " → ";
     text += shown_value(value);
   }
+  if (const std::string why = change.value("why", ""); pair && !why.empty())
+    text += fmt::format("{}why {}", text.empty() ? "" : ", ", why);
   return text;
 }
 

@@ -46,8 +46,9 @@ Response blob_response(int status, const Digest& digest, std::uint64_t size) {
 
 Status check_offset(std::uint64_t stands, std::uint64_t sent) {
   if (stands == sent) return {};
-  return refuse(reason::kConflict,
-                fmt::format("the upload stands at {}, not at {}: ask again with HEAD", stands, sent));
+  return refuse(
+      reason::kConflict,
+      fmt::format("the upload stands at {}, not at {}: ask again with HEAD", stands, sent));
 }
 
 }  // namespace

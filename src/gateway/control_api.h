@@ -111,6 +111,7 @@ class ControlApi {
 
   struct Deploying;
   Task<Result<Json>> publish(const Deploying& deploying, const Route& route, Exchange& exchange);
+  Task<Json> notes_on(FunctionName name, Signature signature, Json notes);
   DispatchStatus status_for(const Principal& caller) const;
   Json describe_versions(const DispatchStatus& status) const;
   Status check_rollout(const FunctionName& function) const;

@@ -262,6 +262,9 @@ Task<Result<Response>> ControlApi::history(const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::vector<Change> changes,
          co_await parts_.pool.run([&] { return parts_.registry.history(name, kHistoryLines); }));
+  if (changes.empty()) {  // of a deleted function it stays
+    co_return refuse(reason::kUnknownFunction, fmt::format("no function '{}'", name.str()));
+  }
   co_return json_response({{"history", history_json(changes)}});
 }
 

@@ -211,6 +211,8 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& 
                         .manifest = published->manifest,
                         .report = measured,
                         .traffic = {deploying.percent}};
+  Json notes =
+      co_await notes_on(deploying.function, published->manifest.signature, published->report.notes);
   CO_TRY(const TrafficSwitch::Introduced made,
          co_await parts_.traffic.introduce(std::move(deployment), author));
   // The first version of a function has nothing to be judged against.
@@ -230,7 +232,21 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& 
                  {"traffic", weight_of(*made.function, made.number)},
                  {"rollout", climbs},
                  {"measured", Json::parse(measured)},
-                 {"notes", published->report.notes}};
+                 {"notes", std::move(notes)}};
+}
+
+// What publishing found, and what it means for clients of the champion.
+Task<Json> ControlApi::notes_on(FunctionName name, Signature signature, Json notes) {
+  const auto champion = parts_.catalog.resolve(name.str(), "");
+  if (!champion) co_return notes;
+  const auto serving = co_await parts_.catalog.find(*champion);
+  if (serving && (*serving)->signature() != signature) {
+    notes.push_back(
+        fmt::format("it has other inputs or outputs than version {}, so what clients send or read "
+                    "may not fit it",
+                    champion->version->number.value));
+  }
+  co_return notes;
 }
 
 Status ControlApi::check_rollout(const FunctionName& function) const {

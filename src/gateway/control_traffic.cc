@@ -23,6 +23,8 @@ Result<std::optional<VersionNumber>> version_in(const Json* json, std::string_vi
 // JSON has no infinity.
 constexpr double kLargestShown = std::numeric_limits<double>::max();
 
+constexpr std::size_t kLongestWhy = 1000;
+
 struct AliasBody {
   std::optional<VersionNumber> version;
   // What the caller believes the alias to name; outer nullopt: whatever it is.
@@ -38,6 +40,12 @@ Result<AliasBody> parse_alias(std::string_view text) {
   AliasBody body;
   reader.text("why", body.why);
   TRY(reader.finish());
+  const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 127; };
+  if (body.why.size() > kLongestWhy || std::ranges::any_of(body.why, is_control)) {
+    return refuse(
+        reason::kInvalidTraffic,
+        fmt::format("body: 'why' is at most {} bytes without control characters", kLongestWhy));
+  }
   body.version = TRY(version_in(version, "version"));
   if (!body.version) return refuse(reason::kInvalidTraffic, "body: 'version' is missing");
   if (expect != nullptr) body.expect = TRY(version_in(expect, "expect"));

@@ -78,7 +78,7 @@ Status check_key_name(std::string_view name) {
   const auto visible = [](char c) { return c >= ' ' && c != 127; };
   if (name.size() <= kMaxKeyName && std::ranges::all_of(name, visible)) return {};
   return refuse(reason::kInvalidSetting,
-                fmt::format("a key's name is at most {} visible characters", kMaxKeyName));
+                fmt::format("a key's name is at most {} visible characters of ASCII", kMaxKeyName));
 }
 
 }  // namespace

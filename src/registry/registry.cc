@@ -50,6 +50,14 @@ Status check_exist(const FunctionEntry& function, const Traffic& traffic) {
   return {};
 }
 
+// Who gets the requests, for the history.
+Json shares_json(VersionNumber champion, Traffic traffic) {
+  if (!traffic.split()) traffic.weights = {{champion, kWholeTraffic}};
+  Json shares{{"champion", champion.value}};
+  shares.update(Json::parse(to_json(traffic)));
+  return shares;
+}
+
 // `seen` is null where anything will do.
 Status check_as_seen(const FunctionEntry& function, const FunctionEntry* seen) {
   const bool same =
@@ -247,10 +255,13 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
                                                    : with_canary(was, {number}, percent);
   TRY(db_.set_current(id, champion.value));
   if (routing != *was.routing) TRY(db_.set_routing(id, to_json(routing)));
-  const Json detail{{"version", number},
-                    {"traffic", fmt::format("{} %", percent)},
-                    {"manifest", to_string(manifest)},
-                    {"why", author.why}};
+  Json detail{{"version", number},
+              {"traffic", fmt::format("{} %", percent)},
+              {"manifest", to_string(manifest)},
+              {"why", author.why}};
+  const Traffic& shared = was.routing->traffic;
+  if (percent == kWholeTraffic && (shared.split() || !shared.shadows.empty()))
+    detail["ended"] = shares_json(was.current, shared);
   const std::uint64_t sequence = TRY(record(name, "deploy", detail.dump(), author));
   TRY(transaction.commit());
   publish(before->with(changed(was,
@@ -304,10 +315,13 @@ Status Registry::reroute(const FunctionEntry& function, Rerouting after, const A
 
 Status Registry::point_at(const FunctionEntry& function, VersionNumber version,
                           const Author& author) {
-  const Json detail{{"from", function.current.value}, {"to", version.value}, {"why", author.why}};
+  Routing routing = all_to(function, version);
+  const Json detail{{"before", shares_json(function.current, function.routing->traffic)},
+                    {"after", shares_json(version, routing.traffic)},
+                    {"why", author.why}};
   return reroute(function,
                  {.champion = version,
-                  .routing = all_to(function, version),
+                  .routing = std::move(routing),
                   .kind = "point",
                   .detail = detail.dump()},
                  author);
@@ -349,9 +363,8 @@ Status Registry::split(const FunctionName& function, const Traffic& traffic, con
   if (wanted == entry->routing->traffic && champion == entry->current) return {};
   Routing routing = *entry->routing;
   if (champion != entry->current) set_alias(routing, kPrevious, entry->current);
-  const Json detail{{"before", Json::parse(to_json(routing.traffic))},
-                    {"after", Json::parse(to_json(wanted))},
-                    {"champion", champion.value},
+  const Json detail{{"before", shares_json(entry->current, routing.traffic)},
+                    {"after", shares_json(champion, wanted)},
                     {"why", author.why}};
   routing.traffic = std::move(wanted);
   return reroute(*entry,

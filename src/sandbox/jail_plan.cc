@@ -117,7 +117,8 @@ JailPlan full_plan(Profile profile) {
   plan.profile = profile;
   if (profile == Profile::Publish) {
     // Publishing writes the compiled artifact; the largest models are tens of GiB.
-    plan.limits = {.open_files = 256, .processes = 64, .file_bytes = std::uint64_t{64} << 30};
+    // A version has 64 threads at most.
+    plan.limits = {.open_files = 256, .processes = 160, .file_bytes = std::uint64_t{64} << 30};
   }
   return plan;
 }

@@ -384,6 +384,22 @@ Task<Status> Rollouts::check_alike(FunctionTable::Entry function, VersionNumber 
                   version.value, function->current.value, function->name.str()));
 }
 
+// A range that nothing is held to would guard nothing.
+Task<Status> Rollouts::check_ranges(FunctionTable::Entry function, VersionNumber version,
+                                    const rollout::RolloutPlan& plan) {
+  CO_TRY(const ServingRef challenger,
+         co_await parts_.catalog.find({function, function->find(version)}));
+  const Signature& signature = challenger->signature();
+  for (const auto& [name, range] : plan.ranges) {
+    const auto index = signature.output_index(name);
+    if (index && signature.outputs[*index].type != DataType::Bytes) continue;
+    co_return refuse(
+        reason::kInvalidSetting,
+        fmt::format("ranges: version {} has no output '{}' of numbers", version.value, name));
+  }
+  co_return Status{};
+}
+
 Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::RolloutPlan plan,
                              Author author) {
   const auto hold = gate_.hold();
@@ -400,6 +416,7 @@ Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::
                                                     version.value, name.str()));
   }
   CO_TRY_STATUS(co_await check_alike(found.function, version));
+  CO_TRY_STATUS(co_await check_ranges(found.function, version, plan));
   CO_TRY_STATUS(check_free(function));  // nothing has begun meanwhile
   const TimePoint now = parts_.loop.now();
   auto active = std::make_shared<Active>(Active{

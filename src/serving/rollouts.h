@@ -94,6 +94,8 @@ class Rollouts {
   Result<ActiveRef> need(const FunctionName& name) const;
   rollout::Evidence* evidence_of(const Serving& serving, bool shadow);
   Task<Status> check_alike(FunctionTable::Entry function, VersionNumber version);
+  Task<Status> check_ranges(FunctionTable::Entry function, VersionNumber version,
+                            const rollout::RolloutPlan& plan);
   Status adopt(const RolloutRow& row);
   void count_time(Active& active) const;
   void tick();

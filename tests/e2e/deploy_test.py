@@ -89,6 +89,10 @@ class RefusalTest(NodeCase):
             self.assertIn(word, (done.stdout + done.stderr).decode())
 
 
+    def test_the_most_threads_that_a_version_may_have_can_be_published(self) -> None:
+        self.node.cli("deploy", "threads", str(MODELS / "adder"), "--set", "threads=64")
+
+
 class VersionTest(NodeCase):
     def test_versions_count_up_and_stay_addressable(self) -> None:
         self.node.deploy("f", "identity_fp32")

@@ -212,6 +212,7 @@ class RolloutTest(NodeCase):
         self.assertIn("no rollout under way", refused("approve"))
         self.assertIn("steps", refused("start", "2", "--plan", self.plan(steps=[50])))
         self.node.cli("deploy", self.name, str(self.folder / "champion.onnx"), "--no-traffic")
+        self.assertIn("no output 'scor'", refused("start", "3", "--plan", self.plan(ranges={"scor": [0, 1]})))
         self.node.cli("rollout", self.name, "start", "3")
         self.assertIn("under way", refused("start", "3"))
         again = self.node.cli(

@@ -95,7 +95,35 @@ class TrafficTest(NodeCase):
             )
             self.assertIn(reply.status, (400, 404), (weights, reply.body))
             self.assertTrue(reply.json()["error"])
+        for arguments, said in (
+            (("traffic", self.name, "1=0", "2=0"), "sum to 0"),
+            (("alias", self.name, "a=1", "--expect", ""), "version"),
+            (("alias", self.name, "a=1", "--why", "red \x1b[31m"), "control characters"),
+            (("alias", self.name, "a=1", "--why", "long " * 201), "at most 1000 bytes"),
+            (("history", "nowhere"), "no function 'nowhere'"),
+        ):
+            done = self.node.cli(*arguments, check=False)
+            self.assertNotEqual(done.returncode, 0, arguments)
+            self.assertIn(said, done.stderr.decode())
         self.assertEqual(self.traffic(), before)
+
+    def test_history_says_who_got_the_requests_before_and_after(self) -> None:
+        self.node.cli("traffic", self.name, "2=60", "3=40")
+        self.node.cli("rollback", self.name)
+        self.node.cli("traffic", self.name, "2=100")
+        last, ended, split = (
+            item["change"] for item in self.node.cli_json("history", self.name)["history"][:3]
+        )
+        self.assertEqual((split["before"]["weights"], split["after"]["weights"]), ({"3": 100}, {"2": 60, "3": 40}))
+        self.assertEqual((ended["before"]["weights"], ended["after"]["weights"]), ({"2": 60, "3": 40}, {"3": 100}))
+        self.assertEqual((last["before"]["champion"], last["after"]["champion"]), (3, 2))
+        self.assertRegex(
+            self.node.cli("history", self.name).stdout.decode(), r"champion 3 → 2, weights .*3.*100.* → .*2.*100"
+        )
+
+    def test_a_deploy_says_when_clients_of_the_champion_may_not_fit(self) -> None:
+        done = self.node.cli("deploy", self.name, str(MODELS / "iris"), "--canary", "5")
+        self.assertIn("other inputs or outputs than version 3", (done.stdout + done.stderr).decode())
 
     def test_deploys_choose_what_their_version_gets(self) -> None:
         adder = str(MODELS / "adder")
