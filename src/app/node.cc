@@ -221,13 +221,8 @@ Result<QuotaGate::Used> used_this_month(const Ledger& ledger, const Clock& clock
   const auto day = std::chrono::floor<std::chrono::days>(clock.wall_now());
   const std::chrono::year_month_day date(day);
   const std::chrono::sys_days first(date.year() / date.month() / std::chrono::day{1});
-  const UsageTable table = TRY(read_usage(
-      ledger.folder(), {.from = hour_of(std::chrono::time_point_cast<Duration>(first))}));
-  constexpr double kGbMicrosecond = 1e6 * (std::uint64_t{1} << 30);
-  QuotaGate::Used used;
-  for (const auto& [key, usage] : table.rows())
-    used[key.project] += static_cast<double>(usage.memory_time) / kGbMicrosecond;
-  return used;
+  return QuotaGate::use_of(TRY(read_usage(
+      ledger.folder(), {.from = hour_of(std::chrono::time_point_cast<Duration>(first))})));
 }
 
 // What predictions of every protocol go through. Members in the order of their making.

@@ -208,9 +208,12 @@ TEST_CASE("sealed totals survive their file, and damage is noticed") {
   totals.segment = 42;
   totals.add(served(10h, 512, 2s));
   totals.add(sample());
+  InvocationRecord copy = sample();
+  copy.caller = kShadowCaller;
+  totals.add(copy);
   const std::string file = encode_totals(totals);
   CHECK(decode_totals(bytes_of(file)).value() == totals);
-  CHECK(totals.records == 2);
+  CHECK(totals.records == 3);
   CHECK(totals.earliest == WallTime(10h + 5min));
   for (std::size_t i = 0; i < file.size(); ++i) {
     std::string damaged = file;
@@ -219,4 +222,16 @@ TEST_CASE("sealed totals survive their file, and damage is noticed") {
   }
   CHECK_FALSE(decode_totals(bytes_of(file).first(file.size() - 1)).has_value());
   CHECK_FALSE(decode_totals({}).has_value());
+}
+
+TEST_CASE("totals that were sealed before shadows were told apart are read") {
+  SegmentTotals totals;
+  totals.add(served(10h, 512, 2s));
+  std::string file = encode_totals(totals);
+  const std::size_t names = 1 + std::string("default").size() + 1 + std::string("fraud").size();
+  file.erase(file.size() - names - 16, 16);  // the part of shadows of the only row
+  const std::string body = file.substr(12);
+  file = "mayflyT1";
+  WireWriter(file).put(checksum(bytes_of(body)));
+  CHECK(decode_totals(bytes_of(file + body)).value() == totals);
 }

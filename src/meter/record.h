@@ -29,6 +29,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -59,6 +60,10 @@ struct InvocationRecord {
   std::string reason;  // a slug of core/reason.h; empty: answered
   bool operator==(const InvocationRecord&) const = default;
 };
+
+// The caller of copies that nobody waited for. No caller is called so: names that people choose are
+// followed by what vouches for them, "(key:4f2a)".
+inline constexpr std::string_view kShadowCaller = "shadow";
 
 inline constexpr std::size_t kFrameHead = 8;
 inline constexpr std::size_t kMinPayload = 96 + 5;

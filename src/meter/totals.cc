@@ -1,6 +1,7 @@
 #include "meter/totals.h"
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 
 #include "meter/wire.h"
@@ -8,7 +9,9 @@
 namespace mayfly {
 namespace {
 
-constexpr std::string_view kMagic = "mayflyT1";
+constexpr std::string_view kMagic = "mayflyT2";
+constexpr std::string_view kOldMagic = "mayflyT1";
+enum class Format : std::uint8_t { WithoutShadows, WithShadows };
 constexpr std::size_t kCounters = 14;
 
 // The order of the counters in a row.
@@ -34,18 +37,32 @@ void put_row(WireWriter& wire, const UsageKey& key, const Usage& usage) {
   wire.put(key.version);
   for (const std::uint64_t* counter : counters(usage)) wire.put(*counter);
   wire.put(usage.memory_time);
+  wire.put(usage.shadow_memory_time);
   wire.put_text(key.project);
   wire.put_text(key.function);
 }
 
-void get_row(WireReader& wire, UsageTable& table) {
+Uint128 get_memory_time(WireReader& wire) {
+  const auto low = wire.get<std::uint64_t>();
+  return Uint128{wire.get<std::uint64_t>()} << 64 | low;
+}
+
+// nullopt: neither.
+std::optional<Format> get_format(WireReader& wire) {
+  const auto magic = wire.take(kMagic.size());
+  if (std::ranges::equal(magic, std::as_bytes(std::span(kMagic)))) return Format::WithShadows;
+  if (std::ranges::equal(magic, std::as_bytes(std::span(kOldMagic)))) return Format::WithoutShadows;
+  return std::nullopt;
+}
+
+void get_row(WireReader& wire, Format format, UsageTable& table) {
   UsageKey key;
   Usage usage;
   key.hour.value = static_cast<std::int64_t>(wire.get<std::uint64_t>());
   key.version = wire.get<std::uint32_t>();
   for (std::uint64_t* counter : counters(usage)) *counter = wire.get<std::uint64_t>();
-  const auto low = wire.get<std::uint64_t>();
-  usage.memory_time = Uint128{wire.get<std::uint64_t>()} << 64 | low;
+  usage.memory_time = get_memory_time(wire);
+  if (format == Format::WithShadows) usage.shadow_memory_time = get_memory_time(wire);
   key.project = wire.get_text();
   key.function = wire.get_text();
   if (wire.ok()) table.add(key, usage);
@@ -77,9 +94,8 @@ std::string encode_totals(const SegmentTotals& totals) {
 Result<SegmentTotals> decode_totals(std::span<const std::byte> bytes) {
   const auto damaged = [] { return fail(Code::DataLoss, "sealed totals are damaged"); };
   WireReader wire(bytes);
-  if (!std::ranges::equal(wire.take(kMagic.size()), std::as_bytes(std::span(kMagic)))) {
-    return damaged();
-  }
+  const std::optional<Format> format = get_format(wire);
+  if (!format) return damaged();
   const auto expected = wire.get<std::uint32_t>();
   if (!wire.ok() || checksum(bytes.subspan(kMagic.size() + sizeof expected)) != expected) {
     return damaged();
@@ -90,7 +106,7 @@ Result<SegmentTotals> decode_totals(std::span<const std::byte> bytes) {
   totals.earliest = get_time(wire);
   totals.latest = get_time(wire);
   const auto rows = wire.get<std::uint32_t>();
-  for (std::uint32_t i = 0; i < rows && wire.ok(); ++i) get_row(wire, totals.usage);
+  for (std::uint32_t i = 0; i < rows && wire.ok(); ++i) get_row(wire, *format, totals.usage);
   if (!wire.ok() || !wire.at_end() || totals.usage.rows().size() != rows) return damaged();
   return totals;
 }

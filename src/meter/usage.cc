@@ -30,7 +30,9 @@ void Usage::add(const InvocationRecord& record) {
   start_us += count(record.start);
   run_us += count(record.run);
   cpu_us += count(record.cpu);
-  memory_time += Uint128{record.memory_limit.count} * count(record.run);
+  const Uint128 held = Uint128{record.memory_limit.count} * count(record.run);
+  memory_time += held;
+  if (record.caller == kShadowCaller) shadow_memory_time += held;
 }
 
 void Usage::add(const Usage& other) {
@@ -46,6 +48,7 @@ void Usage::add(const Usage& other) {
   bytes_in += other.bytes_in;
   bytes_out += other.bytes_out;
   memory_time += other.memory_time;
+  shadow_memory_time += other.shadow_memory_time;
 }
 
 void UsageTable::add(const InvocationRecord& record) {

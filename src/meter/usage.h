@@ -50,7 +50,8 @@ struct Usage {
   std::uint64_t cpu_us = 0;
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
-  Uint128 memory_time = 0;  // bytes × microseconds: the memory limit while the request ran
+  Uint128 memory_time = 0;         // bytes × microseconds: the memory limit while the request ran
+  Uint128 shadow_memory_time = 0;  // the part of it that no caller asked for
 
   void add(const InvocationRecord& record);
   void add(const Usage& other);

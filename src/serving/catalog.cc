@@ -38,6 +38,11 @@ void Catalog::publish(Registry::Snapshot table) {
   if (table->sequence() > table_->sequence()) table_ = std::move(table);
 }
 
+bool Catalog::still_has(const Serving& serving) const {
+  const FunctionTable::Entry entry = table_->find(serving.function);
+  return entry && static_cast<std::uint64_t>(entry->id) == serving.runtime->key.function.value;
+}
+
 Result<ModelRef> Catalog::reference(std::string_view name, std::string_view version) {
   ModelRef ref = TRY(parse_model_ref(name));
   if (version.empty()) return ref;

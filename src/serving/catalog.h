@@ -50,6 +50,8 @@ class Catalog {
   // The registry changed; a table older than the one known is ignored. Called on the loop thread.
   void publish(Registry::Snapshot table);
   const Registry::Snapshot& table() const { return table_; }
+  // False: its function was deleted since it was found, whether or not it was made again.
+  bool still_has(const Serving& serving) const;
   // A deleted function: what is kept of it goes at once instead of by age.
   void forget(std::string_view function);
 

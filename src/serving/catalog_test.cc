@@ -160,6 +160,21 @@ TEST_CASE("what is kept of a deleted function goes, and no other project's") {
   CHECK_FALSE(third.expired());
 }
 
+TEST_CASE("what was found is known to be gone, also when its name is another function's") {
+  CatalogRig rig;
+  rig.fixture.deploy("f", "one");
+  Catalog& catalog = rig.open();
+  const ServingRef old = rig.find("f").value();
+  CHECK(catalog.still_has(*old));
+  REQUIRE(rig.registry().remove(name_of("f"), rig.fixture.alice));
+  catalog.publish(rig.registry().snapshot());
+  CHECK_FALSE(catalog.still_has(*old));
+  rig.fixture.deploy("f", "one");
+  catalog.publish(rig.registry().snapshot());
+  CHECK_FALSE(catalog.still_has(*old));
+  CHECK(catalog.still_has(*rig.find("f").value()));
+}
+
 TEST_CASE("a function deleted while it is looked up is gone afterwards") {
   CatalogRig rig;
   rig.fixture.deploy("f", "one");

@@ -194,6 +194,7 @@ Task<Status> Invoker::conclude(const Invocation& tried, std::string_view reason,
 }
 
 void Invoker::count(const Invocation& tried, std::string_view reason) {
+  if (!parts_.catalog.still_has(*tried.serving)) return;  // nothing would forget it
   const Timing timing = tried.timing();
   InvocationTimes times{
       .whole = parts_.loop.now() - tried.begun, .decode = {}, .encode = {}, .timing = timing};

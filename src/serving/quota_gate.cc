@@ -18,6 +18,16 @@ constexpr Duration kUsageAge = 5s;
 
 }  // namespace
 
+QuotaGate::Used QuotaGate::use_of(const UsageTable& usage) {
+  constexpr double kGbMicrosecond = 1e6 * (std::uint64_t{1} << 30);
+  Used used;
+  for (const auto& [key, sum] : usage.rows()) {
+    const Uint128 asked_for = sum.memory_time - sum.shadow_memory_time;
+    used[key.project] += static_cast<double>(asked_for) / kGbMicrosecond;
+  }
+  return used;
+}
+
 QuotaGate::QuotaGate(Parts parts) : parts_(std::move(parts)), inside_(parts_.loop) {}
 
 void QuotaGate::publish(const QuotaTable& table) {

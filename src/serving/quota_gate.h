@@ -18,6 +18,7 @@
 #include "dispatch/version_runtime.h"
 #include "identity/project_store.h"
 #include "identity/token_bucket.h"
+#include "meter/usage.h"
 
 namespace mayfly {
 
@@ -25,6 +26,8 @@ class QuotaGate {
  public:
   // What a project used of a month so far, in GB-seconds; blocks, so that it runs on the pool.
   using Used = std::map<std::string, double, std::less<>>;
+  // Of usage since the month began: what callers asked for, without the copies for shadows.
+  static Used use_of(const UsageTable& usage);
   using MonthUsage = std::function<Result<Used>()>;
   struct Parts {  // all outlive me
     Loop& loop;

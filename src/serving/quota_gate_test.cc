@@ -97,3 +97,18 @@ TEST_CASE("a project that has used its month is refused until a look finds less"
   CHECK(f.refusal().empty());
   f.loop.run(f.gate.close());
 }
+
+TEST_CASE("what shadows run is billed and uses nothing of the month") {
+  InvocationRecord record;
+  record.project = "a";
+  record.function = "f";
+  record.tier = StartTier::Hot;
+  record.memory_limit = gib(1);
+  record.run = 3s;
+  UsageTable usage;
+  usage.add(record);
+  record.caller = kShadowCaller;
+  usage.add(record);
+  CHECK(usage.rows().begin()->second.memory_time == Uint128{6'000'000} << 30);
+  CHECK(QuotaGate::use_of(usage) == QuotaGate::Used{{"a", 3.0}});
+}

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <tuple>
 
-#include "async/sleep.h"
 #include "core/project.h"
 #include "core/reason.h"
 
@@ -17,7 +16,7 @@ constexpr Duration kLook = 5ms;
 // Shadows of a function that is called now and then need not stay hot.
 constexpr Duration kIdleTimeout = 10s;
 constexpr Duration kTemplateTimeout = 1min;
-// One copy at a time: none may keep the others from running.
+// None may keep the others from running.
 constexpr Duration kLongestRun = 5s;
 // Processes of a shadow are another function's in dispatch: nothing is shared with those that
 // answer callers.
@@ -30,7 +29,7 @@ std::shared_ptr<const VersionRuntime> guest_of(const VersionRuntime& version) {
   guest->key.function = shadow_id(version.key.function);
   guest->label += "-shadow";
   guest->rank = Rank::Guest;
-  guest->batching = {};  // one copy at a time
+  guest->batching = {};  // copies come one at a time
   return guest;
 }
 
@@ -52,135 +51,170 @@ bool had_no_room(const Outcome& outcome) {
          outcome.reply.error().reason != reason::kStartFailed;
 }
 
-Result<RequestMemory> copied(RequestMemory& request) {
-  RequestMemory copy = TRY(RequestMemory::allocate(request.layout(), 0));
-  for (std::size_t i = 0; i < request.layout().inputs().size(); ++i)
-    std::ranges::copy(request.input(i), copy.input(i).begin());
-  return copy;
+// What a copy counts for: also for what it holds beside its bytes, a descriptor if it is large.
+Bytes weight_of(const RequestMemory& request) {
+  return request.inlined() ? Bytes{kInlineRequest} : Shadows::kLargest;
 }
 
 }  // namespace
 
+bool Shadows::full(std::string_view project) const {
+  const auto line = lines_.find(project);
+  return line != lines_.end() && line->second.waiting.size() >= kWaiting;
+}
+
+// What would hardly get a place later is not copied: that costs its caller time.
+std::optional<Shadows::CopiedRequest> Shadows::copied(const Serving& serving, VersionNumber shadow,
+                                                      RequestMemory& request) {
+  const std::string_view project = project_of(serving.function);
+  if (input_bytes(request.layout()) > kLargest.count || full(project)) return std::nullopt;
+  auto held = memory_.take(project, weight_of(request));
+  if (!held) return std::nullopt;
+  auto copy = RequestMemory::allocate(request.layout(), 0);
+  if (!copy) return std::nullopt;
+  for (std::size_t i = 0; i < request.layout().inputs().size(); ++i)
+    std::ranges::copy(request.input(i), copy->input(i).begin());
+  return CopiedRequest{shadow, *std::move(copy), *std::move(held)};
+}
+
 std::optional<Shadows::Copy> Shadows::copy(const ServingRef& serving, std::uint64_t key,
                                            RequestMemory& request) {
   Copy copy;
-  Pairs& pairs = results_[serving->runtime->key.function.value];
   for (const VersionShare& shadow : serving->routing->traffic.shadows) {
     if (shadow.version == serving->version || !shadows(shadow, key)) continue;
-    const bool room = taken_ < kWaiting;
-    const std::uint64_t bytes = input_bytes(request.layout());
-    auto memory = room && bytes <= kLargest.count ? copied(request)
-                                                  : fail(Code::ResourceExhausted, "no room");
-    if (!memory) {
-      ++pairs[{serving->version.value, shadow.version.value}].dropped;
-      continue;
+    if (auto one = copied(*serving, shadow.version, request)) {
+      copy.requests_.push_back(*std::move(one));
+    } else {
+      drop(*serving, shadow.version);
     }
-    copy.shadows_.push_back(shadow.version);
-    copy.requests_.push_back(*std::move(memory));
-    copy.places_.emplace_back(taken_);
   }
-  if (copy.shadows_.empty()) return std::nullopt;
+  if (copy.requests_.empty()) return std::nullopt;
   copy.serving_ = serving;
   return copy;
 }
 
 bool Shadows::keep(Copy& copy, const Reply& reply) {
-  std::uint64_t bytes = 0;
-  for (const OutputView& output : reply.outputs) bytes += output.bytes.size();
-  if (bytes <= kLargest.count) {
-    copy.answer_ = keep_answer(reply.outputs);
+  Bytes bytes{sizeof(HeldAnswer)};
+  for (const OutputView& output : reply.outputs) bytes = bytes + Bytes{output.bytes.size()};
+  const Serving& serving = *copy.serving_;
+  auto held = bytes <= kLargest ? memory_.take(project_of(serving.function), bytes) : std::nullopt;
+  if (held) {
+    copy.answer_ = std::make_shared<const HeldAnswer>(keep_answer(reply.outputs), *std::move(held));
     return true;
   }
-  const Serving& serving = *copy.serving_;
-  for (const VersionNumber shadow : copy.shadows_)
-    ++results_[serving.runtime->key.function.value][{serving.version.value, shadow.value}].dropped;
+  for (const CopiedRequest& one : copy.requests_) drop(serving, one.shadow);
   return false;
 }
 
 void Shadows::offer(Copy copy, const std::string& request_id, Duration timeout) {
   if (gate_.closed()) return;
-  const auto answer = std::make_shared<const KeptAnswer>(std::move(copy.answer_));
-  for (std::size_t i = 0; i < copy.shadows_.size(); ++i) {
-    waiting_.push_back({.serving = copy.serving_,
-                        .shadow = copy.shadows_[i],
-                        .request = std::move(copy.requests_[i]),
-                        .answer = answer,
-                        .request_id = request_id,
-                        .timeout = timeout,
-                        .offered = parts_.loop.now(),
-                        .place = std::move(copy.places_[i])});
+  Line& line = lines_[std::string(project_of(copy.serving_->function))];
+  for (CopiedRequest& one : copy.requests_) {
+    if (line.waiting.size() >= kWaiting) {
+      drop(*copy.serving_, one.shadow);
+      continue;
+    }
+    line.waiting.push_back({.serving = copy.serving_,
+                            .copy = std::move(one),
+                            .answer = copy.answer_,
+                            .request_id = request_id,
+                            .timeout = timeout,
+                            .offered = parts_.loop.now()});
   }
-  if (!std::exchange(working_, true)) parts_.loop.spawn(work());
+  look_.request();
 }
 
-Comparison* Shadows::comparison(const Waiting& waiting) {
-  const auto found = results_.find(waiting.serving->runtime->key.function.value);
-  if (found == results_.end()) return nullptr;
-  return &found->second[{waiting.serving->version.value, waiting.shadow.value}];
+Comparison* Shadows::comparison(const Serving& serving, VersionNumber shadow) {
+  if (!parts_.catalog.still_has(serving)) return nullptr;
+  return &results_[serving.runtime->key.function.value][{serving.version.value, shadow.value}];
 }
 
-void Shadows::drop(const Waiting& waiting) {
-  if (Comparison* result = comparison(waiting)) ++result->dropped;
+void Shadows::drop(const Serving& serving, VersionNumber shadow) {
+  if (Comparison* result = comparison(serving, shadow)) ++result->dropped;
 }
 
 void Shadows::judge(const Waiting& waiting, const Serving& shadow, const Outcome& outcome) {
-  if (had_no_room(outcome)) {
-    drop(waiting);
-    return;
-  }
-  Comparison* result = comparison(waiting);
+  if (had_no_room(outcome)) return drop(*waiting.serving, waiting.copy.shadow);
+  Comparison* result = comparison(*waiting.serving, waiting.copy.shadow);
   if (result == nullptr) return;
   if (!outcome.reply) {
     ++result->failed;
     on_result_(shadow, outcome, nullptr);
     return;
   }
-  const Difference difference = compare(*waiting.answer, outcome.reply->outputs);
+  const Difference difference = compare(waiting.answer->answer, outcome.reply->outputs);
   result->add(difference);
   on_result_(shadow, outcome, &difference);
 }
 
-Task<bool> Shadows::room(TimePoint until) {
-  while (!parts_.dispatcher.has_room_for_guests()) {
-    if (gate_.closed() || parts_.loop.now() >= until) co_return false;
-    co_await sleep_until(parts_.loop, parts_.loop.now() + kLook, closing_.token());
-  }
-  co_return !gate_.closed();
-}
-
-Task<void> Shadows::work() {
-  const auto hold = gate_.hold();
-  while (hold && !waiting_.empty()) {
-    Waiting next = std::move(waiting_.front());
-    waiting_.pop_front();
-    if (co_await room(next.offered + kPatience)) {
-      co_await run(std::move(next));
-    } else {
-      drop(next);
+void Shadows::drop_late() {
+  const TimePoint late = parts_.loop.now() - kPatience;
+  for (auto& [project, line] : lines_) {
+    while (!line.waiting.empty() && line.waiting.front().offered <= late) {
+      drop(*line.waiting.front().serving, line.waiting.front().copy.shadow);
+      line.waiting.pop_front();
     }
   }
-  working_ = false;
+}
+
+// Around by name, from the one after the last.
+Shadows::Lines::iterator Shadows::next() {
+  auto line = lines_.upper_bound(last_);
+  for (std::size_t i = 0; i < lines_.size(); ++i, ++line) {
+    if (line == lines_.end()) line = lines_.begin();
+    if (!line->second.running && !line->second.waiting.empty()) return line;
+  }
+  return lines_.end();
+}
+
+void Shadows::look() {
+  if (gate_.closed()) return;
+  drop_late();
+  while (running_ < kRunning && parts_.dispatcher.has_room_for_guests()) {
+    const auto turn = next();
+    if (turn == lines_.end()) break;
+    auto& [project, line] = *turn;
+    last_ = project;
+    line.running = true;
+    ++running_;
+    Waiting first = std::move(line.waiting.front());
+    line.waiting.pop_front();
+    parts_.loop.spawn(serve(project, std::move(first)));
+  }
+  std::erase_if(
+      lines_, [](const auto& item) { return item.second.waiting.empty() && !item.second.running; });
+  const bool some_wait =
+      std::ranges::any_of(lines_, [](const auto& item) { return !item.second.waiting.empty(); });
+  if (some_wait) again_.arm_in(kLook);
+}
+
+Task<void> Shadows::serve(std::string project, Waiting waiting) {
+  const auto hold = gate_.hold();
+  co_await run(std::move(waiting));
+  lines_.at(project).running = false;
+  --running_;
+  look_.request();
 }
 
 Task<void> Shadows::run(Waiting waiting) {
   const WallTime accepted = parts_.loop.clock().wall_now();
-  const auto found =
-      co_await parts_.catalog.find(waiting.serving->function, std::to_string(waiting.shadow.value));
+  const auto found = co_await parts_.catalog.find(waiting.serving->function,
+                                                  std::to_string(waiting.copy.shadow.value));
   // Deleted meanwhile, or made anew: then nobody asks any more.
   if (!found || (*found)->runtime->key.function != waiting.serving->runtime->key.function) {
-    drop(waiting);
+    drop(*waiting.serving, waiting.copy.shadow);
     co_return;
   }
   const Serving& shadow = **found;
   if (shadow.signature() != waiting.serving->signature()) {
-    if (Comparison* result = comparison(waiting)) ++result->failed;
+    if (Comparison* result = comparison(*waiting.serving, waiting.copy.shadow)) ++result->failed;
     co_return;
   }
-  const std::uint64_t received = input_bytes(waiting.request.layout());
+  const std::uint64_t received = input_bytes(waiting.copy.request.layout());
   Call call{.version = guest_of(*shadow.runtime),
             .settings = guest_settings(),
             .settings_sequence = 0,
-            .request = std::move(waiting.request),
+            .request = std::move(waiting.copy.request),
             .deadline = parts_.loop.now() + std::min(waiting.timeout, kLongestRun),
             .cancel = closing_.token()};
   const Outcome outcome = co_await parts_.dispatcher.predict(std::move(call));
@@ -189,7 +223,7 @@ Task<void> Shadows::run(Waiting waiting) {
   InvocationRecord record{.invocation = parts_.ids.next(),
                           .time = accepted,
                           .project = std::string(project_of(shadow.function)),
-                          .caller = "shadow",
+                          .caller = std::string(kShadowCaller),
                           .request_id = waiting.request_id,
                           .function = std::string(shadow.name()),
                           .version = shadow.version,
@@ -214,9 +248,11 @@ const Shadows::Pairs& Shadows::comparisons(FunctionId function) const {
 
 void Shadows::forget(FunctionId function) {
   results_.erase(function.value);
-  std::erase_if(waiting_, [&](const Waiting& waiting) {
-    return waiting.serving->runtime->key.function == function;
-  });
+  for (auto& [project, line] : lines_) {
+    std::erase_if(line.waiting, [&](const Waiting& waiting) {
+      return waiting.serving->runtime->key.function == function;
+    });
+  }
   parts_.dispatcher.retire(shadow_id(function));
 }
 
@@ -224,7 +260,8 @@ void Shadows::end(FunctionId function) { parts_.dispatcher.evict(shadow_id(funct
 
 Task<void> Shadows::close() {
   auto closed = gate_.close();
-  waiting_.clear();
+  again_.cancel();
+  for (auto& [project, line] : lines_) line.waiting.clear();
   closing_.cancel();
   co_await closed;
 }

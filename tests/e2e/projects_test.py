@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import json
 
@@ -10,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
 
 from keys_test import KeyedCase
-from node import MODELS
+from node import MODELS, tensor, wait_until
 
 EVERYTHING = "invoke:*,read:*,deploy:*,configure:*,admin"
 
@@ -220,3 +221,48 @@ class ProjectsTest(KeyedCase):
         self.assertEqual(self.names(self.b), ["shared"])
         self.assertServed(self.predict("shared", self.a))
         self.assertServed(self.predict("plain", self.own))
+
+
+class ShadowsTest(KeyedCase):
+    """Both projects have every request copied to a shadow; one of them is slow."""
+
+    def setUp(self) -> None:
+        self.slow, self.quick = (
+            self.make(EVERYTHING, "--project", project)["key"] for project in ("aa", "bb")
+        )
+        for key, name, model in ((self.slow, "slow", "slow"), (self.quick, "f", "adder")):
+            for _ in range(2):
+                self.deploy_with(key, name, model)
+            traffic = {"weights": {"2": 100}, "shadows": {"1": 100}}
+            shadowed = self.ask("PUT", f"/api/v1/functions/{name}/traffic", key, traffic)
+            self.assertEqual(shadowed.status, 200, shadowed.body)
+        # So that a core is left for shadows.
+        settings = {"max_instances": 1, "queue_limit": 100}
+        changed = self.ask("PATCH", "/api/v1/functions/slow/settings", self.slow, settings)
+        self.assertEqual(changed.status, 200, changed.body)
+
+    def compared(self, key: str, name: str) -> dict:
+        rows = self.ask("GET", f"/api/v1/functions/{name}/traffic", key).json()["comparisons"]
+        return rows[0] if rows else {"compared": 0, "failed": 0, "dropped": 0}
+
+    def test_slow_requests_of_one_project_keep_no_copy_of_another_from_running(self) -> None:
+        slow = {"inputs": [tensor("count", "INT64", [1], [100])]}
+        numbers = {"inputs": [tensor("a", "FP32", [1], [5]), tensor("b", "FP32", [1], [6])]}
+        with concurrent.futures.ThreadPoolExecutor(36) as threads:
+            asked = [
+                threads.submit(self.ask, "POST", "/v2/models/slow/infer", self.slow, slow)
+                for _ in range(36)
+            ]
+            wait_until(lambda: any(one.done() for one in asked), "the first slow one is answered")
+            for _ in range(10):
+                self.assertServed(self.ask("POST", "/v2/models/f/infer", self.quick, numbers))
+
+            def done() -> bool:
+                row = self.compared(self.quick, "f")
+                return sum(row[how] for how in ("compared", "failed", "dropped")) == 10
+
+            wait_until(done, "every copy of the other project ran or was dropped")
+            self.assertFalse(all(one.done() for one in asked))
+        row = self.compared(self.quick, "f")
+        self.assertGreater(row["compared"], 0, row)
+        self.assertEqual(row["agreed"], row["compared"], row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tritonclient.http as triton
@@ -101,6 +102,22 @@ class ProtocolTest(NodeCase):
         self.node.cli("delete", "gone", "--yes")
         self.node.deploy("gone", "adder")
         self.assertEqual(self.statistics("gone")["execution_count"], 0)
+
+    def test_a_request_under_way_brings_no_deleted_function_back(self) -> None:
+        self.node.deploy("going", "slow")
+        with ThreadPoolExecutor(1) as thread:
+            asked = thread.submit(self.node.infer, "going", tensor("count", "INT64", [1], [1000]))
+
+            def running() -> bool:
+                functions = self.node.request("GET", "/api/v1/top").json()["functions"]
+                return any(one["name"] == "going" and one["running"] for one in functions)
+
+            self.node.wait_until(running, "the request runs")
+            self.node.request("DELETE", "/api/v1/functions/going?force=true")
+            self.assertFalse(asked.done())
+            self.assertServed(asked.result())
+        everything = self.client.get_inference_statistics()["model_stats"]
+        self.assertNotIn("going", {entry["name"] for entry in everything})
 
     def test_configuration(self) -> None:
         config = self.client.get_model_config("adder")
