@@ -293,7 +293,9 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
                                   .instance = request.instance,
                                   .retry_after = retry,
                                   .batch = request.batch,
-                                  .leads = request.leads});
+                                  .leads = request.leads,
+                                  .batch_rows = request.batch_rows,
+                                  .batch_run = request.batch_run});
   request.state = Request::State::Done;
   request.pool = nullptr;
   if (request.resumption.handle) loop_.make_ready(request.resumption);

@@ -269,6 +269,8 @@ void Scheduler::finish_batch(Worker& worker, std::vector<Reply> parts) {
     }
     request->batch = static_cast<std::uint32_t>(members.size());
     request->leads = std::exchange(leads, false);
+    request->batch_rows = all;
+    request->batch_run = ran;
     bill(*request, worker, share_of(ran, members[i].rows, all),
          share_of(cpu, members[i].rows, all));
     finish(*request, std::move(parts[i]));

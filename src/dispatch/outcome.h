@@ -45,6 +45,8 @@ struct Outcome {
   std::chrono::seconds retry_after{};  // for Retry-After; 0: nothing to say
   std::uint32_t batch = 1;             // requests that ran as one, this one among them
   bool leads = true;                   // of each batch, one
+  std::uint64_t batch_rows = 0;        // of the whole batch; 0: it ran in none
+  Duration batch_run{};                // the whole run, of which timing.run is a share
 };
 
 }  // namespace mayfly

@@ -48,6 +48,8 @@ class Request : public Hook {
   std::uint64_t rows = 0;   // that it brings to a batch; 0: it runs alone
   std::uint32_t batch = 1;  // requests that it ran together with, itself included
   bool leads = true;        // it counts as the execution of its batch
+  std::uint64_t batch_rows = 0;
+  Duration batch_run{};
   std::optional<Outcome> outcome;
   Resumption resumption;
 

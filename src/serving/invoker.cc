@@ -201,6 +201,10 @@ void Invoker::count(const Invocation& tried, std::string_view reason) {
   times.decode = tried.decoded - tried.begun;
   times.encode = times.whole - times.decode - timing.queue - timing.start - timing.run;
   times.missed_cache = tried.cache == Invocation::Cache::Miss;
+  if (tried.outcome) {
+    times.batch_rows = tried.outcome->batch_rows;
+    times.batch_run = tried.outcome->batch_run;
+  }
   if (tried.cache == Invocation::Cache::Hit) {
     times.ran = InvocationTimes::Ran::FromCache;
   } else if (tried.outcome && !tried.outcome->leads) {

@@ -48,13 +48,15 @@ void Statistics::add(std::string_view function, VersionNumber version, WallTime 
   of.decode.add(times.decode);
   of.run.add(times.timing.run);
   of.encode.add(times.encode);
-  auto of_rows = of.by_rows.find(rows);
+  if (times.ran == InvocationTimes::Ran::Beside) return;  // in the run of who led its batch
+  const std::uint64_t together = times.batch_rows > 0 ? times.batch_rows : rows;
+  auto of_rows = of.by_rows.find(together);
   if (of_rows == of.by_rows.end()) {
     if (of.by_rows.size() >= kMostRows) return;
-    of_rows = of.by_rows.emplace(rows, RowStatistics{}).first;
+    of_rows = of.by_rows.emplace(together, RowStatistics{}).first;
   }
   of_rows->second.decode.add(times.decode);
-  of_rows->second.run.add(times.timing.run);
+  of_rows->second.run.add(times.batch_rows > 0 ? times.batch_run : times.timing.run);
   of_rows->second.encode.add(times.encode);
 }
 

@@ -40,10 +40,12 @@ struct InvocationTimes {
     FromCache,  // nothing ran
   };
   Ran ran = Ran::Itself;
+  std::uint64_t batch_rows = 0;  // of the batch that it led; 0: it ran alone
+  Duration batch_run{};
   bool missed_cache = false;  // it was looked for there
 };
 
-struct RowStatistics {  // of the requests with the same number of rows
+struct RowStatistics {  // of the runs of so many rows
   TimesTaken decode;
   TimesTaken run;
   TimesTaken encode;

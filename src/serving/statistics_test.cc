@@ -42,6 +42,24 @@ TEST_CASE("each version is counted for itself, and time goes where it was spent"
   CHECK(statistics.find("iris", {3}) == nullptr);
 }
 
+TEST_CASE("a batch is one execution, of all its rows") {
+  Statistics statistics;
+  InvocationTimes leads = times(2ms);
+  leads.batch_rows = 5;
+  leads.batch_run = 10ms;
+  InvocationTimes beside = leads;
+  beside.ran = InvocationTimes::Ran::Beside;
+  statistics.add("iris", {1}, {}, 1, Statistics::Ended::Well, leads);
+  for (int i = 0; i < 4; ++i) statistics.add("iris", {1}, {}, 1, Statistics::Ended::Well, beside);
+  const VersionStatistics* of = statistics.find("iris", {1});
+  CHECK(of->rows == 5);
+  CHECK(of->executions == 1);
+  CHECK(of->run.total == 10ms);
+  REQUIRE(of->by_rows.size() == 1);
+  CHECK(of->by_rows.at(5).run.count == 1);
+  CHECK(of->by_rows.at(5).run.total == 10ms);
+}
+
 TEST_CASE("a deleted function is forgotten with all its versions") {
   Statistics statistics;
   for (const std::uint32_t version : {1U, 2U})
