@@ -179,7 +179,7 @@ TlsPem TlsContext::pem() const {
   };
   add(texts.certificate, SSL_CTX_get0_certificate(context_.get()));
   STACK_OF(X509)* chain = nullptr;
-  SSL_CTX_get0_chain_certs(context_.get(), &chain);
+  SSL_CTX_get0_chain_certs(context_.get(), static_cast<void*>(&chain));
   for (int i = 0; i < sk_X509_num(chain); ++i) add(texts.certificate, sk_X509_value(chain, i));
   texts.key = write([&](BIO* memory) {
     return PEM_write_bio_PrivateKey(memory, SSL_CTX_get0_privatekey(context_.get()), nullptr,

@@ -108,6 +108,11 @@ class BatchingTest(NodeCase):
             self.assertServed(reply)
             self.assertEqual(reply.json()["outputs"][0]["shape"], [rows, width])
             self.assertEqual(reply.output("y"), [2 * value for value in data])
+        (of,) = self.node.request("GET", "/v2/models/double/stats").json()["model_stats"]
+        runs = {one["batch_size"]: one["compute_infer"]["count"] for one in of["batch_stats"]}
+        self.assertEqual(sum(runs.values()), of["execution_count"])
+        self.assertEqual(sum(rows * count for rows, count in runs.items()), of["inference_count"])
+        self.assertGreater(max(runs), 3)
         self.assertGreater(max(self.batch_of(reply) for reply, *_ in answers), 2)
         record = self.node.cli_json("describe", "double")
         self.assertEqual(record["options"]["max_batch"], 16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import json
+from pathlib import Path
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
@@ -62,6 +63,24 @@ class ProjectsTest(KeyedCase):
         described = self.ask("GET", "/api/v1/functions/shared", self.a).json()
         self.assertEqual(described["name"], "shared")
         self.assertNotIn("a/shared", json.dumps(described))
+
+    def test_equal_files_of_two_projects_meet_in_no_process(self) -> None:
+        before = set((self.node.data / "compiled").iterdir())
+        for key in (self.a, self.b):
+            self.deploy_with(key, "same", "mlp1m")
+            example = json.loads((MODELS / "mlp1m" / "example.json").read_text())
+            self.assertServed(self.ask("POST", "/v2/models/same/infer", key, example))
+        made = set((self.node.data / "compiled").iterdir()) - before
+        self.assertEqual(len(made), 2)
+        owner = {file.stat().st_ino: folder.name for folder in made for file in folder.rglob("*")}
+        held = []
+        for pid, _ in self.node.processes():
+            inodes = {int(line.split()[4]) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
+            held.append({owner[inode] for inode in inodes & owner.keys()})
+        self.assertEqual(max(len(of) for of in held), 1)
+        self.assertEqual(set().union(*held), {folder.name for folder in made})
+        for key in (self.a, self.b):
+            self.assertEqual(self.ask("DELETE", "/api/v1/functions/same", key).status // 100, 2)
 
     def test_a_path_never_reaches_another_projects_function(self) -> None:
         example = json.loads((MODELS / "iris" / "example.json").read_text())

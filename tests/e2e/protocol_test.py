@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import tritonclient.grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from case import NodeCase
@@ -131,6 +133,23 @@ class ProtocolTest(NodeCase):
         self.assertIn(b" 200 ", raw.split(b"\r\n")[0])
         index = self.client.get_model_repository_index()
         self.assertIn({"name": "adder", "version": "1", "state": "READY", "reason": ""}, index)
+
+    def test_an_input_without_rows_beside_others_gets_nobody_elses_answer(self) -> None:
+        ones = {name: [1.0] for name in IRIS}
+        self.assertServed(self.node.infer("iris", *(tensor(n, "FP32", [1], [1.0]) for n in IRIS)))
+        for name in IRIS:
+            none = [tensor(n, "FP32", [0 if n == name else 1], [] if n == name else [1.0]) for n in IRIS]
+            over_grpc = [tritonclient.grpc.InferInput(n, [0 if n == name else 1], "FP32") for n in IRIS]
+            for given in over_grpc:
+                given.set_data_from_numpy(np.ones(given.shape(), np.float32))
+            self.assertRefused(self.node.infer("iris", *none), 400, "invalid_input")
+            plain = json.dumps(ones | {name: []})
+            self.assertRefused(self.node.request("POST", "/functions/iris", plain), 400, "invalid_input")
+            columns = json.dumps({"inputs": ones | {name: []}})
+            self.assertEqual(self.node.request("POST", "/v1/models/iris:predict", columns).status, 400)
+            with tritonclient.grpc.InferenceServerClient(self.node.grpc) as client:
+                with self.assertRaisesRegex(InferenceServerException, f"'{name}': has no rows"):
+                    client.infer("iris", over_grpc)
 
     def test_load_starts_and_unload_ends_processes(self) -> None:
         self.client.load_model("adder")
