@@ -238,7 +238,7 @@ Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author
   if (wanted.traffic.shadows.empty()) {  // a shadow starts when there is room
     CO_TRY_STATUS(co_await parts_.traffic.warm(active->name, {state.challenger}));
   }
-  if (!alive(active)) co_return ended();
+  if (!alive(active) || active->aborting) co_return ended();
   const bool whole = wanted.champion == state.challenger;
   auto moved = whole ? co_await parts_.traffic.point(active->name, state.challenger, author, seen)
                      : co_await parts_.traffic.split(active->name, wanted.traffic, author, seen);
@@ -248,7 +248,7 @@ Task<Status> Rollouts::enter(ActiveRef active, std::uint32_t step, Author author
     if (!now || now->id != active->function || !is_as(*now, wanted))
       co_return std::unexpected(std::move(moved).error());
   }
-  if (!alive(active)) {
+  if (!alive(active) || active->aborting) {
     if (moved)
       (void)co_await parts_.traffic.go_back_to(active->name, state.champion, author, *moved);
     co_return ended();
@@ -459,13 +459,17 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
   if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
   CO_TRY(const ActiveRef active, need(name));
   const bool idle = !std::exchange(active->moving, true);
+  active->aborting = true;
   // A step that is being entered may be there first: then this goes back from it.
   Status back = co_await go_back(active, author);
   if (!back && back.error().reason == reason::kConflict) back = co_await go_back(active, author);
   if (!back && back.error().reason == reason::kConflict)
     co_await end(active, "ended", {{"why", "its traffic was moved by hand"}}, author);
-  if (!back && idle) active->moving = false;
-  CO_TRY_STATUS(back);
+  if (!back) {
+    active->aborting = false;
+    if (idle) active->moving = false;
+    co_return back;
+  }
   co_await end(active, "abort", Json::object(), author);
   co_return Status{};
 }

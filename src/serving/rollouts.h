@@ -87,6 +87,7 @@ class Rollouts {
     TimePoint saved;
     std::set<std::string> holds = {};  // by which checks, as recorded in this step
     bool moving = false;               // a move of its traffic is under way
+    bool aborting = false;             // whoever moves it goes back
   };
   using ActiveRef = std::shared_ptr<Active>;
 
