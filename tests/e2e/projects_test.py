@@ -80,7 +80,7 @@ class ProjectsTest(KeyedCase):
         self.assertEqual(max(len(of) for of in held), 1)
         self.assertEqual(set().union(*held), {folder.name for folder in made})
         for key in (self.a, self.b):
-            self.assertEqual(self.ask("DELETE", "/api/v1/functions/same", key).status // 100, 2)
+            self.cli_with(key, "delete", "same", "--yes")
 
     def test_a_path_never_reaches_another_projects_function(self) -> None:
         example = json.loads((MODELS / "iris" / "example.json").read_text())
