@@ -71,7 +71,9 @@ TEST_CASE("unknown settings, wrong types and values are errors that name file, l
   }
   for (const ConfigValues& values :
        {ConfigValues{{"limits.max_body", "lots"}}, ConfigValues{{"sandbox.cpus", "-1"}},
-        ConfigValues{{"ledger.sync", "never"}}}) {
+        ConfigValues{{"ledger.sync", "never"}}, ConfigValues{{"limits.max_header", "1023B"}},
+        ConfigValues{{"limits.max_body", "0"}}, ConfigValues{{"limits.max_reply", "0"}},
+        ConfigValues{{"limits.max_connections", "0"}}}) {
     const auto refused = make_config({values});
     REQUIRE_FALSE(refused.has_value());
     CHECK(refused.error().message.find(values.begin()->first) != std::string::npos);

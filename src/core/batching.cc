@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/reason.h"
+#include "core/rows.h"
 #include "core/units.h"
 
 namespace mayfly {
@@ -80,7 +81,7 @@ void add_batching(Json& options, const Batching& batching) {
 Status check_batchable(const Signature& signature) {
   const auto check = [](std::string_view what, const std::vector<TensorSpec>& specs) -> Status {
     for (const TensorSpec& spec : specs) {
-      if (!spec.shape.empty() && spec.shape.front() == -1) continue;
+      if (begins_with_rows(spec)) continue;
       return refuse(reason::kInvalidManifest,
                     fmt::format("max_batch: the model has no batch dimension: the shape of its {} "
                                 "'{}' is {}, which does not begin with a free dimension",

@@ -204,7 +204,7 @@ Bytes Scheduler::reclaim(ReclaimEntry& entry, Why why) {
 }
 
 // The least valuable of one owner; null: nothing of his is idle. It looks at every version with
-// processes, which costs little beside ending one and starting another.
+// processes, also where nothing comes of it and the request is refused.
 ReclaimEntry* Scheduler::victim_of(const MemoryShare* share) {
   ReclaimEntry* least = nullptr;
   std::pair<Priority, double> lowest;

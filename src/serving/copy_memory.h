@@ -57,7 +57,6 @@ class CopyMemory {
     left_ = left_ - bytes;
     return Hold(*this, holder, bytes);
   }
-  Bytes left() const { return left_; }
 
  private:
   void give_back(Projects::iterator project, Bytes bytes) {

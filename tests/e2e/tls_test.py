@@ -133,6 +133,29 @@ class CallerCertificateTest(TlsCase):
         self.assertEqual(status("/api/v1/functions"), 401)
         self.assertEqual(status("/v2/health/live"), 200)
 
+    def test_calls_over_grpc_end_with_the_clients_certificate(self) -> None:
+        clients = Authority(self.folder, "clients")
+        node = self.start(
+            *self.authority.issue("server"),
+            "--tls-client-ca", str(clients.file),
+            client=clients.issue("steady"),
+        )  # fmt: skip
+        brief = clients.issue("brief", ends=datetime.timedelta(seconds=4))
+        with grpc.secure_channel(node.grpc, self.channel_credentials(brief)) as channel:
+            ask = rpc.GRPCInferenceServiceStub(channel).RepositoryIndex
+
+            def ended() -> bool:
+                try:
+                    ask(pb.RepositoryIndexRequest(), timeout=PATIENCE)
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.UNAUTHENTICATED)
+                    self.assertIn("expired", error.details())
+                    return True
+                return False
+
+            self.assertFalse(ended())
+            wait_until(ended, "the open connection is refused")
+
     def test_a_mapping_without_certificates_to_map_is_refused(self) -> None:
         mapping = self.folder / "certificates.json"
         mapping.write_text('{"certificates": []}')

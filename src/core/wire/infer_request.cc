@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "core/reason.h"
+#include "core/rows.h"
 #include "core/wire/infer_head.h"
 #include "core/wire/tensor_from_json.h"
 
@@ -251,10 +252,6 @@ Status check_values(const InferInput& input, std::span<const std::byte> memory) 
 Status in_input(Status status, const InferInput& input) {
   if (status) return status;
   return std::unexpected(std::move(status).error().in(fmt::format("input '{}'", input.name)));
-}
-
-bool begins_with_rows(const TensorSpec& spec) {
-  return !spec.shape.empty() && spec.shape.front() == -1;
 }
 
 Status check_rows(std::span<const InferInput> inputs, const Signature& signature) {
