@@ -12,8 +12,9 @@ packages=(
   libboost1.81-dev libsqlite3-dev libssl-dev zlib1g-dev libseccomp-dev libspdlog-dev libfmt-dev
   libcli11-dev libtomlplusplus-dev libsimdjson-dev nlohmann-json3-dev prometheus-cpp-dev doctest-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
-  libturbojpeg0-dev libspng-dev
+  libturbojpeg0-dev libspng-dev libpython3-dev python3-pip
   python3 python3-venv curl ca-certificates
+  alsa-utils # recorded words for examples/voice
 )
 [ "${1:-}" = --bench ] && packages+=(nginx-light wrk)
 
@@ -26,7 +27,8 @@ as_root() {
 install_packages() {
   local missing=()
   local installed
-  installed=$(dpkg-query -W -f='${Status} ${Package}\n' "${packages[@]}" 2>/dev/null |
+  # dpkg-query fails when it has never heard of one of them.
+  installed=$({ dpkg-query -W -f='${Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true; } |
     sed -n 's/^install ok installed //p')
   for package in "${packages[@]}"; do
     grep -qx "$package" <<<"$installed" || missing+=("$package")
@@ -38,17 +40,17 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# A Python environment for the model generators and the end-to-end tests. It is rebuilt when the
-# list of requirements changes.
-make_venv() {
-  local stamp
-  stamp=$(sha256sum scripts/requirements.txt)
-  [ "$(cat .deps/venv/stamp 2>/dev/null)" = "$stamp" ] && return
-  say "creating .deps/venv"
-  rm -rf .deps/venv
-  /usr/bin/python3 -m venv .deps/venv
-  .deps/venv/bin/pip install -q --require-virtualenv -r scripts/requirements.txt
-  echo "$stamp" >.deps/venv/stamp
+# A Python environment, rebuilt when its list of requirements changes: "venv" for the model generators
+# and the end-to-end tests, "sdk-venv" for the Python SDK's tests and the examples.
+make_venv() { # NAME REQUIREMENTS
+  local venv=.deps/$1 requirements=$2 stamp
+  stamp=$(sha256sum "$requirements")
+  [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] && return
+  say "creating $venv"
+  rm -rf "$venv"
+  /usr/bin/python3 -m venv "$venv"
+  "$venv/bin/pip" install -q --require-virtualenv -r "$requirements"
+  echo "$stamp" >"$venv/stamp"
 }
 
 # ONNX Runtime: the official build for Linux, carried by the `onnxruntime` wheel, pinned by digest.
@@ -108,5 +110,6 @@ fetch_onnxruntime_headers() {
 
 mkdir -p .deps
 install_packages
-make_venv
+make_venv venv scripts/requirements.txt
+make_venv sdk-venv scripts/requirements-sdk.txt
 fetch_onnxruntime
