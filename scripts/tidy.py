@@ -1,7 +1,7 @@
 """clang-tidy over every source of ours but the tests. The headers a source sees cost far more than the
 source, so each target's sources are checked as one translation unit (the preset `tidy`): names are
 therefore unique in a folder, file-local ones too. A unit is skipped while every file of ours in it, the
-checks and the tool are as they were when it last passed."""
+checks and the tool are as they were when it last passed, in whichever checkout."""
 
 import concurrent.futures
 import hashlib
@@ -16,7 +16,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/tidy"
-PASSED = ROOT / ".cache/tidy"
+PASSED = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mayfly/tidy"
 NOT_OURS = re.compile(r"_test\.dir/|_headers\.dir/|_messages\.dir/|/cmake/")
 
 
@@ -28,7 +28,7 @@ class Unit:
         self.file = entry["file"]
         self.object = words[at + 1]
         self.name = re.sub(r"CMakeFiles/|\.dir|/Unity/.*|\.o$", "", self.object)
-        self.listing = [w for w in words[:at] + words[at + 2:] if not w.endswith("ccache")] + ["-MM", "-w"]
+        self.listing = words[:at] + words[at + 2:] + ["-MM", "-w"]
 
     def fingerprint(self, tool: bytes) -> str:
         """Of the checks, the tool and every file of ours that the unit reads."""
@@ -36,7 +36,8 @@ class Unit:
         read = {pathlib.Path(self.folder, word) for word in rule.split(":", 1)[1].split() if word != "\\"}
         digest = hashlib.sha256(tool + (ROOT / ".clang-tidy").read_bytes())
         for file in sorted(file for file in read if file.is_relative_to(ROOT)):
-            digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+            content = file.read_bytes().replace(str(ROOT).encode(), b"")
+            digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + content)
         return digest.hexdigest()
 
 
