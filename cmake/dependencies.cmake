@@ -43,6 +43,23 @@ add_library(onnx_proto INTERFACE)
 target_compile_definitions(onnx_proto INTERFACE ONNX_ML=1 ONNX_NAMESPACE=onnx)
 target_link_libraries(onnx_proto INTERFACE ${ONNX_PROTO} protobuf::libprotobuf)
 
+# CPython for functions: Debian's, whatever another one comes first in PATH. Only libmayfly-python.so
+# links it.
+set(Python3_EXECUTABLE /usr/bin/python3)
+set(Python3_FIND_STRATEGY LOCATION)
+find_package(Python3 3.11 REQUIRED COMPONENTS Interpreter Development.Embed)
+set(MAYFLY_SYSTEM_LIBRARIES /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE})
+# Where packages come from when nobody says so is pip's to say.
+execute_process(COMMAND ${Python3_EXECUTABLE} -I -c
+"import os, pip; from pip._internal.models.index import PyPI as p
+print(p.simple_url, p.file_storage_domain, os.path.dirname(os.path.dirname(pip.__file__)), sep=';')"
+  OUTPUT_VARIABLE pip_facts OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+list(GET pip_facts 0 MAYFLY_PIP_INDEX)
+list(GET pip_facts 1 MAYFLY_PIP_FILES)
+list(GET pip_facts 2 MAYFLY_PIP_FOLDER)
+configure_file(${CMAKE_SOURCE_DIR}/cmake/python_version.h.in
+  ${CMAKE_BINARY_DIR}/generated/core/python_version.h @ONLY)
+
 # Beside the executables, so that the build folder is laid out like an installation:
 # bin/mayfly, bin/mayfly-runner, lib/mayfly/libonnxruntime.so.1
 get_filename_component(onnxruntime_real ${ONNXRUNTIME_LIBRARY} REALPATH)

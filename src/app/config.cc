@@ -234,6 +234,14 @@ std::vector<Entry> other_settings() {
       {{"sandbox.cpus", "--cpus", "MAYFLY_CPUS", "0",
         "CPUs that predictions may use at once; 0: the machine's"},
        number(&Config::cpus)},
+      {{"python.index_url", "--index-url", "MAYFLY_INDEX_URL", "",
+        "where packages of Python functions are looked up; empty: as pip is configured here; off: "
+        "only wheels in their folders"},
+       text(&Config::index_url)},
+      {{"python.index_hosts", "--index-hosts", "MAYFLY_INDEX_HOSTS", "",
+        "hosts besides the index's own that files may be fetched from, comma-separated: "
+        "files.example.org or files.example.org:8443"},
+       list(&Config::index_hosts)},
       {{"client_shm.uid", "--client-shm-uid", "MAYFLY_CLIENT_SHM_UID", "",
         "the numeric user whose POSIX shared-memory segments (/mayfly.PROJECT.NAME) requests may "
         "name; empty: nobody's"},
@@ -256,6 +264,10 @@ std::vector<Entry> other_settings() {
         "how much is recorded of what comes without a traceparent, which decides for itself: 0 to "
         "1"},
        ratio(&Config::trace_sample)},
+      {{"events.concurrency", "--events-concurrency", "MAYFLY_EVENTS_CONCURRENCY", "4",
+        "events (Prefer: respond-async) that run at the same time, as guests of the requests that "
+        "somebody waits for"},
+       number(&Config::event_concurrency, 1)},
       {{"log.level", "--log-level", "MAYFLY_LOG_LEVEL", "info", "debug, info, warn or error"},
        choice(&Config::log_level, {{"debug", LogLevel::debug},
                                    {"info", LogLevel::info},

@@ -54,6 +54,9 @@ struct Config {
   IsolationLevel isolation_level = IsolationLevel::Best;
   Bytes memory;            // for instances and templates; 0: three quarters of the machine's
   std::uint32_t cpus = 0;  // CPU tokens; 0: the machine's
+  // [python]
+  std::string index_url;                 // of packages; empty: as pip is configured; "off": none
+  std::vector<std::string> index_hosts;  // besides the index's own
   // [client_shm]
   std::optional<std::uint32_t> client_shm_uid;  // whose shared memory requests may name
   // [ledger]
@@ -64,6 +67,8 @@ struct Config {
   // [trace]
   std::string trace_endpoint;  // of an OTLP/HTTP collector; empty: nothing is recorded
   double trace_sample = 1;     // of the requests whose caller does not decide
+  // [events]
+  std::uint32_t event_concurrency = 4;  // attempts at a time
   // [log]
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::Text;

@@ -16,8 +16,10 @@ namespace {
 
 void add_verbs(CLI::App& app, CliContext& context) {
   add_serve_verb(app, context);
+  add_init_verb(app, context);
   add_deploy_verb(app, context);
   add_invoke_verb(app, context);
+  add_events_verb(app, context);
   add_functions_verb(app, context);
   add_versions_verb(app, context);
   add_describe_verb(app, context);

@@ -3,6 +3,7 @@
 #include "app/listen.h"
 #include "app/memory_watch.h"
 #include "app/notify.h"
+#include "app/package_index.h"
 #include "app/provision.h"
 #include "app/signals.h"
 #include "app/tls_files.h"
@@ -17,6 +18,7 @@
 #include "core/units.h"
 #include "core/version.h"
 #include "dispatch/dispatcher.h"
+#include "gateway/event_service.h"
 #include "gateway/gateway.h"
 #include "grpc/grpc_gateway.h"
 #include "grpc/rpc_server.h"
@@ -109,7 +111,9 @@ struct Foundation {
   BlobOwners& owners;
   ProjectStore& projects;
   SpanExporter* spans;  // null: nothing is recorded
+  const PackageIndex& packages;
   const TrustedIdentities& trusted;
+  const WrapEventStores& wrap;
 };
 
 // Who asks, by key, token or certificate, and how much a project may.
@@ -231,7 +235,10 @@ struct DataPlane {
       : parse_pool(base.loop, "parse", 2),
         read_pool(base.loop, "read", 2),
         publisher(base.loop, base.pool, base.spawner,
-                  {.compiled = base.data.compiled(), .tmp = base.data.tmp()}, target),
+                  {.compiled = base.data.compiled(),
+                   .tmp = base.data.tmp(),
+                   .environments = base.data.environments()},
+                  target, base.packages),
         dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
         quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
         catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token()),
@@ -344,6 +351,7 @@ struct Draining {
   HttpServer& admin;
   Admission& who;
   RpcServer* grpc;  // null: none
+  EventEngine& events;
   DataPlane& plane;
   SpanExporter* spans;  // null: none
   Gate& background;
@@ -360,8 +368,10 @@ Task<void> close_servers(Loop& loop, const Draining& parts, Duration timeout) {
 void drain(Loop& loop, const Draining& parts, Duration timeout) {
   LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
   notify_supervisor("STOPPING=1");
+  parts.events.stop();
   loop.run(close_servers(loop, parts, timeout));
   parts.plane.cut_short.cancel();
+  loop.run(parts.events.close());
   loop.run(parts.plane.shadows.close());
   loop.run(parts.plane.rollouts.close());
   loop.run(parts.plane.dispatcher.drain(5s));
@@ -411,6 +421,19 @@ ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
           .max_body = config.max_body};
 }
 
+EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
+                                Predictions& predictions) {
+  return {.loop = base.loop,
+          .rng = base.rng,
+          .ids = plane.ids,
+          .ledger = plane.ledger,
+          .dispatcher = plane.dispatcher,
+          .catalog = plane.catalog,
+          .predictions = predictions,
+          .parse_pool = plane.parse_pool,
+          .bodies = plane.bodies};
+}
+
 // Null: nothing is recorded.
 Result<std::unique_ptr<SpanExporter>> record_traces(const Config& config, Loop& loop,
                                                     const Path& root) {
@@ -440,6 +463,10 @@ Status serve(const Foundation& base) {
   Admission who(base, plane.quotas);
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
+  EventService events(base.wrap(TRY(EventStores::open(base.data))),
+                      event_parts(base, plane, predictions),
+                      {.concurrency = config.event_concurrency}, config.max_body);
+  TRY(events.engine().recover(base.ledger));
   HttpServer* listening = nullptr;
   ControlApi control(control_parts(base, plane, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
@@ -449,6 +476,7 @@ Status serve(const Foundation& base) {
                    .control = control,
                    .protocol = protocol,
                    .blobs = blob_api,
+                   .events = events.api(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
                    .callers = who.callers,
@@ -472,24 +500,27 @@ Status serve(const Foundation& base) {
   TRY(announce(base, url, grpc_address));
   who.start();
   start_background(base, plane.catalog, plane.dispatcher, background);
+  events.engine().start();
 
   loop.run();
 
-  drain(loop, {server, admin, who, grpc.server.get(), plane, base.spans, background},
+  drain(loop,
+        {server, admin, who, grpc.server.get(), events.engine(), plane, base.spans, background},
         config.drain_timeout);
   return {};
 }
 
 }  // namespace
 
-Status run_node(const Config& config) {
+Status run_node(const Config& config, const WrapEventStores& wrap) {
   configure_log(config.log_level, config.log_format);
   const std::uint32_t connections = fit_descriptors(config.max_connections);
   const ListenAddress listen = TRY(parse_listen(config.listen));
   const std::optional<ListenAddress> grpc_listen = TRY(parse_grpc_listen(config.grpc_listen));
   const auto tls = TRY(tls_files_of(config));
   const Prices prices = TRY(prices_of(config));
-  const Path runner = TRY(runner_path());
+  ProcessSpawnerOptions jails = TRY(spawner_options(config));
+  const PackageIndex packages = TRY(package_index(config));
 
   SystemClock clock;
   SystemRng rng;
@@ -515,8 +546,7 @@ Status run_node(const Config& config) {
   const auto found = [&] { return blobs_by_project(*registry, *blobs); };
   const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, found));  // whose bytes
   Pins pins(clock);
-  const auto ledger =
-      TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));  // what happened
+  const auto ledger = TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));
   Pool pool(loop, "control", 2);
 
   RealCgroupFs cgroup_fs;
@@ -526,12 +556,9 @@ Status run_node(const Config& config) {
   NodeCgroups cgroups = TRY(NodeCgroups::open(cgroup_fs, support, node_id(data.root())));  // limits
   FunctionLogs logs(loop);
   const auto spans = TRY(record_traces(config, loop, data.root()));
-  const auto on_log = [&](std::string_view label, std::string_view line) { logs.add(label, line); };
-  const auto spawner = TRY(ProcessSpawner::create(loop, {.runner = runner,
-                                                         .cgroups = &cgroups,
-                                                         .max_reply = config.max_reply,
-                                                         .cpus = config.cpus,
-                                                         .on_log = on_log}));  // jails
+  jails.cgroups = &cgroups;
+  jails.on_log = [&](std::string_view label, std::string_view line) { logs.add(label, line); };
+  const auto spawner = TRY(ProcessSpawner::create(loop, std::move(jails)));
   TRY(loop.run(runner_ready(loop, *spawner)));
 
   return serve({.config = config,
@@ -561,7 +588,9 @@ Status run_node(const Config& config) {
                 .owners = *owners,
                 .projects = *projects,
                 .spans = spans.get(),
-                .trusted = trusted});
+                .packages = packages,
+                .trusted = trusted,
+                .wrap = wrap});
 }
 
 }  // namespace mayfly

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "core/python_version.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -44,16 +45,6 @@ void warn_of_clear_text(const ListenAddress& where, std::string_view setting) {
       {"setting", setting}, {"address", host_and_port(where)});
 }
 
-}  // namespace
-
-Bytes body_memory(const Config& config) {
-  return config.body_memory.count > 0 ? config.body_memory : Bytes{machine_memory().count / 4};
-}
-
-PredictionLimits prediction_limits(const Config& config) {
-  return {.max_body = config.max_body, .max_reply = config.max_reply};
-}
-
 Result<Path> runner_path() {
   std::error_code error;
   const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
@@ -64,6 +55,34 @@ Result<Path> runner_path() {
                 fmt::format("{} is missing: it belongs beside mayfly", runner.native()));
   }
   return runner;
+}
+
+PythonFolders python_folders(const Path& runner) {
+  return {.runtime = runner.parent_path().parent_path() / "lib" / "mayfly" / "python",
+          .library = kPythonLibraryFolder,
+          .libraries = kSystemLibraries,
+          .packages = kPipFolder,
+          .certificates = "/etc/ssl/certs"};
+}
+
+}  // namespace
+
+Bytes body_memory(const Config& config) {
+  return config.body_memory.count > 0 ? config.body_memory : Bytes{machine_memory().count / 4};
+}
+
+PredictionLimits prediction_limits(const Config& config) {
+  return {.max_body = config.max_body, .max_reply = config.max_reply};
+}
+
+Result<ProcessSpawnerOptions> spawner_options(const Config& config) {
+  const Path runner = TRY(runner_path());
+  ProcessSpawnerOptions options;
+  options.runner = runner;
+  options.python = python_folders(runner);
+  options.max_reply = config.max_reply;
+  options.cpus = config.cpus;
+  return options;
 }
 
 std::uint32_t fit_descriptors(std::uint32_t connections) {

@@ -16,6 +16,7 @@
 #include "meter/prices.h"
 #include "net/http_server.h"
 #include "sandbox/doctor.h"
+#include "sandbox/process_spawner.h"
 
 namespace mayfly {
 
@@ -27,8 +28,9 @@ HttpServerOptions server_options(const Config& config, std::uint32_t connections
 HttpServerOptions admin_options();
 Result<Prices> prices_of(const Config& config);
 
-// bin/mayfly and bin/mayfly-runner lie side by side, in the build folder as in an installation.
-Result<Path> runner_path();
+// bin/mayfly and bin/mayfly-runner lie side by side, in the build folder as in an installation;
+// what Python functions need lies in lib/mayfly/python beside bin, and on this system.
+Result<ProcessSpawnerOptions> spawner_options(const Config& config);
 
 // Raises the limit of descriptors to fit, and returns how many connections fit into it: each takes
 // one, and a quarter is left for instances, which take three, and for files.

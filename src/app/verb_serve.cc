@@ -16,15 +16,15 @@ struct ServeFlags {
   bool print = false;
 };
 
-Status serve(const ServeFlags& flags) {
+Status serve(const ServeFlags& flags, const WrapEventStores& wrap) {
   const ConfigValues file = TRY(read_config_files(flags.config_file));
   const Config config = TRY(make_config({flags.values, read_config_environment(), file}));
-  return run_node(config);
+  return run_node(config, wrap);
 }
 
 }  // namespace
 
-void add_serve_verb(CLI::App& app, CliContext& context) {
+void add_serve_verb(CLI::App& app, CliContext& context, WrapEventStores wrap) {
   CLI::App* verb = app.add_subcommand("serve", "Run the node in the foreground");
   auto flags = std::make_shared<ServeFlags>();
   verb->add_option("--config", flags->config_file,
@@ -39,7 +39,8 @@ void add_serve_verb(CLI::App& app, CliContext& context) {
   }
   verb->footer(
       "A flag wins over its environment variable, that over the file, that over the default.");
-  verb->callback([flags, &context] { context.outcome = serve(*flags); });
+  verb->callback(
+      [flags, wrap = std::move(wrap), &context] { context.outcome = serve(*flags, wrap); });
 }
 
 }  // namespace mayfly

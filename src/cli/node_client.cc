@@ -183,6 +183,13 @@ Result<RawReply> NodeClient::post_raw(const std::string& path, std::string body,
   return RawReply{response.status, std::move(response.headers), std::move(response.body)};
 }
 
+Result<RawReply> NodeClient::get_raw(const std::string& path) {
+  ClientRequest request{.method = "GET", .target = path, .headers = {}, .body = {}};
+  ClientResponse response = TRY(call(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return RawReply{response.status, std::move(response.headers), std::move(response.body)};
+}
+
 Status NodeClient::stream(std::string_view method, const std::string& path, const CliJson& body,
                           const std::function<void(const CliJson&)>& on_line) {
   std::string pending;

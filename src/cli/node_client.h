@@ -45,6 +45,7 @@ class NodeClient {
   Result<CliJson> send(std::string_view method, const std::string& path, const CliJson& body);
   // As the node answered, whatever the status; for invoke.
   Result<RawReply> post_raw(const std::string& path, std::string body, const Headers& headers);
+  Result<RawReply> get_raw(const std::string& path);
   // Calls on_line for each line of a newline-delimited JSON reply as it arrives.
   Status stream(std::string_view method, const std::string& path, const CliJson& body,
                 const std::function<void(const CliJson&)>& on_line);

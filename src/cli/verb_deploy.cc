@@ -7,8 +7,10 @@
 #include <toml++/toml.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
+#include "cli/figures.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "core/names.h"
@@ -40,15 +42,20 @@ Result<CliJson> toml_json(const toml::node& node) {
   if (const auto* value = node.as_string()) return CliJson(value->get());
   if (const auto* value = node.as_integer()) return CliJson(value->get());
   if (const auto* value = node.as_boolean()) return CliJson(value->get());
+  if (const auto* value = node.as_floating_point()) return CliJson(value->get());
+  if (const auto* table = node.as_table()) {
+    CliJson items = CliJson::object();
+    for (const auto& [key, item] : *table) items[std::string(key.str())] = TRY(toml_json(item));
+    return items;
+  }
   if (const auto* list = node.as_array()) {
     CliJson items = CliJson::array();
     for (const toml::node& item : *list) items.push_back(TRY(toml_json(item)));
     return items;
   }
-  return refuse(
-      reason::kInvalidManifest,
-      fmt::format("{}:{}: only texts, whole numbers, true, false and lists of them are known here",
-                  kSettingsFile, node.source().begin.line));
+  return refuse(reason::kInvalidManifest,
+                fmt::format("{}:{}: dates and times are not known here; write them as texts",
+                            kSettingsFile, node.source().begin.line));
 }
 
 // The node knows the keys and refuses the unknown ones; here only the form is read.
@@ -80,13 +87,23 @@ Result<LocalFile> local_file(const Path& file, std::string path) {
   return LocalFile{file, std::move(path), static_cast<std::uint64_t>(info.st_size), {}};
 }
 
+// Folders that tools leave beside code, and nobody means to deploy.
+bool is_litter(std::string_view folder) {
+  constexpr std::array<std::string_view, 6> kLitter = {
+      "__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache"};
+  return std::ranges::find(kLitter, folder) != kLitter.end();
+}
+
 Result<std::vector<LocalFile>> list_folder(const Path& folder) {
   std::vector<LocalFile> files;
   std::error_code error;
   for (auto entry = std::filesystem::recursive_directory_iterator(folder, error);
        !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
     std::error_code unseen;
-    if (entry->is_directory(unseen) && !entry->is_symlink(unseen)) continue;
+    if (entry->is_directory(unseen) && !entry->is_symlink(unseen)) {
+      if (is_litter(entry->path().filename().native())) entry.disable_recursion_pending();
+      continue;
+    }
     const std::string path = entry->path().lexically_relative(folder).generic_string();
     if (path != kSettingsFile) files.push_back(TRY(local_file(entry->path(), path)));
   }
@@ -171,10 +188,9 @@ void print_published(const CliJson& result) {
   }
   const CliJson measured = result.value("measured", CliJson::object());
   Table table({"form", "load", "warm run", "private", "artifact"});
-  table.add({measured.value("form", "?"), human_micros(measured.value("load_us", 0.0)),
-             human_micros(measured.value("run_us", 0.0)),
-             human_bytes(measured.value("private_bytes", 0ULL)),
-             human_bytes(measured.value("artifact_bytes", 0ULL))});
+  table.add({measured.value("form", "?"), micros_cell(measured, "load_us"),
+             micros_cell(measured, "run_us"), bytes_cell(measured, "private_bytes"),
+             bytes_cell(measured, "artifact_bytes")});
   fmt::print("{}", table.str());
   for (const auto& [key, notes] : result.items()) {
     if (key != "notes") continue;
@@ -224,10 +240,11 @@ Status deploy(const DeployFlags& flags, const CliContext& context) {
 
 void add_deploy_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb =
-      app.add_subcommand("deploy", "Publish a model as the next version of a function");
+      app.add_subcommand("deploy", "Publish a model or code as the next version of a function");
   auto flags = std::make_shared<DeployFlags>();
   verb->add_option("NAME", flags->name, "the function, made if it does not exist")->required();
-  verb->add_option("PATH", flags->path, "a model file, or a folder with an optional mayfly.toml")
+  verb->add_option("PATH", flags->path,
+                   "a model file, or a folder with a model or a Python function and a mayfly.toml")
       ->required();
   verb->add_option("--example", flags->example, "example inputs for the trial run, as for invoke");
   verb->add_option("--set", flags->options,

@@ -3,7 +3,9 @@
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "cli/figures.h"
 #include "cli/table.h"
 #include "cli/traffic_view.h"
 #include "cli/verbs.h"
@@ -54,11 +56,9 @@ void print_candidates(const CliJson& candidates) {
     if (item.contains("skipped")) {
       table.add({item.value("form", ""), prepacked, "", "", "", "", item.value("skipped", "")});
     } else {
-      table.add({item.value("form", ""), prepacked, human_micros(item.value("load_us", 0.0)),
-                 human_micros(item.value("first_run_us", 0.0)),
-                 human_micros(item.value("run_us", 0.0)),
-                 human_bytes(item.value("private_bytes", 0ULL)),
-                 human_bytes(item.value("artifact_bytes", 0ULL))});
+      table.add({item.value("form", ""), prepacked, micros_cell(item, "load_us"),
+                 micros_cell(item, "first_run_us"), micros_cell(item, "run_us"),
+                 bytes_cell(item, "private_bytes"), bytes_cell(item, "artifact_bytes")});
     }
   }
   fmt::print("candidates, the one above was chosen\n{}", table.str());
@@ -85,12 +85,22 @@ void print_group(const CliJson& about, const char* group) {
   }
 }
 
+// "numpy==2.4.6 --hash=sha256:…" a line each.
+void print_packages(const std::string& lock) {
+  fmt::print("packages\n");
+  std::istringstream lines(lock);
+  for (std::string line; std::getline(lines, line);)
+    fmt::print("  {}\n", line.substr(0, line.find(' ')));
+}
+
 void print_description(const CliJson& about) {
   fmt::print("{}@{}  {}\n", about.value("name", ""), about.value("version", 0),
              about.value("state", ""));
   fmt::print("  inputs   {}\n  outputs  {}\n", tensors_text(about["inputs"]),
              tensors_text(about["outputs"]));
-  for (const char* group : {"options", "settings", "measured"}) print_group(about, group);
+  print_group(about, "options");
+  if (about.contains("environment")) print_packages(about["environment"].value("lock", ""));
+  for (const char* group : {"settings", "measured"}) print_group(about, group);
   if (about.contains("measured") && about["measured"].contains("candidates"))
     print_candidates(about["measured"]["candidates"]);
   if (about.contains("traffic")) {

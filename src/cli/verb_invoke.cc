@@ -2,8 +2,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -19,8 +22,15 @@ struct InvokeFlags {
   std::string name;
   std::string data;
   std::string file;
+  std::string key;  // of idempotency
   bool verbose = false;
+  bool async = false;
+  bool wait = false;
 };
+
+// How often it is asked whether an event has ended: at first often.
+constexpr std::chrono::milliseconds kFirstLook(20);
+constexpr std::chrono::milliseconds kLongestLook(1000);
 
 std::string content_type_of(const std::string& file) {
   if (file.ends_with(".png")) return "image/png";
@@ -46,7 +56,41 @@ bool is_v2(const std::string& body) {
          json["inputs"][0].contains("datatype");
 }
 
+// Asks until the event has ended.
+Result<RawReply> wait_for(NodeClient& node, const std::string& place) {
+  const WaitingLine waiting("the event runs");
+  for (auto pause = kFirstLook;; pause = std::min(pause * 2, kLongestLook)) {
+    RawReply reply = TRY(node.get_raw(place));
+    if (reply.status != 202) return reply;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+Status send_event(const InvokeFlags& flags, const CliContext& context, NodeClient& node,
+                  const RawReply& accepted) {
+  const CliJson event = CliJson::parse(accepted.body, nullptr, false);
+  const auto place = accepted.headers.find("Location");
+  if (accepted.status != 202 || event.is_discarded() || !place) {
+    return refuse(reason::kUnsupported, "this node answers at once: it knows no events");
+  }
+  if (flags.wait) {
+    const RawReply reply = TRY(wait_for(node, std::string(*place)));
+    fmt::print("{}\n", reply.body);
+  } else if (context.json) {
+    print_json(event);
+  } else {
+    fmt::print("{}\n", event.value("id", ""));
+  }
+  return {};
+}
+
+Status check_flags(const InvokeFlags& flags) {
+  if (flags.async || (!flags.wait && flags.key.empty())) return {};
+  return refuse(reason::kBadRequest, "--wait and --key go with --async");
+}
+
 Status invoke(const InvokeFlags& flags, const CliContext& context) {
+  TRY(check_flags(flags));
   TRY(parse_model_ref(flags.name));
   const std::string type = content_type_of(flags.file);
   std::string body = TRY(input_of(flags));
@@ -54,7 +98,11 @@ Status invoke(const InvokeFlags& flags, const CliContext& context) {
   const std::string path = v2 ? fmt::format("/v2/models/{}/infer", flags.name)
                               : fmt::format("/functions/{}", flags.name);
   NodeClient node = context.node();
-  const RawReply reply = TRY(node.post_raw(path, std::move(body), {{"Content-Type", type}}));
+  Headers headers{{"Content-Type", type}};
+  if (flags.async) headers.add("Prefer", "respond-async");
+  if (!flags.key.empty()) headers.add("Idempotency-Key", flags.key);
+  const RawReply reply = TRY(node.post_raw(path, std::move(body), headers));
+  if (flags.async) return send_event(flags, context, node, reply);
   fmt::print("{}\n", reply.body);
   if (flags.verbose) {
     for (const char* name :
@@ -78,6 +126,12 @@ void add_invoke_verb(CLI::App& app, CliContext& context) {
   verb->add_option("-f,--file", flags->file, "read the inputs from a file; - is standard input");
   verb->add_flag("-v,--verbose", flags->verbose,
                  "show start tier, version and timing on standard error");
+  verb->add_flag(
+      "--async", flags->async,
+      "send it as an event: accepted at once, run when the node has room; prints its id");
+  verb->add_flag("--wait", flags->wait, "with --async: wait for the reply and print it");
+  verb->add_option("--key", flags->key,
+                   "with --async: the idempotency key; sent again, it is the same event");
   verb->callback([flags, &context] { context.outcome = invoke(*flags, context); });
 }
 

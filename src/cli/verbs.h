@@ -38,8 +38,10 @@ struct CliContext {
   }
 };
 
+void add_init_verb(CLI::App& app, CliContext& context);
 void add_deploy_verb(CLI::App& app, CliContext& context);
 void add_invoke_verb(CLI::App& app, CliContext& context);
+void add_events_verb(CLI::App& app, CliContext& context);
 void add_functions_verb(CLI::App& app, CliContext& context);
 void add_versions_verb(CLI::App& app, CliContext& context);
 void add_describe_verb(CLI::App& app, CliContext& context);

@@ -159,6 +159,9 @@ TEST_CASE("settings change key by key and are checked as a whole") {
   CHECK(parse_settings(to_json(*applied)).value() == *applied);
   CHECK_FALSE(apply_settings(*applied, R"({"min_instances":5})").has_value());
   CHECK_FALSE(apply_settings(defaults, R"({"idle":"5s"})").has_value());
+  CHECK_FALSE(apply_settings(defaults, R"({"max_attempts":0})").has_value());
+  CHECK_FALSE(apply_settings(defaults, R"({"result_ttl":"721h"})").has_value());
+  CHECK(apply_settings(defaults, R"({"max_age":"1s"})")->max_age == 1s);
   CHECK_FALSE(settings_changes_json({"idle_timeout"}).has_value());
 }
 

@@ -30,8 +30,12 @@ void read_options(JsonReader& reader, VersionOptions& options) {
       .text("isolation", isolation)
       .bytes("publish_memory", options.publish_memory, mib(64), gib(1024))
       .duration("publish_timeout", options.publish_timeout, 1s, 24h);
-  if (options.runtime != "onnx")
-    reader.error("runtime", "must be \"onnx\": no other runtime is supported");
+  if (is_python(options)) {
+    read_function_options(reader, options.function);
+    if (!options.model.empty()) reader.error("model", "is of runtime \"onnx\"; use handler");
+  } else if (options.runtime != "onnx") {
+    reader.error("runtime", "must be \"onnx\" or \"python\": there is no other");
+  }
   for (const Isolation choice : {Isolation::Instance, Isolation::Request}) {
     if (isolation == to_string(choice)) options.isolation = choice;
   }
@@ -64,6 +68,7 @@ Json options_json(const VersionOptions& options) {
             {"publish_timeout", to_string(options.publish_timeout)}};
   add_batching(json, options.batching);
   json["cache"] = options.cache;
+  if (is_python(options)) add_function_options(json, options.function);
   return json;
 }
 
@@ -124,6 +129,16 @@ Result<std::vector<TensorSpec>> read_specs(const Json* json) {
 
 bool is_sha256(std::string_view text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+Result<Environment> read_environment(const Json& json) {
+  Environment environment;
+  JsonReader reader(json, "environment", reason::kInvalidManifest);
+  reader.text("digest", environment.digest).text("lock", environment.lock);
+  TRY(reader.finish());
+  if (!is_sha256(environment.digest))
+    return refuse(reason::kInvalidManifest, "environment: 'digest' is no SHA-256 digest");
+  return environment;
 }
 
 Result<std::vector<ArtifactFile>> read_files(const Json* json) {
@@ -189,13 +204,18 @@ Result<VersionOptions> parse_version_options(std::string_view text) {
 }
 
 std::string to_json(const Manifest& manifest) {
-  return Json{{"format", 1},
-              {"options", options_json(manifest.options)},
-              {"files", files_json(manifest.files)},
-              {"inputs", specs_json(manifest.signature.inputs)},
-              {"outputs", specs_json(manifest.signature.outputs)},
-              {"session_after_fork", manifest.session_after_fork}}
-      .dump();
+  Json json{{"format", 1},
+            {"options", options_json(manifest.options)},
+            {"files", files_json(manifest.files)},
+            {"inputs", specs_json(manifest.signature.inputs)},
+            {"outputs", specs_json(manifest.signature.outputs)},
+            {"session_after_fork", manifest.session_after_fork}};
+  if (manifest.documents) json["documents"] = true;
+  if (!manifest.environment.digest.empty()) {
+    json["environment"] = {{"digest", manifest.environment.digest},
+                           {"lock", manifest.environment.lock}};
+  }
+  return json.dump();
 }
 
 Result<std::vector<ArtifactFile>> parse_artifact_files(std::string_view text) {
@@ -208,12 +228,16 @@ Result<Manifest> parse_manifest(std::string_view text) {
   Manifest manifest;
   std::uint64_t format = 0;
   JsonReader reader(json, "manifest", reason::kInvalidManifest);
-  reader.integer("format", format, 1, 1).boolean("session_after_fork", manifest.session_after_fork);
+  reader.integer("format", format, 1, 1)
+      .boolean("session_after_fork", manifest.session_after_fork)
+      .boolean("documents", manifest.documents);
   const Json* options = reader.value("options");
   const Json* files = reader.value("files");
   const Json* inputs = reader.value("inputs");
   const Json* outputs = reader.value("outputs");
+  const Json* environment = reader.value("environment");
   TRY(reader.finish());
+  if (environment != nullptr) manifest.environment = TRY(read_environment(*environment));
   if (format != 1 || options == nullptr) {
     return refuse(reason::kInvalidManifest, "manifest: 'format' and 'options' are required");
   }

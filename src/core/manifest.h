@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "core/batching.h"
+#include "core/function_options.h"
 #include "core/tensor.h"
 
 namespace mayfly {
@@ -23,8 +24,9 @@ std::string_view to_string(Isolation isolation);
 
 // What a deployer may choose: the keys of mayfly.toml and of "options" in the control API.
 struct VersionOptions {
-  std::string runtime = "onnx";
+  std::string runtime = "onnx";  // or "python"
   std::string model;          // path of the model inside the folder; empty: the only *.onnx there
+  FunctionOptions function;   // of runtime "python" only
   std::string example;        // path of example inputs; empty: example.json if it exists
   std::uint32_t threads = 1;  // 1..64
   Bytes memory = mib(512);    // private bytes of one instance; weights are shared and not counted
@@ -35,6 +37,8 @@ struct VersionOptions {
   Bytes publish_memory = gib(2);
   Duration publish_timeout = std::chrono::minutes(10);
 };
+
+inline bool is_python(const VersionOptions& options) { return options.runtime == "python"; }
 
 // Unknown keys, wrong types and values out of range are errors that name the key.
 Result<VersionOptions> parse_version_options(std::string_view json);
@@ -53,12 +57,24 @@ Status check_artifact_path(std::string_view path);
 // A JSON list of {"path", "sha256", "size"}: at least one, no path twice; sorted by path.
 Result<std::vector<ArtifactFile>> parse_artifact_files(std::string_view json);
 
+// The packages of a Python function, as they were installed (publish/environment_store.h).
+struct Environment {
+  std::string digest;  // of the installed files; empty: there is none
+  std::string lock;    // "numpy==2.4.6 --hash=sha256:…" lines, to install the same again
+  bool operator==(const Environment&) const = default;
+};
+
 struct Manifest {
   VersionOptions options;
   std::vector<ArtifactFile> files;  // sorted by path
   Signature signature;
-  // The session is built after the fork: threads > 1, or random operators without a seed.
+  // The session is built after the fork: threads > 1, or random operators without a seed. Of a
+  // function: its modules and its state do not survive one.
   bool session_after_fork = false;
+  // A function without types: requests and replies are JSON, or any bytes, and the signature is
+  // document_signature().
+  bool documents = false;
+  Environment environment;
 };
 
 std::string to_json(const Manifest& manifest);

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "core/caller_reason.h"
+#include "core/event_reason.h"
 
 namespace mayfly {
 namespace {
@@ -51,6 +52,8 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
      "no instance can be started; retried with growing pauses"},
     {reason::kModelError, InvalidArgument, 400,
      "the model refused the inputs; its own words follow"},
+    {reason::kFunctionError, Internal, 500,
+     "the function raised an exception; its type and words follow, its traceback is in the logs"},
     {reason::kBadReply, Internal, 500, "the instance answered with something malformed"},
     {reason::kInvalidManifest, InvalidArgument, 400,
      "mayfly.toml or the manifest has an unknown or wrong key"},
@@ -67,6 +70,14 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
      "the function was called recently; confirm to go on"},
     {reason::kWeakIsolation, FailedPrecondition, 503,
      "isolation_level is strict and a layer is missing"},
+    {reason::kEventDead, FailedPrecondition, 422,
+     "the event was given up; the message says why, redrive tries it again"},
+    {reason::kEventExpired, DeadlineExceeded, 422,
+     "the event did not end within the function's max_age"},
+    {reason::kEventCancelled, Cancelled, 422, "the event was cancelled"},
+    {reason::kResultGone, NotFound, 410, "the event's result was kept for result_ttl, and is gone"},
+    {reason::kAttemptLost, Unavailable, 503,
+     "the server died while the event's attempt ran; it is tried again and not billed"},
     {reason::kConflict, Aborted, 409, "somebody else changed this first"},
     {reason::kInternal, Internal, 500, "a fault of the server"},
 });

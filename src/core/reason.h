@@ -44,6 +44,7 @@ inline constexpr std::string_view kOutOfMemory = "out_of_memory";
 inline constexpr std::string_view kDeadlineExceeded = "deadline_exceeded";
 inline constexpr std::string_view kStartFailed = "start_failed";
 inline constexpr std::string_view kModelError = "model_error";
+inline constexpr std::string_view kFunctionError = "function_error";
 inline constexpr std::string_view kBadReply = "bad_reply";
 // Deploying and administration
 inline constexpr std::string_view kInvalidManifest = "invalid_manifest";

@@ -23,7 +23,11 @@ Json as_json(const FunctionSettings& settings) {
           {"template_timeout", to_string(settings.template_timeout)},
           {"queue_limit", settings.queue_limit},
           {"max_concurrency", settings.max_concurrency},
-          {"keep_versions", settings.keep_versions}};
+          {"keep_versions", settings.keep_versions},
+          {"max_attempts", settings.max_attempts},
+          {"max_age", to_string(settings.max_age)},
+          {"result_ttl", to_string(settings.result_ttl)},
+          {"max_events", settings.max_events}};
 }
 
 Result<FunctionSettings> read_settings(const FunctionSettings& base, const Json& json) {
@@ -36,7 +40,11 @@ Result<FunctionSettings> read_settings(const FunctionSettings& base, const Json&
       .duration("template_timeout", settings.template_timeout, 0s, 24h * 365)
       .integer("queue_limit", settings.queue_limit, 0U, kMany)
       .integer("max_concurrency", settings.max_concurrency, 0U, kMany)
-      .integer("keep_versions", settings.keep_versions, 0U, kMany);
+      .integer("keep_versions", settings.keep_versions, 0U, kMany)
+      .integer("max_attempts", settings.max_attempts, 1U, 100U)
+      .duration("max_age", settings.max_age, 1s, 24h * 30)
+      .duration("result_ttl", settings.result_ttl, 1s, 24h * 30)
+      .integer("max_events", settings.max_events, 0U, kMany);
   if (settings.max_instances != 0 && settings.min_instances > settings.max_instances) {
     reader.error("min_instances", "must not exceed max_instances");
   }

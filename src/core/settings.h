@@ -22,6 +22,11 @@ struct FunctionSettings {
   std::uint32_t queue_limit = 1000;   // waiting requests; the next one gets 429 queue_full
   std::uint32_t max_concurrency = 0;  // requests in flight, waiting included; 0: unlimited
   std::uint32_t keep_versions = 0;    // older ones may be collected; 0: all are kept
+  // Of events (Prefer: respond-async):
+  std::uint32_t max_attempts = 4;                // then it is a dead letter
+  Duration max_age = std::chrono::hours(24);     // what has not ended by then expires
+  Duration result_ttl = std::chrono::hours(24);  // how long results can be fetched
+  std::uint32_t max_events = 100'000;  // accepted and not over; the next one gets 429 queue_full
   bool operator==(const FunctionSettings&) const = default;
 };
 

@@ -54,6 +54,7 @@ Result<std::uint64_t> byte_count(DataType type, std::span<const std::int64_t> sh
 enum class InputForm : std::uint8_t {
   Tensor = 0,
   EncodedImage = 1,  // a PNG or JPEG file, decoded inside the jail; carried as UINT8 of rank 1
+  Document = 2,      // the body of a request as it came, carried as UINT8 of rank 1
 };
 
 struct TensorSpec {

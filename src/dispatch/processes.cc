@@ -72,11 +72,14 @@ Task<void> Scheduler::build(std::shared_ptr<const VersionRuntime> runtime, std::
 void Scheduler::start_template(VersionPool& pool, Path artifact) {
   const VersionRuntime& runtime = *pool.runtime;
   TemplateSpec spec{.label = runtime.label,
+                    .runtime = runtime.kind,
                     .artifact = std::move(artifact),
+                    .environment = runtime.environment,
                     .signature = runtime.signature,
                     .cpu_weight = runtime.rank == Rank::Guest ? kGuestWeight : 0,
                     .threads = runtime.threads,
                     .session_after_fork = runtime.session_after_fork,
+                    .scratch = runtime.scratch,
                     .memory = runtime.memory,
                     .template_memory = runtime.template_memory,
                     .start_timeout = runtime.start_timeout};

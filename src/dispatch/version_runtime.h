@@ -17,6 +17,7 @@
 #include "core/manifest.h"
 #include "core/tensor.h"
 #include "dispatch/policy.h"
+#include "sandbox/spawner.h"
 
 namespace mayfly {
 
@@ -55,12 +56,15 @@ struct VersionRuntime {
   VersionKey key{};
   std::string label{};  // "fraud@7": for people
   std::shared_ptr<const Signature> signature{};
+  RuntimeKind kind = RuntimeKind::Onnx;
   Isolation isolation = Isolation::Instance;
   Rank rank = Rank::Caller;
   std::shared_ptr<MemoryShare> share{};  // null: nobody limits it
   Batching batching{};
   std::uint32_t threads = 1;
   bool session_after_fork = false;
+  Path environment{};              // Python packages; there once `artifact` has been asked for
+  Bytes scratch{};                 // of /tmp, which the instances share; 0: there is none
   Bytes memory = mib(512);         // limit of one instance's private bytes
   Bytes template_memory = gib(4);  // limit of the template
   Duration start_timeout = std::chrono::seconds(60);

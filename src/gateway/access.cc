@@ -53,6 +53,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::Infer:
     case Endpoint::Invoke:
     case Endpoint::TfPredict:
+    case Endpoint::CancelEvent:
+    case Endpoint::RedriveEvent:
     case Endpoint::AddClientMemory:
     case Endpoint::RemoveClientMemory:
       return Needs::Invoke;
@@ -71,6 +73,9 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::TfUnsupported:
     case Endpoint::ModelStatistics:
     case Endpoint::RepositoryIndex:
+    case Endpoint::ListEvents:
+    case Endpoint::EventReply:
+    case Endpoint::EventState:
       return Needs::Describe;
     case Endpoint::NodeStatus:
     case Endpoint::NodeTop:
@@ -187,6 +192,10 @@ std::string_view action_of(Endpoint endpoint) {
       return "alias.remove";
     case Endpoint::Evict:
       return "evict";
+    case Endpoint::CancelEvent:
+      return "event.cancel";
+    case Endpoint::RedriveEvent:
+      return "event.redrive";
     case Endpoint::CreateKey:
       return "key.create";
     case Endpoint::RevokeKey:

@@ -10,6 +10,7 @@
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "meter/ledger_reader.h"
+#include "serving/guest.h"
 #include "serving/traffic_json.h"
 
 namespace mayfly {
@@ -145,6 +146,7 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
   about["options"] = manifest.value("options", Json::object());
   about["session_after_fork"] = serving->manifest->session_after_fork;
   about["files"] = manifest.value("files", Json::array());
+  if (manifest.contains("environment")) about["environment"] = manifest["environment"];
   about["settings"] = settings_json(*serving->settings);
   for (const VersionRow& row : rows) {
     if (row.number != serving->version.value) continue;
@@ -217,6 +219,7 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
   parts_.catalog.publish(parts_.registry.snapshot());
   const FunctionId id{static_cast<std::uint64_t>(resolved.function->id)};
   parts_.dispatcher.retire(id);
+  parts_.dispatcher.retire(guest_id(id, GuestKind::Event));
   parts_.shadows.forget(id);
   parts_.cache.forget(id);
   parts_.catalog.forget(name.str());
@@ -277,6 +280,7 @@ Task<Result<Response>> ControlApi::evict(const Route& route) {
     parts_.dispatcher.evict(version);
   } else {
     parts_.dispatcher.evict(function);
+    parts_.dispatcher.evict(guest_id(function, GuestKind::Event));
   }
   std::uint64_t left = 0;
   for (const VersionStatus& status : parts_.dispatcher.status().versions) {

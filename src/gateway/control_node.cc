@@ -172,8 +172,9 @@ Task<Result<Response>> ControlApi::openapi(const Route& route) {
       if (!may_see(*route.caller, function->name.str())) continue;
       const VersionEntry* champion = function->find(function->current);
       manifests.push_back(TRY(parts_.registry.manifest(champion->content->manifest)));
-      described.push_back(
-          {.name = local_name(function->name.str()), .signature = &manifests.back()->signature});
+      described.push_back({.name = local_name(function->name.str()),
+                           .signature = &manifests.back()->signature,
+                           .documents = manifests.back()->documents});
     }
     return openapi_document(described);
   };

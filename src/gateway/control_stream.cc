@@ -107,6 +107,13 @@ struct DeployBody {
   std::optional<rollout::RolloutPlan> rollout;  // it climbs by itself instead
 };
 
+// Code, where nobody says what runs it.
+bool is_function(const std::vector<ArtifactFile>& files) {
+  return std::ranges::find(files, FunctionOptions().handler, &ArtifactFile::path) != files.end() &&
+         std::ranges::none_of(
+             files, [](const ArtifactFile& file) { return file.path.ends_with(".onnx"); });
+}
+
 Result<DeployBody> parse_deploy(const std::string& text) {
   const Json json = TRY(parse_json(text, "body"));
   JsonReader reader(json, "body", reason::kInvalidManifest);
@@ -117,13 +124,16 @@ Result<DeployBody> parse_deploy(const std::string& text) {
   DeployBody request;
   reader.integer("traffic", request.percent, 0U, kWholeTraffic);
   TRY(reader.finish());
-  if (options != nullptr) request.options = TRY(parse_version_options(options->dump()));
   if (rollout != nullptr) {
     if (has_share) return refuse(reason::kInvalidTraffic, "body: 'traffic' or 'rollout', not both");
     request.rollout = TRY(rollout::parse_plan(rollout->dump()));
     request.percent = 0;
   }
   request.files = TRY(parse_artifact_files(files == nullptr ? "null" : files->dump()));
+  Json chosen = options == nullptr ? Json::object() : *options;
+  if (chosen.is_object() && !chosen.contains("runtime") && is_function(request.files))
+    chosen["runtime"] = "python";
+  request.options = TRY(parse_version_options(chosen.dump()));
   return request;
 }
 

@@ -21,20 +21,6 @@ Response json_text(std::string text, int status = 200) {
       .status = status, .headers = {{"Content-Type", "application/json"}}, .body = std::move(text)};
 }
 
-// How the callers of an endpoint speak; nullopt: it predicts nothing.
-std::optional<Protocol> protocol_of(Endpoint endpoint) {
-  switch (endpoint) {
-    case Endpoint::Infer:
-      return Protocol::OpenInference;
-    case Endpoint::Invoke:
-      return Protocol::Plain;
-    case Endpoint::TfPredict:
-      return Protocol::TensorFlow;
-    default:
-      return std::nullopt;
-  }
-}
-
 Credentials credentials_of(const Exchange& exchange) {
   return {.authorization = exchange.head().headers.find("Authorization"),
           .certificate = exchange.peer_certificate()};
@@ -44,7 +30,8 @@ Credentials credentials_of(const Exchange& exchange) {
 std::string subject_of(const Route& route) {
   const bool by_id =
       route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
-      route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas;
+      route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas ||
+      route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent;
   return by_id ? route.version : std::string(local_name(route.name));
 }
 
@@ -172,7 +159,7 @@ Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin
   response.headers.add(
       "Access-Control-Allow-Headers",
       "Authorization, Content-Type, Inference-Header-Content-Length, X-Request-Id, Mayfly-Key, "
-      "traceparent, tracestate, Upload-Offset, Upload-Length");
+      "traceparent, tracestate, Upload-Offset, Upload-Length, Prefer, Idempotency-Key");
   response.headers.add("Access-Control-Max-Age", "600");
   response.headers.add("Vary", "Origin");
   (void)co_await exchange.respond(std::move(response));
@@ -181,7 +168,8 @@ Task<void> Gateway::answer_preflight(Exchange& exchange, std::string_view origin
 Task<void> Gateway::serve(Exchange& exchange, Route route) {
   const std::string_view origin =
       cors_origin(policy_, exchange.head().headers.find("Origin").value_or(""));
-  if (const std::optional<Protocol> protocol = protocol_of(route.endpoint)) {
+  const std::optional<Protocol> protocol = protocol_of(route.endpoint);
+  if (protocol && !EventApi::wanted(exchange.head())) {
     co_return co_await parts_.predictions.handle(exchange, route, *protocol, origin);
   }
   if (route.endpoint == Endpoint::Deploy) {
@@ -217,6 +205,16 @@ Task<void> Gateway::answer_error(Exchange& exchange, const Route& route, Error e
 
 Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
   switch (route.endpoint) {
+    case Endpoint::Infer:
+    case Endpoint::Invoke:
+    case Endpoint::TfPredict:
+      co_return co_await parts_.events.accept(exchange, route);
+    case Endpoint::ListEvents:
+    case Endpoint::EventReply:
+    case Endpoint::EventState:
+    case Endpoint::CancelEvent:
+    case Endpoint::RedriveEvent:
+      co_return co_await parts_.events.call(exchange, route);
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {

@@ -9,6 +9,7 @@
 #include "gateway/blob_api.h"
 #include "gateway/callers.h"
 #include "gateway/control_api.h"
+#include "gateway/event_api.h"
 #include "gateway/guard.h"
 #include "gateway/identity_api.h"
 #include "gateway/predictions.h"
@@ -25,6 +26,7 @@ class Gateway {
     ControlApi& control;
     ProtocolApi& protocol;
     BlobApi& blobs;
+    EventApi& events;
     Catalog& catalog;
     Metrics& metrics;
     Callers& callers;

@@ -79,7 +79,8 @@ void allow_origin(Headers& headers, std::string_view origin) {
   headers.add("Access-Control-Allow-Origin", origin);
   headers.add("Access-Control-Expose-Headers",
               "Mayfly-Invocation, Mayfly-Start, Mayfly-Version, Mayfly-Batch, Mayfly-Cache, "
-              "Server-Timing, X-Request-Id, "
+              "Mayfly-Event, Mayfly-Event-State, Mayfly-Event-Attempts, Location, Server-Timing, "
+              "X-Request-Id, "
               "Retry-After, Inference-Header-Content-Length, Upload-Offset");
   headers.add("Vary", "Origin");
 }

@@ -148,9 +148,11 @@ void add_function(Json& paths, const DescribedFunction& function) {
   Json protocol =
       path_of(paths["/v2/models/{name}/infer"], function.name, protocol_request(signature));
   paths[fmt::format("/v2/models/{}/infer", function.name)] = std::move(protocol);
-  Json plain = path_of(paths["/functions/{name}"], function.name, plain_request(signature));
+  const Json anything = Json::object();
+  Json plain = path_of(paths["/functions/{name}"], function.name,
+                       function.documents ? anything : plain_request(signature));
   plain["post"]["responses"]["200"]["content"]["application/json"]["schema"] =
-      object_of(signature.outputs, plain_output_schema);
+      function.documents ? anything : object_of(signature.outputs, plain_output_schema);
   paths[fmt::format("/functions/{}", function.name)] = std::move(plain);
 }
 

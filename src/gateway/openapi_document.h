@@ -14,6 +14,7 @@ namespace mayfly {
 struct DescribedFunction {
   std::string_view name;  // as the caller knows it
   const Signature* signature = nullptr;
+  bool documents = false;  // the body is what it makes of it
 };
 
 // docs/openapi.yaml as JSON; it is part of the program.

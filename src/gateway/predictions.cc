@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/reason.h"
+#include "core/wire/document.h"
 #include "core/wire/image_request.h"
 #include "core/wire/infer_reply.h"
 #include "core/wire/plain_reply.h"
@@ -85,6 +86,30 @@ Response json_response(std::string text) {
   return response;
 }
 
+// What a function made is nobody's page: a browser shows it, and runs nothing of it as ours.
+void distrust(Headers& headers) {
+  headers.add("X-Content-Type-Options", "nosniff");
+  headers.add("Content-Security-Policy", "sandbox");
+}
+
+Result<Response> document_response(const Document& document, Reply reply, const SizeLimit& limit) {
+  if (document.body.size() > limit.bytes) return refuse_size("the reply", limit);
+  Response response{.status = 200, .headers = {}, .body = {}};
+  response.headers.reserve(kReplyHeaders, kReplyHeaderBytes);
+  response.headers.add("Content-Type", document.content_type);
+  distrust(response.headers);
+  if (document.body.size() <= kLongText) {
+    response.body =
+        std::string(reinterpret_cast<const char*>(document.body.data()), document.body.size());
+    return response;
+  }
+  SharedBytes body;
+  body.parts.push_back(document.body);
+  body.owner = std::make_shared<Reply>(std::move(reply));
+  response.body = std::move(body);
+  return response;
+}
+
 // Text, then tensors from where the instance left them, or where they were classified.
 Response mixed_response(EncodedReply encoded, Reply reply, std::vector<Classified> classified) {
   struct Kept {
@@ -121,6 +146,19 @@ std::uint64_t size_of(const Response& response) {
 
 }  // namespace
 
+std::optional<Protocol> protocol_of(Endpoint endpoint) {
+  switch (endpoint) {
+    case Endpoint::Infer:
+      return Protocol::OpenInference;
+    case Endpoint::Invoke:
+      return Protocol::Plain;
+    case Endpoint::TfPredict:
+      return Protocol::TensorFlow;
+    default:
+      return std::nullopt;
+  }
+}
+
 struct Predictions::Decoded {
   InferRequest request;
   RequestMemory memory;
@@ -128,20 +166,25 @@ struct Predictions::Decoded {
 };
 
 Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol protocol,
-                               std::string_view cors_origin) {
+                               std::string_view cors_origin, EventTry* event) {
   const RequestHead& head = exchange.head();
   Invocation tried = parts_.invoker.begin(
       route.caller, [&head](std::string_view name) { return head.headers.find(name); },
       exchange.peer());
+  if (event != nullptr) {
+    tried.event = event->attempt;
+    tried.source = event->source;
+  }
   auto answered = co_await attempt(exchange, route, protocol, tried);
   std::string_view reason = answered ? std::string_view() : answered.error().reason;
   if (!answered && reason.empty()) reason = reason::kInternal;
+  if (event != nullptr && !answered) event->outcome = std::unexpected(answered.error());
   Response response = answered ? *std::move(answered) : encode_error(answered.error(), tried);
   if (const auto encoding = encoding_of(head, response)) {
     co_await pack(*encoding, response);
   }
 
-  const Status written = co_await parts_.invoker.conclude(tried, reason, size_of(response));
+  const Status written = co_await conclude(tried, reason, response, event);
   if (!written) {
     response = encode_error(written.error(), tried);
     reason = written.error().reason;
@@ -161,6 +204,16 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   allow_origin(response.headers, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
   parts_.invoker.answered(tried, reason);
+}
+
+Task<Status> Predictions::conclude(const Invocation& tried, std::string_view reason,
+                                   const Response& response, EventTry* event) {
+  const std::uint64_t sent = size_of(response);
+  if (event == nullptr || !tried.serving) {
+    co_return co_await parts_.invoker.conclude(tried, reason, sent);
+  }
+  event->record = parts_.invoker.account(tried, reason, sent);
+  co_return Status{};
 }
 
 Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& route,
@@ -213,6 +266,9 @@ Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, Bod
   const Signature& signature = serving.signature();
   const std::string_view type = head.headers.find("Content-Type").value_or("");
   const auto whole = [&] { return body.announced().value_or(0); };
+  if (protocol == Protocol::Plain && serving.manifest->documents) {
+    co_return co_await decode_document(type, body, signature);
+  }
   if (protocol == Protocol::Plain && is_image(type)) {
     if (!body.announced())
       co_return refuse(reason::kBadRequest, "send images with a Content-Length");
@@ -249,6 +305,15 @@ Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, Bod
   co_return request;
 }
 
+Task<Result<InferRequest>> Predictions::decode_document(std::string_view content_type,
+                                                        BodyReader& body,
+                                                        const Signature& signature) {
+  if (const auto length = body.announced())
+    co_return document_request(*length, content_type, signature);
+  CO_TRY(const std::string text, co_await body.read_rest());
+  co_return document_request(text, content_type, signature);
+}
+
 Task<Result<InferRequest>> Predictions::decode_text(std::string text, Protocol protocol,
                                                     const Signature& signature) {
   const SizeLimit limit{limits_.max_body.count, "limits.max_body"};
@@ -279,6 +344,10 @@ Task<Status> Predictions::fill(BodyReader& body, const InferRequest& request,
   for (std::size_t i = 0; i < request.inputs.size(); ++i) {
     const InferInput& input = request.inputs[i];
     if (input.source == InputSource::Json || input.source == InputSource::Shared) continue;
+    if (input.source == InputSource::Text) {
+      std::ranges::copy(std::as_bytes(std::span(input.json)), memory.input(i).begin());
+      continue;
+    }
     CO_TRY_STATUS(co_await body.read_exactly(receive_input(input, memory.input(i))));
     const auto check = [&] { return check_received_input(input, memory.input(i)); };
     const bool is_long = memory.input(i).size() > kLongText;
@@ -303,6 +372,10 @@ Task<Result<Response>> Predictions::encode(const InferRequest& request, const Sh
     CO_TRY_STATUS(co_await parts_.parse_pool.run([&] { return shared.write(tensors); }));
   }
   const bool is_long = json_bytes(tensors) > kLongText;
+  if (protocol == Protocol::Plain && serving.manifest->documents) {
+    CO_TRY(const Document document, read_document(tensors));
+    co_return document_response(document, std::move(reply), limit);
+  }
   if (protocol != Protocol::OpenInference) {
     const auto work = [&] {
       return protocol == Protocol::TensorFlow ? encode_tf_reply(tensors, request.instances, limit)

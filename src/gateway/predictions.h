@@ -27,6 +27,17 @@ struct PredictionLimits {
 // How the caller speaks.
 enum class Protocol : std::uint8_t { OpenInference, Plain, TensorFlow };
 
+// nullopt: the endpoint predicts nothing.
+std::optional<Protocol> protocol_of(Endpoint endpoint);
+
+// An attempt at an event, and what came of it: its record is not written yet.
+struct EventTry {
+  EventAttempt attempt;
+  std::string source;  // whose crashes count together
+  Status outcome;
+  std::optional<InvocationRecord> record;  // nullopt: no function was found
+};
+
 class Predictions {
  public:
   struct Parts {  // all outlive me
@@ -39,19 +50,23 @@ class Predictions {
   Predictions(Parts parts, PredictionLimits limits) : parts_(parts), limits_(limits) {}
 
   // Answers the exchange, whatever happens. `cors_origin` is empty or the origin that may read the
-  // reply.
+  // reply. `event`: what it is an attempt at.
   Task<void> handle(Exchange& exchange, const Route& route, Protocol protocol,
-                    std::string_view cors_origin);
+                    std::string_view cors_origin, EventTry* event = nullptr);
 
  private:
   struct Decoded;
 
+  Task<Status> conclude(const Invocation& tried, std::string_view reason, const Response& response,
+                        EventTry* event);
   Task<Result<Response>> attempt(Exchange& exchange, const Route& route, Protocol protocol,
                                  Invocation& tried);
   Task<Result<Decoded>> decode(Exchange& exchange, BodyReader& body, Protocol protocol,
                                const Invocation& tried, BodyBudget::Hold& copied);
   Task<Result<InferRequest>> decode_head(const RequestHead& head, BodyReader& body,
                                          Protocol protocol, const Serving& serving);
+  Task<Result<InferRequest>> decode_document(std::string_view content_type, BodyReader& body,
+                                             const Signature& signature);
   Task<Result<InferRequest>> decode_text(std::string text, Protocol protocol,
                                          const Signature& signature);
   Task<Status> fill(BodyReader& body, const InferRequest& request, RequestMemory& memory);

@@ -66,6 +66,11 @@ enum class Endpoint : std::uint8_t {
   MoveAlias,
   RemoveAlias,
   FunctionLogs,
+  ListEvents,
+  EventReply,  // where a client asks that was told 202
+  EventState,
+  CancelEvent,
+  RedriveEvent,
   Evict,
   BlobState,
   BlobUpload,

@@ -79,6 +79,32 @@ TEST_CASE("the encoding is fixed: these bytes are read forever") {
   CHECK(frames == expected);
 }
 
+TEST_CASE("an attempt at an event has the event's id before its texts, others are as they were") {
+  InvocationRecord record = sample();
+  std::string plain;
+  encode_record(record, plain);
+  record.event.emplace().bytes.fill(std::byte{0xcd});
+  std::string frames;
+  encode_record(record, frames);
+  CHECK(frames.size() == plain.size() + 16);
+  CHECK(frames[kFrameHead] == 2);
+  CHECK(frames.substr(kFrameHead + 96, 16) == std::string(16, '\xcd'));
+  CHECK(frames.substr(kFrameHead + 112) == plain.substr(kFrameHead + 96));
+  CHECK(decode_record(intact_frame(bytes_of(frames)).value()).value() == record);
+}
+
+TEST_CASE("what the platform lost costs nothing, whatever it took") {
+  InvocationRecord record = sample();
+  record.tier = StartTier::Hot;
+  Usage usage;
+  usage.add(unbilled(record));
+  CHECK(usage.requests == 0);
+  CHECK(usage.cpu_us == 0);
+  CHECK(usage.memory_time == 0);
+  CHECK(usage.bytes_in == 0);
+  CHECK(usage.refused == 1);
+}
+
 TEST_CASE("every flipped byte and every missing byte of a frame is noticed") {
   std::string frames;
   encode_record(sample(), frames);
@@ -102,7 +128,7 @@ TEST_CASE("a payload of an unknown format, tier or length is data loss") {
   std::string frames;
   encode_record(sample(), frames);
   const std::string payload = frames.substr(kFrameHead);
-  for (const auto& [at, value] : {std::pair{0, 2}, std::pair{1, 0}, std::pair{1, 6}}) {
+  for (const auto& [at, value] : {std::pair{0, 3}, std::pair{1, 0}, std::pair{1, 6}}) {
     std::string bad = payload;
     bad[static_cast<std::size_t>(at)] = static_cast<char>(value);
     CHECK(decode_record(bytes_of(bad)).error().code == Code::DataLoss);

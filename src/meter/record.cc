@@ -11,6 +11,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::uint8_t kFormat = 1;
+constexpr std::uint8_t kEventFormat = 2;
 
 std::uint64_t as_count(std::chrono::microseconds duration) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
@@ -22,7 +23,7 @@ std::chrono::microseconds get_duration(WireReader& in) {
 
 void encode_payload(const InvocationRecord& record, std::string& out) {
   WireWriter wire(out);
-  wire.put(kFormat);
+  wire.put(record.event ? kEventFormat : kFormat);
   wire.put(static_cast<std::uint8_t>(record.tier));
   wire.put(record.attempt);
   wire.put_bytes(record.invocation.bytes);
@@ -35,6 +36,7 @@ void encode_payload(const InvocationRecord& record, std::string& out) {
        {record.memory_limit, record.memory_peak, record.received, record.sent}) {
     wire.put(bytes.count);
   }
+  if (record.event) wire.put_bytes(record.event->bytes);
   for (const std::string* text :
        {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {
     wire.put_text(*text);
@@ -51,6 +53,13 @@ bool is_sane(const InvocationRecord& record) {
 }
 
 }  // namespace
+
+InvocationRecord unbilled(InvocationRecord record) {
+  record.tier = StartTier::None;
+  record.queue = record.start = record.run = record.cpu = {};
+  record.received = record.sent = {};
+  return record;
+}
 
 void encode_record(const InvocationRecord& record, std::string& frames) {
   const std::size_t head = frames.size();
@@ -76,7 +85,8 @@ std::optional<std::span<const std::byte>> intact_frame(std::span<const std::byte
 
 Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
   WireReader wire(payload);
-  if (const auto format = wire.get<std::uint8_t>(); format != kFormat) {
+  const auto format = wire.get<std::uint8_t>();
+  if (format != kFormat && format != kEventFormat) {
     return fail(Code::DataLoss, fmt::format("a ledger record has the unknown format {}", format));
   }
   InvocationRecord record;
@@ -90,6 +100,10 @@ Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
   }
   for (Bytes* bytes : {&record.memory_limit, &record.memory_peak, &record.received, &record.sent}) {
     bytes->count = wire.get<std::uint64_t>();
+  }
+  if (format == kEventFormat) {
+    const auto event = wire.take(sizeof InvocationId::bytes);
+    std::ranges::copy(event, record.event.emplace().bytes.begin());
   }
   for (std::string* text :
        {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {

@@ -21,6 +21,9 @@
 //       80   2×8  bytes received and sent
 //       96         five texts, each one length byte and UTF-8: project, caller, request id,
 //                  function, reason
+//
+// Format 2 is that of attempts at an event (events/): its 16 bytes of id stand at 96, the texts
+// after them. An attempt that was lost to the platform is tried again under its number.
 #pragma once
 
 #include <chrono>
@@ -57,7 +60,8 @@ struct InvocationRecord {
   Bytes memory_peak;
   Bytes received;
   Bytes sent;
-  std::string reason;  // a slug of core/reason.h; empty: answered
+  std::string reason;                   // a slug of core/reason.h; empty: answered
+  std::optional<InvocationId> event{};  // that it is an attempt at
   bool operator==(const InvocationRecord&) const = default;
 };
 
@@ -67,7 +71,10 @@ inline constexpr std::string_view kShadowCaller = "shadow";
 
 inline constexpr std::size_t kFrameHead = 8;
 inline constexpr std::size_t kMinPayload = 96 + 5;
-inline constexpr std::size_t kMaxPayload = 96 + 5 * 256;
+inline constexpr std::size_t kMaxPayload = 96 + 16 + 5 * 256;
+
+// What an attempt becomes that was lost to the platform: nobody is billed for it.
+InvocationRecord unbilled(InvocationRecord record);
 
 // Appends one frame. Texts longer than 255 bytes are cut, negative durations count as zero.
 void encode_record(const InvocationRecord& record, std::string& frames);

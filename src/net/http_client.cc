@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -15,9 +14,9 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <vector>
 
+#include "base/tcp.h"
 #include "net/chunked.h"
 #include "net/unix_address.h"
 
@@ -27,25 +26,6 @@ namespace {
 constexpr std::size_t kMaxResponseHead = 65'536;
 constexpr std::size_t kPiece = 262'144;
 constexpr int kKeepAlive = 15;  // seconds
-
-int milliseconds(Duration duration) {
-  const auto count = std::chrono::ceil<std::chrono::milliseconds>(duration).count();
-  return static_cast<int>(std::min<std::int64_t>(count, std::numeric_limits<int>::max()));
-}
-
-// A connect that is given up after `limit`. 0, or the errno.
-int connect_within(int fd, const sockaddr* address, socklen_t size, Duration limit) {
-  if (::connect(fd, address, size) == 0) return 0;
-  if (errno != EINPROGRESS && errno != EINTR) return errno;
-  pollfd poll_fd{.fd = fd, .events = POLLOUT, .revents = 0};
-  const int ready = ::poll(&poll_fd, 1, milliseconds(limit));
-  if (ready == 0) return ETIMEDOUT;
-  if (ready < 0) return errno;
-  int error = 0;
-  socklen_t error_size = sizeof error;
-  (void)::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_size);
-  return error;
-}
 
 }  // namespace
 
@@ -134,28 +114,15 @@ Result<Fd> HttpClient::connect_unix() {
 }
 
 Result<Fd> HttpClient::connect_tcp() {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int code =
-      ::getaddrinfo(url_.host.c_str(), std::to_string(url_.port).c_str(), &hints, &found);
-  if (code != 0) return std::unexpected(cannot_reach(::gai_strerror(code)));
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
-  int error = ECONNREFUSED;
-  for (const addrinfo* next = found; next != nullptr; next = next->ai_next) {
-    Fd socket(::socket(next->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!socket) return fail_errno("socket");
-    error = connect_within(socket.get(), next->ai_addr, next->ai_addrlen, options_.connect_timeout);
-    if (error != 0) continue;
-    const int one = 1;
-    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    // A machine that is gone is noticed, however long a reply may take.
-    (void)::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepAlive, sizeof kKeepAlive);
-    (void)::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepAlive, sizeof kKeepAlive);
-    return socket;
-  }
-  return std::unexpected(cannot_reach(std::strerror(error)));
+  auto socket = mayfly::connect_tcp(url_.host, url_.port, options_.connect_timeout);
+  if (!socket) return std::unexpected(cannot_reach(socket.error().message));
+  const int one = 1;
+  (void)::setsockopt(socket->get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  // A machine that is gone is noticed, however long a reply may take.
+  (void)::setsockopt(socket->get(), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  (void)::setsockopt(socket->get(), IPPROTO_TCP, TCP_KEEPIDLE, &kKeepAlive, sizeof kKeepAlive);
+  (void)::setsockopt(socket->get(), IPPROTO_TCP, TCP_KEEPINTVL, &kKeepAlive, sizeof kKeepAlive);
+  return socket;
 }
 
 Status HttpClient::prepare_tls() {
@@ -195,7 +162,7 @@ Status HttpClient::wait(Duration patience, Also also) {
   if (also == Also::Input) events |= POLLIN;
   pollfd poll_fd{.fd = transport_->fd(), .events = events, .revents = 0};
   while (true) {
-    const int ready = ::poll(&poll_fd, 1, milliseconds(patience));
+    const int ready = ::poll(&poll_fd, 1, poll_timeout(patience));
     if (ready > 0) {
       transport_->on_ready(true, true, false);
       return {};

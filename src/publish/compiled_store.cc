@@ -14,27 +14,16 @@
 #include "base/log.h"
 #include "core/json_reader.h"
 #include "core/reason.h"
-#include "store/digest.h"
+#include "publish/taken_file.h"
 
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kMaxCompiled = 2 * kMaxReport;
+constexpr std::size_t kMaxCompiled = 8 * kMaxReport;
+constexpr const char* kSources = "function";
 
 std::unexpected<Error> suspicious(std::string_view path, std::string_view why) {
   return refuse(reason::kPublishFailed, fmt::format("seal: the compiled file '{}' {}", path, why));
-}
-
-Result<std::string> hash_file(int fd) {
-  Sha256 hash;
-  std::vector<std::byte> chunk(std::size_t{1} << 20);
-  while (true) {
-    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail_errno("read");
-    if (got == 0) return to_string(hash.digest());
-    hash.update(std::span(chunk).first(static_cast<std::size_t>(got)));
-  }
 }
 
 // A file the jail wrote becomes the server's: nobody else can write it any more.
@@ -48,8 +37,7 @@ Status take_over(const Fd& file, const CompiledFile& listed) {
     return suspicious(listed.path,
                       fmt::format("has {} bytes instead of {}", status.st_size, listed.size));
   }
-  if (::fchown(file.get(), ::geteuid(), ::getegid()) != 0) return fail_errno("fchown");
-  if (::fchmod(file.get(), 0444) != 0) return fail_errno("fchmod");
+  TRY(own_file(file.get(), 0444));
   if (::fsync(file.get()) != 0) return fail_errno("fsync");
   return {};
 }
@@ -178,13 +166,18 @@ Result<std::vector<ArtifactFile>> CompiledStore::take_files(const Report& report
   return files;
 }
 
-Result<Compiled> CompiledStore::install(const std::string& key, const CompileTarget& target,
-                                        Report report, const Path& out) {
+Result<Compiled> CompiledStore::install(const std::string& key, Parts parts) {
   const TempDir staging = TRY(TempDir::create(tmp_));
   const Path folder_in_tmp = staging.path() / "compiled";
   TRY(make_directories(folder_in_tmp));
-  Compiled compiled{.target = target, .report = std::move(report), .files = {}};
-  compiled.files = TRY(take_files(compiled.report, out, folder_in_tmp));
+  Compiled compiled{
+      .target = std::move(parts.target), .report = std::move(parts.report), .files = {}};
+  compiled.files = TRY(take_files(compiled.report, parts.out, folder_in_tmp));
+  if (!parts.sources.empty()) TRY(lay_out(parts.sources, folder_in_tmp / kSources));
+  for (const SourceFile& source : parts.sources) {
+    compiled.files.push_back(source.file);
+    compiled.files.back().path = fmt::format("{}/{}", kSources, source.file.path);
+  }
   TRY(write_file_durably(folder_in_tmp / "compiled.json", to_json(compiled)));
   if (::chmod(folder_in_tmp.c_str(), 0755) != 0) return fail_errno("chmod");
   TRY(sync_directory(folder_in_tmp));

@@ -3,6 +3,7 @@
 //   DIR/compiled/KEY/            0755, so that a template with an id of its own can read it
 //     compiled.json              what it is for, the report, each file with its SHA-256
 //     load.json model.onnx …     0444; runner/load_plan.h
+//     function/…                 of a Python function: what was uploaded, links to its blobs
 //
 // A folder appears whole or not at all: it is filled under tmp/, synced and renamed. Blocking: for
 // pools. Any thread; the set of verified folders is guarded.
@@ -17,6 +18,7 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "core/manifest.h"
+#include "publish/source_folder.h"
 #include "publish/target.h"
 #include "runner/report/report.h"
 
@@ -43,10 +45,15 @@ class CompiledStore {
   Result<std::optional<Compiled>> find(const std::string& key);
 
   // Takes over what a job left in `out`: checks that the files are what the report lists, regular,
-  // not linked from elsewhere and of the sizes told, hashes them, makes them the server's own. When
-  // the key is there already, that one stays.
-  Result<Compiled> install(const std::string& key, const CompileTarget& target, Report report,
-                           const Path& out);
+  // not linked from elsewhere and of the sizes told, hashes them, makes them the server's own. The
+  // sources are laid out beside them. When the key is there already, that one stays.
+  struct Parts {
+    CompileTarget target;
+    Report report;
+    Path out;
+    std::vector<SourceFile> sources = {};
+  };
+  Result<Compiled> install(const std::string& key, Parts parts);
 
  private:
   Result<std::vector<ArtifactFile>> take_files(const Report& report, const Path& out,

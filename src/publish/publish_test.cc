@@ -56,6 +56,7 @@ class PlayedJobs final : public JobRunner {
     ++runs;
     struct Played final : Job {
       void kill() override {}
+      void send(std::string_view, Fd) override {}
     };
     loop_.post([this, spec = std::move(spec), events = std::move(events)]() mutable {
       events.on_progress(R"({"step":"optimise","detail":"onnx, all"})");

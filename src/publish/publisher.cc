@@ -29,7 +29,9 @@ Result<Manifest> manifest_of(const PublishRequest& request, const Report& report
   return Manifest{.options = request.options,
                   .files = files_of(request.files),
                   .signature = report.signature,
-                  .session_after_fork = report.session_after_fork || request.options.threads > 1};
+                  .session_after_fork = report.session_after_fork || request.options.threads > 1,
+                  .documents = report.documents,
+                  .environment = request.environment};
 }
 
 // The job's last words before it ended, kept for the reason when it ends badly.
@@ -47,17 +49,22 @@ struct Steps {
 
 }  // namespace
 
-Publisher::Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target)
+Publisher::Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target,
+                     PackageIndex index)
     : loop_(loop),
       pool_(pool),
       jobs_(jobs),
       folders_(std::move(folders)),
       target_(std::move(target)),
-      store_(folders_.compiled, folders_.tmp) {}
+      store_(folders_.compiled, folders_.tmp),
+      environments_({loop, pool, jobs}, {folders_.environments, folders_.tmp}, std::move(index)) {}
 
 Task<Result<Published>> Publisher::publish(PublishRequest request, Progress progress) {
-  std::string key =
-      compiled_key(project_of(request.label), files_of(request.files), request.options, target_);
+  if (is_python(request.options)) {
+    CO_TRY(request.environment, co_await provide_environment(request, progress));
+  }
+  std::string key = compiled_key(project_of(request.label), files_of(request.files),
+                                 request.options, target_, request.environment.digest);
   CO_TRY(std::optional<Compiled> found,
          co_await pool_.run([this, key] { return store_.find(key); }));
   if (found) {
@@ -70,21 +77,42 @@ Task<Result<Published>> Publisher::publish(PublishRequest request, Progress prog
   co_return co_await run_job(std::move(request), std::move(key), std::move(progress));
 }
 
+Task<Result<Environment>> Publisher::provide_environment(const PublishRequest& request,
+                                                         Progress progress) {
+  const Environment& known = request.environment;
+  Environments::Wanted wanted{.label = request.label,
+                              .files = request.files,
+                              .memory = request.options.publish_memory,
+                              .timeout = request.options.publish_timeout,
+                              .lock = known.lock,
+                              .cancel = request.cancel};
+  CO_TRY(Environment made, co_await environments_.provide(std::move(wanted), std::move(progress)));
+  if (!known.digest.empty() && made.digest != known.digest) {
+    co_return refuse(reason::kPublishFailed,
+                     "installed again, its packages have other files than when it was deployed");
+  }
+  co_return made;
+}
+
 JobSpec Publisher::spec_of(const PublishRequest& request, const SourceFolder& folder) const {
+  const bool python = is_python(request.options);
   const PublishJob job{.model = request.options.model,
                        .example = request.options.example,
                        .threads = request.options.threads,
                        .timeout = request.options.timeout,
                        .instance_memory = request.options.memory,
                        .publish_memory = request.options.publish_memory,
-                       .batch_rows = usual_rows(request.options.batching)};
+                       .batch_rows = usual_rows(request.options.batching),
+                       .function = python ? std::optional(request.options.function) : std::nullopt};
   return {.label = request.label,
+          .runtime = python ? RuntimeKind::Python : RuntimeKind::Onnx,
           .source = folder.source(),
           .work = folder.work(),
           .request = to_json(job),
           .memory = request.options.publish_memory,
           .threads = request.options.threads,
-          .timeout = request.options.publish_timeout};
+          .timeout = request.options.publish_timeout,
+          .environment = environments_.folder(request.environment)};
 }
 
 Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string key,
@@ -107,7 +135,10 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
   }
   CO_TRY(Compiled compiled, co_await pool_.run([&]() -> Result<Compiled> {
     Report report = TRY(read_report(folder.work()));
-    return store_.install(key, target_, std::move(report), folder.work() / "out");
+    CompiledStore::Parts parts{
+        .target = target_, .report = std::move(report), .out = folder.work() / "out"};
+    if (is_python(request.options)) parts.sources = request.files;
+    return store_.install(key, std::move(parts));
   }));
   CO_TRY(Manifest manifest, manifest_of(request, compiled.report));
   co_return Published{.manifest = std::move(manifest),
@@ -118,10 +149,13 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
 }
 
 Task<Result<Path>> Publisher::compiled_for(std::string_view label, Manifest manifest, Pool& pool) {
-  const std::string key =
-      compiled_key(project_of(label), manifest.files, manifest.options, target_);
-  CO_TRY(std::optional<Compiled> found,
-         co_await pool.run([this, key] { return store_.find(key); }));
+  const Environment& environment = manifest.environment;
+  const std::string key = compiled_key(project_of(label), manifest.files, manifest.options, target_,
+                                       environment.digest);
+  CO_TRY(std::optional<Compiled> found, co_await pool.run([&]() -> Result<std::optional<Compiled>> {
+    if (!environment.digest.empty() && !environments_.has(environment)) return std::nullopt;
+    return store_.find(key);
+  }));
   if (found) co_return store_.folder(key);
   co_return fail(
       Code::NotFound,
@@ -133,7 +167,8 @@ Task<Result<Path>> Publisher::rebuilt_for(std::string label, Manifest manifest,
   PublishRequest request{.label = std::move(label),
                          .files = std::move(files),
                          .options = manifest.options,
-                         .cancel = cancel};
+                         .cancel = cancel,
+                         .environment = manifest.environment};
   if (files_of(request.files) != manifest.files) {
     co_return fail(Code::DataLoss, "the files to compile are not those of the version");
   }

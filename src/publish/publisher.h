@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "core/manifest.h"
 #include "publish/compiled_store.h"
+#include "publish/environments.h"
 #include "publish/source_folder.h"
 #include "publish/target.h"
 #include "runner/report/report.h"
@@ -29,7 +30,8 @@ struct PublishRequest {
   std::string label;  // of the function: for logs, and whose project the compiled folder is of
   std::vector<SourceFile> files;
   VersionOptions options;
-  CancelToken cancel = {};  // whoever asked is gone: the job is killed and the publish fails
+  CancelToken cancel = {};       // whoever asked is gone: the job is killed and the publish fails
+  Environment environment = {};  // known already: what it locks is installed, nothing newer
 };
 
 struct Published {
@@ -45,12 +47,14 @@ class Publisher {
   struct Folders {
     Path compiled;
     Path tmp;  // emptied at every start of the node: leftovers of killed publishes end there
+    Path environments = {};  // of Python functions
   };
   // Told on the loop thread: "optimise", "onnx, all".
   using Progress = std::function<void(std::string_view step, std::string_view detail)>;
 
   // `loop`, `pool` and `jobs` outlive the publisher, and it outlives its tasks.
-  Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target);
+  Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target,
+            PackageIndex index = {});
 
   // Destroying the task kills the job. Reasons: invalid_model, invalid_input, publish_failed.
   Task<Result<Published>> publish(PublishRequest request, Progress progress);
@@ -63,9 +67,15 @@ class Publisher {
   Task<Result<Path>> rebuilt_for(std::string label, Manifest manifest,
                                  std::vector<SourceFile> files, CancelToken cancel = {});
 
+  // Where a version's packages lie, or will when it is served; empty: it has none.
+  Path environment_of(const Manifest& manifest) const {
+    return environments_.folder(manifest.environment);
+  }
+
   const CompileTarget& target() const { return target_; }
 
  private:
+  Task<Result<Environment>> provide_environment(const PublishRequest& request, Progress progress);
   Task<Result<Published>> run_job(PublishRequest request, std::string key, Progress progress);
   JobSpec spec_of(const PublishRequest& request, const SourceFolder& folder) const;
 
@@ -75,6 +85,7 @@ class Publisher {
   const Folders folders_;
   const CompileTarget target_;
   CompiledStore store_;
+  Environments environments_;
 };
 
 }  // namespace mayfly

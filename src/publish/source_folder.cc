@@ -44,23 +44,28 @@ Status place(const SourceFile& source, const Path& target) {
 
 Result<SourceFolder> SourceFolder::create(const Path& tmp, const std::vector<SourceFile>& files) {
   SourceFolder folder(TRY(TempDir::create(tmp)));
-  TRY(make_folder(folder.source()));
   TRY(make_folder(folder.work()));
+  TRY(lay_out(files, folder.source()));
+  return folder;
+}
+
+Status lay_out(const std::vector<SourceFile>& files, const Path& folder) {
+  TRY(make_folder(folder));
   for (const SourceFile& source : files) {
     TRY(check_artifact_path(source.file.path));
-    Path parent = folder.source();
+    Path parent = folder;
     const Path inside(source.file.path);
     for (const Path& component : inside.parent_path()) {
       parent /= component;
       TRY(make_folder(parent));
     }
-    auto placed = place(source, folder.source() / inside);
+    auto placed = place(source, folder / inside);
     if (!placed) {
       return std::unexpected(
           std::move(placed).error().in(fmt::format("lay out '{}'", source.file.path)));
     }
   }
-  return folder;
+  return {};
 }
 
 }  // namespace mayfly

@@ -20,6 +20,9 @@ struct SourceFile {
   Path blob;  // holds its bytes; linked where the file system allows, else copied
 };
 
+// Links to the blobs, or copies where they cannot be linked, readable by everybody, in `folder`.
+Status lay_out(const std::vector<SourceFile>& files, const Path& folder);
+
 class SourceFolder {
  public:
   static Result<SourceFolder> create(const Path& tmp, const std::vector<SourceFile>& files);

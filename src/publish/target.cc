@@ -11,6 +11,7 @@
 #include <set>
 
 #include "core/project.h"
+#include "core/python_version.h"
 
 namespace mayfly {
 namespace {
@@ -54,7 +55,8 @@ Result<CompileTarget> this_machine(std::string runtime_version) {
 }
 
 std::string compiled_key(std::string_view project, const std::vector<ArtifactFile>& files,
-                         const VersionOptions& options, const CompileTarget& target) {
+                         const VersionOptions& options, const CompileTarget& target,
+                         std::string_view environment) {
   nlohmann::ordered_json made_for = {{"pipeline", kPipeline},
                                      {"runtime", target.runtime},
                                      {"cpu", target.cpu},
@@ -65,6 +67,11 @@ std::string compiled_key(std::string_view project, const std::vector<ArtifactFil
                                      {"publish_memory", options.publish_memory.count},
                                      {"timeout", options.timeout.count()}};
   if (project != kDefaultProject) made_for["project"] = project;
+  if (is_python(options)) {
+    made_for["python"] = kPythonVersion;
+    made_for["function"] = to_json(options.function);
+    made_for["environment"] = environment;
+  }
   if (const auto rows = usual_rows(options.batching); rows > 1) made_for["batch_rows"] = rows;
   return fmt::format("{}-{}", artifact_digest(files), sha256_hex(made_for.dump()).substr(0, 32));
 }

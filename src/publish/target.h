@@ -31,6 +31,7 @@ Result<CompileTarget> this_machine(std::string runtime_version);
 // or which forms it has the room and the time to try (publish_memory, timeout). Of each project its
 // own: a deploy that finds its work done would tell that somebody else has the same files.
 std::string compiled_key(std::string_view project, const std::vector<ArtifactFile>& files,
-                         const VersionOptions& options, const CompileTarget& target);
+                         const VersionOptions& options, const CompileTarget& target,
+                         std::string_view environment = {});
 
 }  // namespace mayfly

@@ -53,6 +53,7 @@ class Collector {
     TRY(sweep_blobs());
     TRY(sweep_partials());
     TRY(sweep_compiled());
+    TRY(sweep_environments());
     return std::move(report_);
   }
 
@@ -121,6 +122,32 @@ class Collector {
       return std::unexpected(errno_error(scope_.data.compiled().native(), error.value()));
     }
     for (const Path& folder : folders) TRY(consider_compiled(folder));
+    return {};
+  }
+
+  // DIGEST/, and requests/, which tolerates what is gone.
+  Status sweep_environments() {
+    std::error_code error;
+    std::vector<Path> folders;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(scope_.data.environments(), error)) {
+      if (entry.is_directory()) folders.push_back(entry.path());
+    }
+    if (error) return std::unexpected(errno_error("list the environments", error.value()));
+    for (const Path& folder : folders) {
+      const std::string name = folder.filename();
+      const auto digest = parse_digest(name);
+      const auto modified_at = modified(folder);
+      if (!digest || live_.environments.contains(*digest)) continue;
+      if (!modified_at || is_young(*modified_at, options_.grace)) continue;
+      report_.freed.count += size_of_folder(folder).count;
+      report_.compiled.push_back("environment-" + name);
+      if (dry()) continue;
+      const Path away = scope_.data.tmp() / ("environment-" + name);
+      std::filesystem::rename(folder, away, error);
+      if (error) return std::unexpected(errno_error(folder.native(), error.value()));
+      std::ignore = remove_tree(away);
+    }
     return {};
   }
 

@@ -557,29 +557,6 @@ Result<std::vector<FunctionVersion>> Registry::retire(const std::vector<Function
   return retired;
 }
 
-Result<LiveContent> Registry::live_content(const std::vector<FunctionVersion>& without) {
-  std::set<std::pair<std::string, VersionNumber>> skipped;
-  for (const auto& [function, number] : without) skipped.emplace(function.str(), number);
-  const std::scoped_lock lock(writer_);
-  LiveContent live;
-  std::unordered_map<Digest, std::set<std::string>> manifests;  // and the projects they are of
-  for (const auto& entry : snapshot()->all()) {
-    for (const VersionEntry& version : entry->versions) {
-      if (skipped.contains({entry->name.str(), version.number})) continue;
-      manifests[version.content->manifest].emplace(project_of(entry->name.str()));
-      live.artifacts.insert(version.content->artifact);
-    }
-  }
-  TRY(db_.for_each_blob([&](const Digest& manifest, const Digest& blob) -> Status {
-    const auto known = manifests.find(manifest);
-    if (known == manifests.end()) return {};
-    live.blobs.insert(blob);
-    for (const std::string& project : known->second) live.by_project[project].insert(blob);
-    return {};
-  }));
-  return live;
-}
-
 Status Registry::copy_to(const Path& path) {
   const std::scoped_lock lock(writer_);
   return db_.database().copy_to(path);

@@ -64,7 +64,8 @@ struct FunctionVersion {
 // Everything that the remaining versions need.
 struct LiveContent {
   std::unordered_set<Digest> blobs;
-  std::unordered_set<Digest> artifacts;  // digests of compiled forms
+  std::unordered_set<Digest> artifacts;     // digests of compiled forms
+  std::unordered_set<Digest> environments;  // of Python packages
   std::map<std::string, std::unordered_set<Digest>, std::less<>> by_project;  // the blobs
 };
 
@@ -139,6 +140,9 @@ class Registry {
  private:
   Registry(RegistryDb db, const Clock& clock);
   Status load();
+  Status collect_live(const std::vector<FunctionVersion>& without, LiveContent& live,
+                      std::vector<Digest>& manifests);
+  Status add_environments(LiveContent& live, const std::vector<Digest>& manifests);
   Result<FunctionTable::Entry> need(const FunctionName& function) const;
   // Makes it so durably, with one line of history, and publishes it.
   struct Rerouting {

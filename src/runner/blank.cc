@@ -129,11 +129,13 @@ class Blank {
   }
 
   int run_worker(const JailTask& task) {
-    if (task.plan.profile == Profile::Publish) {
+    const bool python = is_python(task.plan.profile);
+    if (task.plan.profile == Profile::Publish || task.plan.profile == Profile::PythonPublish) {
       return task_.job == nullptr ? 1 : task_.job(task_.runtime, kControlFd, task.request);
     }
     return task_.serve_template({.runtime = task_.runtime,
                                  .filters = filters_,
+                                 .kind = python ? RuntimeKind::Python : RuntimeKind::Onnx,
                                  .session = task.header.session,
                                  .threads = task.header.threads});
   }
@@ -148,7 +150,7 @@ Status warm_runtime(const OnnxRuntime& runtime) {
   const std::vector<std::byte> image = TRY(make_zero_request(session.signature()));
   const Region region = TRY(Region::anonymous(kInstanceRegion));
   std::ranges::copy(image, region.bytes().begin());
-  warm_session(session, region.bytes());
+  warm_up(session, region.bytes());
   return {};
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 class DoorbellLoop {
  public:
-  DoorbellLoop(int doorbell, OnnxSession& session) : doorbell_(doorbell), server_(session) {}
+  DoorbellLoop(int doorbell, Backend& backend) : doorbell_(doorbell), server_(backend) {}
 
   Status run() {
     TRY(send_message(doorbell_, {.kind = DoorbellKind::Started}));
@@ -77,9 +77,9 @@ class DoorbellLoop {
 
 }  // namespace
 
-int serve_doorbell(int doorbell, OnnxSession& session) {
+int serve_doorbell(int doorbell, Backend& backend) {
   // It ends only by an error: the server hung up, or the doorbell is not what it should be.
-  const Status ended = DoorbellLoop(doorbell, session).run();
+  const Status ended = DoorbellLoop(doorbell, backend).run();
   return ended.error().code == Code::Unavailable ? 0 : 1;
 }
 

@@ -4,12 +4,12 @@
 
 #include "base/fd.h"
 #include "base/file.h"
-#include "runner/onnx_session.h"
+#include "runner/backend.h"
 
 namespace mayfly {
 
 // Serves until the server hangs up. Returns the exit code.
-int serve_doorbell(int doorbell, OnnxSession& session);
+int serve_doorbell(int doorbell, Backend& backend);
 
 // What forks share must not be alike in them: the C library's generator is seeded anew. ONNX
 // Runtime seeds its random operators when their session is built.

@@ -22,7 +22,8 @@
 
 namespace mayfly {
 
-enum class ModelForm : std::uint8_t { Onnx, Ort };
+// Python: no model; the folder holds function.json instead (runner/python_function.h).
+enum class ModelForm : std::uint8_t { Onnx, Ort, Python };
 enum class Optimise : std::uint8_t { None, Basic, Extended, All };
 
 struct LoadPlan {

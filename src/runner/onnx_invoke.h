@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "core/tensor.h"
+#include "runner/backend.h"
 #include "runner/onnx_runtime.h"
 #include "sandbox/channel.h"
 
@@ -19,13 +20,6 @@ namespace mayfly {
 ONNXTensorElementDataType ort_type(DataType type);
 // Unimplemented for element types that the protocol does not have.
 Result<DataType> data_type(ONNXTensorElementDataType type);
-
-struct RunResults {
-  std::vector<OutputPlan> plans;  // one per output wanted
-  // Every output already lies in the region, where this says. Otherwise copy_results puts them
-  // somewhere.
-  std::optional<OutputPlacement> in_place;
-};
 
 class OnnxInvoker {
  public:

@@ -181,7 +181,17 @@ OnnxSession& OnnxSession::operator=(OnnxSession&&) noexcept = default;
 OnnxSession::~OnnxSession() = default;
 
 const Signature& OnnxSession::signature() const { return state_->signature; }
-OnnxInvoker& OnnxSession::invoker() { return *state_->invoker; }
+
+Result<const RunResults*> OnnxSession::run(const RequestView& request, RequestSpan memory,
+                                           std::uint64_t outputs_begin) {
+  return state_->invoker->run(request, memory, outputs_begin);
+}
+
+Status OnnxSession::copy_results(const OutputPlacement& placement, RequestSpan target) const {
+  return state_->invoker->copy_results(placement, target);
+}
+
+void OnnxSession::release_results() { state_->invoker->release_results(); }
 
 Result<OnnxSession> OnnxSession::build(const OnnxRuntime& runtime, std::unique_ptr<State> state,
                                        const Path& model, const SessionOptions& options) {

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "core/tensor.h"
+#include "runner/backend.h"
 #include "runner/load_plan.h"
 #include "runner/onnx_invoke.h"
 #include "runner/onnx_runtime.h"
@@ -34,7 +35,7 @@ struct SessionOptions {
   Path weights_folder = {};
 };
 
-class OnnxSession {
+class OnnxSession final : public Backend {
  public:
   // The model of an artifact folder, as its load.json says. `runtime` outlives the session.
   static Result<OnnxSession> load(const OnnxRuntime& runtime, const Path& artifact,
@@ -48,11 +49,14 @@ class OnnxSession {
                                   const SessionOptions& options);
   OnnxSession(OnnxSession&&) noexcept;
   OnnxSession& operator=(OnnxSession&&) noexcept;
-  ~OnnxSession();
+  ~OnnxSession() override;
 
-  const Signature& signature() const;
+  const Signature& signature() const override;
   // What a model says of its input is an Error of reason model_error.
-  OnnxInvoker& invoker();
+  Result<const RunResults*> run(const RequestView& request, RequestSpan memory,
+                                std::uint64_t outputs_begin) override;
+  Status copy_results(const OutputPlacement& placement, RequestSpan target) const override;
+  void release_results() override;
 
  private:
   struct State;

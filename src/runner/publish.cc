@@ -15,29 +15,21 @@
 #include "core/json_reader.h"
 #include "core/reason.h"
 #include "runner/publish_forms.h"
+#include "runner/publish_function.h"
 #include "runner/publish_model.h"
 #include "runner/publish_sniff.h"
 #include "runner/publish_trial.h"
+#include "runner/python_packages.h"
 #include "runner/report/choose.h"
+#include "runner/report/resolve_job.h"
 
 namespace mayfly {
 namespace {
 
 Result<std::optional<TrialTensors>> read_example(const PublishJob& job, const Path& source,
                                                  const Signature& signature) {
-  const Path path = source / (job.example.empty() ? "example.json" : job.example);
-  std::error_code error;
-  const auto kind = std::filesystem::symlink_status(path, error).type();
-  if (kind == std::filesystem::file_type::not_found && job.example.empty()) return std::nullopt;
-  if (kind != std::filesystem::file_type::regular) {
-    return refuse(reason::kInvalidInput,
-                  fmt::format("example '{}': no such file", path.filename().native()));
-  }
-  auto text = read_file(path, kMaxExample);
-  if (!text) {
-    return refuse(reason::kInvalidInput,
-                  fmt::format("example: larger than {} MiB or not readable", kMaxExample >> 20U));
-  }
+  const auto text = TRY(read_example_text(job.example, source));
+  if (!text) return std::nullopt;
   return TRY(parse_example(*text, signature));
 }
 
@@ -159,6 +151,8 @@ class Publishing {
   std::vector<FormSpec> specs_;
 };
 
+}  // namespace
+
 Result<std::vector<CompiledFile>> seal(const Path& out) {
   std::vector<CompiledFile> files;
   std::error_code error;
@@ -171,6 +165,8 @@ Result<std::vector<CompiledFile>> seal(const Path& out) {
   std::ranges::sort(files, {}, &CompiledFile::path);
   return files;
 }
+
+namespace {
 
 Result<Report> publish_checked(const OnnxRuntime& runtime, const PublishJob& job,
                                const Path& source, const Path& work,
@@ -213,6 +209,7 @@ bool is_refusal(const Error& error) {
 }
 
 Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view request) {
+  if (TRY(parse_resolve_job(request))) return install_packages(request);
   const PublishJob job = TRY(parse_publish_job(request));
   const PublishProgress progress = [control_fd](std::string_view step, std::string_view detail) {
     const std::string line = Json{{"step", step}, {"detail", detail}}.dump(
@@ -220,7 +217,9 @@ Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view requ
     // A server that is gone ends the jail; a lost line of progress is nothing.
     (void)::send(control_fd, line.data(), line.size(), MSG_NOSIGNAL);
   };
-  const PublishOutcome outcome = TRY(publish_model(runtime, job, "/source", "/work", progress));
+  const PublishOutcome outcome =
+      TRY(job.function ? publish_function(job, "/source", "/work", progress)
+                       : publish_model(runtime, job, "/source", "/work", progress));
   const Fd file = TRY(open_file("/work/report.json", O_WRONLY | O_CREAT | O_TRUNC, 0644));
   return write_all(file.get(), to_json(outcome));
 }
@@ -230,7 +229,10 @@ Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view requ
 Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job,
                                      const Path& source, const Path& work,
                                      const PublishProgress& progress) {
-  auto report = publish_checked(runtime, job, source, work, progress);
+  return outcome_of(publish_checked(runtime, job, source, work, progress));
+}
+
+Result<PublishOutcome> outcome_of(Result<Report> report) {
   if (report) return PublishOutcome(*std::move(report));
   if (!is_refusal(report.error())) return std::unexpected(std::move(report).error());
   return PublishOutcome(

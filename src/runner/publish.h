@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -26,6 +27,11 @@ using PublishProgress = std::function<void(std::string_view step, std::string_vi
 Result<PublishOutcome> publish_model(const OnnxRuntime& runtime, const PublishJob& job,
                                      const Path& source, const Path& work,
                                      const PublishProgress& progress);
+
+// What the job says of it: a refusal where the artifact is to blame.
+Result<PublishOutcome> outcome_of(Result<Report> report);
+// The files in `out`, durable.
+Result<std::vector<CompiledFile>> seal(const Path& out);
 
 // Entry point of the jail: /source, /work, progress on `control_fd`. Returns the exit code: 0 when
 // report.json holds the outcome. Single-threaded; `runtime` was made by the blank.

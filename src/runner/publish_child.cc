@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "core/reason.h"
+#include "sandbox/jail.h"
 
 namespace mayfly {
 namespace {
@@ -155,13 +156,19 @@ Error error_of(std::string_view line) {
   return {entry->code, std::move(message), entry->slug};
 }
 
+Result<pid_t> make_child(ChildLimits::Birth birth) {
+  if (birth == ChildLimits::Birth::Clone) return fork_worker();
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno("fork");
+  return pid;
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> run_in_child(const ChildLimits& limits,
                                               const std::function<Status(const ChildSay&)>& work) {
   Pipe pipe = TRY(make_pipe());
-  const pid_t pid = ::fork();
-  if (pid < 0) return fail_errno("fork");
+  const pid_t pid = TRY(make_child(limits.birth));
   if (pid == 0) {
     pipe.read_end.reset();
     be_child(pipe.write_end.get(), work);

@@ -2,6 +2,7 @@
 // value to the caller.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,9 @@ using ChildSay = std::function<void(std::string_view line)>;
 struct ChildLimits {
   Duration first;  // until the first line, or the end
   Duration next;   // after each line
+  // How the child is made: fork(), or as a template makes its instances, without the handlers that
+  // libraries hang on fork().
+  enum class Birth : std::uint8_t { Fork, Clone } birth = Birth::Fork;
 };
 
 // Forks; the child runs `work` and leaves by _exit. Its lines, each with at most kMaxChildLine

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -178,6 +179,24 @@ Result<TrialTensors> read_tensors(const Json& json, const Signature& signature) 
 }
 
 }  // namespace
+
+Result<std::optional<std::string>> read_example_text(const std::string& example,
+                                                     const Path& source) {
+  const Path path = source / (example.empty() ? "example.json" : example);
+  std::error_code error;
+  const auto kind = std::filesystem::symlink_status(path, error).type();
+  if (kind == std::filesystem::file_type::not_found && example.empty()) return std::nullopt;
+  if (kind != std::filesystem::file_type::regular) {
+    return refuse(reason::kInvalidInput,
+                  fmt::format("example '{}': no such file", path.filename().native()));
+  }
+  auto text = read_file(path, kMaxExample);
+  if (!text) {
+    return refuse(reason::kInvalidInput,
+                  fmt::format("example: larger than {} MiB or not readable", kMaxExample >> 20U));
+  }
+  return *std::move(text);
+}
 
 Result<TrialTensors> parse_example(std::string_view text, const Signature& signature) {
   auto json = parse_json(text, "example");

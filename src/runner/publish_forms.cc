@@ -16,7 +16,6 @@
 #include "core/reason.h"
 #include "runner/onnx_session.h"
 #include "runner/publish_child.h"
-#include "runner/warmup.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -27,10 +26,9 @@ using Steady = std::chrono::steady_clock;
 
 // Bounded by the whole job's time, which the server watches.
 constexpr Duration kLoadLimit = 24h;
-constexpr std::size_t kAcceptedWanted = 3;    // of generated inputs
-constexpr std::size_t kMaxWarmup = 16 << 20;  // bytes of a warmup.bin
-constexpr Bytes kRoom = mib(128);             // beside weights
-constexpr Bytes kLargestOrt = mib(512);       // of weights: ORT format pays for small ones only
+constexpr std::size_t kAcceptedWanted = 3;  // of generated inputs
+constexpr Bytes kRoom = mib(128);           // beside weights
+constexpr Bytes kLargestOrt = mib(512);     // of weights: ORT format pays for small ones only
 
 template <typename Number>
 std::string one(std::string_view key, Number value) {
@@ -95,11 +93,6 @@ Path expected_file(const PublishContext& context, std::size_t i) {
   return context.scratch / fmt::format("expected-{}", i);
 }
 
-Status write_file(const Path& path, std::string_view bytes) {
-  const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
-  return write_all(file.get(), bytes);
-}
-
 // Some of ONNX Runtime's messages begin with the C++ signature of the function that complains.
 std::string readable(std::string_view message) {
   const std::size_t open = message.find('(');
@@ -152,7 +145,7 @@ Status run_original(const PublishContext& context, const std::vector<TrialTensor
   say(one("loaded", true));
   std::size_t accepted = 0;
   for (std::size_t i = 0; i < sets.size() && accepted < kAcceptedWanted; ++i) {
-    const auto outputs = run_trial(session->invoker(), context.base.graph.signature, sets[i]);
+    const auto outputs = run_trial(*session, context.base.graph.signature, sets[i]);
     if (!outputs) {
       const std::string why = readable(outputs.error().message);
       if (is_out_of_memory(why)) {
@@ -234,28 +227,6 @@ Status save_optimised(const PublishContext& context, const FormSpec& spec) {
   return {};
 }
 
-Status write_warmup(const Tried& tried, const Path& folder) {
-  if (tried.inputs.empty()) return {};
-  const TrialTensors& inputs = tried.inputs.front();
-  std::vector<InputPlan> plans;
-  for (const TrialTensor& input : inputs) {
-    plans.push_back({input.index, input.type, input.shape, input.bytes.size()});
-  }
-  std::vector<std::uint32_t> outputs;
-  for (std::size_t i = 0; i < tried.signature.outputs.size(); ++i) {
-    outputs.push_back(static_cast<std::uint32_t>(i));
-  }
-  const RequestLayout layout = TRY(RequestLayout::plan(std::move(plans), std::move(outputs)));
-  if (layout.request_bytes() > kMaxWarmup) return {};
-  std::vector<std::byte> image = make_request_image(layout);
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    std::ranges::copy(inputs[i].bytes,
-                      image.begin() + static_cast<std::ptrdiff_t>(layout.input_offset(i)));
-  }
-  return write_file(folder / "warmup.bin",
-                    {reinterpret_cast<const char*>(image.data()), image.size()});
-}
-
 // ---- Measuring ----------------------------------------------------------------------------------
 
 struct Start {
@@ -304,7 +275,7 @@ std::vector<std::byte> output_room(const Tried& tried, std::int64_t times) {
 }
 
 // Median of many runs of `times` requests together; nullopt: the model does not take them.
-std::optional<Duration> warm_runs(OnnxInvoker& invoker, const Tried& tried, std::int64_t times) {
+std::optional<Duration> warm_runs(Backend& backend, const Tried& tried, std::int64_t times) {
   constexpr auto kEnough = 300ms;
   constexpr auto kTooLong = 1s;  // for the least
   constexpr std::size_t kLeast = 3;
@@ -317,7 +288,7 @@ std::optional<Duration> warm_runs(OnnxInvoker& invoker, const Tried& tried, std:
   const auto taken = [begin] { return Steady::now() - begin; };
   while (taken() < kEnough ? runs.size() < kMost : runs.size() < kLeast && taken() < kTooLong) {
     const auto start = Steady::now();
-    if (!invoker.run(request, room, 0)) break;
+    if (!backend.run(request, room, 0)) break;
     runs.push_back(Steady::now() - start);
   }
   if (runs.empty()) return std::nullopt;
@@ -326,7 +297,7 @@ std::optional<Duration> warm_runs(OnnxInvoker& invoker, const Tried& tried, std:
 
 Status check_answers(OnnxSession& session, const Tried& tried) {
   for (std::size_t i = 0; i < tried.inputs.size(); ++i) {
-    auto outputs = run_trial(session.invoker(), tried.signature, tried.inputs[i]);
+    auto outputs = run_trial(session, tried.signature, tried.inputs[i]);
     if (!outputs) return std::unexpected(std::move(outputs).error());
     TRY(agree(*outputs, tried.outputs[i], tried.signature));
   }
@@ -346,12 +317,12 @@ Status measure(const PublishContext& context, const Tried& tried, const Path& fo
   const auto loaded = Steady::now();
   say(one("load", static_cast<std::uint64_t>((loaded - begin).count())));
   if (tried.inputs.empty()) return {};
-  (void)TRY(session.invoker().run(request_of(tried.inputs.front(), tried.signature), {}, 0));
+  (void)TRY(session.run(request_of(tried.inputs.front(), tried.signature), {}, 0));
   say(one("first", static_cast<std::uint64_t>((Steady::now() - loaded).count())));
   if (depth == Depth::Start) return {};
   // Random models answer differently each time.
   if (!context.base.session_after_fork) TRY(check_answers(session, tried));
-  const Duration warm = warm_runs(session.invoker(), tried, 1).value_or(Duration{});
+  const Duration warm = warm_runs(session, tried, 1).value_or(Duration{});
   say(one("warm", static_cast<std::uint64_t>(warm.count())));
   return {};
 }
@@ -361,7 +332,7 @@ Status measure_batches(const PublishContext& context, const Tried& tried, const 
                        const ChildSay& say) {
   const std::int64_t times = requests_in_batch(context.job, tried.inputs.front());
   OnnxSession session = TRY(OnnxSession::load(context.runtime, folder, context.job.threads));
-  if (const auto warm = warm_runs(session.invoker(), tried, times))
+  if (const auto warm = warm_runs(session, tried, times))
     say(one("warm", static_cast<std::uint64_t>((*warm / times).count())));
   return {};
 }
@@ -374,7 +345,7 @@ Status measure_memory(const PublishContext& context, const Tried& tried, const P
   OnnxSession session = TRY(OnnxSession::load(context.runtime, folder, context.job.threads));
   say(one("loaded", true));
   for (int run = 0; run < 2 && !tried.inputs.empty(); ++run) {
-    (void)TRY(session.invoker().run(request_of(tried.inputs.front(), tried.signature), {}, 0));
+    (void)TRY(session.run(request_of(tried.inputs.front(), tried.signature), {}, 0));
   }
   const std::uint64_t after = heap.bytes();
   say(one("private", after - std::min(after, before)));
@@ -464,7 +435,7 @@ Status make_form(const PublishContext& context, const Tried& tried, const FormSp
   if (const auto size = mayfly::file_size(spec.folder / kWeights); size && *size == 0) {
     std::filesystem::remove(spec.folder / kWeights, error);
   }
-  TRY(write_warmup(tried, spec.folder));
+  if (!tried.inputs.empty()) TRY(write_warmup(tried.inputs.front(), tried.signature, spec.folder));
   return write_load_plan(tried, spec, Prepacking::Off);
 }
 

@@ -1,5 +1,6 @@
 #include "runner/publish_trial.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <numeric>
 
 #include "core/reason.h"
+#include "runner/warmup.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -199,6 +201,8 @@ Result<TrialTensor> decode_tensor(Reader& reader) {
   return tensor;
 }
 
+constexpr std::size_t kMaxWarmup = 16 << 20;  // bytes of a warmup.bin
+
 }  // namespace
 
 std::vector<TrialTensors> generate_inputs(const GraphSignature& graph) {
@@ -229,18 +233,18 @@ RequestView request_of(const TrialTensors& inputs, const Signature& signature) {
   return request;
 }
 
-Result<TrialTensors> run_trial(OnnxInvoker& invoker, const Signature& signature,
+Result<TrialTensors> run_trial(Backend& backend, const Signature& signature,
                                const TrialTensors& inputs) {
   const RequestView request = request_of(inputs, signature);
-  const RunResults* results = TRY(invoker.run(request, {}, 0));
+  const RunResults* results = TRY(backend.run(request, {}, 0));
   const std::vector<OutputPlan> plans = results->plans;
   const OutputPlacement placement = place_outputs(plans, 0, kMaxTrialOutput);
   if (placement.offsets.size() != plans.size()) {
     return refuse(reason::kTooLarge, fmt::format("its outputs need {} bytes", placement.end));
   }
   std::vector<std::byte> memory(placement.end);
-  TRY(invoker.copy_results(placement, memory));
-  invoker.release_results();
+  TRY(backend.copy_results(placement, memory));
+  backend.release_results();
   TrialTensors outputs;
   for (std::size_t i = 0; i < plans.size(); ++i) {
     const auto* begin = memory.data() + placement.offsets[i];
@@ -265,6 +269,31 @@ Status agree(const TrialTensors& got, const TrialTensors& expected, const Signat
     }
   }
   return {};
+}
+
+Status write_file(const Path& path, std::string_view bytes) {
+  const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  return write_all(file.get(), bytes);
+}
+
+Status write_warmup(const TrialTensors& inputs, const Signature& signature, const Path& folder) {
+  std::vector<InputPlan> plans;
+  for (const TrialTensor& input : inputs) {
+    plans.push_back({input.index, input.type, input.shape, input.bytes.size()});
+  }
+  std::vector<std::uint32_t> outputs;
+  for (std::size_t i = 0; i < signature.outputs.size(); ++i) {
+    outputs.push_back(static_cast<std::uint32_t>(i));
+  }
+  const RequestLayout layout = TRY(RequestLayout::plan(std::move(plans), std::move(outputs)));
+  if (layout.request_bytes() > kMaxWarmup) return {};
+  std::vector<std::byte> image = make_request_image(layout);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    std::ranges::copy(inputs[i].bytes,
+                      image.begin() + static_cast<std::ptrdiff_t>(layout.input_offset(i)));
+  }
+  return write_file(folder / "warmup.bin",
+                    {reinterpret_cast<const char*>(image.data()), image.size()});
 }
 
 std::string encode(const TrialTensors& tensors) {

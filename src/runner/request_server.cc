@@ -11,10 +11,15 @@
 namespace mayfly {
 namespace {
 
+ReplyStatus status_of(std::string_view reason) {
+  if (reason == reason::kInternal || reason.empty()) return ReplyStatus::InternalError;
+  if (reason == reason::kFunctionError) return ReplyStatus::FunctionError;
+  if (reason == reason::kInvalidInput) return ReplyStatus::InvalidInput;
+  return ReplyStatus::ModelError;
+}
+
 void write_error(RequestSpan memory, const Error& error) {
-  const bool ours = error.reason == reason::kInternal || error.reason.empty();
-  write_reply_error(memory, ours ? ReplyStatus::InternalError : ReplyStatus::ModelError,
-                    error.message);
+  write_reply_error(memory, status_of(error.reason), error.message);
 }
 
 }  // namespace
@@ -30,7 +35,7 @@ std::uint64_t RequestServer::serve(RequestSpan memory) {
     return 0;
   }
   const std::uint64_t begin = outputs_offset(memory);
-  const auto results = session_.invoker().run(*request, memory, begin);
+  const auto results = backend_.run(*request, memory, begin);
   if (!results) {
     write_error(memory, results.error());
     return 0;
@@ -52,7 +57,7 @@ Status RequestServer::decode_images(RequestView& request) {
   pixels_.clear();
   for (InputView& input : request.inputs) {
     if (input.form != InputForm::EncodedImage) continue;
-    const Signature& signature = session_.signature();
+    const Signature& signature = backend_.signature();
     if (input.index >= signature.inputs.size()) {
       return refuse(reason::kInvalidInput, fmt::format("no input has index {}", input.index));
     }
@@ -80,15 +85,15 @@ void RequestServer::finish_in(RequestSpan slots, RequestSpan outputs) {
 
 void RequestServer::copy_to(RequestSpan slots, RequestSpan target,
                             const OutputPlacement& placement) {
-  if (const Status copied = session_.invoker().copy_results(placement, target); !copied) {
+  if (const Status copied = backend_.copy_results(placement, target); !copied) {
     write_error(slots, copied.error());
     return;
   }
   write_reply_slots(slots, results_->plans, placement);
 }
 
-void warm_session(OnnxSession& session, RequestSpan memory) {
-  RequestServer server(session);
+void warm_up(Backend& backend, RequestSpan memory) {
+  RequestServer server(backend);
   server.serve(memory);
   server.release();
 }

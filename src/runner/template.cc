@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "runner/instance.h"
 #include "runner/onnx_session.h"
+#include "runner/python_function.h"
 #include "runner/request_server.h"
 #include "runner/warmup.h"
 #include "sandbox/channel.h"
@@ -20,9 +22,9 @@ namespace {
 
 constexpr const char* kArtifact = "/artifact";
 
-// How long a template waits for the request that it was built for before it warms its session. That
-// request is served by a fork of the session as it was loaded: a run of its own is all that it
-// waits for, and not warm-up runs before that.
+// How long a template waits for the request that it was built for before it warms what it loaded.
+// That request is served by a fork of it as it was loaded: a run of its own is all that it waits
+// for, and not warm-up runs before that.
 constexpr int kFirstForkMs = 20;
 
 bool is_asked(int wait_ms) {
@@ -30,17 +32,20 @@ bool is_asked(int wait_ms) {
   return ::poll(&control, 1, wait_ms) != 0;
 }
 
-class Template {
+class TemplateProcess {
  public:
-  explicit Template(const TemplateTask& task) : task_(task) {}
+  explicit TemplateProcess(const TemplateTask& task) : task_(task) {}
 
   Status prepare() {
-    TRY(populate_weights(kArtifact));
+    if (task_.kind == RuntimeKind::Onnx) TRY(populate_weights(kArtifact));
     if (task_.session == SessionTime::AfterFork) return {};
     TRY(load());
-    // A model whose inputs cannot be made up is not warmed.
-    if (auto region = make_warmup_region(kArtifact, session_->signature()))
-      warm_up_.emplace(*std::move(region));
+    // A model whose inputs cannot be made up is not warmed. Nor is code that has no example: what
+    // it does with made-up inputs nobody knows.
+    auto region = task_.kind == RuntimeKind::Python
+                      ? read_warmup_region(kArtifact)
+                      : make_warmup_region(kArtifact, backend_->signature());
+    if (region) warm_up_.emplace(*std::move(region));
     return {};
   }
 
@@ -56,21 +61,28 @@ class Template {
       if (!message || message->header.kind != SpawnKind::Fork || message->descriptors.empty()) {
         return fail(Code::DataLoss, "not a request to fork");
       }
+      if (backend_) backend_->before_fork();
       const auto instance = clone_instance();
       if (instance && instance->pid == 0) return run_instance(std::move(*message));
+      if (backend_) backend_->after_fork_in_parent();
       TRY(report(message->header.id, instance));
     }
   }
 
  private:
   Status load() {
-    session_.emplace(TRY(OnnxSession::load(task_.runtime, kArtifact, task_.threads)));
+    if (task_.kind == RuntimeKind::Python) {
+      backend_ = TRY(load_python_function(kArtifact, task_.threads));
+    } else {
+      backend_ = std::make_unique<OnnxSession>(
+          TRY(OnnxSession::load(task_.runtime, kArtifact, task_.threads)));
+    }
     return {};
   }
 
   // One run, so that a fork waits for no more.
   void run_warm_up() {
-    warm_session(*session_, warm_up_->bytes());
+    warm_up(*backend_, warm_up_->bytes());
     if (++warm_runs_ == kWarmRuns) warm_up_.reset();
   }
 
@@ -92,13 +104,14 @@ class Template {
     }
     reseed();
     warm_up_.reset();
-    if (!session_) {
+    if (!backend_) {
       if (const Status loaded = load(); !loaded) {
         std::ignore = write_all(kLogFd, loaded.error().message + "\n");
         return 1;
       }
     }
-    return serve_doorbell(doorbell_, *session_);
+    backend_->after_fork_in_child();
+    return serve_doorbell(doorbell_, *backend_);
   }
 
   Status tighten(SpawnMessage& message) {
@@ -109,15 +122,18 @@ class Template {
       if (descriptor) groups.at(count++) = descriptor.release();  // closed by the tightening
     }
     const std::array keep = {kLogFd, kLogFd + 1, doorbell_};
-    const auto profile =
-        task_.session == SessionTime::BeforeFork ? Profile::Instance : Profile::ThreadedInstance;
     return tighten_instance(
-        {.profile = profile, .cgroups = std::span(groups).first(count), .keep = keep},
+        {.profile = instance_profile(), .cgroups = std::span(groups).first(count), .keep = keep},
         task_.filters);
   }
 
+  Profile instance_profile() const {
+    if (task_.kind == RuntimeKind::Python) return Profile::PythonInstance;
+    return task_.session == SessionTime::BeforeFork ? Profile::Instance : Profile::ThreadedInstance;
+  }
+
   const TemplateTask& task_;
-  std::optional<OnnxSession> session_;
+  std::unique_ptr<Backend> backend_;
   std::optional<Region> warm_up_;  // until the session is warm
   int warm_runs_ = 0;
   int doorbell_ = -1;
@@ -128,7 +144,7 @@ class Template {
 int run_template(const TemplateTask& task) {
   // Never destroyed: a session that a fork inherited may not be torn down in it, and every process
   // of a jail leaves by _exit.
-  auto* self = new Template(task);
+  auto* self = new TemplateProcess(task);
   if (const Status ready = self->prepare(); !ready) {
     std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, ready.error().message);
     return 1;

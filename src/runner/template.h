@@ -1,5 +1,6 @@
-// The template: loads the artifact's model and forks an instance for each Fork message until the
-// server hangs up; it warms the model behind the first of them. It never sees a request.
+// The template: loads the artifact (a model's session, a Python function's modules and state) and
+// forks an instance for each Fork message until the server hangs up; it warms the artifact behind
+// the first of them. It never sees a request.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +8,14 @@
 #include "runner/onnx_runtime.h"
 #include "sandbox/seccomp.h"
 #include "sandbox/spawn_protocol.h"
+#include "sandbox/spawner.h"
 
 namespace mayfly {
 
 struct TemplateTask {
   const OnnxRuntime& runtime;
   const SeccompFilters& filters;
+  RuntimeKind kind = RuntimeKind::Onnx;
   SessionTime session = SessionTime::BeforeFork;
   std::uint32_t threads = 1;
 };

@@ -26,6 +26,12 @@ TensorSlot slot_of(std::uint32_t index, DataType type) {
   return slot;
 }
 
+Result<Region> region_of(std::span<const std::byte> image) {
+  Region region = TRY(Region::anonymous(image.size() + kInstanceRegion));
+  std::ranges::copy(image, region.bytes().begin());
+  return region;
+}
+
 }  // namespace
 
 std::vector<std::byte> make_request_image(const RequestLayout& layout) {
@@ -78,16 +84,13 @@ Result<std::vector<std::byte>> make_zero_request(const Signature& signature) {
 }
 
 Result<Region> make_warmup_region(const Path& artifact, const Signature& signature) {
-  std::vector<std::byte> image;
-  if (auto stored = read_file(artifact / "warmup.bin", kMaxRequestBytes)) {
-    const auto bytes = std::as_bytes(std::span(*stored));
-    image.assign(bytes.begin(), bytes.end());
-  } else {
-    image = TRY(make_zero_request(signature));
-  }
-  Region region = TRY(Region::anonymous(std::max(kInstanceRegion, image.size() + kInstanceRegion)));
-  std::ranges::copy(image, region.bytes().begin());
-  return region;
+  if (auto stored = read_warmup_region(artifact)) return stored;
+  return region_of(TRY(make_zero_request(signature)));
+}
+
+Result<Region> read_warmup_region(const Path& artifact) {
+  const std::string stored = TRY(read_file(artifact / "warmup.bin", kMaxRequestBytes));
+  return region_of(std::as_bytes(std::span(stored)));
 }
 
 }  // namespace mayfly

@@ -21,5 +21,7 @@ Result<std::vector<std::byte>> make_zero_request(const Signature& signature);
 
 // A region that holds the artifact's warmup.bin, or else a zero request, and has room for outputs.
 Result<Region> make_warmup_region(const Path& artifact, const Signature& signature);
+// The same; NotFound where the artifact has no warmup.bin.
+Result<Region> read_warmup_region(const Path& artifact);
 
 }  // namespace mayfly

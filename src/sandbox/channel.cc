@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "core/reason.h"
+#include "sandbox/pass_descriptors.h"
 
 namespace mayfly {
 namespace {
@@ -85,7 +86,25 @@ std::atomic_ref<std::uint32_t> status_word(RequestSpan memory) {
   return word(memory, offsetof(RegionHeader, status));
 }
 
-Error model_complaint(RequestSpan memory, const RegionHeader& header) {
+bool is_complaint(std::uint32_t status) {
+  return status > static_cast<std::uint32_t>(ReplyStatus::Ok) &&
+         status <= static_cast<std::uint32_t>(ReplyStatus::InvalidInput);
+}
+
+std::string_view reason_of(ReplyStatus complaint) {
+  switch (complaint) {
+    case ReplyStatus::ModelError:
+      return reason::kModelError;
+    case ReplyStatus::FunctionError:
+      return reason::kFunctionError;
+    case ReplyStatus::InvalidInput:
+      return reason::kInvalidInput;
+    default:
+      return reason::kInternal;
+  }
+}
+
+Error complaint_of(RequestSpan memory, const RegionHeader& header) {
   const std::uint64_t length = std::min<std::uint64_t>(header.error_bytes, kMaxErrorText);
   std::string text = "no message";
   if (inside(header.error_offset, length, memory.size())) {
@@ -99,8 +118,7 @@ Error model_complaint(RequestSpan memory, const RegionHeader& header) {
       if (text[i] == '\xC2' && next >= 0x80 && next < 0xA0) text[i] = text[i + 1] = '?';
     }
   }
-  const bool internal = header.status == static_cast<std::uint32_t>(ReplyStatus::InternalError);
-  return refuse(internal ? reason::kInternal : reason::kModelError, std::move(text)).error();
+  return refuse(reason_of(static_cast<ReplyStatus>(header.status)), std::move(text)).error();
 }
 
 }  // namespace
@@ -230,6 +248,11 @@ bool RequestMemory::fits_lane() const {
   return inlined() && heap_.size() <= kLane && output_bytes_ <= kLane - heap_.size();
 }
 
+void RequestMemory::describe(const InvocationId& id, TimePoint deadline) {
+  invocation_ = id;
+  deadline_ = deadline.time_since_epoch().count();
+}
+
 void RequestMemory::place(RequestSpan target) {
   RegionHeader header{};
   header.magic = kRegionMagic;
@@ -238,6 +261,8 @@ void RequestMemory::place(RequestSpan target) {
   header.output_count = static_cast<std::uint32_t>(layout_.outputs().size());
   header.request_bytes = layout_.request_bytes();
   header.outputs_offset = layout_.request_bytes();
+  header.deadline = deadline_;
+  header.invocation = invocation_.bytes;
   store(memory(), 0, header);
   if (!inlined()) return;
   CHECK(heap_.size() <= target.size());
@@ -248,10 +273,7 @@ Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan output
                                            const RequestLayout& layout,
                                            const Signature& signature) {
   const auto header = load<RegionHeader>(slots, 0);
-  if (header.status == static_cast<std::uint32_t>(ReplyStatus::ModelError) ||
-      header.status == static_cast<std::uint32_t>(ReplyStatus::InternalError)) {
-    return std::unexpected(model_complaint(slots, header));
-  }
+  if (is_complaint(header.status)) return std::unexpected(complaint_of(slots, header));
   if (header.status != static_cast<std::uint32_t>(ReplyStatus::Ok))
     return bad_reply("unknown status");
 
@@ -296,13 +318,15 @@ Result<RequestView> read_request(RequestSpan memory) {
     return bad("too many tensors");
   }
   RequestView view;
+  view.invocation.bytes = header.invocation;
+  view.deadline = header.deadline;
   for (std::size_t i = 0; i < header.input_count; ++i) {
     const auto slot = load<TensorSlot>(memory, slot_offset(i));
     if (!is_known(slot.type) || slot.rank > kMaxRank ||
         !inside(slot.offset, slot.bytes, memory.size())) {
       return bad("input outside the region");
     }
-    if (slot.form > static_cast<std::uint16_t>(InputForm::EncodedImage)) {
+    if (slot.form > static_cast<std::uint16_t>(InputForm::Document)) {
       return bad("unknown form of an input");
     }
     view.inputs.push_back({.index = slot.index,
@@ -360,22 +384,9 @@ void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view t
 
 Status send_message(int socket, const DoorbellMessage& message, int descriptor) {
   iovec part{.iov_base = const_cast<DoorbellMessage*>(&message), .iov_len = sizeof(message)};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(int));
-  }
-  while (::sendmsg(socket, &header, MSG_NOSIGNAL) < 0) {
-    if (errno != EINTR) return fail_errno("ring the doorbell");
-  }
+  auto sent = send_with_descriptors(socket, std::span(&part, 1),
+                                    std::span(&descriptor, descriptor >= 0 ? 1 : 0));
+  if (!sent) return std::unexpected(std::move(sent).error().in("ring the doorbell"));
   return {};
 }
 

@@ -38,6 +38,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "core/invocation.h"
 #include "core/tensor.h"
 
 namespace mayfly {
@@ -65,7 +66,10 @@ struct RegionHeader {
   std::uint32_t error_bytes;
   std::uint64_t error_offset;
   std::uint32_t claim;  // Claim, changed atomically by both sides
-  std::array<std::byte, 76> reserved;
+  // What a function may know of its invocation.
+  std::int64_t deadline;                 // CLOCK_MONOTONIC, ns; 0: none
+  std::array<std::byte, 16> invocation;  // InvocationId
+  std::array<std::byte, 48> reserved;
 };
 static_assert(sizeof(RegionHeader) == 128);
 
@@ -80,7 +84,14 @@ struct TensorSlot {
 };
 static_assert(sizeof(TensorSlot) == 152);
 
-enum class ReplyStatus : std::uint32_t { None = 0, Ok = 1, ModelError = 2, InternalError = 3 };
+enum class ReplyStatus : std::uint32_t {
+  None = 0,
+  Ok = 1,
+  ModelError = 2,
+  InternalError = 3,
+  FunctionError = 4,
+  InvalidInput = 5,
+};
 enum class Claim : std::uint32_t { Free = 0, Begun = 1, TakenBack = 2 };
 
 // The memory of one request: a region, or a lane of one.
@@ -157,6 +168,9 @@ class RequestMemory {
   std::uint64_t output_bytes() const { return output_bytes_; }
   bool fits_lane() const;  // with its outputs, as far as they are known
 
+  // What the function may know of its invocation.
+  void describe(const InvocationId& id, TimePoint deadline);
+
   // Puts the finished request where an instance reads it: into `target`, at least kInlineRequest or
   // a lane that it fits; or, when it is not inlined, nowhere else: it lies in region() already.
   void place(RequestSpan target);
@@ -171,6 +185,8 @@ class RequestMemory {
   std::optional<Region> region_;
   std::vector<std::byte> heap_;
   std::uint64_t output_bytes_ = 0;
+  InvocationId invocation_;
+  std::int64_t deadline_ = 0;
 };
 
 // A reply after the server copied and checked it. The spans point into shared memory.
@@ -183,7 +199,7 @@ struct OutputView {
 
 // `slots`: the memory that holds header and slots; `outputs`: that which holds the output bytes
 // (the same unless an OutputRegion was sent). A model's own complaint is an Error with reason
-// model_error; anything malformed is bad_reply.
+// model_error, a function's function_error or invalid_input; anything malformed is bad_reply.
 Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout, const Signature& signature);
 
@@ -201,6 +217,8 @@ struct InputView {
 struct RequestView {
   std::vector<InputView> inputs;
   std::vector<std::uint32_t> outputs;
+  InvocationId invocation = {};
+  std::int64_t deadline = 0;  // CLOCK_MONOTONIC, ns; 0: none
 };
 
 Result<RequestView> read_request(RequestSpan memory);

@@ -101,6 +101,12 @@ Status restrict_to_mounts(const JailPlan& plan) {
   for (const JailMount& mount : plan.mounts) {
     rules.push_back({.folder = mounted ? mount.target : mount.source, .access = mount.access});
   }
+  // The jail's own; without a root of its own there are none.
+  if (mounted && is_python(plan.profile)) {
+    rules.push_back({.folder = "/dev", .access = Access::ReadWrite});
+    if (plan.limits.scratch_bytes > 0)
+      rules.push_back({.folder = "/tmp", .access = Access::ReadWrite});
+  }
   return restrict_files(rules);
 }
 
@@ -112,13 +118,13 @@ Status enter_jail(const JailPlan& plan, const SeccompFilters& filters, JailBirth
   // While the kernel still takes this process for the blank's user: groups and sources are that
   // user's to open.
   if (layers.has(Layer::Cgroup)) TRY(join_cgroups(plan));
-  std::vector<Fd> sources;
-  if (layers.has(Layer::MountNs)) sources = TRY(open_mount_sources(plan.mounts));
+  MountSources sources;
+  if (layers.has(Layer::MountNs)) sources = TRY(open_mount_sources(plan));
   // From here on an id that owns nothing outside, with the capabilities of its own namespace only.
   if (layers.has(Layer::UserNs)) TRY(take_ids());
   TRY(die_with_server(birth));
   birth.server.reset();
-  if (layers.has(Layer::MountNs)) TRY(enter_root(plan.mounts, std::move(sources)));
+  if (layers.has(Layer::MountNs)) TRY(enter_root(plan, std::move(sources)));
   if (layers.has(Layer::UtsNs)) TRY(set_host_name());
   if (layers.has(Layer::Rlimits)) TRY(set_limits(plan.limits));
   if (layers.has(Layer::NoNewPrivs)) TRY(forbid_new_privileges());

@@ -7,8 +7,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <string>
+#include <utility>
 
 namespace mayfly {
 namespace {
@@ -21,19 +23,58 @@ Result<Fd> open_source(const JailMount& mount) {
   Fd tree(::open_tree(AT_FDCWD, mount.source.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   if (!tree) return fail_errno(fmt::format("bind {}", mount.source));
   mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-  if (mount.access == Access::ReadOnly) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+  attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  if (mount.access != Access::Code) attributes.attr_set |= MOUNT_ATTR_NOEXEC;
+  if (mount.access != Access::ReadWrite) attributes.attr_set |= MOUNT_ATTR_RDONLY;
   if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
     return fail_errno(fmt::format("set the mount attributes of {}", mount.source));
   }
   return tree;
 }
 
-Status attach(const JailMount& mount, const Fd& tree) {
-  const std::string target = mount.target.substr(1);  // the working folder is the new root
-  if (::mkdir(target.c_str(), 0755) != 0) return fail_errno(fmt::format("make {}", mount.target));
+// `target` is relative to the working folder, which is the new root.
+Status move_to(const Fd& tree, const std::string& target) {
   if (::move_mount(tree.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) {
-    return fail_errno(fmt::format("mount {}", mount.target));
+    return fail_errno(fmt::format("mount /{}", target));
+  }
+  return {};
+}
+
+Status make_folder(const std::string& target) {
+  if (::mkdir(target.c_str(), 0755) != 0) return fail_errno(fmt::format("make /{}", target));
+  return {};
+}
+
+// Programs count on these being there.
+constexpr std::array<const char*, 3> kDevices = {"dev/null", "dev/zero", "dev/urandom"};
+
+Result<std::vector<Fd>> open_devices() {
+  std::vector<Fd> devices;
+  for (const char* device : kDevices) {
+    const std::string path = fmt::format("/{}", device);
+    Fd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+    if (!tree) return fail_errno(fmt::format("bind {}", path));
+    devices.push_back(std::move(tree));
+  }
+  return devices;
+}
+
+Status attach_devices(const std::vector<Fd>& devices) {
+  TRY(make_folder("dev"));
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    const char* target = kDevices.at(i);
+    const Fd file(::open(target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444));
+    if (!file) return fail_errno(fmt::format("make /{}", target));
+    TRY(move_to(devices[i], target));
+  }
+  return {};
+}
+
+Status attach_scratch(const std::string& target, std::uint64_t bytes) {
+  TRY(make_folder(target));
+  const std::string options = fmt::format("mode=0700,size={},nr_inodes=16k", bytes);
+  if (::mount("mayfly", target.c_str(), "tmpfs", kRootFlags, options.c_str()) != 0) {
+    return fail_errno(fmt::format("mount /{}", target));
   }
   return {};
 }
@@ -68,13 +109,14 @@ Status leave_old_root() {
 
 }  // namespace
 
-Result<std::vector<Fd>> open_mount_sources(std::span<const JailMount> mounts) {
-  std::vector<Fd> sources;
-  for (const JailMount& mount : mounts) sources.push_back(TRY(open_source(mount)));
+Result<MountSources> open_mount_sources(const JailPlan& plan) {
+  MountSources sources;
+  for (const JailMount& mount : plan.mounts) sources.folders.push_back(TRY(open_source(mount)));
+  if (is_python(plan.profile)) sources.devices = TRY(open_devices());
   return sources;
 }
 
-Status enter_root(std::span<const JailMount> mounts, std::vector<Fd> sources) {
+Status enter_root(const JailPlan& plan, MountSources sources) {
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return fail_errno("keep mounts from propagating");
   }
@@ -82,7 +124,16 @@ Status enter_root(std::span<const JailMount> mounts, std::vector<Fd> sources) {
     return fail_errno(fmt::format("mount the empty root at {}", kMountPoint));
   }
   if (::chdir(kMountPoint) != 0) return fail_errno("chdir to the empty root");
-  for (std::size_t i = 0; i < mounts.size(); ++i) TRY(attach(mounts[i], sources.at(i)));
+  for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
+    const std::string target = plan.mounts[i].target.substr(1);
+    TRY(make_folder(target));
+    TRY(move_to(sources.folders.at(i), target));
+  }
+  if (!sources.devices.empty()) TRY(attach_devices(sources.devices));
+  if (const std::uint64_t bytes = plan.limits.scratch_bytes; bytes > 0) {
+    TRY(attach_scratch("tmp", bytes));
+    if (!sources.devices.empty()) TRY(attach_scratch("dev/shm", bytes));
+  }
   TRY(attach_proc());
   return leave_old_root();
 }

@@ -1,8 +1,8 @@
 // The jail's root: an empty, read-only tmpfs with the plan's folders bound into it, and a /proc in
-// which each process sees only itself (docs/design/0005). No /dev.
+// which each process sees only itself (docs/design/0005). Python's has /dev/null, zero and urandom
+// too, and where the plan gives it scratch, /tmp and /dev/shm; no other has a /dev.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "base/fd.h"
@@ -11,13 +11,18 @@
 
 namespace mayfly {
 
-// Detached copies of the sources, attributes set, in the order of `mounts`. Called while the
-// process still has the id that may walk to them.
-Result<std::vector<Fd>> open_mount_sources(std::span<const JailMount> mounts);
+// Detached copies of what the jail shows of the host, attributes set.
+struct MountSources {
+  std::vector<Fd> folders;  // in the order of the plan's mounts
+  std::vector<Fd> devices;
+};
+
+// Called while the process still has the id that may walk to them.
+Result<MountSources> open_mount_sources(const JailPlan& plan);
 
 // Makes the root, attaches the sources and leaves the old root behind. Called with the inside id (a
 // tmpfs of the jail's user namespace stores no id that the namespace does not map) and
 // CAP_SYS_ADMIN.
-Status enter_root(std::span<const JailMount> mounts, std::vector<Fd> sources);
+Status enter_root(const JailPlan& plan, MountSources sources);
 
 }  // namespace mayfly

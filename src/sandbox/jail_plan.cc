@@ -14,7 +14,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr std::string_view kMagic = "MJP1";
+constexpr std::string_view kMagic = "MJP2";
 constexpr std::size_t kMaxMounts = 8;
 constexpr std::size_t kMaxPath = 1024;
 constexpr std::size_t kMaxTarget = 32;
@@ -83,7 +83,7 @@ class Reader {
 
 Result<JailMount> decode_mount(Reader& reader) {
   const auto access = TRY(reader.number<std::uint8_t>());
-  if (access > static_cast<std::uint8_t>(Access::ReadWrite)) return bad_plan("unknown access");
+  if (access > static_cast<std::uint8_t>(Access::Code)) return bad_plan("unknown access");
   std::string source = TRY(reader.text());
   std::string target = TRY(reader.text());
   return JailMount{.source = std::move(source),
@@ -103,8 +103,14 @@ std::string_view to_string(Layer layer) {
 
 std::string_view to_string(Profile profile) {
   static constexpr std::array<std::string_view, kProfileCount> kNames = {
-      "template", "instance", "threaded instance", "publish"};
+      "template",        "instance",        "threaded instance", "publish",
+      "python template", "python instance", "python publish"};
   return kNames.at(static_cast<std::size_t>(profile));
+}
+
+bool is_python(Profile profile) {
+  return profile == Profile::PythonTemplate || profile == Profile::PythonInstance ||
+         profile == Profile::PythonPublish;
 }
 
 IdMapping IdMapping::for_slot(std::uint32_t slot, std::uint32_t base) {
@@ -115,7 +121,9 @@ IdMapping IdMapping::for_slot(std::uint32_t slot, std::uint32_t base) {
 JailPlan full_plan(Profile profile) {
   JailPlan plan;
   plan.profile = profile;
-  if (profile == Profile::Publish) {
+  // An interpreter opens files where a session has them mapped.
+  if (is_python(profile)) plan.limits.open_files = 256;
+  if (profile == Profile::Publish || profile == Profile::PythonPublish) {
     // Publishing writes the compiled artifact; the largest models are tens of GiB.
     // A version has 64 threads at most.
     plan.limits = {.open_files = 256, .processes = 160, .file_bytes = std::uint64_t{64} << 30};
@@ -124,7 +132,9 @@ JailPlan full_plan(Profile profile) {
 }
 
 Status validate(const JailPlan& plan) {
-  if (plan.profile != Profile::Template && plan.profile != Profile::Publish) {
+  const auto made_for = {Profile::Template, Profile::Publish, Profile::PythonTemplate,
+                         Profile::PythonPublish};
+  if (std::ranges::find(made_for, plan.profile) == made_for.end()) {
     return bad_plan("a jail is made for a template or for publishing");
   }
   if (plan.ids.user == 0 || plan.ids.group == 0)
@@ -149,6 +159,7 @@ Result<std::vector<std::byte>> encode_plan(const JailPlan& plan) {
   writer.number(plan.limits.open_files);
   writer.number(plan.limits.processes);
   writer.number(plan.limits.file_bytes);
+  writer.number(plan.limits.scratch_bytes);
   writer.number(static_cast<std::uint8_t>(plan.mounts.size()));
   for (const JailMount& mount : plan.mounts) {
     writer.number(static_cast<std::uint8_t>(mount.access));
@@ -171,6 +182,7 @@ Result<JailPlan> decode_plan(std::span<const std::byte> bytes) {
   plan.limits.open_files = TRY(reader.number<std::uint64_t>());
   plan.limits.processes = TRY(reader.number<std::uint64_t>());
   plan.limits.file_bytes = TRY(reader.number<std::uint64_t>());
+  plan.limits.scratch_bytes = TRY(reader.number<std::uint64_t>());
   const auto mounts = TRY(reader.number<std::uint8_t>());
   for (unsigned i = 0; i < mounts; ++i) plan.mounts.push_back(TRY(decode_mount(reader)));
   if (!reader.at_end()) return bad_plan("bytes after the end");

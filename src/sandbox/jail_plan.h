@@ -51,17 +51,29 @@ class LayerSet {
   unsigned bits_;
 };
 
-// Which system-call filter a process lives under. A jail is made as Template or Publish; Instance
-// and ThreadedInstance tighten what they inherit from the template they are cloned from.
-enum class Profile : std::uint8_t { Template, Instance, ThreadedInstance, Publish };
-inline constexpr std::size_t kProfileCount = 4;
+// Which system-call filter a process lives under. A jail is made as Template or Publish, or as
+// their kin for Python; the instances' profiles tighten what they inherit from the template they
+// are cloned from. Python's differ in what an interpreter needs: code mapped from files, a few
+// files of its own in memory, threads.
+enum class Profile : std::uint8_t {
+  Template,
+  Instance,
+  ThreadedInstance,
+  Publish,
+  PythonTemplate,
+  PythonInstance,
+  PythonPublish,
+};
+inline constexpr std::size_t kProfileCount = 7;
 std::string_view to_string(Profile profile);
+bool is_python(Profile profile);
 
-enum class Access : std::uint8_t { ReadOnly, ReadWrite };
+// Code: read-only, and what is there may be mapped as code: shared libraries.
+enum class Access : std::uint8_t { ReadOnly, ReadWrite, Code };
 
-// A folder of the host bound at `target` ("/artifact"). Mounts are nosuid, nodev and noexec. Under
-// a root server the source must be readable (ReadWrite: owned) by the plan's host id; the folders
-// above it need not be.
+// A folder of the host bound at `target` ("/artifact"). Mounts are nosuid, nodev and, but for Code,
+// noexec. Under a root server the source must be readable (ReadWrite: owned) by the plan's host id;
+// the folders above it need not be.
 struct JailMount {
   std::string source;
   std::string target;
@@ -88,6 +100,8 @@ struct JailLimits {
   std::uint64_t open_files = 64;
   std::uint64_t processes = 256;
   std::uint64_t file_bytes = 0;  // the largest file that may be written
+  // Of /tmp and of /dev/shm, each a file system in the jail's own memory; 0: there are none.
+  std::uint64_t scratch_bytes = 0;
   bool operator==(const JailLimits&) const = default;
 };
 
@@ -108,7 +122,7 @@ struct JailPlan {
   LayerSet layers_ = LayerSet::all();
 };
 
-// A plan with every layer and the limits that fit the profile (Template or Publish).
+// A plan with every layer and the limits that fit the profile, which is no instance's.
 JailPlan full_plan(Profile profile);
 
 // Refuses what no jail may have: the host's root id, a mount target that is not one folder in the
@@ -117,8 +131,8 @@ Status validate(const JailPlan& plan);
 
 // The wire form (little-endian), strict in both directions: a plan that does not validate is
 // neither encoded nor decoded.
-//   "MJP1"  u8 profile  u32 user  u32 group  u64 open_files  u64 processes  u64 file_bytes
-//   u8 mounts  { u8 access  u16 length source  u16 length target }...
+//   "MJP2"  u8 profile  u32 user  u32 group  u64 open_files  u64 processes  u64 file_bytes
+//   u64 scratch_bytes  u8 mounts  { u8 access  u16 length source  u16 length target }...
 inline constexpr std::size_t kMaxEncodedPlan = 32 * 1024;
 Result<std::vector<std::byte>> encode_plan(const JailPlan& plan);
 Result<JailPlan> decode_plan(std::span<const std::byte> bytes);

@@ -6,6 +6,8 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -60,17 +62,25 @@ std::string unexpected(std::string_view name, long result, std::initializer_list
   return fmt::format("{}:{} ", name, got);
 }
 
+constexpr std::array kJails = {Profile::Template, Profile::Publish, Profile::PythonTemplate,
+                               Profile::PythonPublish};
+// With the template that each is cloned from.
+constexpr std::array<std::pair<Profile, Profile>, 3> kInstances = {
+    {{Profile::Instance, Profile::Template},
+     {Profile::ThreadedInstance, Profile::Template},
+     {Profile::PythonInstance, Profile::PythonTemplate}}};
+
 TEST_CASE("templates, instances and publish jobs run, as root and as an ordinary user") {
   const Probe hello = [] { return std::string("hello"); };
   for (const RunAs as : everyone()) {
-    for (const Profile profile : {Profile::Template, Profile::Publish}) {
+    for (const Profile profile : kJails) {
       const JailRun run = run_in_jail(full_plan(profile), hello, {.as = as});
       CHECK(run.error.empty());
       CHECK(run.report == "hello");
     }
-    for (const Profile profile : {Profile::Instance, Profile::ThreadedInstance}) {
+    for (const auto& [profile, owner] : kInstances) {
       const JailRunOptions options{.as = as, .instance = profile};
-      const JailRun run = run_in_jail(full_plan(Profile::Template), hello, options);
+      const JailRun run = run_in_jail(full_plan(owner), hello, options);
       CHECK(run.error.empty());
       CHECK(run.report == "hello");
     }
@@ -102,6 +112,38 @@ TEST_CASE("a template sees its artifact, cannot write it, and sees nothing else"
     // The read-only mount holds without Landlock, too.
     const JailPlan bare = JailPlanSurgeon::without(plan_with(artifact), {Layer::Landlock});
     CHECK(run_in_jail(bare, try_files, {.as = as}).report.empty());
+  }
+}
+
+// What an interpreter finds: a few devices, files of the jail's own memory that are never code.
+std::string try_scratch() {
+  std::string wrong;
+  wrong += unexpected("null", ::open("/dev/null", O_WRONLY | O_CLOEXEC), {0});
+  wrong += unexpected("urandom", ::open("/dev/urandom", O_RDONLY | O_CLOEXEC), {0});
+  wrong += unexpected("new device", ::open("/dev/new", O_RDWR | O_CREAT, 0600), {EROFS, EACCES});
+  for (const char* path : {"/tmp/file", "/dev/shm/file"}) {
+    const int file = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0700);
+    if (file < 0 || ::ftruncate(file, 1 << 16) != 0 || ::pwrite(file, "x", 1, 0) != 1)
+      wrong += fmt::format("no {} ", path);
+    if (::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) != MAP_FAILED)
+      wrong += fmt::format("{} is code ", path);
+    std::vector<char> more(2 << 20);
+    if (::pwrite(file, more.data(), more.size(), 0) == static_cast<ssize_t>(more.size()))
+      wrong += fmt::format("{} is not bounded ", path);
+  }
+  for (const char* path : {"/etc/passwd", "/dev/mem", "/dev/kmsg", "/sys", "/run", "/usr"})
+    wrong += unexpected(path, ::open(path, O_RDONLY | O_CLOEXEC), {ENOENT, EACCES});
+  return wrong;
+}
+
+TEST_CASE("a Python jail has scratch of its own, bounded and never code, and nothing of the host") {
+  for (const RunAs as : everyone()) {
+    JailPlan plan = full_plan(Profile::PythonTemplate);
+    plan.limits.scratch_bytes = 1 << 20;
+    plan.limits.file_bytes = 4 << 20;
+    const JailRun run = run_in_jail(plan, try_scratch, {.as = as});
+    CHECK(run.error.empty());
+    CHECK(run.report == "");
   }
 }
 
@@ -191,7 +233,7 @@ std::string try_attacks() {
     wrong += unexpected(name, result, {EPERM});
   };
   refused("socket", ::syscall(SYS_socket, 1, 1, 0));
-  refused("socketpair", ::syscall(SYS_socketpair, 1, 1, 0, nullptr));
+  refused("socketpair", ::syscall(SYS_socketpair, AF_INET, SOCK_STREAM, 0, nullptr));
   refused("connect", ::syscall(SYS_connect, 0, nullptr, 0));
   refused("ptrace", ::syscall(SYS_ptrace, 0, 0, nullptr, nullptr));
   refused("process_vm_readv", ::syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0));
@@ -219,18 +261,19 @@ std::string try_attacks() {
   refused("shmget", ::syscall(SYS_shmget, 1, 4096, 01000));
   refused("ioctl", ::syscall(SYS_ioctl, 0, 0x5412, nullptr));
   refused("personality", ::syscall(SYS_personality, 0x0400000));
-  refused("prlimit64", ::syscall(SYS_prlimit64, 0, 7, nullptr, nullptr));
-  refused("sysinfo", ::syscall(SYS_sysinfo, nullptr));
+  const rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  refused("prlimit64", ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &unlimited, nullptr));
+  refused("kexec_load", ::syscall(SYS_kexec_load, 0, 0, nullptr, 0));
   return wrong;
 }
 
 TEST_CASE("what attacks are made of is refused in every profile") {
   for (const RunAs as : everyone()) {
-    CHECK(run_in_jail(full_plan(Profile::Template), try_attacks, {.as = as}).report.empty());
-    CHECK(run_in_jail(full_plan(Profile::Publish), try_attacks, {.as = as}).report.empty());
-    for (const Profile profile : {Profile::Instance, Profile::ThreadedInstance}) {
+    for (const Profile profile : kJails)
+      CHECK(run_in_jail(full_plan(profile), try_attacks, {.as = as}).report.empty());
+    for (const auto& [profile, owner] : kInstances) {
       const JailRunOptions options{.as = as, .instance = profile};
-      CHECK(run_in_jail(full_plan(Profile::Template), try_attacks, options).report.empty());
+      CHECK(run_in_jail(full_plan(owner), try_attacks, options).report.empty());
     }
   }
 }

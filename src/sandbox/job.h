@@ -1,6 +1,7 @@
 // A jailed process that does one piece of work and ends: publishing. Seen from the server.
 //
-// The job runs in a jail of the Publish profile: /source read-only, /work writable, no network.
+// The job runs in a jail of the Publish profile (PythonPublish): /source read-only, /work writable,
+// no network.
 // Its entry point in the jail is run_publish (runner/publish.h). It sends progress as messages on
 // its control socket (send() of one text each) and leaves its result in /work. The server treats
 // both as hostile bytes.
@@ -31,6 +32,7 @@ inline constexpr std::size_t kMaxJobMessages = 1000;
 
 struct JobSpec {
   std::string label;  // "fraud": for logs and the cgroup's name
+  RuntimeKind runtime = RuntimeKind::Onnx;
   // Under a root server the jail has an id of its own: `source` and the files in it must be
   // readable by everybody (0644, folders 0755), whatever stands above them. `work` is handed to
   // that id (chown of the folder itself) when the job starts; what the job writes belongs to it.
@@ -40,6 +42,8 @@ struct JobSpec {
   Bytes memory;               // limit of everything in the jail together
   std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);
+  Path environment{};     // Python packages, at /environment; empty: none
+  bool installs = false;  // packages: pip is at /pip, the machine's authorities at /certificates
 };
 
 struct JobEnd {
@@ -60,6 +64,8 @@ class Job {
  public:
   virtual ~Job() = default;
   virtual void kill() = 0;  // on_end follows
+  // A message to its control socket, which the job waits for; lost when the job is gone.
+  virtual void send(std::string_view text, Fd descriptor) = 0;
 };
 
 class JobRunner {

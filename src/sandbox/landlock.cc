@@ -48,7 +48,7 @@ std::uint64_t handled_files(int version) {
 
 std::uint64_t granted(Access access) {
   constexpr std::uint64_t kRead = kReadFile | kReadFolder;
-  if (access == Access::ReadOnly) return kRead;
+  if (access != Access::ReadWrite) return kRead;
   return kRead | kWriteFile | kRemoveFolder | kRemoveFile | kMakeFolder | kMakeFile | kRefer |
          kTruncate;
 }

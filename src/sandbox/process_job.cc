@@ -6,9 +6,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <tuple>
 #include <utility>
 
 #include "core/reason.h"
+#include "sandbox/pass_descriptors.h"
 #include "sandbox/spawn_protocol.h"
 
 namespace mayfly {
@@ -51,6 +54,16 @@ Status JobJail::start(BlankProcess& blank, std::function<void(std::string_view l
 void JobJail::abandon() {
   abandoned_ = true;
   jail_.kill();
+}
+
+void JobJail::send(std::string_view text, Fd descriptor) {
+  if (jail_.control() < 0) return;
+  iovec part{.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()};
+  const int number = descriptor.get();
+  // A job that does not read, or is gone, waits in vain: that is its own affair, and its
+  // time-out's.
+  std::ignore = send_with_descriptors(jail_.control(), std::span(&part, 1),
+                                      std::span(&number, descriptor ? 1 : 0), MSG_DONTWAIT);
 }
 
 bool JobJail::handle_control() {

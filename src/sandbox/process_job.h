@@ -21,6 +21,7 @@ class JobJail {
 
   Status start(BlankProcess& blank, std::function<void(std::string_view line)> on_log);
   void kill() { jail_.kill(); }
+  void send(std::string_view text, Fd descriptor);
   void abandon();  // the handle is gone
   void end_now() { jail_.end_now(); }
 

@@ -25,6 +25,7 @@ std::string group_key(std::string_view label, std::uint64_t id) {
 constexpr double kCpuMargin = 0.5;
 // Deploys wait for predictions rather than the other way around.
 constexpr std::uint32_t kJobWeight = 25;
+constexpr Bytes kJobScratch = mib(64);  // of a job with Python
 
 VersionLimits job_limits(const JobSpec& spec) {
   return {
@@ -79,6 +80,9 @@ class JobHandle final : public Job {
   void kill() override {
     if (const auto jail = jail_.lock()) jail->kill();
   }
+  void send(std::string_view text, Fd descriptor) override {
+    if (const auto jail = jail_.lock()) jail->send(text, std::move(descriptor));
+  }
 
  private:
   std::weak_ptr<JobJail> jail_;
@@ -122,6 +126,18 @@ JailProcess::Making ProcessSpawner::begin(std::string label, Profile profile) {
   return making;
 }
 
+void ProcessSpawner::mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const {
+  const auto mount = [&plan](const Path& source, const char* target) {
+    plan.mounts.push_back({.source = source, .target = target, .access = Access::Code});
+  };
+  mount(options_.python.runtime, "/runtime");
+  mount(options_.python.library, "/python");
+  mount(options_.python.libraries, "/lib");
+  if (!environment.empty()) mount(environment, "/environment");
+  plan.limits.scratch_bytes = scratch.count;
+  plan.limits.file_bytes = std::max(plan.limits.file_bytes, scratch.count);
+}
+
 Status ProcessSpawner::make_groups(JailProcess::Making& making, VersionLimits limits) {
   if (options_.cgroups == nullptr) return {};
   limits.processes = options_.processes;
@@ -142,11 +158,14 @@ VersionLimits ProcessSpawner::version_limits(const TemplateSpec& spec) const {
 
 Result<std::unique_ptr<Template>> ProcessSpawner::start_template(TemplateSpec spec,
                                                                  TemplateEvents events) {
-  JailProcess::Making making = begin(spec.label, Profile::Template);
+  const bool python = spec.runtime == RuntimeKind::Python;
+  JailProcess::Making making =
+      begin(spec.label, python ? Profile::PythonTemplate : Profile::Template);
   const std::uint32_t slot = making.slot;
   const std::uint64_t id = next_id_;
   making.plan.mounts.push_back(
       {.source = spec.artifact, .target = "/artifact", .access = Access::ReadOnly});
+  if (python) mount_python(making.plan, spec.environment, spec.scratch);
   making.session = spec.session_after_fork || spec.threads > 1 ? SessionTime::AfterFork
                                                                : SessionTime::BeforeFork;
   making.threads = spec.threads;
@@ -173,13 +192,21 @@ Result<std::unique_ptr<Template>> ProcessSpawner::start_template(TemplateSpec sp
 Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents events) {
   if (spec.request.size() > kMaxJobRequest)
     return fail(Code::InvalidArgument, "the job's request is too long");
-  JailProcess::Making making = begin(spec.label, Profile::Publish);
+  const bool python = spec.runtime == RuntimeKind::Python;
+  JailProcess::Making making =
+      begin(spec.label, python ? Profile::PythonPublish : Profile::Publish);
   const std::uint32_t slot = making.slot;
   const std::uint64_t id = next_id_;
   making.plan.mounts.push_back(
       {.source = spec.source, .target = "/source", .access = Access::ReadOnly});
   making.plan.mounts.push_back(
       {.source = spec.work, .target = "/work", .access = Access::ReadWrite});
+  if (python) mount_python(making.plan, spec.environment, kJobScratch);
+  if (spec.installs) {
+    making.plan.mounts.push_back({.source = options_.python.packages, .target = "/pip"});
+    making.plan.mounts.push_back(
+        {.source = options_.python.certificates, .target = "/certificates"});
+  }
   making.request = std::move(spec.request);
   const bool owned = ::geteuid() != 0 ||
                      ::chown(spec.work.c_str(), making.plan.ids.user, making.plan.ids.group) == 0;

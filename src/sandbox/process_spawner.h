@@ -25,8 +25,18 @@
 
 namespace mayfly {
 
+// What a Python jail sees of the host, read-only.
+struct PythonFolders {
+  Path runtime;       // Mayfly's part: libmayfly-python.so and its module; at /runtime
+  Path library;       // the standard library, /usr/lib/python3.11; at /python
+  Path libraries;     // shared libraries of the system; at /lib, where the loader looks
+  Path packages;      // the system's pip; at /pip, of jobs that install
+  Path certificates;  // ca-certificates.crt in it; at /certificates, of jobs that install
+};
+
 struct ProcessSpawnerOptions {
-  Path runner;                     // the executable mayfly-runner
+  Path runner;  // the executable mayfly-runner
+  PythonFolders python = {};
   NodeCgroups* cgroups = nullptr;  // outlives the spawner; none: nothing is limited by groups
   Bytes max_reply = mib(64);       // of outputs that do not fit the request's region
   std::uint32_t id_base = kDefaultIdBase;
@@ -59,6 +69,7 @@ class ProcessSpawner final : public Spawner, public JobRunner {
  private:
   ProcessSpawner(Loop& loop, ProcessSpawnerOptions options);
   JailProcess::Making begin(std::string label, Profile profile);
+  void mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const;
   VersionLimits version_limits(const TemplateSpec& spec) const;
   Status make_groups(JailProcess::Making& making, VersionLimits limits);
   std::function<void(std::string_view)> log_of(const std::string& label) const;

@@ -5,8 +5,10 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <array>
@@ -17,13 +19,18 @@ namespace {
 
 using enum Profile;
 
-constexpr ProfileSet kAll = {Template, Instance, ThreadedInstance, Publish};
+constexpr ProfileSet kAll = {Template,       Instance,       ThreadedInstance, Publish,
+                             PythonTemplate, PythonInstance, PythonPublish};
 // An instance of the tightest kind opens nothing: its session is built and warmed.
-constexpr ProfileSet kOpeners = {Template, ThreadedInstance, Publish};
-constexpr ProfileSet kThreads = {Template, ThreadedInstance, Publish};
-constexpr ProfileSet kParents = {Template, Publish};
-constexpr ProfileSet kTemplate = {Template};
-constexpr ProfileSet kPublish = {Publish};
+constexpr ProfileSet kOpeners = {Template,       ThreadedInstance, Publish,
+                                 PythonTemplate, PythonInstance,   PythonPublish};
+constexpr ProfileSet kThreads = kOpeners;
+constexpr ProfileSet kParents = {Template, Publish, PythonTemplate, PythonPublish};
+constexpr ProfileSet kTemplates = {Template, PythonTemplate};
+constexpr ProfileSet kPublish = {Publish, PythonPublish};
+constexpr ProfileSet kPython = {PythonTemplate, PythonInstance, PythonPublish};
+// Who may write files: what was compiled, or what lies in the jail's own memory.
+constexpr ProfileSet kWriters = {Publish, PythonTemplate, PythonInstance, PythonPublish};
 
 constexpr std::uint64_t kEveryBit = ~std::uint64_t{0};
 // The kernel reads an int argument's low half only.
@@ -31,6 +38,8 @@ constexpr std::uint64_t kIntBits = 0xFFFF'FFFF;
 
 constexpr ArgumentRule kAny = {};
 constexpr ArgumentRule kNotExecutable = {.index = 2, .mask = PROT_EXEC, .value = 0};
+constexpr ArgumentRule kCodeNobodyWrites = {
+    .index = 2, .mask = PROT_EXEC | PROT_WRITE, .value = PROT_EXEC};
 
 constexpr ArgumentRule exactly(unsigned index, std::uint64_t value) {
   return {.index = index, .mask = kEveryBit, .value = value};
@@ -49,8 +58,10 @@ constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE
 constexpr std::uint64_t kInstanceFlags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD;
 
 constexpr SyscallRule kTable[] = {
-    // Memory. Nothing here generates code, so no page becomes executable after the jail is entered.
+    // Memory. Nothing here generates code, so no page becomes executable after the jail is entered;
+    // Python's modules are mapped as code, never writable at once.
     {"mmap", kAll, kNotExecutable, "heap, arena, weights, invocation memory; never executable"},
+    {"mmap", kPython, kCodeNobodyWrites, "modules' shared libraries"},
     {"mprotect", kAll, kNotExecutable, "malloc's arenas, thread stacks; never executable"},
     {"munmap", kAll, kAny, "gives memory back"},
     {"mremap", kAll, kAny, "realloc of large blocks; keeps the protection"},
@@ -70,7 +81,7 @@ constexpr SyscallRule kTable[] = {
     {"poll", kAll, kAny, "waits for the doorbell"},
     {"ppoll", kAll, kAny, "waits for the doorbell"},
     {"close", kAll, kAny, "descriptors of finished work"},
-    {"close_range", kTemplate, kAny, "an instance drops what the template held"},
+    {"close_range", kTemplates, kAny, "an instance drops what the template held"},
     {"fstat", kAll, kAny, "sizes of open files"},
     {"fcntl", kAll, exactly_int(1, F_GETFL), "stdio asks how a descriptor was opened"},
     {"fcntl", kParents, exactly_int(1, F_SETFD), "close-on-exec"},
@@ -109,7 +120,7 @@ constexpr SyscallRule kTable[] = {
     {"sched_yield", kAll, kAny, "spin locks"},
     {"sched_getaffinity", kAll, kAny, "hardware_concurrency()"},
     {"getcpu", kAll, kAny, "malloc's and the runtime's per-CPU choices"},
-    {"getrusage", kPublish, kAny, "measures a trial run"},
+    {"getrusage", {Publish}, kAny, "measures a trial run"},
 
     // Locks and threads.
     {"futex", kAll, kAny, "locks and condition variables"},
@@ -130,7 +141,7 @@ constexpr SyscallRule kTable[] = {
     // Children. The jail's init forks its worker, a template forks instances, publishing forks
     // trials.
     {"clone", kParents, exactly(0, kForkFlags), "fork()"},
-    {"clone", kTemplate, exactly(0, kInstanceFlags), "an instance: child of the jail's init"},
+    {"clone", kTemplates, exactly(0, kInstanceFlags), "an instance: child of the jail's init"},
     {"clone", kParents, exactly(0, SIGCHLD), "the jail's init forks its worker"},
     {"wait4", kParents, kAny, "reaps children"},
     {"waitid", kParents, kAny, "reaps children"},
@@ -139,27 +150,79 @@ constexpr SyscallRule kTable[] = {
     {"exit", kAll, kAny, "ends a thread"},
     {"exit_group", kAll, kAny, "ends a process"},
 
-    // Publishing writes the compiled artifact beneath /work and kills trials that hang.
-    {"pwrite64", kPublish, kAny, "writes the compiled artifact"},
-    {"pwritev", kPublish, kAny, "writes the compiled artifact"},
-    {"ftruncate", kPublish, kAny, "sizes the compiled artifact"},
-    {"fallocate", kPublish, kAny, "sizes the compiled artifact"},
-    {"copy_file_range", kPublish, kAny, "copies weights"},
-    {"sendfile", kPublish, kAny, "copies weights"},
-    {"fsync", kPublish, kAny, "makes the compiled artifact durable"},
-    {"fdatasync", kPublish, kAny, "makes the compiled artifact durable"},
-    {"mkdir", kPublish, kAny, "folders of the compiled artifact"},
-    {"mkdirat", kPublish, kAny, "folders of the compiled artifact"},
-    {"rename", kPublish, kAny, "moves finished files into place"},
-    {"renameat", kPublish, kAny, "moves finished files into place"},
-    {"renameat2", kPublish, kAny, "moves finished files into place"},
-    {"unlink", kPublish, kAny, "removes forms that lost"},
-    {"unlinkat", kPublish, kAny, "removes forms that lost"},
-    {"rmdir", kPublish, kAny, "removes forms that lost"},
-    {"pipe2", kPublish, kAny, "a trial's result"},
-    {"dup", kPublish, kAny, "a trial's descriptors"},
-    {"dup3", kPublish, kAny, "a trial's descriptors"},
+    // Publishing writes the compiled artifact beneath /work and kills trials that hang. Python
+    // writes beneath /tmp and /dev/shm, which are the jail's own memory.
+    {"pwrite64", kWriters, kAny, "writes the compiled artifact; scratch files"},
+    {"pwritev", kWriters, kAny, "writes the compiled artifact; scratch files"},
+    {"ftruncate", kWriters, kAny, "sizes the compiled artifact; scratch files"},
+    {"fallocate", kWriters, kAny, "sizes the compiled artifact; scratch files"},
+    {"copy_file_range", kWriters, kAny, "copies weights; scratch files"},
+    {"sendfile", kWriters, kAny, "copies weights; scratch files"},
+    {"fsync", kWriters, kAny, "makes the compiled artifact durable; scratch files"},
+    {"fdatasync", kWriters, kAny, "makes the compiled artifact durable; scratch files"},
+    {"mkdir", kWriters, kAny, "folders of the compiled artifact; scratch files"},
+    {"mkdirat", kWriters, kAny, "folders of the compiled artifact; scratch files"},
+    {"rename", kWriters, kAny, "moves finished files into place"},
+    {"renameat", kWriters, kAny, "moves finished files into place"},
+    {"renameat2", kWriters, kAny, "moves finished files into place"},
+    {"unlink", kWriters, kAny, "removes forms that lost; scratch files"},
+    {"unlinkat", kWriters, kAny, "removes forms that lost; scratch files"},
+    {"rmdir", kWriters, kAny, "removes forms that lost; scratch files"},
+    {"pipe2", kWriters, kAny, "a trial's result; queues between threads"},
+    {"dup", kWriters, kAny, "a trial's descriptors; open()"},
+    {"dup3", kWriters, kAny, "a trial's descriptors; dup2()"},
     {"kill", kPublish, kAny, "ends a trial that hangs; only this jail's processes have numbers"},
+
+    // An interpreter asks who and where it is, and its modules wait for files and each other. The
+    // answers are the jail's: one user, no network.
+    {"getuid", kPython, kAny, "os.getuid(); the jail's one user"},
+    {"geteuid", kPython, kAny, "as getuid"},
+    {"getgid", kPython, kAny, "as getuid"},
+    {"getegid", kPython, kAny, "as getuid"},
+    {"getppid", kPython, kAny, "os.getppid(); a number inside the jail"},
+    {"uname", kPython, kAny, "platform; the jail's host name is a constant"},
+    {"sysinfo", kPython, kAny, "how much memory the machine has"},
+    {"times", kPython, kAny, "os.times()"},
+    {"umask", kPython, kAny, "modes of scratch files"},
+    {"chdir", kPython, kAny, "os.chdir()"},
+    {"getdents", kPython, kAny, "lists folders; older callers"},
+    {"prlimit64", kPython, exactly(2, 0), "asks a limit, sets none"},
+    {"getrlimit", kPython, kAny, "asks a limit"},
+    {"statfs", kPython, kAny, "room for scratch files"},
+    {"fstatfs", kPython, kAny, "room for scratch files"},
+    {"chmod", kPython, kAny, "modes of scratch files"},
+    {"fchmod", kPython, kAny, "modes of scratch files"},
+    {"utimensat", kPython, kAny, "times of scratch files"},
+    {"flock", kPython, kAny, "scratch files"},
+    {"msync", kPython, kAny, "mapped scratch files"},
+    {"dup2", kPython, kAny, "descriptors of its own"},
+    {"pipe", kPython, kAny, "queues between threads"},
+    {"fcntl", kPython, exactly_int(1, F_GETFD), "is a descriptor inherited"},
+    {"fcntl", {PythonInstance}, exactly_int(1, F_SETFD), "close-on-exec"},
+    {"fcntl", {PythonInstance}, exactly_int(1, F_SETFL), "non-blocking"},
+    {"fcntl", kPython, exactly_int(1, F_DUPFD_CLOEXEC), "a copy of a descriptor"},
+    {"fcntl", kPython, exactly_int(1, F_SETLK), "locks of scratch files"},
+    {"fcntl", kPython, exactly_int(1, F_SETLKW), "locks of scratch files"},
+    {"fcntl", kPython, exactly_int(1, F_GETLK), "locks of scratch files"},
+    {"ioctl", kPython, exactly_int(1, FIOCLEX), "close-on-exec"},
+    {"ioctl", kPython, exactly_int(1, FIONCLEX), "the same, undone"},
+    {"ioctl", kPython, exactly_int(1, FIONBIO), "non-blocking"},
+    {"select", kPython, kAny, "waits for descriptors of its own"},
+    {"pselect6", kPython, kAny, "waits for descriptors of its own"},
+    {"epoll_create1", kPython, kAny, "event loops of threads"},
+    {"epoll_ctl", kPython, kAny, "event loops of threads"},
+    {"epoll_wait", kPython, kAny, "event loops of threads"},
+    {"epoll_pwait", kPython, kAny, "event loops of threads"},
+    {"eventfd2", kPython, kAny, "event loops of threads"},
+    {"socketpair", kPython, exactly_int(0, AF_UNIX), "event loops wake themselves; nobody else"},
+    {"getsockopt", {PythonPublish}, kAny, "of connections that the server hands to it"},
+    {"setsockopt", {PythonPublish}, kAny, "of connections that the server hands to it"},
+    {"getsockname", {PythonPublish}, kAny, "of connections that the server hands to it"},
+    {"getpeername", {PythonPublish}, kAny, "of connections that the server hands to it"},
+    {"shutdown", {PythonPublish}, kAny, "of connections that the server hands to it"},
+    {"sched_setaffinity", kPython, kAny, "threads of numeric libraries; within the group's limit"},
+    {"membarrier", kPython, kAny, "threads"},
+    {"getrusage", kPython, kAny, "time.process_time(), resource"},
 };
 
 }  // namespace

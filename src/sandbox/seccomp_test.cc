@@ -23,8 +23,9 @@ namespace mayfly {
 namespace {
 
 constexpr int kLastNumber = 600;
-constexpr std::array kProfiles = {Profile::Template, Profile::Instance, Profile::ThreadedInstance,
-                                  Profile::Publish};
+constexpr std::array kProfiles = {
+    Profile::Template,       Profile::Instance,       Profile::ThreadedInstance, Profile::Publish,
+    Profile::PythonTemplate, Profile::PythonInstance, Profile::PythonPublish};
 
 struct Call {
   long number;
@@ -198,19 +199,25 @@ TEST_CASE("x32 numbers are answered by death") {
 #endif
 
 TEST_CASE("an instance may do nothing that its template may not") {
-  const auto covers = [](const SyscallRule& wide, const SyscallRule& narrow) {
-    return wide.name == narrow.name && wide.profiles.has(Profile::Template) &&
+  const auto covers = [](const SyscallRule& wide, Profile owner, const SyscallRule& narrow) {
+    return wide.name == narrow.name && wide.profiles.has(owner) &&
            (wide.argument.mask == 0 || (wide.argument.index == narrow.argument.index &&
                                         wide.argument.mask == narrow.argument.mask &&
                                         wide.argument.value == narrow.argument.value));
   };
-  for (const SyscallRule& rule : seccomp_table()) {
-    if (!rule.profiles.has(Profile::Instance) && !rule.profiles.has(Profile::ThreadedInstance))
-      continue;
-    CAPTURE(rule.name);
-    bool covered = false;
-    for (const SyscallRule& wide : seccomp_table()) covered = covered || covers(wide, rule);
-    CHECK(covered);
+  constexpr std::array<std::pair<Profile, Profile>, 3> kOwners = {
+      {{Profile::Instance, Profile::Template},
+       {Profile::ThreadedInstance, Profile::Template},
+       {Profile::PythonInstance, Profile::PythonTemplate}}};
+  for (const auto& [instance, owner] : kOwners) {
+    for (const SyscallRule& rule : seccomp_table()) {
+      if (!rule.profiles.has(instance)) continue;
+      CAPTURE(rule.name);
+      bool covered = false;
+      for (const SyscallRule& wide : seccomp_table())
+        covered = covered || covers(wide, owner, rule);
+      CHECK(covered);
+    }
   }
 }
 
@@ -258,6 +265,7 @@ TEST_CASE("clone is admitted with exactly the listed flags") {
 
 TEST_CASE("no page becomes executable") {
   for (const Profile profile : kProfiles) {
+    if (is_python(profile)) continue;
     CAPTURE(to_string(profile));
     const int got = under_filter(compiled(profile), [] {
       const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -266,6 +274,25 @@ TEST_CASE("no page becomes executable") {
       if (::mprotect(page, 4096, PROT_READ | PROT_EXEC) == 0 || errno != EPERM) return 2;
       if (::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, anonymous, -1, 0) != MAP_FAILED) return 3;
       return ::mprotect(page, 4096, PROT_READ) == 0 ? 0 : 4;
+    });
+    CHECK(got == 0);
+  }
+}
+
+TEST_CASE("Python maps code, and no mapping is or becomes writable and executable") {
+  for (const Profile profile : kProfiles) {
+    if (!is_python(profile)) continue;
+    CAPTURE(to_string(profile));
+    const int got = under_filter(compiled(profile), [] {
+      const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+      const int all = PROT_READ | PROT_WRITE | PROT_EXEC;
+      if (::mmap(nullptr, 4096, all, anonymous, -1, 0) != MAP_FAILED) return 1;
+      void* page = ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, anonymous, -1, 0);
+      if (page == MAP_FAILED) return 2;
+      if (::mprotect(page, 4096, all) == 0 || errno != EPERM) return 3;
+      page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, anonymous, -1, 0);
+      if (page == MAP_FAILED) return 4;
+      return ::mprotect(page, 4096, PROT_READ | PROT_EXEC) == 0 ? 5 : 0;
     });
     CHECK(got == 0);
   }

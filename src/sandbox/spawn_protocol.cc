@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "sandbox/pass_descriptors.h"
 
 namespace mayfly {
 namespace {
@@ -48,23 +49,9 @@ Status send_spawn(int socket, SpawnHeader header, std::string_view body,
   std::array<iovec, 2> parts = {
       {{.iov_base = &header, .iov_len = sizeof header},
        {.iov_base = const_cast<char*>(body.data()), .iov_len = body.size()}}};
-  msghdr message{};
-  message.msg_iov = parts.data();
-  message.msg_iovlen = body.empty() ? 1 : 2;
-  alignas(cmsghdr) std::array<std::byte, kControlBytes> control;
-  if (!descriptors.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
-  }
-  while (::sendmsg(socket, &message, MSG_NOSIGNAL) < 0) {
-    if (errno == EINTR) continue;
-    return fail_errno("send to the peer");
-  }
+  auto sent =
+      send_with_descriptors(socket, std::span(parts).first(body.empty() ? 1 : 2), descriptors);
+  if (!sent) return std::unexpected(std::move(sent).error().in("send to the peer"));
   return {};
 }
 

@@ -22,13 +22,19 @@
 
 namespace mayfly {
 
+// What executes the artifact in a jail.
+enum class RuntimeKind : std::uint8_t { Onnx, Python };
+
 struct TemplateSpec {
   std::string label;  // "fraud@7": for logs and the cgroup's name
-  Path artifact;      // the compiled folder, mounted read-only at /artifact
+  RuntimeKind runtime = RuntimeKind::Onnx;
+  Path artifact;       // the compiled folder, mounted read-only at /artifact
+  Path environment{};  // Python packages, mounted at /environment; empty: none
   std::shared_ptr<const Signature> signature;
   std::uint32_t cpu_weight = 0;  // against others' 100 where processors are short; 0: 100
   std::uint32_t threads = 1;
   bool session_after_fork = false;
+  Bytes scratch{};        // of /tmp, which a version's instances share; 0: there is none
   Bytes memory;           // limit of each instance's private bytes
   Bytes template_memory;  // limit of the template: private bytes and weights
   Duration start_timeout = std::chrono::seconds(60);

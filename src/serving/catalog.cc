@@ -21,6 +21,7 @@ std::string spelling(std::string_view name, std::string_view version) {
 
 constexpr std::size_t kCached = 1024;
 constexpr Bytes kTemplateRoom = mib(256);
+constexpr Bytes kScratch = mib(64);
 constexpr Bytes kRuntimeBytes = mib(10);  // of ONNX Runtime's own heap in a template
 
 }  // namespace
@@ -122,7 +123,12 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
   runtime->label = label;
   runtime->signature = std::shared_ptr<const Signature>(manifest, &manifest->signature);
   runtime->share = quotas_.memory_of(project_of(name.str()));
+  runtime->kind = is_python(manifest->options) ? RuntimeKind::Python : RuntimeKind::Onnx;
+  runtime->environment = publisher_.environment_of(*manifest);
   runtime->isolation = manifest->options.isolation;
+  // Files of one prediction would be seen by the next.
+  if (is_python(manifest->options) && runtime->isolation == Isolation::Instance)
+    runtime->scratch = kScratch;
   runtime->batching = manifest->options.batching;
   runtime->threads = manifest->options.threads;
   runtime->session_after_fork = manifest->session_after_fork;

@@ -10,6 +10,7 @@
 #include "core/reason.h"
 #include "core/traffic.h"
 #include "core/units.h"
+#include "serving/guest.h"
 
 namespace mayfly {
 namespace {
@@ -55,6 +56,36 @@ bool killed_instance(const Outcome& outcome) {
   if (outcome.reply) return false;
   const std::string_view reason = outcome.reply.error().reason;
   return reason == reason::kInstanceCrashed || reason == reason::kOutOfMemory;
+}
+
+InvocationRecord record_of(const Invocation& tried, std::string_view reason, std::uint64_t sent) {
+  const Timing timing = tried.timing();
+  InvocationRecord record{.invocation = tried.id,
+                          .time = tried.accepted,
+                          .project = std::string(project_of(tried.serving->function)),
+                          .caller = tried.caller->name,
+                          .request_id = tried.request_id,
+                          .function = std::string(tried.serving->name()),
+                          .version = tried.serving->version,
+                          .tier = tried.tier(),
+                          .queue = to_us(timing.queue),
+                          .start = to_us(timing.start),
+                          .run = to_us(timing.run),
+                          .cpu = to_us(timing.cpu),
+                          .memory_limit = {},
+                          .memory_peak = {},
+                          .received = Bytes{tried.received},
+                          .sent = Bytes{sent},
+                          .reason = std::string(reason)};
+  if (tried.outcome) {
+    record.memory_limit = tried.outcome->memory_limit;
+    record.memory_peak = tried.outcome->peak_memory;
+  }
+  if (tried.event) {
+    record.event = tried.event->event;
+    record.attempt = tried.event->number;
+  }
+  return record;
 }
 
 }  // namespace
@@ -149,15 +180,10 @@ Task<Result<Reply>> Invoker::run(Invocation& tried, Question question) {
   co_return reply;
 }
 
-Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
+Call Invoker::call_of(const Invocation& tried, Question question) const {
   const Serving& serving = *tried.serving;
   Duration timeout = serving.manifest->options.timeout;
   if (question.timeout) timeout = std::min(timeout, *question.timeout);
-  const Traffic& traffic = serving.routing->traffic;
-  if (!traffic.shadows.empty()) {
-    const std::uint64_t key = traffic_key_of(tried, traffic.sticky_header);
-    tried.copy = parts_.shadows.copy(tried.serving, key, question.request);
-  }
   Call call{.version = serving.runtime,
             .settings = serving.settings,
             .settings_sequence = serving.sequence,
@@ -165,13 +191,30 @@ Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
             .deadline = tried.begun + timeout,
             .priority = question.priority,
             .cancel = question.cancel};
+  if (tried.event) {
+    call.version = guest_of(*serving.runtime, GuestKind::Event);
+    call.settings = guest_settings(GuestKind::Event);
+    call.settings_sequence = 0;
+  }
+  call.request.describe(tried.id, call.deadline);
+  return call;
+}
+
+Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
+  const Serving& serving = *tried.serving;
+  const Traffic& traffic = serving.routing->traffic;
+  if (!traffic.shadows.empty() && !tried.event) {
+    const std::uint64_t key = traffic_key_of(tried, traffic.sticky_header);
+    tried.copy = parts_.shadows.copy(tried.serving, key, question.request);
+  }
+  Call call = call_of(tried, std::move(question));
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
   if (killed_instance(*tried.outcome)) {
     crashes_.died(tried.source, serving.runtime->key, parts_.loop.now());
   } else if (tried.outcome->reply) {
     crashes_.answered(tried.source, serving.runtime->key);
   }
-  if (tried.by_traffic) parts_.rollouts.observe(serving, *tried.outcome);
+  if (tried.by_traffic && !tried.event) parts_.rollouts.observe(serving, *tried.outcome);
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
   if (tried.copy && !parts_.shadows.keep(*tried.copy, reply)) tried.copy.reset();
@@ -184,13 +227,22 @@ Task<Status> Invoker::conclude(const Invocation& tried, std::string_view reason,
     parts_.metrics.refused(reason);
     co_return Status{};
   }
-  Status written = co_await record(tried, reason, sent);
-  const std::string_view outcome = written ? reason : written.error().reason;
+  Status written = co_await parts_.ledger.commit(record_of(tried, reason, sent));
+  tell(tried, written ? reason : written.error().reason);
+  co_return written;
+}
+
+InvocationRecord Invoker::account(const Invocation& tried, std::string_view reason,
+                                  std::uint64_t sent) {
+  tell(tried, reason);
+  return record_of(tried, reason, sent);
+}
+
+void Invoker::tell(const Invocation& tried, std::string_view outcome) {
   parts_.metrics.prediction(tried.serving->function, tried.serving->version, outcome, tried.tier(),
                             tried.timing());
   count(tried, outcome);
   parts_.tracer.end(tried, outcome, parts_.loop.now() - tried.begun);
-  co_return written;
 }
 
 void Invoker::count(const Invocation& tried, std::string_view reason) {
@@ -218,32 +270,6 @@ void Invoker::answered(Invocation& tried, std::string_view reason) {
   if (!tried.copy || !reason.empty()) return;
   parts_.shadows.offer(*std::move(tried.copy), tried.request_id,
                        tried.serving->manifest->options.timeout);
-}
-
-Task<Status> Invoker::record(const Invocation& tried, std::string_view reason, std::uint64_t sent) {
-  const Timing timing = tried.timing();
-  InvocationRecord record{.invocation = tried.id,
-                          .time = tried.accepted,
-                          .project = std::string(project_of(tried.serving->function)),
-                          .caller = tried.caller->name,
-                          .request_id = tried.request_id,
-                          .function = std::string(tried.serving->name()),
-                          .version = tried.serving->version,
-                          .tier = tried.tier(),
-                          .queue = to_us(timing.queue),
-                          .start = to_us(timing.start),
-                          .run = to_us(timing.run),
-                          .cpu = to_us(timing.cpu),
-                          .memory_limit = {},
-                          .memory_peak = {},
-                          .received = Bytes{tried.received},
-                          .sent = Bytes{sent},
-                          .reason = std::string(reason)};
-  if (tried.outcome) {
-    record.memory_limit = tried.outcome->memory_limit;
-    record.memory_peak = tried.outcome->peak_memory;
-  }
-  co_return co_await parts_.ledger.commit(record);
 }
 
 }  // namespace mayfly

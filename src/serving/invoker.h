@@ -41,6 +41,13 @@
 
 namespace mayfly {
 
+// What an invocation is an attempt at that nobody waits for: an event (events/). It runs as a
+// guest, and neither shadows nor rollouts look at it.
+struct EventAttempt {
+  InvocationId event;
+  std::uint16_t number = 1;
+};
+
 // One try to predict, from its first byte to its record.
 struct Invocation {
   // What the caller sent beside the request under a name: an HTTP header, gRPC metadata.
@@ -54,6 +61,7 @@ struct Invocation {
   std::string source;  // whose deaths count together: the key's name, else the peer's address
   std::string request_id;
   std::optional<Tracer::Place> trace;  // nullopt: it is not recorded
+  std::optional<EventAttempt> event;
   ServingRef serving;       // null until the function is known: nothing is recorded before
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
   QuotaGate::Place place;   // among the predictions of the caller's project
@@ -115,12 +123,16 @@ class Invoker {
   // Writes the record and counts, before the answer leaves. `reason` is empty for a success. On an
   // error (storage_full) there is no record, and the error is to be the answer.
   Task<Status> conclude(const Invocation& tried, std::string_view reason, std::uint64_t sent);
+  // The same of an event's attempt, but that the record is the caller's to write. Not of what found
+  // no function.
+  InvocationRecord account(const Invocation& tried, std::string_view reason, std::uint64_t sent);
   // The caller has its answer: shadows may now have theirs.
   void answered(Invocation& tried, std::string_view reason);
 
  private:
   void count(const Invocation& tried, std::string_view reason);
-  Task<Status> record(const Invocation& tried, std::string_view reason, std::uint64_t sent);
+  void tell(const Invocation& tried, std::string_view outcome);
+  Call call_of(const Invocation& tried, Question question) const;
 
   Task<Result<Reply>> ask(Invocation& tried, Question question);
   Status hold_off(Invocation& tried) const;

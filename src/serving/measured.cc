@@ -17,9 +17,12 @@ Json candidate_json(const Candidate& candidate) {
     return json;
   }
   json["load_us"] = microseconds(candidate.load);
-  json["first_run_us"] = microseconds(candidate.first_run);
-  json["run_us"] = microseconds(candidate.warm_run);
-  json["private_bytes"] = candidate.private_bytes.count;
+  // What was not measured is left out: a zero would be a figure.
+  if (candidate.warm_run > Duration::zero()) {
+    json["first_run_us"] = microseconds(candidate.first_run);
+    json["run_us"] = microseconds(candidate.warm_run);
+  }
+  if (candidate.private_bytes.count > 0) json["private_bytes"] = candidate.private_bytes.count;
   json["artifact_bytes"] = candidate.artifact_bytes.count;
   return json;
 }
@@ -40,8 +43,7 @@ std::string measured_json(const Published& published) {
   json["runtime"] = report.runtime_version;
   json["reused"] = published.reused;
   json["publish_peak_bytes"] = published.peak_memory.count;
-  json["trial"] = {{"input", report.trial.input == TrialInput::Example ? "example" : "generated"},
-                   {"accepted", report.trial.accepted}};
+  json["trial"] = {{"input", to_string(report.trial.input)}, {"accepted", report.trial.accepted}};
   Json candidates = Json::array();
   for (const Candidate& candidate : report.candidates)
     candidates.push_back(candidate_json(candidate));

@@ -31,7 +31,8 @@ const Author kSelf{.who = "rollout", .why = "rollout"};
 bool is_own_fault(const Outcome& outcome) {
   constexpr std::array kOwn = {reason::kInstanceCrashed,  reason::kOutOfMemory,
                                reason::kDeadlineExceeded, reason::kStartFailed,
-                               reason::kModelError,       reason::kBadReply};
+                               reason::kModelError,       reason::kBadReply,
+                               reason::kFunctionError};
   const std::string_view reason = outcome.reply.error().reason;
   if (reason == reason::kDeadlineExceeded && outcome.tier == StartTier::None) return false;
   return std::ranges::find(kOwn, reason) != kOwn.end();

@@ -5,6 +5,7 @@
 
 #include "core/project.h"
 #include "core/reason.h"
+#include "serving/guest.h"
 
 namespace mayfly {
 namespace {
@@ -13,32 +14,8 @@ using namespace std::chrono_literals;
 
 // How often it is looked whether the node has room.
 constexpr Duration kLook = 5ms;
-// Shadows of a function that is called now and then need not stay hot.
-constexpr Duration kIdleTimeout = 10s;
-constexpr Duration kTemplateTimeout = 1min;
 // None may keep the others from running.
 constexpr Duration kLongestRun = 5s;
-// Processes of a shadow are another function's in dispatch: nothing is shared with those that
-// answer callers.
-constexpr std::uint64_t kShadowBit = 1ULL << 63U;
-
-FunctionId shadow_id(FunctionId function) { return {function.value | kShadowBit}; }
-
-std::shared_ptr<const VersionRuntime> guest_of(const VersionRuntime& version) {
-  auto guest = std::make_shared<VersionRuntime>(version);
-  guest->key.function = shadow_id(version.key.function);
-  guest->label += "-shadow";
-  guest->rank = Rank::Guest;
-  guest->batching = {};  // copies come one at a time
-  return guest;
-}
-
-std::shared_ptr<const FunctionSettings> guest_settings() {
-  static const auto kSettings = std::make_shared<const FunctionSettings>(FunctionSettings{
-      .idle_timeout = kIdleTimeout, .template_timeout = kTemplateTimeout, .queue_limit = 1});
-  return kSettings;
-}
-
 std::uint64_t input_bytes(const RequestLayout& layout) {
   std::uint64_t bytes = 0;
   for (const InputPlan& input : layout.inputs()) bytes += input.bytes;
@@ -211,8 +188,8 @@ Task<void> Shadows::run(Waiting waiting) {
     co_return;
   }
   const std::uint64_t received = input_bytes(waiting.copy.request.layout());
-  Call call{.version = guest_of(*shadow.runtime),
-            .settings = guest_settings(),
+  Call call{.version = guest_of(*shadow.runtime, GuestKind::Shadow),
+            .settings = guest_settings(GuestKind::Shadow),
             .settings_sequence = 0,
             .request = std::move(waiting.copy.request),
             .deadline = parts_.loop.now() + std::min(waiting.timeout, kLongestRun),
@@ -253,10 +230,12 @@ void Shadows::forget(FunctionId function) {
       return waiting.serving->runtime->key.function == function;
     });
   }
-  parts_.dispatcher.retire(shadow_id(function));
+  parts_.dispatcher.retire(guest_id(function, GuestKind::Shadow));
 }
 
-void Shadows::end(FunctionId function) { parts_.dispatcher.evict(shadow_id(function)); }
+void Shadows::end(FunctionId function) {
+  parts_.dispatcher.evict(guest_id(function, GuestKind::Shadow));
+}
 
 Task<void> Shadows::close() {
   auto closed = gate_.close();

@@ -143,14 +143,16 @@ Result<std::uint32_t> parse_data_format(std::string_view text) {
 DataFormat current_data_format() {
   // 2: the registry has traffic and aliases, which a build of format 1 would not obey. The table
   // itself is made when the registry is opened. 3: there may be keys and projects, and a build of
-  // format 2 would answer everybody.
+  // format 2 would answer everybody. 4: there may be events that wait, which a build of format 3
+  // would leave waiting, and records in the ledger that it cannot read.
   static constexpr std::array kMigrations = {
       Migration{.from = 1,
                 .purpose = "traffic and aliases",
                 .run = [](const Path&) -> Status { return {}; }},
-      Migration{.from = 2, .purpose = "keys and projects", .run = [](const Path&) -> Status {
-                  return {};
-                }}};
+      Migration{.from = 2,
+                .purpose = "keys and projects",
+                .run = [](const Path&) -> Status { return {}; }},
+      Migration{.from = 3, .purpose = "events", .run = [](const Path&) -> Status { return {}; }}};
   return {.version = kDataFormat, .migrations = kMigrations};
 }
 
@@ -160,8 +162,8 @@ Result<DataDir> DataDir::open(const Path& root, const DataFormat& format) {
   const std::uint32_t stored = TRY(stored_format(root, format.version));
   TRY(migrate(root, stored, format));
   DataDir data(root, std::move(lock));
-  for (const Path& folder :
-       {data.blobs(), data.compiled(), data.ledger(), data.tmp(), data.run()}) {
+  for (const Path& folder : {data.blobs(), data.compiled(), data.environments(), data.events(),
+                             data.ledger(), data.tmp(), data.run()}) {
     TRY(create_private(folder));
   }
   TRY(empty_folder(data.tmp()));

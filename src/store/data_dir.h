@@ -5,6 +5,8 @@
 //   DIR/registry.db     functions, versions, settings (SQLite)
 //   DIR/identity.db     keys and the audit log (SQLite)
 //   DIR/identity.secret what the digests of keys are keyed with; mode 0600
+//   DIR/events.db       accepted events and what became of them (store/work_queue.h)
+//   DIR/events/         their payloads and results, content-addressed
 //   DIR/blobs/          content-addressed files (store/blob_store.h)
 //   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
 //   DIR/ledger/         invocation records (meter/ledger.h)
@@ -23,7 +25,7 @@
 
 namespace mayfly {
 
-inline constexpr std::uint32_t kDataFormat = 3;
+inline constexpr std::uint32_t kDataFormat = 4;
 
 // Brings a folder from version `from` to `from + 1`. It may be cut off anywhere and run again, so
 // it must be idempotent.
@@ -51,9 +53,12 @@ class DataDir {
   Path registry_db() const { return root_ / "registry.db"; }
   Path identity_db() const { return root_ / "identity.db"; }
   Path identity_secret() const { return root_ / "identity.secret"; }
+  Path events_db() const { return root_ / "events.db"; }
+  Path events() const { return root_ / "events"; }
   Path admin_socket() const { return run() / "admin.sock"; }
   Path blobs() const { return root_ / "blobs"; }
   Path compiled() const { return root_ / "compiled"; }
+  Path environments() const { return root_ / "environments"; }  // packages of Python functions
   Path ledger() const { return root_ / "ledger"; }
   Path tmp() const { return root_ / "tmp"; }
   Path run() const { return root_ / "run"; }

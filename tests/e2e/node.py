@@ -52,6 +52,8 @@ class Node:
 
     scheme = "http"
     environment: dict[str, str] = {}  # of the command line, besides MAYFLY_URL
+    binary = "mayfly"
+    server_environment: dict[str, str] = {}
 
     def __init__(self, *arguments: str, data: Path | None = None):
         self._own_data = data is None
@@ -68,7 +70,7 @@ class Node:
         self.port = free_port()
         self.url = f"{self.scheme}://127.0.0.1:{self.port}"
         command = [
-            str(BIN / "mayfly"),
+            str(BIN / self.binary),
             "serve",
             "--listen",
             f"127.0.0.1:{self.port}",
@@ -80,7 +82,11 @@ class Node:
             command += ["--grpc-listen", "127.0.0.1:0"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | self.server_environment,
             )
         self.wait_until(self._is_ready, "the node becomes ready")
 

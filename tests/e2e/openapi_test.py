@@ -109,8 +109,21 @@ class OpenApiTest(NodeCase):
             self.upload(b"abc")
         if "/rollout" in path and method != "get":
             self.prepare_rollout(begin=method == "delete" or not path.endswith("/rollout"))
+        if "{id}" in path and "/events/" in path:
+            target = path.format(id=self.prepare_event(good=not path.endswith("/redrive")))
         reply = self.node.request(method.upper(), target, text and text.encode(), headers)
         return reply, [int(status) for status in operation["responses"] if status.startswith("2")]
+
+    def prepare_event(self, good: bool) -> str:
+        """An event that has a reply, or is a dead letter."""
+        if self.node.request("GET", "/api/v1/functions/iris").status == 404:
+            self.node.deploy("iris")  # an example deleted it
+        body = (MODELS / "iris" / "example.json").read_bytes() if good else b"{"
+        sent = self.node.request("POST", "/v2/models/iris/infer", body, {"Prefer": "respond-async"})
+        event = sent.json()["id"]
+        over = lambda: self.node.request("GET", f"/api/v1/events/{event}").status != 202
+        self.node.wait_until(over, "the event ends")
+        return event
 
     def prepare_rollout(self, begin: bool) -> None:
         """iris has two versions, the first is the champion, and the second is being rolled out or not."""

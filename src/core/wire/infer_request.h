@@ -50,6 +50,7 @@ enum class InputSource : std::uint8_t {
   Binary,  // in the rest of the body: exactly `bytes`
   Raw,     // the rest of the body is this tensor, or the one element of a BYTES tensor
   Shared,  // in `shared`, laid out as Binary
+  Text,    // in `json`, laid out as Binary
 };
 
 struct InferInput {

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "core/function_options.h"
 
 namespace mayfly {
 
@@ -20,6 +22,7 @@ struct PublishJob {
   Bytes publish_memory = gib(2);  // what the jail is limited to
   // Rows of the batches that requests will run in; 1: they run one by one. Forms are chosen by it.
   std::uint32_t batch_rows = 1;
+  std::optional<FunctionOptions> function = {};  // of Python; none: a model
   bool operator==(const PublishJob&) const = default;
 };
 std::string to_json(const PublishJob& job);

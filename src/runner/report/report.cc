@@ -19,7 +19,8 @@ constexpr std::size_t kMaxCompiledFiles = 16;
 constexpr std::size_t kMaxText = 8 * 1024;
 constexpr std::uint64_t kMaxCount = INT64_MAX;
 
-constexpr std::array kForms = {ModelForm::Onnx, ModelForm::Ort};
+constexpr std::array kForms = {ModelForm::Onnx, ModelForm::Ort, ModelForm::Python};
+constexpr std::array kTrialInputs = {TrialInput::Example, TrialInput::Generated, TrialInput::None};
 constexpr std::array kLevels = {Optimise::None, Optimise::Basic, Optimise::Extended, Optimise::All};
 
 std::unexpected<Error> malformed(std::string_view complaint) {
@@ -151,7 +152,7 @@ Result<std::vector<Candidate>> read_candidates(const Json* json) {
 // ---- Trial and files ----------------------------------------------------------------------------
 
 Json trial_json(const Trial& trial) {
-  return {{"input", trial.input == TrialInput::Example ? "example" : "generated"},
+  return {{"input", to_string(trial.input)},
           {"accepted", trial.accepted},
           {"message", trial.message},
           {"output_bytes", trial.output_bytes}};
@@ -168,8 +169,7 @@ Result<Trial> read_trial(const Json* json) {
       .integer("output_bytes", trial.output_bytes, 0, kMaxCount);
   TRY(reader.finish());
   TRY(check_text("the trial's message", trial.message));
-  if (input != "example" && input != "generated") return malformed("unknown kind of trial input");
-  trial.input = input == "example" ? TrialInput::Example : TrialInput::Generated;
+  trial.input = TRY(read_enum("kind of trial input", input, kTrialInputs));
   return trial;
 }
 
@@ -203,18 +203,20 @@ Json report_json(const Report& report) {
   Json candidates = Json::array();
   for (const Candidate& candidate : report.candidates)
     candidates.push_back(candidate_json(candidate));
-  return {{"format", 1},
-          {"runtime_version", report.runtime_version},
-          {"inputs", specs_json(report.signature.inputs)},
-          {"outputs", specs_json(report.signature.outputs)},
-          {"session_after_fork", report.session_after_fork},
-          {"optimisation", to_string(report.optimisation)},
-          {"trial", trial_json(report.trial)},
-          {"candidates", std::move(candidates)},
-          {"chosen", report.chosen},
-          {"weight_bytes", report.weight_bytes},
-          {"notes", report.notes},
-          {"files", files_json(report.files)}};
+  Json json{{"format", 1},
+            {"runtime_version", report.runtime_version},
+            {"inputs", specs_json(report.signature.inputs)},
+            {"outputs", specs_json(report.signature.outputs)},
+            {"session_after_fork", report.session_after_fork},
+            {"optimisation", to_string(report.optimisation)},
+            {"trial", trial_json(report.trial)},
+            {"candidates", std::move(candidates)},
+            {"chosen", report.chosen},
+            {"weight_bytes", report.weight_bytes},
+            {"notes", report.notes},
+            {"files", files_json(report.files)}};
+  if (report.documents) json["documents"] = true;
+  return json;
 }
 
 Result<PublishOutcome> read_report(const Json& json) {
@@ -225,6 +227,7 @@ Result<PublishOutcome> read_report(const Json& json) {
   reader.integer("format", format, 1U, 1U)
       .text("runtime_version", report.runtime_version)
       .boolean("session_after_fork", report.session_after_fork)
+      .boolean("documents", report.documents)
       .text("optimisation", optimisation)
       .integer("chosen", report.chosen, 0U, static_cast<std::uint32_t>(kMaxCandidates))
       .integer("weight_bytes", report.weight_bytes, 0, kMaxCount);
@@ -263,7 +266,29 @@ Result<PublishOutcome> read_refusal(const Json& json) {
 
 }  // namespace
 
-std::string_view to_string(ModelForm form) { return form == ModelForm::Ort ? "ort" : "onnx"; }
+std::string_view to_string(ModelForm form) {
+  switch (form) {
+    case ModelForm::Onnx:
+      return "onnx";
+    case ModelForm::Ort:
+      return "ort";
+    case ModelForm::Python:
+      return "python";
+  }
+  return "onnx";
+}
+
+std::string_view to_string(TrialInput input) {
+  switch (input) {
+    case TrialInput::Example:
+      return "example";
+    case TrialInput::Generated:
+      return "generated";
+    case TrialInput::None:
+      return "none";
+  }
+  return "none";
+}
 
 std::string_view to_string(Optimise level) {
   switch (level) {

@@ -34,14 +34,16 @@ struct Candidate {
   Duration load{};        // file to session, median
   Duration first_run{};   // the first run of a fresh session
   Duration warm_run{};    // median of many
-  Bytes private_bytes{};  // heap of a session after it ran
+  Bytes private_bytes{};  // heap of a session after it ran; 0: not measured
   Bytes artifact_bytes{};
   std::string skipped = {};
   bool operator==(const Candidate&) const = default;
 };
 
 // What the model was tried on. `accepted`: it answered; otherwise `message` says why not.
-enum class TrialInput : std::uint8_t { Example, Generated };
+// None: it was not tried.
+enum class TrialInput : std::uint8_t { Example, Generated, None };
+std::string_view to_string(TrialInput input);
 struct Trial {
   TrialInput input = TrialInput::Generated;
   bool accepted = false;
@@ -57,9 +59,10 @@ struct CompiledFile {
 };
 
 struct Report {
-  std::string runtime_version;  // of ONNX Runtime
+  std::string runtime_version;  // of ONNX Runtime, or of Python
   Signature signature;
   bool session_after_fork = false;
+  bool documents = false;  // a function without types
   Optimise optimisation = Optimise::All;
   Trial trial;
   std::vector<Candidate> candidates;

@@ -1,0 +1,583 @@
+"""Every call of the SDK, as an operation (`_exchange`) that both clients drive."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from urllib.parse import urlencode
+
+import numpy as np
+
+from ._artifact import ArtifactFile, read_artifact
+from ._exchange import (
+    Body,
+    Patience,
+    Pause,
+    Request,
+    Response,
+    Steps,
+    Work,
+    check,
+    error_of,
+    exchange,
+    json_of,
+)
+from ._paths import function_path, invoke_path, model_path, segment
+from ._tensors import Array, array_for, decode_plain, decode_reply, encode_request
+from .errors import BadReply, ConnectionFailed, InvalidArgument, InvalidRequest, TimedOut
+from .types import (
+    Deployment,
+    Description,
+    Event,
+    Function,
+    LogLine,
+    Prediction,
+    Signature,
+    TensorSpec,
+    Traffic,
+    Usage,
+    Version,
+)
+
+T = TypeVar("T")
+
+GRACE = 2.0  # seconds beyond a prediction's deadline for the node to say that it passed
+FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0  # seconds between questions for a result
+UPLOAD_TRIES = 5
+UPLOAD_PAUSE = 0.05
+_PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+Progress = Callable[[str], None]
+
+
+class Signatures:
+    """What functions take, as the node told when they were first called. Forgotten when the node refuses what was made by
+    it: another version may serve the function meanwhile."""
+
+    def __init__(self) -> None:
+        self._known: Dict[str, Signature] = {}
+
+    def get(self, name: str, patience: Patience) -> Steps[Signature]:
+        if name not in self._known:
+            self._known[name] = yield from _get(model_path(name), patience, Signature.of)
+        return self._known[name]
+
+    def forget(self, name: str) -> Optional[Signature]:
+        return self._known.pop(name, None)
+
+    def knows(self, name: str) -> bool:
+        return name in self._known
+
+
+# Predictions
+
+
+def call(
+    signatures: Signatures,
+    patience: Patience,
+    name: str,
+    inputs: Any,
+    *,
+    outputs: Optional[Sequence[str]],
+    timeout: Optional[float],
+    content_type: Optional[str],
+    key: Optional[str],
+    request_id: Optional[str],
+    priority: Optional[int],
+) -> Steps[Prediction]:
+    parameters: Dict[str, Any] = {}
+    if timeout is not None:
+        if timeout <= 0:
+            raise InvalidArgument(f"timeout={timeout}: a number of seconds above 0")
+        patience = Patience(timeout + GRACE, patience.retries, patience.longest_pause)
+        parameters["timeout"] = max(1, round(timeout * 1e6))
+    if priority is not None:
+        parameters["priority"] = priority
+    headers = _headers(key, request_id)
+    picture = yield from _picture(inputs, content_type)
+    if picture is not None:
+        signature = yield from signatures.get(name, patience)
+        response = yield from exchange(_picture_request(name, picture, headers), patience)
+        found = decode_plain(json_of(response), signature)
+        return _prediction(found if outputs is None else _only(found, outputs), response)
+
+    def attempt(signature: Signature) -> Steps[Prediction]:
+        request = _tensor_request(name, inputs, signature, outputs, parameters, headers)
+        response = yield from exchange(request, patience)
+        return _prediction(_decode_tensors(response), response)
+
+    return (yield from _with_signature(signatures, patience, name, attempt))
+
+
+def _with_signature(
+    signatures: Signatures, patience: Patience, name: str, attempt: Callable[[Signature], Steps[T]]
+) -> Steps[T]:
+    """Again with a fresh signature where a remembered one was not right: what refuses the inputs before they run may be a
+    version that takes something else."""
+    remembered = signatures.knows(name)
+    signature = yield from signatures.get(name, patience)
+    try:
+        return (yield from attempt(signature))
+    except (InvalidArgument, InvalidRequest) as error:
+        if not remembered or error.reason not in ("invalid_input", "invalid_argument"):
+            raise
+        signatures.forget(name)
+        fresh = yield from signatures.get(name, patience)
+        if fresh == signature:
+            raise
+    return (yield from attempt(fresh))
+
+
+def _headers(key: Optional[str], request_id: Optional[str]) -> Dict[str, str]:
+    given = {"Mayfly-Key": key, "X-Request-Id": request_id}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _picture_request(name: str, picture: Tuple[bytes, str], headers: Mapping[str, str]) -> Request:
+    body, content_type = picture
+    return Request("POST", invoke_path(name), {"Content-Type": content_type, **headers}, [body])
+
+
+def _tensor_request(
+    name: str,
+    inputs: Any,
+    signature: Signature,
+    outputs: Optional[Sequence[str]],
+    parameters: Mapping[str, Any],
+    headers: Mapping[str, str],
+) -> Request:
+    header, buffers = encode_request(bind(inputs, signature), outputs, parameters)
+    about = {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(header)),
+        **headers,
+    }
+    return Request("POST", model_path(name) + "/infer", about, [header, *buffers])
+
+
+def _decode_tensors(response: Response) -> Dict[str, Array]:
+    json_length = response.headers.get("inference-header-content-length")
+    return decode_reply(response.body, int(json_length) if json_length else None)
+
+
+def _picture(inputs: Any, content_type: Optional[str]) -> Steps[Optional[Tuple[bytes, str]]]:
+    """The body and type of what is sent as it is; None: the inputs are tensors."""
+    if isinstance(inputs, Path):
+        known = content_type or _PICTURES.get(inputs.suffix.lower())
+        if known is None:
+            raise InvalidArgument(
+                f"{inputs}: its name does not say what it is", "pass content_type="
+            )
+        try:
+            return (yield Work(inputs.read_bytes)), known
+        except OSError as error:
+            raise InvalidArgument(f"{inputs}: {error.strerror}") from error
+    if content_type is None:
+        return None
+    if not isinstance(inputs, (bytes, bytearray, memoryview)):
+        raise InvalidArgument(f"with content_type={content_type!r} the inputs are bytes or a Path")
+    return bytes(inputs), content_type
+
+
+def _only(found: Dict[str, Array], outputs: Sequence[str]) -> Dict[str, Array]:
+    missing = [name for name in outputs if name not in found]
+    if missing:
+        raise InvalidArgument(f"there is no output '{missing[0]}': there are {', '.join(found)}")
+    return {name: found[name] for name in outputs}
+
+
+def bind(inputs: Any, signature: Signature) -> List[Tuple[TensorSpec, Array]]:
+    """Which array goes to which input. `inputs`: by name, a DataFrame whose columns are inputs or the only one, or the only
+    input by itself."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    if hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):
+        inputs = _columns(inputs, signature)
+    if not isinstance(inputs, Mapping):
+        if len(specs) != 1:
+            raise InvalidArgument(
+                f"expected a dict of the inputs: {_listed(signature.inputs)}, got one value"
+            )
+        inputs = {signature.inputs[0].name: inputs}
+    unknown = [name for name in inputs if name not in specs]
+    missing = [name for name in specs if name not in inputs]
+    if unknown or missing:
+        what = (
+            f"there is no input '{unknown[0]}'" if unknown else f"input '{missing[0]}' is missing"
+        )
+        raise InvalidArgument(f"{what}; expected {_listed(signature.inputs)}")
+    return [(specs[name], array_for(specs[name], value)) for name, value in inputs.items()]
+
+
+def _columns(frame: Any, signature: Signature) -> Any:
+    """Columns by the inputs' names; or all of them as the one input that the model has."""
+    names = [str(column) for column in frame.columns]
+    if len(set(names)) != len(names):
+        raise InvalidArgument("the DataFrame has two columns of one name")
+    frame = frame.set_axis(names, axis="columns")
+    inputs = signature.inputs
+    if len(inputs) == 1 and inputs[0].name not in names:
+        return {inputs[0].name: frame.to_numpy()}
+    missing = [spec.name for spec in inputs if spec.name not in names]
+    if missing:
+        raise InvalidArgument(
+            f"the DataFrame has no column '{missing[0]}'; expected {_listed(inputs)}"
+        )
+    return {spec.name: np.asarray(frame[spec.name]) for spec in inputs}
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, specs))
+
+
+def _prediction(found: Mapping[str, Array], response: Response) -> Prediction:
+    headers = response.headers
+    prediction = Prediction(found)
+    prediction.version = int(headers.get("mayfly-version", 0))
+    prediction.start = headers.get("mayfly-start", "")
+    prediction.invocation = headers.get("mayfly-invocation", "")
+    prediction.request_id = headers.get("x-request-id", "")
+    prediction.batch = int(headers.get("mayfly-batch", 1))
+    prediction.cached = headers.get("mayfly-cache") == "hit"
+    for part, took in re.findall(r"(\w+);dur=([\d.]+)", headers.get("server-timing", "")):
+        if part in ("queue", "start", "run"):
+            setattr(prediction, f"{part}_ms", float(took))
+    return prediction
+
+
+# Events
+
+
+def call_async(
+    signatures: Signatures,
+    patience: Patience,
+    name: str,
+    inputs: Any,
+    *,
+    outputs: Optional[Sequence[str]],
+    content_type: Optional[str],
+    key: Optional[str],
+    request_id: Optional[str],
+    priority: Optional[int],
+    idempotency_key: Optional[str],
+) -> Steps[Event]:
+    headers = {"Prefer": "respond-async", **_headers(key, request_id)}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    parameters = {} if priority is None else {"priority": priority}
+    repeatable = idempotency_key is not None  # the node then knows that it is the same event
+
+    def send(request: Request) -> Steps[Event]:
+        response = yield from exchange(replace(request, repeatable=repeatable), patience)
+        if response.status != 202:
+            raise BadReply("the node answered at once: it does not know of events")
+        return _read(Event.of, json_of(response))
+
+    def attempt(signature: Signature) -> Steps[Event]:
+        return send(_tensor_request(name, inputs, signature, outputs, parameters, headers))
+
+    picture = yield from _picture(inputs, content_type)
+    if picture is not None:
+        return (yield from send(_picture_request(name, picture, headers)))
+    return (yield from _with_signature(signatures, patience, name, attempt))
+
+
+def result(
+    signatures: Signatures, patience: Patience, event: Union[str, Event], timeout: Optional[float]
+) -> Steps[Prediction]:
+    deadline = time.monotonic() + (patience.timeout if timeout is None else timeout)
+    pause = FIRST_LOOK
+    while True:
+        request = Request("GET", _event_path(event), repeatable=True)
+        response = yield from exchange(request, patience)
+        if response.status != 202:
+            return (yield from _result(signatures, patience, event, response))
+        if time.monotonic() + pause > deadline:
+            state = _read(Event.of, json_of(response)).state
+            raise TimedOut(
+                f"the event {_id_of(event)} is still {state}",
+                "ask again later: it goes on by itself",
+            )
+        yield Pause(pause)
+        pause = min(2 * pause, LONGEST_LOOK)
+
+
+def _result(
+    signatures: Signatures, patience: Patience, event: Union[str, Event], response: Response
+) -> Steps[Prediction]:
+    if response.headers.get("inference-header-content-length"):
+        return _prediction(_decode_tensors(response), response)
+    plain = json_of(response)
+    if isinstance(plain, dict) and "model_name" in plain and "outputs" in plain:
+        return _prediction(_decode_tensors(response), response)
+    function = (yield from event_of(patience, event)).function
+    signature = yield from signatures.get(function, patience)
+    return _prediction(decode_plain(plain, signature), response)
+
+
+def event_of(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
+    return _get(_event_path(event) + "/state", patience, Event.of)
+
+
+def events(patience: Patience, name: str, state: Optional[str], limit: int) -> Steps[List[Event]]:
+    query = {"limit": str(limit), **({"state": state} if state else {})}
+    path = f"{function_path(name)}/events?{urlencode(query)}"
+    return _get(path, patience, lambda raw: list(map(Event.of, raw["events"])))
+
+
+def cancel(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
+    return _send("DELETE", _event_path(event), None, patience, Event.of)
+
+
+def redrive(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
+    return _send("POST", _event_path(event) + "/redrive", None, patience, Event.of)
+
+
+def _event_path(event: Union[str, Event]) -> str:
+    return "/api/v1/events/" + segment(_id_of(event))
+
+
+def _id_of(event: Union[str, Event]) -> str:
+    found = event.id if isinstance(event, Event) else event
+    if not found:
+        raise InvalidArgument("an event's id is empty")
+    return found
+
+
+# Deploying
+
+
+def deploy(
+    patience: Patience,
+    name: str,
+    model: Any,
+    *,
+    example: Any,
+    options: Optional[Mapping[str, Any]],
+    traffic: int,
+    rollout: Union[None, str, Mapping[str, Any]],
+    on_progress: Optional[Progress],
+) -> Steps[Deployment]:
+    told: Progress = on_progress or (lambda line: None)
+    path = function_path(name) + "/versions"
+    if rollout not in (None, "auto") and not isinstance(rollout, Mapping):
+        raise InvalidArgument(f"rollout={rollout!r}: 'auto', or a dict with a plan")
+    artifact = yield Work(lambda: read_artifact(model, example, options))
+    files = []
+    for file in artifact.files:
+        digest = yield Work(file.digest)
+        yield from _upload(patience, file, digest, told)
+        files.append({"path": file.path, "sha256": digest, "size": file.size})
+    body: Dict[str, Any] = {"files": files, "options": artifact.options}
+    if rollout is None:
+        body["traffic"] = traffic
+    else:
+        body["rollout"] = {} if rollout == "auto" else rollout
+    return (yield from _publish(patience, path, body, told))
+
+
+def _publish(
+    patience: Patience, path: str, body: Mapping[str, Any], told: Progress
+) -> Steps[Deployment]:
+    lines: List[Any] = []
+
+    def take(text: bytes) -> None:
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise BadReply(f"the node sent a line that is not JSON: {error}") from error
+        if "step" in line:
+            told(f"publishing: {line['step']}")
+        else:
+            lines.append(line)
+
+    headers = {"Content-Type": "application/json", "Accept": "application/x-ndjson"}
+    yield from exchange(Request("POST", path, headers, [_json_body(body)], on_line=take), patience)
+    last = lines[-1] if lines else {}
+    if "error" in last:  # the stream began with 200: a failure after that is a line of its own
+        raise error_of(int(last.get("status", 500)), last, {})
+    if "result" not in last:
+        raise BadReply("the node ended the deploy without a result", "its log says why")
+    return _read(Deployment.of, last["result"])
+
+
+def _upload(patience: Patience, file: ArtifactFile, digest: str, told: Progress) -> Steps[None]:
+    """Sends what the node lacks. A connection that breaks is tried again, a few times without progress and with growing
+    pauses, and goes on where it broke."""
+    target = f"/api/v1/blobs/{digest}"
+    size = {"Upload-Length": str(file.size)}
+    reached, failures = -1, 0
+    while True:
+        try:
+            offset = yield from _upload_offset(patience, target, size)
+            if offset is None:
+                return
+            if offset > reached:
+                reached, failures = offset, 0
+            told(f"uploading {file.path}: {offset} of {file.size} bytes")
+            part: Body = file.body(offset)
+            headers = {"Upload-Offset": str(offset), **size}
+            headers["Content-Type"] = "application/octet-stream"
+            check((yield Request("PATCH", target, headers, part, patience.timeout)))
+            return
+        except ConnectionFailed:
+            failures += 1
+            if failures >= UPLOAD_TRIES:
+                raise
+        yield Pause(UPLOAD_PAUSE * 2.0**failures)
+
+
+def _upload_offset(
+    patience: Patience, target: str, size: Mapping[str, str]
+) -> Steps[Optional[int]]:
+    """None: the node has all of it."""
+    response: Response = yield Request("HEAD", target, size, timeout=patience.timeout)
+    offset = response.headers.get("upload-offset")
+    if response.status == 404 and offset is not None:
+        return int(offset)
+    check(response)
+    return None
+
+
+# The rest of the control API
+
+
+def functions(patience: Patience) -> Steps[List[Function]]:
+    return _get("/api/v1/functions", patience, lambda raw: list(map(Function.of, raw["functions"])))
+
+
+def versions(patience: Patience, name: str) -> Steps[List[Version]]:
+    path = function_path(name) + "/versions"
+    return _get(path, patience, lambda raw: list(map(Version.of, raw["versions"])))
+
+
+def describe(patience: Patience, name: str) -> Steps[Description]:
+    return _get(function_path(name), patience, Description.of)
+
+
+def delete(patience: Patience, name: str, force: bool) -> Steps[None]:
+    path = f"{function_path(name)}?force={str(force).lower()}"
+    return _send("DELETE", path, None, patience, lambda raw: None)
+
+
+def logs(patience: Patience, name: str) -> Steps[List[LogLine]]:
+    response = yield from exchange(logs_request(name, follow=False), patience)
+    return [log_line(line) for line in bytes(response.body).splitlines() if line]
+
+
+def logs_request(name: str, *, follow: bool, timeout: float = 0.0) -> Request:
+    query = "?follow=true" if follow else ""
+    function = name.partition("@")[0]
+    target = f"{function_path(function)}/logs{query}"
+    return Request("GET", target, timeout=timeout, repeatable=True)
+
+
+def log_line(text: bytes) -> LogLine:
+    return _read(lambda line: LogLine.of(json.loads(line)), text)
+
+
+def usage(
+    patience: Patience, since: Union[None, str, datetime, timedelta], function: Optional[str]
+) -> Steps[Usage]:
+    query = {"since": since_text(since), "function": function or ""}
+    given = {name: value for name, value in query.items() if value}
+    return _get("/api/v1/usage?" + urlencode(given), patience, Usage.of)
+
+
+def since_text(since: Union[None, str, datetime, timedelta]) -> str:
+    if isinstance(since, timedelta):
+        return f"{max(0, int(since.total_seconds()))}s"
+    if isinstance(since, datetime):  # a naive one means local time, as everywhere in datetime
+        return since.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return since or ""
+
+
+def configure(patience: Patience, name: str, settings: Mapping[str, Any]) -> Steps[Dict[str, Any]]:
+    path = function_path(name) + "/settings"
+    if not settings:
+        return _get(path, patience, dict)
+    return _send("PATCH", path, settings, patience, dict)
+
+
+def evict(patience: Patience, name: str) -> Steps[int]:
+    path = function_path(name) + "/evict"
+    return _send("POST", path, None, patience, lambda raw: int(raw["busy"]))
+
+
+def traffic(
+    patience: Patience,
+    name: str,
+    weights: Optional[Mapping[int, int]],
+    shadows: Optional[Mapping[int, int]],
+    sticky_header: Optional[str],
+) -> Steps[Traffic]:
+    path = function_path(name) + "/traffic"
+    if weights is None and shadows is None and sticky_header is None:
+        return _get(path, patience, Traffic.of)
+    change: Dict[str, Any] = {}
+    if weights is not None:
+        change["weights"] = {str(version): share for version, share in weights.items()}
+    if shadows is not None:
+        change["shadows"] = {str(version): share for version, share in shadows.items()}
+    if sticky_header is not None:
+        change["sticky_header"] = sticky_header
+    return _send("PUT", path, change, patience, Traffic.of)
+
+
+def alias(
+    patience: Patience, name: str, alias: str, version: Optional[int], why: str
+) -> Steps[Traffic]:
+    path = f"{function_path(name)}/aliases/{segment(alias)}"
+    if version is None:
+        return _send("DELETE", path, None, patience, Traffic.of)
+    move = {"version": version, **({"why": why} if why else {})}
+    return _send("PUT", path, move, patience, Traffic.of)
+
+
+def rollback(patience: Patience, name: str) -> Steps[Traffic]:
+    return _send("POST", function_path(name) + "/rollback", None, patience, Traffic.of)
+
+
+def is_ready(patience: Patience) -> Steps[bool]:
+    """False also while nothing answers."""
+    try:
+        response: Response = yield Request("GET", "/v2/health/ready", timeout=patience.timeout)
+    except ConnectionFailed:
+        return False
+    return response.status == 200
+
+
+# Paths and bodies
+
+
+def _get(target: str, patience: Patience, read: Callable[[Any], T]) -> Steps[T]:
+    response = yield from exchange(Request("GET", target, repeatable=True), patience)
+    return _read(read, json_of(response))
+
+
+def _send(
+    method: str, target: str, body: Any, patience: Patience, read: Callable[[Any], T]
+) -> Steps[T]:
+    if body is None:
+        request = Request(method, target)
+    else:
+        request = Request(method, target, {"Content-Type": "application/json"}, [_json_body(body)])
+    return _read(read, json_of((yield from exchange(request, patience))))
+
+
+def _read(read: Callable[[Any], T], raw: Any) -> T:
+    try:
+        return read(raw)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise BadReply(f"the node's reply is not as expected: {error!r}") from error
+
+
+def _json_body(value: Any) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"this cannot be sent as JSON: {error}") from error

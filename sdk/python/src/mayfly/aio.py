@@ -1,0 +1,279 @@
+"""The client for asyncio: the same calls, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+
+from . import _operations as operations
+from ._async_transport import AsyncTransport
+from ._exchange import Patience, Pause, Request, Step, Steps, Work
+from ._http import Limits
+from ._operations import Progress
+from ._settings import find_settings
+from .client import DEPLOY_TIMEOUT, FOLLOW_TIMEOUT
+from .types import (
+    Deployment,
+    Description,
+    Event,
+    Function,
+    LogLine,
+    Prediction,
+    Traffic,
+    Usage,
+    Version,
+)
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As `Client`, for one event loop at a time: with another one it starts without connections.
+
+    At most `max_connections` requests are under way at once; further ones wait for their turn, outside of their time.
+    """
+
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        *,
+        key: Optional[str] = None,
+        ca: Optional[str] = None,
+        client_cert: Optional[str] = None,
+        client_key: Optional[str] = None,
+        timeout: float = 300.0,
+        connect_timeout: float = 10.0,
+        retries: int = 3,
+        max_reply: int = 1 << 30,
+        max_connections: int = 64,
+    ) -> None:
+        self._settings = find_settings(url, key, ca, client_cert, client_key)
+        self._patience = Patience(timeout, retries)
+        self._signatures = operations.Signatures()
+        limits = Limits(connect_timeout, max_reply)
+        self._transport = AsyncTransport(self._settings, limits, max_connections)
+
+    @property
+    def url(self) -> str:
+        return self._settings.url
+
+    async def close(self) -> None:
+        """Closes what is open; a later call opens it again."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"mayfly.AsyncClient({self.url!r})"
+
+    async def call(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        outputs: Optional[Sequence[str]] = None,
+        timeout: Optional[float] = None,
+        content_type: Optional[str] = None,
+        key: Optional[str] = None,
+        request_id: Optional[str] = None,
+        priority: Optional[int] = None,
+    ) -> Prediction:
+        """As `Client.call`."""
+        return await self._run(
+            operations.call(
+                self._signatures,
+                self._patience,
+                name,
+                inputs,
+                outputs=outputs,
+                timeout=timeout,
+                content_type=content_type,
+                key=key,
+                request_id=request_id,
+                priority=priority,
+            )
+        )
+
+    async def call_async(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        outputs: Optional[Sequence[str]] = None,
+        content_type: Optional[str] = None,
+        key: Optional[str] = None,
+        request_id: Optional[str] = None,
+        priority: Optional[int] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Event:
+        """As `call`, but accepted instead of answered: it is on the node's disk when this returns, and runs when there is
+        room. `idempotency_key`: a second call with it is the same event, so that a broken connection is no doubt.
+        """
+        return await self._run(
+            operations.call_async(
+                self._signatures,
+                self._patience,
+                name,
+                inputs,
+                outputs=outputs,
+                content_type=content_type,
+                key=key,
+                request_id=request_id,
+                priority=priority,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def result(
+        self, event: Union[str, Event], *, timeout: Optional[float] = None
+    ) -> Prediction:
+        """What an event, or the id of one, came to; waits for it up to `timeout` seconds, 0 not at all."""
+        return await self._run(operations.result(self._signatures, self._patience, event, timeout))
+
+    async def event(self, event: Union[str, Event]) -> Event:
+        """As it is now."""
+        return await self._run(operations.event_of(self._patience, event))
+
+    async def events(
+        self, name: str, *, state: Optional[str] = None, limit: int = 100
+    ) -> List[Event]:
+        """Those of a function, the newest first."""
+        return await self._run(operations.events(self._patience, name, state, limit))
+
+    async def cancel(self, event: Union[str, Event]) -> Event:
+        """What has ended stays as it ended."""
+        return await self._run(operations.cancel(self._patience, event))
+
+    async def redrive(self, event: Union[str, Event]) -> Event:
+        """Gives a dead letter all its attempts again."""
+        return await self._run(operations.redrive(self._patience, event))
+
+    async def deploy(
+        self,
+        name: str,
+        model: Any,
+        *,
+        example: Any = None,
+        options: Optional[Mapping[str, Any]] = None,
+        traffic: int = 100,
+        rollout: Union[None, str, Mapping[str, Any]] = None,
+        on_progress: Optional[Progress] = None,
+        timeout: float = DEPLOY_TIMEOUT,
+    ) -> Deployment:
+        """As `Client.deploy`."""
+        return await self._run(
+            operations.deploy(
+                Patience(timeout, self._patience.retries),
+                name,
+                model,
+                example=example,
+                options=options,
+                traffic=traffic,
+                rollout=rollout,
+                on_progress=on_progress,
+            )
+        )
+
+    async def functions(self) -> List[Function]:
+        return await self._run(operations.functions(self._patience))
+
+    async def versions(self, name: str) -> List[Version]:
+        return await self._run(operations.versions(self._patience, name))
+
+    async def describe(self, name: str) -> Description:
+        """Of the current version, or of "iris@3"."""
+        return await self._run(operations.describe(self._patience, name))
+
+    async def delete(self, name: str, *, force: bool = False) -> None:
+        """The function with all its versions. `force`: also when it was called in the last ten minutes."""
+        await self._run(operations.delete(self._patience, name, force))
+
+    async def logs(self, name: str) -> List[LogLine]:
+        """What its processes printed: the last lines, kept until the node ends."""
+        return await self._run(operations.logs(self._patience, name))
+
+    async def follow(self, name: str) -> AsyncIterator[LogLine]:
+        """What its processes printed, and what they print from now on."""
+        request = operations.logs_request(name, follow=True, timeout=FOLLOW_TIMEOUT)
+        async for line in self._transport.lines(request):
+            yield operations.log_line(line)
+
+    async def usage(
+        self,
+        since: Union[None, str, datetime, timedelta] = None,
+        *,
+        function: Optional[str] = None,
+    ) -> Usage:
+        """What was used, priced. `since`: a time, or how long back; all."""
+        return await self._run(operations.usage(self._patience, since, function))
+
+    async def configure(self, name: str, **settings: Any) -> Dict[str, Any]:
+        """Changes settings of a function without a deploy; returns all of them."""
+        return await self._run(operations.configure(self._patience, name, settings))
+
+    async def evict(self, name: str) -> int:
+        """To zero now: idle processes end. Returns how many are still busy."""
+        return await self._run(operations.evict(self._patience, name))
+
+    async def traffic(
+        self,
+        name: str,
+        weights: Optional[Mapping[int, int]] = None,
+        *,
+        shadows: Optional[Mapping[int, int]] = None,
+        sticky_header: Optional[str] = None,
+    ) -> Traffic:
+        """Shows which versions get the requests, or splits them: `{1: 95, 2: 5}`. A change replaces all three: what is not
+        given ends."""
+        return await self._run(
+            operations.traffic(self._patience, name, weights, shadows, sticky_header)
+        )
+
+    async def alias(
+        self, name: str, alias: str, version: Optional[int], *, why: str = ""
+    ) -> Traffic:
+        """Moves an alias to a version, or removes it with `version=None`."""
+        return await self._run(operations.alias(self._patience, name, alias, version, why))
+
+    async def rollback(self, name: str) -> Traffic:
+        """Ends a split in favour of the champion, or goes back to the version before it."""
+        return await self._run(operations.rollback(self._patience, name))
+
+    async def is_ready(self) -> bool:
+        """Whether the node serves predictions; False also while nothing answers."""
+        return await self._run(operations.is_ready(self._patience))
+
+    async def _run(self, operation: Steps[T]) -> T:
+        answer: Any = None
+        error: Optional[Exception] = None
+        try:
+            while True:
+                step = operation.send(answer) if error is None else operation.throw(error)
+                answer, error = None, None
+                try:
+                    answer = await self._do(step)
+                except Exception as raised:  # the operation knows what to make of it
+                    error = raised
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _do(self, step: Step) -> Any:
+        if isinstance(step, Request):
+            return await self._transport.send(step)
+        if isinstance(step, Work):
+            return await asyncio.to_thread(step.run)
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+        return None

@@ -1,0 +1,56 @@
+"""What the tests share: nodes, and both clients behind one face."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.append(str(ROOT / "tests" / "e2e"))  # its names must not hide those of the tests here
+
+from case import NodeCase  # noqa: E402
+
+import mayfly  # noqa: E402
+
+
+class Awaited:
+    """An AsyncClient that is called as a Client is: each call runs a loop of its own until it is done."""
+
+    def __init__(self, client: mayfly.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+
+    def __getattr__(self, name: str):
+        method = getattr(self._client, name)
+        return lambda *args, **rest: self._loop.run_until_complete(method(*args, **rest))
+
+
+class BothClients:
+    """Mixed into a case whose tests ask `self.client(url, …)`; a subclass of each case runs them with each client."""
+
+    asynchronous = False
+
+    def client(self, url: str, **rest):
+        if not self.asynchronous:
+            client = mayfly.Client(url, **rest)
+            self.addCleanup(client.close)
+            return client
+        loop = asyncio.new_event_loop()
+        client = mayfly.AsyncClient(url, **rest)
+        self.addCleanup(loop.close)
+        self.addCleanup(lambda: loop.run_until_complete(client.close()))
+        return Awaited(client, loop)
+
+    def assertFails(self, kind, call, *args, text: str = "", **rest):
+        with self.assertRaises(kind) as caught:
+            call(*args, **rest)
+        self.assertIn(text, str(caught.exception))
+        return caught.exception
+
+
+class SdkCase(BothClients, NodeCase):
+    """A node, and `self.mayfly`, a client of it."""
+
+    def setUp(self) -> None:
+        self.mayfly = self.client(self.node.url)

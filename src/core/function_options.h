@@ -1,0 +1,40 @@
+// What a deployer says of a Python function: keys of mayfly.toml beside those that every version
+// has (core/manifest.h).
+//
+//   handler = "function.py"                 the file with predict(), and load() where there is one
+//   [env]         MODE = "fast"             variables of its process; part of the version
+//   [parameters]  threshold = 0.5           ctx.parameters; any JSON values
+//   [inputs]      x = "FP32[-1,30]"         types of what it takes and gives, where its annotations
+//   [outputs]     score = "FP32[-1]"        do not say; neither: JSON, or any bytes
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "core/json_reader.h"
+#include "core/tensor.h"
+
+namespace mayfly {
+
+struct FunctionOptions {
+  std::string handler = "function.py";
+  std::map<std::string, std::string> env;
+  std::string parameters = "{}";  // a JSON object
+  Signature types;                // empty lists: not declared
+  bool operator==(const FunctionOptions&) const = default;
+};
+
+void read_function_options(JsonReader& reader, FunctionOptions& options);
+void add_function_options(Json& json, const FunctionOptions& options);
+
+// As an object of its own: function.json of a compiled artifact.
+std::string to_json(const FunctionOptions& options);
+Result<FunctionOptions> parse_function_options(std::string_view json);
+
+// What a function without types has for a signature: the body of a request and its content type,
+// and the same of the reply, each a BYTES of shape [1].
+Signature document_signature();
+
+}  // namespace mayfly

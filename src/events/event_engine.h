@@ -1,0 +1,149 @@
+// Runs accepted events, each until it has ended: at least once, with one result.
+//
+// What is due is leased, a few at a time (Options::concurrency), lanes in turn, and runs when the
+// node has room for guests: requests that somebody waits for come first. What becomes of an attempt
+// is decided by verdict.h; when the next comes, by backoff.h. While an attempt runs its lease is
+// extended; one that was lost, because the event was cancelled, ends it.
+//
+// The bill: the record of an attempt is kept with what became of it, in one transaction, and only
+// then written to the ledger. After a restart what had not been written yet is, once; attempts that
+// the restart cut off get a record that costs nothing.
+//
+// Loop thread; what blocks runs on a pool of its own, behind no backup.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/cancel.h"
+#include "async/gate.h"
+#include "async/loop.h"
+#include "async/pool.h"
+#include "async/task.h"
+#include "async/timer.h"
+#include "base/rng.h"
+#include "core/invocation.h"
+#include "events/backoff.h"
+#include "events/event_store.h"
+#include "events/verdict.h"
+#include "meter/ledger.h"
+#include "meter/record.h"
+#include "serving/ledger_writer.h"
+
+namespace mayfly {
+
+class EventEngine {
+ public:
+  // One attempt, as whoever runs it is asked, and what he says of it.
+  struct Attempt {
+    const WorkItem& item;
+    InvocationId event;
+    std::uint16_t number = 1;
+    std::string payload;
+    CancelToken cancel;
+  };
+  struct Attempted {
+    Status outcome;      // its error: why there is no result
+    std::string detail;  // of the reply's head
+    std::string body;
+    std::optional<InvocationRecord> record;  // nullopt: no function was found
+  };
+  using Run = std::function<Task<Attempted>(Attempt attempt)>;
+
+  struct Parts {  // all outlive me
+    Loop& loop;
+    EventStore& store;
+    Rng& rng;
+    InvocationIds& ids;
+    LedgerWriter& ledger;
+    Run run;
+    std::function<bool()> has_room;  // for guests
+  };
+  struct Options {
+    std::uint32_t concurrency = 4;
+    Duration lease = std::chrono::minutes(1);
+    Duration sweep_every = std::chrono::seconds(10);
+    Duration dead_keep = std::chrono::days(14);  // how long dead letters can be redriven
+    Backoff retries{};
+    Backoff put_backs{.first = std::chrono::milliseconds(200), .longest = std::chrono::seconds(30)};
+  };
+
+  EventEngine(Parts parts, Options options);
+
+  // Before anything else, once: what a killed server left is made whole. Blocks.
+  Status recover(Ledger& ledger);
+  void start();
+  // Leases nothing more.
+  void stop() { stopped_ = true; }
+  // Ends what runs, as if it had not begun, and waits for it.
+  Task<void> close();
+
+  struct Submission {
+    std::string lane;
+    std::string key;     // of idempotency; may be empty
+    std::string detail;  // to_json(EventRequest)
+    std::string payload;
+    std::uint32_t max_attempts = 1;
+    Duration max_age{};
+    Duration result_ttl{};
+    std::uint64_t max_events = 0;
+  };
+  // Durable when it ends. conflict, queue_full, storage_full.
+  Task<Result<WorkQueue::Enqueued>> accept(Submission submission);
+  Task<Result<WorkItem>> cancel(std::string id);
+  Task<Result<WorkItem>> redrive(std::string id, Duration max_age);
+  WallTime now() const { return parts_.loop.clock().wall_now(); }
+  // not_found.
+  Task<Result<WorkItem>> find(std::string id);
+  Task<Result<std::string>> result(WorkItem item);
+  Task<Result<std::vector<WorkItem>>> list(WorkQueue::ListAsk ask);
+  Task<Result<WorkQueue::Counts>> counts(std::string lane);
+
+ private:
+  struct Running {
+    Lease lease;
+    bool cancelled = false;  // by whoever sent it: what it has used so far is billed
+    CancelSource cancel;
+  };
+
+  void look();
+  Task<void> feed();
+  Task<std::size_t> lease_some();
+  Task<void> arm();
+  Task<void> sweep_now_and_then();
+  Task<void> sweep();
+  Task<void> beat();
+  Task<void> work(WorkItem item);
+  Task<Status> wait_for_room(CancelToken cancel);
+  Task<Attempted> attempt(const WorkItem& item, CancelToken cancel);
+  Task<void> end(const WorkItem& item, const Running& running, Attempted attempted);
+  Task<Status> write_end(const WorkItem& item, Verdict verdict, Attempted& attempted);
+  Task<void> keep_waiting(const WorkItem& item, Error why);
+  WallTime next_attempt(const WorkItem& item, Verdict verdict);
+  WorkQueue::Failure failure(const WorkItem& item, Verdict verdict, const Attempted& attempted);
+  Task<void> write_record(const WorkItem& item, const InvocationRecord& record);
+  Task<void> give_back(std::vector<WorkItem> leased);
+  Status settle_left_overs(Ledger& ledger);
+  InvocationRecord lost_attempt(const WorkItem& item);
+
+  Parts parts_;
+  Options options_;
+  Pool pool_;
+  Gate gate_;
+  CancelSource closing_;
+  TurnEnd look_;
+  Timer again_;
+  std::map<std::string, Running*> running_;  // by id
+  std::vector<WorkQueue::Receipt> settled_;  // that are in the ledger
+  std::string last_lane_;
+  bool feeding_ = false;
+  bool wanted_ = false;  // something came while it was fed
+  bool stopped_ = true;  // until start()
+};
+
+}  // namespace mayfly

@@ -1,0 +1,53 @@
+// Events on the disk: the queue, and the payloads and results that it names, as blobs in a store of
+// their own. A blob goes when no event names it any more, and not before: what is about to be named
+// is pinned. Everything blocks, and may be called from any thread but the loop's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "registry/pins.h"
+#include "store/blob_store.h"
+#include "store/work_queue.h"
+
+namespace mayfly {
+
+class EventStore {
+ public:
+  EventStore(WorkQueue& queue, BlobStore& blobs, const Clock& clock)  // all outlive me
+      : queue_(queue), blobs_(blobs), pins_(clock) {}
+
+  // Durable when it returns. The errors of WorkQueue::enqueue, and storage_full.
+  Result<WorkQueue::Enqueued> accept(WorkSpec spec, std::string_view payload, std::uint64_t limit);
+  Result<std::string> payload(const WorkItem& item) const;
+  // data_loss: its bytes are missing.
+  Result<std::string> result(const WorkItem& item) const;
+
+  struct Answer {
+    std::string detail;  // of its head
+    std::string body;
+    std::string receipt;
+  };
+  Status complete(const Lease& lease, WallTime now, Answer answer);
+
+  // What WorkQueue::sweep says, and removes what is named no more.
+  Result<std::uint64_t> sweep(WallTime now);
+  // Removes what a process left that died between writing a blob and naming it.
+  Status remove_orphans();
+
+  WorkQueue& queue() { return queue_; }
+
+ private:
+  Result<Digest> put(std::string_view bytes, Pin& pin);
+  Result<std::string> get(const Digest& digest) const;
+  Status remove_unnamed(const std::vector<Digest>& digests);
+
+  WorkQueue& queue_;
+  BlobStore& blobs_;
+  Pins pins_;
+};
+
+}  // namespace mayfly

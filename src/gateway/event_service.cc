@@ -1,0 +1,39 @@
+#include "gateway/event_service.h"
+
+#include <utility>
+
+#include "store/local_blob_store.h"
+#include "store/sqlite_work_queue.h"
+
+namespace mayfly {
+
+Result<EventStores> EventStores::open(const DataDir& data) {
+  EventStores stores;
+  stores.queue = TRY(SqliteWorkQueue::open(data.events_db()));
+  stores.blobs = TRY(LocalBlobStore::open(data.events(), data.tmp()));
+  return stores;
+}
+
+EventService::EventService(EventStores stores, const Parts& parts, EventEngine::Options options,
+                           Bytes max_body)
+    : stores_(std::move(stores)),
+      store_(*stores_.queue, *stores_.blobs, parts.loop.clock()),
+      engine_({.loop = parts.loop,
+               .store = store_,
+               .rng = parts.rng,
+               .ids = parts.ids,
+               .ledger = parts.ledger,
+               .run =
+                   [&predictions = parts.predictions](EventEngine::Attempt attempt) {
+                     return EventApi::run(predictions, std::move(attempt));
+                   },
+               .has_room = [&dispatcher =
+                                parts.dispatcher] { return dispatcher.has_room_for_guests(); }},
+              options),
+      api_({.engine = engine_,
+            .catalog = parts.catalog,
+            .parse_pool = parts.parse_pool,
+            .bodies = parts.bodies,
+            .max_body = max_body}) {}
+
+}  // namespace mayfly

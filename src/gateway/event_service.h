@@ -1,0 +1,48 @@
+// All that a node has of events, in the order of its making.
+#pragma once
+
+#include <memory>
+
+#include "events/event_engine.h"
+#include "events/event_store.h"
+#include "gateway/event_api.h"
+#include "store/blob_store.h"
+#include "store/data_dir.h"
+#include "store/work_queue.h"
+
+namespace mayfly {
+
+// Where events are kept.
+struct EventStores {
+  static Result<EventStores> open(const DataDir& data);
+  std::unique_ptr<WorkQueue> queue;
+  std::unique_ptr<BlobStore> blobs;
+};
+
+class EventService {
+ public:
+  struct Parts {  // all outlive me
+    Loop& loop;
+    Rng& rng;
+    InvocationIds& ids;
+    LedgerWriter& ledger;
+    Dispatcher& dispatcher;
+    Catalog& catalog;
+    Predictions& predictions;
+    Pool& parse_pool;
+    BodyBudget& bodies;
+  };
+  EventService(EventStores stores, const Parts& parts, EventEngine::Options options,
+               Bytes max_body);
+
+  EventApi& api() { return api_; }
+  EventEngine& engine() { return engine_; }
+
+ private:
+  EventStores stores_;
+  EventStore store_;
+  EventEngine engine_;
+  EventApi api_;
+};
+
+}  // namespace mayfly

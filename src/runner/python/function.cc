@@ -1,0 +1,275 @@
+// libmayfly-python.so: a user's function as a Backend. What Python does with it is in
+// mayfly_runtime.py; here requests become its arguments, memory stays where it is, and results
+// become outputs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/reason.h"
+#include "runner/python/interpreter.h"
+#include "runner/python/object.h"
+#include "runner/python_function.h"
+
+namespace mayfly {
+namespace {
+
+// A view of a request's memory. A function that keeps an array beyond its request sees the next
+// one's bytes, or dies: docs/functions.md tells it not to.
+class InputMemory {
+ public:
+  explicit InputMemory(std::span<std::byte> bytes)
+      : view_(PyMemoryView_FromMemory(reinterpret_cast<char*>(bytes.data()),
+                                      static_cast<Py_ssize_t>(bytes.size()), PyBUF_READ)) {}
+  PyObject* get() const { return view_.get(); }
+
+ private:
+  PyRef view_;
+};
+
+// The bytes of one result: Python's, kept until they are copied.
+class OutputBytes {
+ public:
+  static Result<OutputBytes> of(PyObject* object) {
+    OutputBytes bytes;
+    if (PyObject_GetBuffer(object, &bytes.buffer_, PyBUF_SIMPLE) != 0)
+      return fail(Code::Internal, take_exception());
+    bytes.held_ = true;
+    return bytes;
+  }
+  OutputBytes(OutputBytes&& other) noexcept
+      : buffer_(other.buffer_), held_(std::exchange(other.held_, false)) {}
+  OutputBytes& operator=(OutputBytes&&) = delete;
+  ~OutputBytes() {
+    if (held_) PyBuffer_Release(&buffer_);
+  }
+  std::span<const std::byte> bytes() const {
+    return {static_cast<const std::byte*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
+  }
+
+ private:
+  OutputBytes() = default;
+  Py_buffer buffer_{};
+  bool held_ = false;
+};
+
+Result<PyRef> checked(PyObject* owned) {
+  if (owned == nullptr) return fail(Code::Internal, take_exception());
+  return PyRef(owned);
+}
+
+std::string text_of(PyObject* object) {
+  Py_ssize_t size = 0;
+  const char* text = PyUnicode_AsUTF8AndSize(object, &size);
+  if (text == nullptr) return take_exception();
+  return {text, static_cast<std::size_t>(size)};
+}
+
+Result<PyRef> to_python(std::span<const std::int64_t> shape) {
+  PyRef tuple = TRY(checked(PyTuple_New(static_cast<Py_ssize_t>(shape.size()))));
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(shape[i]));
+  return tuple;
+}
+
+Result<Shape> read_shape(PyObject* tuple) {
+  const PyRef items = TRY(checked(PySequence_Fast(tuple, "a shape must be a sequence")));
+  Shape shape;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.get()); ++i)
+    shape.push_back(PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items.get(), i)));
+  if (PyErr_Occurred() != nullptr) return fail(Code::Internal, take_exception());
+  return shape;
+}
+
+Result<DataType> read_type(PyObject* name) {
+  const auto type = parse_data_type(text_of(name));
+  if (!type) return fail(Code::Internal, "an unknown datatype");
+  return *type;
+}
+
+// [(name, datatype, shape), …]
+Result<std::vector<TensorSpec>> read_specs(PyObject* list) {
+  const PyRef items = TRY(checked(PySequence_Fast(list, "types must be a list")));
+  std::vector<TensorSpec> specs;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.get()); ++i) {
+    PyObject* item = PySequence_Fast_GET_ITEM(items.get(), i);
+    if (PyTuple_Check(item) == 0 || PyTuple_GET_SIZE(item) != 3)
+      return fail(Code::Internal, "a type must be three things");
+    specs.push_back({.name = text_of(PyTuple_GET_ITEM(item, 0)),
+                     .type = TRY(read_type(PyTuple_GET_ITEM(item, 1))),
+                     .shape = TRY(read_shape(PyTuple_GET_ITEM(item, 2)))});
+  }
+  return specs;
+}
+
+class Function final : public PythonFunction {
+ public:
+  // Called with the interpreter's lock, which I give back.
+  static Result<std::unique_ptr<Function>> create(PyRef function) {
+    std::unique_ptr<Function> self(new Function(std::move(function)));
+    TRY(self->read_facts());
+    self->thread_ = PyEval_SaveThread();
+    return self;
+  }
+
+  const Signature& signature() const override { return facts_.signature; }
+  const FunctionFacts& facts() const override { return facts_; }
+
+  Result<const RunResults*> run(const RequestView& request, RequestSpan /*memory*/,
+                                std::uint64_t /*outputs_begin*/) override {
+    const PyLock lock(thread_);
+    outputs_.clear();
+    results_.plans.clear();
+    const PyRef called = TRY(call(request));
+    TRY(take(called.get(), request));
+    return &results_;
+  }
+
+  Status copy_results(const OutputPlacement& placement, RequestSpan target) const override {
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      const auto bytes = outputs_[i].bytes();
+      std::ranges::copy(bytes, target.subspan(placement.offsets.at(i), bytes.size()).begin());
+    }
+    return {};
+  }
+
+  void release_results() override {
+    if (outputs_.empty()) return;
+    const PyLock lock(thread_);
+    outputs_.clear();
+  }
+
+  void before_fork() override {
+    PyEval_RestoreThread(thread_);
+    if (!std::exchange(frozen_, true)) tell("freeze");
+    PyOS_BeforeFork();
+  }
+  void after_fork_in_parent() override {
+    PyOS_AfterFork_Parent();
+    thread_ = PyEval_SaveThread();
+  }
+  void after_fork_in_child() override {
+    // Loaded after the fork: there was none to come back from.
+    if (frozen_) {
+      PyOS_AfterFork_Child();
+    } else {
+      PyEval_RestoreThread(thread_);
+    }
+    tell("begin_serving");
+    thread_ = PyEval_SaveThread();
+  }
+
+ private:
+  explicit Function(PyRef function) : function_(std::move(function)) {}
+
+  Status read_facts() {
+    const PyRef documents =
+        TRY(checked(PyObject_GetAttrString(function_.get(), "takes_documents")));
+    const PyRef inputs = TRY(checked(PyObject_GetAttrString(function_.get(), "inputs")));
+    const PyRef outputs = TRY(checked(PyObject_GetAttrString(function_.get(), "outputs")));
+    facts_.takes_documents = documents.get() == Py_True;
+    facts_.signature = facts_.takes_documents
+                           ? document_signature()
+                           : Signature{.inputs = TRY(read_specs(inputs.get())),
+                                       .outputs = TRY(read_specs(outputs.get()))};
+    const std::string_view version = Py_GetVersion();
+    facts_.python = version.substr(0, version.find(' '));
+    return {};
+  }
+
+  // What it complains of is on the log, and no reason to stop.
+  void tell(const char* method) {
+    const PyRef done(PyObject_CallMethod(function_.get(), method, nullptr));
+    if (!done) PyErr_Print();
+  }
+
+  // (index, is document, datatype, shape, memory)
+  Result<PyRef> argument(const InputView& input) {
+    const InputMemory memory(input.bytes);
+    if (memory.get() == nullptr) return fail(Code::Internal, take_exception());
+    const PyRef shape = TRY(to_python(input.shape));
+    const std::string_view type = to_string(input.type);
+    return checked(Py_BuildValue(
+        "(IOs#OO)", input.index, input.form == InputForm::Document ? Py_True : Py_False,
+        type.data(), static_cast<Py_ssize_t>(type.size()), shape.get(), memory.get()));
+  }
+
+  Result<PyRef> call(const RequestView& request) {
+    const PyRef inputs = TRY(checked(PyList_New(0)));
+    for (const InputView& input : request.inputs) {
+      if (input.index >= facts_.signature.inputs.size())
+        return refuse(reason::kInvalidInput, fmt::format("no input has index {}", input.index));
+      const PyRef item = TRY(argument(input));
+      if (PyList_Append(inputs.get(), item.get()) != 0)
+        return fail(Code::Internal, take_exception());
+    }
+    const PyRef wanted = TRY(checked(PyList_New(0)));
+    for (const std::uint32_t output : request.outputs) {
+      const PyRef number = TRY(checked(PyLong_FromUnsignedLong(output)));
+      if (output >= facts_.signature.outputs.size() ||
+          PyList_Append(wanted.get(), number.get()) != 0) {
+        return refuse(reason::kInvalidInput, fmt::format("no output has index {}", output));
+      }
+    }
+    const std::string invocation = to_string(request.invocation);
+    return checked(PyObject_CallMethod(function_.get(), "call", "OOsL", inputs.get(), wanted.get(),
+                                       invocation.c_str(),
+                                       static_cast<long long>(request.deadline)));
+  }
+
+  // [(datatype, shape, bytes), …], or (reason, message).
+  Status take(PyObject* called, const RequestView& request) {
+    if (PyTuple_Check(called) != 0) {
+      const std::string why = text_of(PyTuple_GET_ITEM(called, 0));
+      const bool input = why == reason::kInvalidInput;
+      return refuse(input ? reason::kInvalidInput : reason::kFunctionError,
+                    text_of(PyTuple_GET_ITEM(called, 1)));
+    }
+    if (PyList_Check(called) == 0 ||
+        static_cast<std::size_t>(PyList_GET_SIZE(called)) != request.outputs.size()) {
+      return fail(Code::Internal, "another number of outputs");
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(called); ++i) {
+      PyObject* item = PyList_GET_ITEM(called, i);
+      OutputBytes bytes = TRY(OutputBytes::of(PyTuple_GET_ITEM(item, 2)));
+      results_.plans.push_back({.type = TRY(read_type(PyTuple_GET_ITEM(item, 0))),
+                                .shape = TRY(read_shape(PyTuple_GET_ITEM(item, 1))),
+                                .bytes = bytes.bytes().size()});
+      outputs_.push_back(std::move(bytes));
+    }
+    return {};
+  }
+
+  PyRef function_;
+  PyThreadState* thread_ = nullptr;  // while the lock is not held
+  bool frozen_ = false;              // it has been forked
+  FunctionFacts facts_;
+  RunResults results_;
+  std::vector<OutputBytes> outputs_;
+};
+
+Result<std::unique_ptr<Function>> load(const PythonTask& task) {
+  const FunctionOptions plan = TRY(parse_function_options(task.plan));
+  TRY(start_interpreter({.env = plan.env, .threads = task.threads}));
+  const PyRef runtime = TRY(checked(PyImport_ImportModule("mayfly_runtime")));
+  PyRef loaded = TRY(checked(
+      PyObject_CallMethod(runtime.get(), "load", "ss", task.code.c_str(), task.plan.c_str())));
+  if (PyUnicode_Check(loaded.get()) != 0)
+    return refuse(reason::kInvalidModel, text_of(loaded.get()));
+  return Function::create(std::move(loaded));
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) PythonFunction* mayfly_load_python_function(
+    const PythonTask& task, std::string* complaint) {
+  auto loaded = load(task);
+  if (loaded) return loaded->release();
+  *complaint = std::move(loaded).error().message;
+  return nullptr;
+}
+
+}  // namespace mayfly

@@ -1,0 +1,436 @@
+"""What stands between a jail's runner and a user's function: imports it, calls it, and turns what it
+takes and gives into bytes and back. Called by libmayfly-python.so; nothing here is an API for users
+but the `ctx` that their functions are given."""
+
+import contextlib
+import gc
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import types
+
+# Datatypes of the Open Inference Protocol, in the order of their numbers in shared memory (from 1).
+DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+             "FP16", "FP32", "FP64", "BYTES", "BF16")
+NUMPY = {"BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
+         "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
+MAX_RANK = 16
+
+# What curl and simple clients say of JSON when nobody told them better.
+JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
+
+
+class Refused(Exception):
+    """The artifact cannot be served; the words are for its deployer."""
+
+
+class InvalidInput(Exception):
+    """A request that the function is not to blame for."""
+
+
+class Context:
+    """What a function may know: of itself, and of the invocation that it serves."""
+
+    def __init__(self, folder, parameters):
+        self._folder = folder
+        self._deadline = None
+        self.parameters = parameters
+        self.logger = logging.getLogger("function")
+        self.invocation_id = None
+        self.content_type = None
+
+    def path(self, name):
+        """The path of a file that was deployed with the function."""
+        path = os.path.normpath(os.path.join(self._folder, name))
+        if os.path.isabs(name) or not path.startswith(self._folder + os.sep):
+            raise ValueError(f"{name!r} is not inside the function's folder")
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{name!r} was not deployed with the function")
+        return path
+
+    @property
+    def deadline(self):
+        """When the invocation must be done, as time.monotonic() counts; None while there is none."""
+        return self._deadline
+
+    def remaining(self):
+        """Seconds until the deadline; None while there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+# ---- Types ---------------------------------------------------------------------------------------
+
+
+def parse_type(name, text):
+    """"FP32[-1,30]" → ("FP32", (-1, 30))"""
+    datatype, bracket, rest = str(text).partition("[")
+    try:
+        if not bracket or not rest.endswith("]"):
+            raise ValueError
+        shape = tuple(int(size) for size in rest[:-1].split(",") if size.strip() or "," in rest)
+    except ValueError:
+        raise Refused(f"{name}: {text!r} is no type; write a datatype and a shape, like "
+                      f"\"FP32[-1,30]\"") from None
+    if datatype not in NUMPY and datatype != "BYTES":
+        known = ", ".join([*NUMPY, "BYTES"])
+        raise Refused(f"{name}: {datatype!r} is no datatype here; there are {known}")
+    if len(shape) > MAX_RANK or any(size < -1 for size in shape):
+        raise Refused(f"{name}: {text!r} has an impossible shape")
+    return datatype, shape
+
+
+def annotated(table, what):
+    if not isinstance(table, dict) or not table:
+        raise Refused(f"predict: the annotation of its {what} must be a dict of types, like "
+                      f"{{\"x\": \"FP32[-1,30]\"}}")
+    return [(name, *parse_type(f"predict: {what} {name!r}", text)) for name, text in table.items()]
+
+
+def declared_types(plan, predict):
+    """Inputs and outputs as lists of (name, datatype, shape); empty lists: documents."""
+    if plan.get("inputs"):
+        return tuple([(name, *parse_type(name, text)) for name, text in plan[key].items()]
+                     for key in ("inputs", "outputs"))
+    annotations = annotations_of(predict)
+    first = next(iter(inspect.signature(predict).parameters), None)
+    notes = [annotations[key] for key in (first, "return") if annotations.get(key) is not None]
+    if not any(isinstance(note, dict) for note in notes):
+        return [], []
+    if len(notes) != 2:
+        raise Refused("predict: annotate both what it takes and what it returns, or neither")
+    return annotated(notes[0], "inputs"), annotated(notes[1], "outputs")
+
+
+def annotations_of(predict):
+    try:
+        return inspect.get_annotations(predict, eval_str=True)
+    except Exception:  # names that only a type checker knows
+        return getattr(predict, "__annotations__", {})
+
+
+# ---- The function --------------------------------------------------------------------------------
+
+
+def import_handler(folder, handler):
+    path = os.path.join(folder, handler)
+    if not os.path.isfile(path):
+        raise Refused(f"there is no {handler} in the folder; write one, or name another file with "
+                      f"handler = \"...\" in mayfly.toml")
+    name = os.path.splitext(os.path.basename(handler))[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def check_callable(module, handler):
+    predict = getattr(module, "predict", None)
+    if not callable(predict):
+        raise Refused(f"{handler} has no function predict(inputs, state, ctx)")
+    if inspect.iscoroutinefunction(predict) or inspect.isasyncgenfunction(predict):
+        raise Refused(f"{handler}: predict is async; an instance serves one request at a time, so "
+                      f"write it without async")
+    if inspect.isgeneratorfunction(predict):
+        raise Refused(f"{handler}: predict is a generator; streamed replies are not supported yet")
+    try:
+        inspect.signature(predict).bind(None, None, None)
+    except TypeError:
+        raise Refused(f"{handler}: predict must take three arguments: "
+                      f"predict(inputs, state, ctx)") from None
+    return predict
+
+
+class Function:
+    def __init__(self, folder, plan):
+        self._muted = True  # until it serves: what it says of made-up requests is nobody's log
+        self._folder = folder
+        handler = plan.get("handler", "function.py")
+        self.context = Context(folder, types.MappingProxyType(plan.get("parameters", {})))
+        module = import_handler(folder, handler)
+        self._predict = check_callable(module, handler)
+        self.inputs, self.outputs = declared_types(plan, self._predict)
+        if self.inputs:
+            import_numpy()
+        load = getattr(module, "load", None)
+        self._state = load(self.context) if callable(load) else None
+
+    @property
+    def takes_documents(self):
+        return not self.inputs
+
+    def freeze(self):
+        """Before the first fork: what is there now is shared, and no collection writes to it."""
+        gc.collect()
+        gc.freeze()
+
+    def begin_serving(self):
+        """In an instance, after its fork."""
+        self._muted = False
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            numpy.random.seed(None)
+        torch = sys.modules.get("torch")
+        if torch is not None and hasattr(torch, "manual_seed"):
+            torch.manual_seed(int.from_bytes(os.urandom(7), "little"))
+
+    def call(self, inputs, wanted, invocation, deadline):
+        """inputs: (index, is document, datatype, shape, memory) each. Returns a list of
+        (datatype, shape, bytes-like), one per wanted output; or (reason, message)."""
+        context = self.context
+        context.invocation_id = invocation
+        context._deadline = deadline / 1e9 if deadline else None
+        try:
+            if self.inputs:
+                return self._call_typed(inputs, wanted)
+            return self._call_document(inputs, wanted)
+        except InvalidInput as error:
+            return "invalid_input", str(error)
+        except BaseException as error:  # SystemExit too: it is the function's, not the instance's
+            return "function_error", self._tell(error)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+    def _tell(self, error):
+        sys.stderr.write(own_traceback(error, self._folder))
+        return summary_of(error)
+
+    def _run(self, arguments):
+        if not self._muted:
+            return self._predict(arguments, self._state, self.context)
+        with quiet():
+            return self._predict(arguments, self._state, self.context)
+
+    # -- Arrays
+
+    def _call_typed(self, inputs, wanted):
+        arguments = {}
+        for index, _, datatype, shape, memory in inputs:
+            arguments[self.inputs[index][0]] = to_array(datatype, shape, memory)
+        results = self._run(arguments)
+        if not isinstance(results, dict):
+            raise TypeError(f"predict returned {type(results).__name__}, not a dict of outputs")
+        names = [name for name, _, _ in self.outputs]
+        for name in results:
+            if name not in names:
+                raise TypeError(f"predict returned {name!r}, which is none of its outputs: "
+                                f"{', '.join(names)}")
+        return [self._output(results, *self.outputs[index]) for index in wanted]
+
+    @staticmethod
+    def _output(results, name, datatype, shape):
+        if name not in results:
+            raise TypeError(f"predict returned no {name!r}")
+        return from_value(name, results[name], datatype, shape)
+
+    # -- Documents
+
+    def _call_document(self, inputs, wanted):
+        by_index = {entry[0]: entry for entry in inputs}
+        body = document_bytes(by_index.get(0))
+        content_type = bytes(document_bytes(by_index.get(1))).decode("latin-1")
+        self.context.content_type = content_type
+        reply, reply_type = document_of(self._run(document_arguments(body, content_type)))
+        parts = (reply, reply_type.encode("latin-1", "replace"))
+        return [("BYTES", (1,), b"".join((len(parts[i]).to_bytes(4, "little"), parts[i])))
+                for i in wanted]
+
+
+@contextlib.contextmanager
+def quiet():
+    logging.disable()
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, \
+                contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+# ---- Values --------------------------------------------------------------------------------------
+
+
+def import_numpy():
+    try:
+        import numpy
+    except ImportError as error:
+        raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be imported "
+                      f"({error}); add it to requirements.txt") from None
+    return numpy
+
+
+def to_array(datatype, shape, memory):
+    numpy = sys.modules["numpy"]
+    if datatype == "BYTES":
+        elements = numpy.empty(len_of(shape), dtype=object)
+        elements[:] = split_elements(memory, len(elements))
+        return elements.reshape(shape)
+    if len(memory) == 0:
+        return numpy.empty(shape, dtype=NUMPY[datatype])
+    return numpy.frombuffer(memory, dtype=NUMPY[datatype]).reshape(shape)
+
+
+def len_of(shape):
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def split_elements(memory, count):
+    elements, offset = [], 0
+    for _ in range(count):
+        length = int.from_bytes(memory[offset:offset + 4], "little")
+        elements.append(bytes(memory[offset + 4:offset + 4 + length]))
+        offset += 4 + length
+    return elements
+
+
+def from_value(name, value, datatype, shape):
+    numpy = sys.modules["numpy"]
+    if datatype == "BYTES":
+        array = numpy.asarray(value, dtype=object)
+    else:
+        array = numpy.asarray(value)
+        wanted = numpy.dtype(NUMPY[datatype])
+        if array.dtype != wanted:
+            if not numpy.can_cast(array.dtype, wanted, "same_kind"):
+                raise TypeError(f"output {name!r} is {array.dtype}, which does not become {datatype} "
+                                f"without loss; convert it")
+            array = converted(name, array, wanted, datatype)
+    if array.ndim == 0 and len(shape) == 1:
+        array = array.reshape(1)
+    fits = array.ndim == len(shape) and all(want in (-1, got) for want, got in zip(shape, array.shape))
+    if not fits:
+        raise ValueError(f"output {name!r} has shape {list(array.shape)}, which does not fit "
+                         f"{datatype}{list(shape)}")
+    if datatype == "BYTES":
+        return datatype, array.shape, join_elements(name, array.ravel())
+    return datatype, array.shape, memoryview(numpy.ascontiguousarray(array)).cast("B") \
+        if array.size else b""
+
+
+def converted(name, array, wanted, datatype):
+    numpy = sys.modules["numpy"]
+    with numpy.errstate(all="ignore"):
+        result = array.astype(wanted)
+    if wanted.kind in "iu":
+        lost = not numpy.array_equal(result, array)
+    else:
+        lost = bool(numpy.any(numpy.isfinite(array) & ~numpy.isfinite(result)))
+    if lost:
+        raise TypeError(f"output {name!r} holds values that {datatype} does not have")
+    return result
+
+
+def join_elements(name, elements):
+    parts = []
+    for element in elements:
+        if isinstance(element, str):
+            element = element.encode()
+        if not isinstance(element, (bytes, bytearray, memoryview)):
+            raise TypeError(f"output {name!r} holds {type(element).__name__}; BYTES are texts or bytes")
+        element = bytes(element)
+        parts.append(len(element).to_bytes(4, "little"))
+        parts.append(element)
+    return b"".join(parts)
+
+
+def document_bytes(entry):
+    """The body, or the one element of a BYTES tensor, without a copy."""
+    if entry is None:
+        return b""
+    _, is_document, _, _, memory = entry
+    if is_document:
+        return memory
+    return memory[4:4 + int.from_bytes(memory[:4], "little")]
+
+
+def document_arguments(body, content_type):
+    kind = content_type.split(";")[0].strip().lower()
+    if kind not in JSON_TYPES and not kind.endswith("+json"):
+        return {"body": bytes(body)}
+    if len(body) == 0:
+        return {}
+    try:
+        return json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        hint = "" if kind == "application/json" else \
+            "; send Content-Type: application/octet-stream for what is no JSON"
+        raise InvalidInput(f"the body is no JSON: {error}{hint}") from None
+
+
+def document_of(result):
+    """What predict returned → (bytes, content type)."""
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str) \
+            and isinstance(result[0], (bytes, bytearray, memoryview, str)):
+        content, content_type = result
+        return content.encode() if isinstance(content, str) else bytes(content), content_type
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return bytes(result), "application/octet-stream"
+    text = json.dumps(result, default=plain, ensure_ascii=False, allow_nan=False,
+                      separators=(",", ":"))
+    return text.encode(), "application/json"
+
+
+def plain(value):
+    """NumPy's and pandas' values as JSON has them."""
+    for attribute in ("tolist", "to_dict", "isoformat"):
+        convert = getattr(value, attribute, None)
+        if callable(convert):
+            return convert()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    raise TypeError(f"predict returned a {type(value).__name__}, which has no form in JSON")
+
+
+# ---- Complaints ----------------------------------------------------------------------------------
+
+
+def summary_of(error):
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def own_traceback(error, folder):
+    """The lines of the traceback from the user's first one on."""
+    frames = error.__traceback__
+    while frames is not None and not frames.tb_frame.f_code.co_filename.startswith(folder):
+        frames = frames.tb_next
+    error = error.with_traceback(frames) if frames is not None else error
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def load(folder, plan_text):
+    """A Function; or the words why there is none."""
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    sys.path.insert(0, folder)
+    plan = json.loads(plan_text)
+    try:
+        return Function(folder, plan)
+    except Refused as error:
+        return str(error)
+    except BaseException as error:
+        handler = plan.get("handler", "function.py")
+        sys.stderr.write(own_traceback(error, folder))
+        where = last_line_of(error, folder)
+        return f"{handler} cannot be loaded: {summary_of(error)}{where}"
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def last_line_of(error, folder):
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__)
+             if frame.filename.startswith(folder)]
+    if not lines:
+        return ""
+    last = lines[-1]
+    return f" ({os.path.relpath(last.filename, folder)}, line {last.lineno})"

@@ -1,0 +1,64 @@
+#include "runner/report/resolve_job.h"
+
+#include <fmt/format.h>
+
+#include "core/json_reader.h"
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxMessage = 1024;
+constexpr std::size_t kMaxResolved = 1 << 20;
+constexpr std::size_t kMaxWords = 6000;
+
+}  // namespace
+
+std::string to_json(const ResolveJob& job) {
+  return Json{{"resolve", true}, {"index_url", job.index_url}, {"lock", job.lock}}.dump();
+}
+
+Result<std::optional<ResolveJob>> parse_resolve_job(std::string_view text) {
+  const Json json = TRY(parse_json(text, "resolve job"));
+  if (!json.is_object() || !json.contains("resolve")) return std::nullopt;
+  ResolveJob job;
+  bool resolve = false;
+  JsonReader reader(json, "resolve job", reason::kBadRequest);
+  reader.boolean("resolve", resolve).text("index_url", job.index_url).text("lock", job.lock);
+  TRY(reader.finish());
+  return job;
+}
+
+std::optional<ConnectRequest> parse_connect_request(std::string_view message) {
+  if (message.size() > kMaxMessage) return std::nullopt;
+  const auto json = parse_json(message, "message");
+  if (!json || !json->is_object() || !json->contains("connect")) return std::nullopt;
+  const Json& connect = (*json)["connect"];
+  if (!connect.is_object()) return std::nullopt;
+  ConnectRequest request;
+  std::uint32_t port = 0;
+  JsonReader reader(connect, "connect", reason::kBadRequest);
+  reader.text("host", request.host).integer("port", port, 1U, 65535U);
+  if (!reader.finish() || request.host.empty()) return std::nullopt;
+  request.port = static_cast<std::uint16_t>(port);
+  return request;
+}
+
+Result<std::string> parse_resolved(std::string_view text) {
+  if (text.size() > kMaxResolved)
+    return refuse(reason::kPublishFailed, "the lock of the packages is too long");
+  const auto json = parse_json(text, "resolved.json");
+  if (!json) return refuse(reason::kPublishFailed, "installing packages left no result");
+  std::string lock;
+  std::string refused;
+  JsonReader reader(*json, "resolved.json", reason::kPublishFailed);
+  reader.text("lock", lock).text("refused", refused);
+  TRY(reader.finish());
+  if (!refused.empty()) {
+    return refuse(reason::kInvalidModel, fmt::format("requirements.txt cannot be installed: {}",
+                                                     refused.substr(0, kMaxWords)));
+  }
+  return lock;
+}
+
+}  // namespace mayfly

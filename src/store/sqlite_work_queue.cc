@@ -1,0 +1,564 @@
+// One table of items, with an index for each question that is asked of it:
+//
+//   work          an item; `payload` is null once it is cleared. `gone` is when what is over loses
+//                 its payload and result, and, once it has, when it is forgotten itself
+//   work_count    how many items a lane has in each state, kept by triggers: counting them anew for
+//                 each item that is accepted would take longer the more there are
+#include "store/sqlite_work_queue.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr const char* kWorkSchema = R"sql(
+CREATE TABLE IF NOT EXISTS work(
+  id TEXT NOT NULL UNIQUE,
+  lane TEXT NOT NULL,
+  key TEXT,
+  detail TEXT NOT NULL,
+  payload BLOB,
+  accepted INTEGER NOT NULL,
+  expires INTEGER NOT NULL,
+  max_attempts INTEGER NOT NULL,
+  keep INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  epoch INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  kills INTEGER NOT NULL DEFAULT 0,
+  put_back INTEGER NOT NULL DEFAULT 0,
+  due INTEGER NOT NULL,
+  leased_until INTEGER NOT NULL DEFAULT 0,
+  ended INTEGER NOT NULL DEFAULT 0,
+  gone INTEGER,
+  reason TEXT NOT NULL DEFAULT '',
+  message TEXT NOT NULL DEFAULT '',
+  result_detail TEXT,
+  result BLOB,
+  receipt BLOB
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS work_by_key ON work(lane, key) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS work_by_lane ON work(lane, id);
+CREATE INDEX IF NOT EXISTS work_by_state ON work(lane, state, id);
+CREATE INDEX IF NOT EXISTS work_waiting ON work(lane, due) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS work_due ON work(due) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS work_expiring ON work(expires) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS work_leased ON work(leased_until) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS work_going ON work(gone) WHERE gone IS NOT NULL;
+CREATE INDEX IF NOT EXISTS work_by_payload ON work(payload) WHERE payload IS NOT NULL;
+CREATE INDEX IF NOT EXISTS work_by_result ON work(result) WHERE result IS NOT NULL;
+CREATE INDEX IF NOT EXISTS work_unsettled ON work(id) WHERE receipt IS NOT NULL;
+CREATE TABLE IF NOT EXISTS work_count(
+  lane TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  items INTEGER NOT NULL,
+  PRIMARY KEY(lane, state)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS work_came AFTER INSERT ON work BEGIN
+  INSERT INTO work_count VALUES(new.lane, new.state, 1)
+    ON CONFLICT DO UPDATE SET items = items + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS work_moved AFTER UPDATE OF state ON work
+  WHEN old.state <> new.state BEGIN
+  UPDATE work_count SET items = items - 1 WHERE lane = old.lane AND state = old.state;
+  INSERT INTO work_count VALUES(new.lane, new.state, 1)
+    ON CONFLICT DO UPDATE SET items = items + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS work_went AFTER DELETE ON work BEGIN
+  UPDATE work_count SET items = items - 1 WHERE lane = old.lane AND state = old.state;
+  DELETE FROM work_count WHERE lane = old.lane AND state = old.state AND items = 0;
+END;
+)sql";
+
+// In the order in which read_item() takes them.
+constexpr std::string_view kColumns =
+    "id, lane, key, detail, payload, accepted, expires, max_attempts, keep, state, epoch, "
+    "attempts, kills, put_back, due, ended, reason, message, result_detail, result, receipt";
+
+std::int64_t to_ns(WallTime time) { return time.time_since_epoch().count(); }
+WallTime from_ns(std::int64_t ns) { return WallTime(Duration(ns)); }
+std::int64_t number_of(WorkState state) { return static_cast<std::int64_t>(state); }
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Null for "": what has no key is like no other, and what owes nobody a receipt is not looked for.
+std::optional<std::string_view> unless_empty(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional<std::string_view>(text);
+}
+
+std::optional<std::span<const std::byte>> receipt_of(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(bytes_of(text));
+}
+
+Digest digest_of(std::span<const std::byte> bytes) {
+  Digest digest;
+  if (bytes.size() == digest.bytes.size()) std::ranges::copy(bytes, digest.bytes.begin());
+  return digest;
+}
+
+WorkItem read_item(const Statement& row) {
+  WorkItem item;
+  item.spec = {.id = row.text(0),
+               .lane = row.text(1),
+               .key = row.text(2),
+               .detail = row.text(3),
+               .payload = digest_of(row.blob(4)),
+               .accepted = from_ns(row.integer(5)),
+               .expires = from_ns(row.integer(6)),
+               .max_attempts = static_cast<std::uint32_t>(row.integer(7)),
+               .keep = Duration(row.integer(8))};
+  item.state = static_cast<WorkState>(row.integer(9));
+  item.epoch = static_cast<std::uint64_t>(row.integer(10));
+  item.attempts = static_cast<std::uint32_t>(row.integer(11));
+  item.kills = static_cast<std::uint32_t>(row.integer(12));
+  item.put_back = static_cast<std::uint32_t>(row.integer(13));
+  item.due = from_ns(row.integer(14));
+  item.ended = from_ns(row.integer(15));
+  item.reason = row.text(16);
+  item.message = row.text(17);
+  item.cleared = row.is_null(4);
+  if (!row.is_null(19))
+    item.result = WorkResult{.detail = row.text(18), .blob = digest_of(row.blob(19))};
+  item.receipt = text_of(row.blob(20));
+  return item;
+}
+
+Result<std::vector<WorkItem>> read_items(Statement& query) {
+  std::vector<WorkItem> items;
+  while (TRY(query.step())) items.push_back(read_item(query));
+  return items;
+}
+
+std::string select_items(std::string_view rest) {
+  return fmt::format("SELECT {} FROM work {}", kColumns, rest);
+}
+
+// Whether a statement with RETURNING changed a row.
+Result<bool> changed_a_row(Statement& statement) {
+  const bool changed = TRY(statement.step());
+  TRY(statement.run());
+  return changed;
+}
+
+// Of what comes with the epoch of a lease.
+Status run_fenced(Statement& update, const Lease& lease) {
+  if (TRY(changed_a_row(update))) return {};
+  return refuse(reason::kConflict,
+                fmt::format("{} is no longer held under epoch {}", lease.id, lease.epoch));
+}
+
+}  // namespace
+
+std::string_view to_string(WorkState state) {
+  switch (state) {
+    case WorkState::Waiting:
+      return "waiting";
+    case WorkState::Leased:
+      return "running";
+    case WorkState::Done:
+      return "done";
+    case WorkState::Dead:
+      return "dead";
+    case WorkState::Cancelled:
+      return "cancelled";
+    case WorkState::Expired:
+      return "expired";
+  }
+  return "waiting";
+}
+
+std::optional<WorkState> parse_work_state(std::string_view text) {
+  for (std::uint8_t number = 0; number < kWorkStates; ++number) {
+    const auto state = static_cast<WorkState>(number);
+    if (to_string(state) == text) return state;
+  }
+  return std::nullopt;
+}
+
+Result<std::unique_ptr<SqliteWorkQueue>> SqliteWorkQueue::open(const Path& path) {
+  Database database = TRY(Database::open(path, OpenMode::Create));
+  TRY(database.execute("create the table of work", kWorkSchema));
+  return std::unique_ptr<SqliteWorkQueue>(new SqliteWorkQueue(std::move(database)));
+}
+
+Result<std::optional<WorkItem>> SqliteWorkQueue::find_item(std::string_view id) {
+  Statement query = TRY(database_.prepare("find an item", select_items("WHERE id = ?1")));
+  query.bind(id);
+  std::optional<WorkItem> found;
+  if (TRY(query.step())) found = read_item(query);
+  return found;
+}
+
+Result<WorkItem> SqliteWorkQueue::item(std::string_view id) {
+  auto found = TRY(find_item(id));
+  if (!found) return refuse(reason::kNotFound, fmt::format("there is no '{}'", id.substr(0, 64)));
+  return *std::move(found);
+}
+
+Result<std::optional<WorkItem>> SqliteWorkQueue::find(std::string_view id) {
+  const std::scoped_lock lock(mutex_);
+  return find_item(id);
+}
+
+// The item that has the key already.
+Result<std::optional<WorkItem>> SqliteWorkQueue::known(const WorkSpec& spec) {
+  std::optional<WorkItem> found;
+  if (spec.key.empty()) return found;
+  Statement query = TRY(
+      database_.prepare("find an item by its key", select_items("WHERE lane = ?1 AND key = ?2")));
+  query.bind(std::string_view(spec.lane), std::string_view(spec.key));
+  if (!TRY(query.step())) return found;
+  found = read_item(query);
+  if (found->spec.payload == spec.payload) return found;
+  return refuse(reason::kConflict, fmt::format("the key '{}' was used for something else: {}",
+                                               spec.key.substr(0, 64), found->spec.id));
+}
+
+Result<WorkQueue::Counts> SqliteWorkQueue::counts_of(std::string_view lane) {
+  Statement query =
+      TRY(database_.prepare("count items", "SELECT state, items FROM work_count WHERE lane = ?1"));
+  query.bind(lane);
+  Counts counts{};
+  while (TRY(query.step())) {
+    const auto state = static_cast<std::size_t>(query.integer(0));
+    if (state < counts.size()) counts[state] = static_cast<std::uint64_t>(query.integer(1));
+  }
+  return counts;
+}
+
+Result<WorkQueue::Counts> SqliteWorkQueue::counts(std::string_view lane) {
+  const std::scoped_lock lock(mutex_);
+  return counts_of(lane);
+}
+
+Status SqliteWorkQueue::check_room(std::string_view lane, std::uint64_t limit) {
+  const Counts counts = TRY(counts_of(lane));
+  const std::uint64_t open = counts[static_cast<std::size_t>(WorkState::Waiting)] +
+                             counts[static_cast<std::size_t>(WorkState::Leased)];
+  if (open < limit) return {};
+  return refuse(reason::kQueueFull, fmt::format("{} events of {} wait or run already", open, lane));
+}
+
+Result<WorkQueue::Enqueued> SqliteWorkQueue::enqueue(const WorkSpec& spec, std::uint64_t limit) {
+  const std::scoped_lock lock(mutex_);
+  Transaction transaction = TRY(Transaction::begin(database_));
+  if (auto first = TRY(known(spec))) return Enqueued{.item = *std::move(first), .fresh = false};
+  TRY(check_room(spec.lane, limit));
+  {
+    Statement insert = TRY(database_.prepare(
+        "accept an item",
+        "INSERT INTO work(id, lane, key, detail, payload, accepted, expires, max_attempts, keep, "
+        "state, due) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?6)"));
+    insert.bind(std::string_view(spec.id), std::string_view(spec.lane), unless_empty(spec.key),
+                std::string_view(spec.detail), std::span(spec.payload.bytes), to_ns(spec.accepted),
+                to_ns(spec.expires), spec.max_attempts, spec.keep.count());
+    TRY(insert.run());
+  }
+  TRY(transaction.commit());
+  Enqueued accepted;
+  accepted.item.spec = spec;
+  accepted.item.due = spec.accepted;
+  return accepted;
+}
+
+// Around by name; nullopt: nothing waits in any lane.
+Result<std::optional<std::string>> SqliteWorkQueue::next_lane(std::string_view after) {
+  Statement query = TRY(database_.prepare(
+      "find the next lane", "SELECT min(lane) FROM work WHERE state = 0 AND lane > ?1"));
+  for (const std::string_view from : {after, std::string_view()}) {
+    query.bind(from);
+    if (TRY(query.step()) && !query.is_null(0)) return query.text(0);
+    query.reset();
+  }
+  return std::nullopt;
+}
+
+Result<std::optional<std::string>> SqliteWorkQueue::due_of(std::string_view lane, WallTime now) {
+  Statement query = TRY(database_.prepare(
+      "find what is due",
+      "SELECT id FROM work WHERE state = 0 AND lane = ?1 AND due <= ?2 AND expires > ?2 "
+      "ORDER BY due, id LIMIT 1"));
+  query.bind(lane, to_ns(now));
+  if (!TRY(query.step())) return std::nullopt;
+  return query.text(0);
+}
+
+Result<WorkItem> SqliteWorkQueue::take(std::string_view id, WallTime until) {
+  Statement update = TRY(database_.prepare(
+      "lease an item",
+      "UPDATE work SET state = 1, epoch = epoch + 1, leased_until = ?2 WHERE id = ?1"));
+  update.bind(id, to_ns(until));
+  TRY(update.run());
+  return item(id);
+}
+
+Result<std::vector<WorkItem>> SqliteWorkQueue::lease(const LeaseAsk& ask) {
+  const std::scoped_lock lock(mutex_);
+  Transaction transaction = TRY(Transaction::begin(database_));
+  std::vector<WorkItem> leased;
+  std::optional<std::string> first_idle;  // since the last item: once around, and nobody has more
+  std::string lane = ask.after_lane;
+  while (leased.size() < ask.count) {
+    const auto next = TRY(next_lane(lane));
+    if (!next || next == first_idle) break;
+    lane = *next;
+    if (const auto id = TRY(due_of(lane, ask.now))) {
+      leased.push_back(TRY(take(*id, ask.until)));
+      first_idle.reset();
+    } else if (!first_idle) {
+      first_idle = lane;
+    }
+  }
+  TRY(transaction.commit());
+  return leased;
+}
+
+Status SqliteWorkQueue::extend(const Lease& lease, WallTime until) {
+  const std::scoped_lock lock(mutex_);
+  Statement update =
+      TRY(database_.prepare("extend a lease",
+                            "UPDATE work SET leased_until = ?3 WHERE id = ?1 AND epoch = ?2 AND "
+                            "state = 1 RETURNING id"));
+  update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch), to_ns(until));
+  return run_fenced(update, lease);
+}
+
+Status SqliteWorkQueue::complete(const Lease& lease, const Finish& finish) {
+  const std::scoped_lock lock(mutex_);
+  Statement update = TRY(database_.prepare(
+      "complete an item",
+      "UPDATE work SET state = 2, epoch = epoch + 1, attempts = attempts + 1, ended = ?3, "
+      "gone = ?3 + keep, reason = '', message = '', result_detail = ?4, result = ?5, receipt = ?6 "
+      "WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING id"));
+  update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch), to_ns(finish.now),
+              std::string_view(finish.result.detail), std::span(finish.result.blob.bytes),
+              receipt_of(finish.receipt));
+  return run_fenced(update, lease);
+}
+
+Status SqliteWorkQueue::retry(const Lease& lease, const Failure& failure) {
+  const std::scoped_lock lock(mutex_);
+  Statement update = TRY(database_.prepare(
+      "retry an item",
+      "UPDATE work SET state = 0, epoch = epoch + 1, attempts = attempts + 1, kills = kills + ?7, "
+      "put_back = 0, due = ?3, reason = ?4, message = ?5, receipt = ?6 "
+      "WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING id"));
+  update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch),
+              to_ns(failure.when), std::string_view(failure.reason),
+              std::string_view(failure.message), receipt_of(failure.receipt),
+              std::int64_t{failure.killed});
+  return run_fenced(update, lease);
+}
+
+Status SqliteWorkQueue::bury(const Lease& lease, const Failure& failure) {
+  const std::scoped_lock lock(mutex_);
+  Statement update = TRY(database_.prepare(
+      "give an item up",
+      "UPDATE work SET state = 3, epoch = epoch + 1, attempts = attempts + 1, kills = kills + ?7, "
+      "ended = ?3, gone = ?3 + ?8, reason = ?4, message = ?5, receipt = ?6 "
+      "WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING id"));
+  update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch),
+              to_ns(failure.when), std::string_view(failure.reason),
+              std::string_view(failure.message), receipt_of(failure.receipt),
+              std::int64_t{failure.killed}, failure.keep.count());
+  return run_fenced(update, lease);
+}
+
+Status SqliteWorkQueue::put_back(const Lease& lease, const Failure& failure) {
+  const std::scoped_lock lock(mutex_);
+  Statement update = TRY(database_.prepare(
+      "put an item back",
+      "UPDATE work SET state = 0, epoch = epoch + 1, put_back = put_back + 1, due = ?3, "
+      "reason = ?4, message = ?5 WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING id"));
+  update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch),
+              to_ns(failure.when), std::string_view(failure.reason),
+              std::string_view(failure.message));
+  return run_fenced(update, lease);
+}
+
+Status SqliteWorkQueue::settle(const std::vector<Receipt>& receipts) {
+  if (receipts.empty()) return {};
+  const std::scoped_lock lock(mutex_);
+  Transaction transaction = TRY(Transaction::begin(database_));
+  {
+    Statement update = TRY(database_.prepare(
+        "settle an item", "UPDATE work SET receipt = NULL WHERE id = ?1 AND receipt = ?2"));
+    for (const Receipt& told : receipts) {
+      update.bind(std::string_view(told.id), bytes_of(told.receipt));
+      TRY(update.run());
+    }
+  }
+  return transaction.commit();
+}
+
+Result<std::vector<WorkItem>> SqliteWorkQueue::unsettled(std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  Statement query = TRY(database_.prepare(
+      "find unsettled items", select_items("WHERE receipt IS NOT NULL ORDER BY id LIMIT ?1")));
+  query.bind(static_cast<std::int64_t>(limit));
+  return read_items(query);
+}
+
+Result<WorkItem> SqliteWorkQueue::cancel(std::string_view id, WallTime now) {
+  const std::scoped_lock lock(mutex_);
+  {
+    Statement update = TRY(database_.prepare(
+        "cancel an item",
+        "UPDATE work SET state = 4, epoch = epoch + 1, ended = ?2, gone = ?2 + keep "
+        "WHERE id = ?1 AND state <= 1"));
+    update.bind(id, to_ns(now));
+    TRY(update.run());
+  }
+  return item(id);
+}
+
+Result<WorkItem> SqliteWorkQueue::redrive(std::string_view id, WallTime now, WallTime expires) {
+  const std::scoped_lock lock(mutex_);
+  Statement update = TRY(database_.prepare(
+      "redrive an item",
+      "UPDATE work SET state = 0, epoch = epoch + 1, attempts = 0, kills = 0, put_back = 0, "
+      "due = ?2, expires = ?3, ended = 0, gone = NULL, reason = '', message = '' "
+      "WHERE id = ?1 AND state = 3 AND payload IS NOT NULL RETURNING id"));
+  update.bind(id, to_ns(now), to_ns(expires));
+  const bool moved = TRY(changed_a_row(update));
+  WorkItem now_is = TRY(item(id));
+  if (moved) return now_is;
+  return refuse(
+      reason::kConflict,
+      now_is.state == WorkState::Dead
+          ? fmt::format("{} is dead for so long that its payload is gone", id)
+          : fmt::format("{} is {}: only what is dead is redriven", id, to_string(now_is.state)));
+}
+
+Result<std::vector<WorkItem>> SqliteWorkQueue::list(const ListAsk& ask) {
+  const std::scoped_lock lock(mutex_);
+  const std::string before = ask.before.empty() ? "~" : ask.before;  // after every id
+  Statement query = TRY(database_.prepare(
+      "list items",
+      select_items(ask.state ? "WHERE lane = ?1 AND state = ?4 AND id < ?2 ORDER BY id DESC LIMIT "
+                               "?3"
+                             : "WHERE lane = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3")));
+  const auto limit = static_cast<std::int64_t>(ask.limit);
+  if (ask.state) {
+    query.bind(std::string_view(ask.lane), std::string_view(before), limit, number_of(*ask.state));
+  } else {
+    query.bind(std::string_view(ask.lane), std::string_view(before), limit);
+  }
+  return read_items(query);
+}
+
+Result<std::vector<WorkItem>> SqliteWorkQueue::recover(WallTime now) {
+  const std::scoped_lock lock(mutex_);
+  Transaction transaction = TRY(Transaction::begin(database_));
+  std::vector<WorkItem> taken;
+  {
+    Statement query = TRY(database_.prepare("find leases", select_items("WHERE state = 1")));
+    taken = TRY(read_items(query));
+    Statement update = TRY(database_.prepare(
+        "take leases back",
+        "UPDATE work SET state = 0, epoch = epoch + 1, due = ?1 WHERE state = 1"));
+    update.bind(to_ns(now));
+    TRY(update.run());
+  }
+  TRY(transaction.commit());
+  for (WorkItem& item : taken) {
+    item.state = WorkState::Waiting;
+    ++item.epoch;
+    item.due = now;
+  }
+  return taken;
+}
+
+Result<std::optional<WallTime>> SqliteWorkQueue::next_due() {
+  const std::scoped_lock lock(mutex_);
+  Statement query =
+      TRY(database_.prepare("when something is due", "SELECT min(due) FROM work WHERE state = 0"));
+  if (!TRY(query.step()) || query.is_null(0)) return std::nullopt;
+  return from_ns(query.integer(0));
+}
+
+Result<std::vector<std::string>> SqliteWorkQueue::ids(std::string_view purpose,
+                                                      std::string_view sql, WallTime now,
+                                                      std::size_t limit) {
+  Statement query = TRY(database_.prepare(purpose, sql));
+  query.bind(to_ns(now), static_cast<std::int64_t>(limit));
+  std::vector<std::string> found;
+  while (TRY(query.step())) found.push_back(query.text(0));
+  return found;
+}
+
+// First what it points to, and a while later the item itself.
+Status SqliteWorkQueue::clear(std::string_view id, WallTime now, Swept& swept) {
+  const WorkItem old = TRY(item(id));
+  if (old.cleared) {
+    Statement remove = TRY(database_.prepare("forget an item", "DELETE FROM work WHERE id = ?1"));
+    remove.bind(id);
+    return remove.run();
+  }
+  swept.unreferenced.push_back(old.spec.payload);
+  if (old.result) swept.unreferenced.push_back(old.result->blob);
+  Statement update = TRY(database_.prepare(
+      "drop what an item points to",
+      "UPDATE work SET payload = NULL, result = NULL, result_detail = NULL, key = NULL, gone = ?2 "
+      "WHERE id = ?1"));
+  update.bind(id, to_ns(now + kRemembered));
+  return update.run();
+}
+
+Result<WorkQueue::Swept> SqliteWorkQueue::sweep(WallTime now, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  Transaction transaction = TRY(Transaction::begin(database_));
+  Swept swept;
+  const auto expired = TRY(ids("find what expires",
+                               "SELECT id FROM work WHERE state = 0 AND expires <= ?1 "
+                               "ORDER BY expires LIMIT ?2",
+                               now, limit));
+  for (const std::string& id : expired) {
+    Statement update = TRY(database_.prepare("expire an item",
+                                             "UPDATE work SET state = 5, epoch = epoch + 1, ended "
+                                             "= ?2, gone = ?2 + keep WHERE id = ?1"));
+    update.bind(std::string_view(id), to_ns(now));
+    TRY(update.run());
+  }
+  const auto lapsed = TRY(ids("find leases that ran out",
+                              "SELECT id FROM work WHERE state = 1 AND leased_until <= ?1 "
+                              "ORDER BY leased_until LIMIT ?2",
+                              now, limit));
+  for (const std::string& id : lapsed) {
+    Statement update = TRY(
+        database_.prepare("take a lease back",
+                          "UPDATE work SET state = 0, epoch = epoch + 1, due = ?2 WHERE id = ?1"));
+    update.bind(std::string_view(id), to_ns(now));
+    TRY(update.run());
+  }
+  const auto old =
+      TRY(ids("find what is over", "SELECT id FROM work WHERE gone <= ?1 ORDER BY gone LIMIT ?2",
+              now, limit));
+  for (const std::string& id : old) TRY(clear(id, now, swept));
+  TRY(transaction.commit());
+  swept.changed = expired.size() + lapsed.size() + old.size();
+  return swept;
+}
+
+Result<bool> SqliteWorkQueue::refers_to(const Digest& blob) {
+  const std::scoped_lock lock(mutex_);
+  Statement query = TRY(
+      database_.prepare("look for a blob",
+                        "SELECT 1 FROM work WHERE payload = ?1 UNION ALL SELECT 1 FROM work WHERE "
+                        "result = ?1 LIMIT 1"));
+  query.bind(std::span(blob.bytes));
+  return query.step();
+}
+
+}  // namespace mayfly
