@@ -18,6 +18,9 @@ constexpr std::uint32_t kDefaultShares = 1024;
 // Killed processes leave their group when they are reaped, which their parent may take a moment
 // for.
 constexpr int kRemovalAttempts = 200;
+// What a node that was killed left takes as long as the machine needs to end it, and nothing else
+// waits yet: 10 s.
+constexpr int kSweepAttempts = 5000;
 // Page cache and kernel memory stay charged to a group after its processes are gone. Less than this
 // is not worth the reclaim.
 constexpr Bytes kWorthReclaiming = mib(1);
@@ -76,9 +79,9 @@ Status remove_once(CgroupFs& fs, const Path& group) {
   return fs.remove(group);
 }
 
-Status remove_tree(CgroupFs& fs, const Path& group) {
+Status remove_tree(CgroupFs& fs, const Path& group, int attempts) {
   Status removed;
-  for (int attempt = 0; attempt < kRemovalAttempts; ++attempt) {
+  for (int attempt = 0; attempt < attempts; ++attempt) {
     if (!fs.exists(group)) return {};
     removed = remove_once(fs, group);
     if (removed) return {};
@@ -100,7 +103,7 @@ std::vector<Path> places_of(const CgroupSupport& support) {
 
 void remove_everywhere(CgroupFs& fs, const CgroupSupport& support, const Path& name) {
   for (const Path& place : places_of(support)) {
-    if (const Status removed = remove_tree(fs, place / name); !removed) {
+    if (const Status removed = remove_tree(fs, place / name, kRemovalAttempts); !removed) {
       LOG(warn, "cgroup not removed", {"error", removed.error().message});
     }
   }
@@ -343,7 +346,7 @@ void VersionCgroup::kill_all() {
 Result<NodeCgroups> NodeCgroups::open(CgroupFs& fs, CgroupSupport support, std::string_view node) {
   const Path name = fmt::format("mayfly-{}", node);
   for (const Path& place : places_of(support)) {
-    TRY(remove_tree(fs, place / name));
+    TRY(remove_tree(fs, place / name, kSweepAttempts));
     TRY(fs.make(place / name));
   }
   if (support.unified) hand_down(fs, support, *support.unified / name);

@@ -286,6 +286,7 @@ void InstanceProcess::abandon() {
 
 void InstanceProcess::handle_pidfd() {
   pidfd_watch_.reset();
+  if (host_ == 0) look_for_start();
   // A last reply may lie in the doorbell: it was given before the end.
   while (doorbell_watch_ && rung_) {
     auto received = receive_message(making_.doorbell.get());
@@ -295,6 +296,15 @@ void InstanceProcess::handle_pidfd() {
   jail_.read_reports();
   if (exit_) return finish();
   report_wait_.arm_in(kReportWait);
+}
+
+// It was gone before its fork was told of, and has no number any more that a reply could be checked
+// by. That it had started is still worth knowing: what ended it then was its request.
+void InstanceProcess::look_for_start() {
+  const auto received = receive_message(making_.doorbell.get());
+  if (!received || !*received || (*received)->message.kind != DoorbellKind::Started) return;
+  started_ = true;
+  if (!abandoned_ && events_.on_started) events_.on_started();
 }
 
 void InstanceProcess::handle_report(const JailExit& report) {

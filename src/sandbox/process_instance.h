@@ -77,6 +77,7 @@ class InstanceProcess {
   void ring();
   Result<Reply> reply_of(Held& held);
   Result<std::shared_ptr<Region>> make_room(std::uint64_t bytes) const;
+  void look_for_start();
   void handle_pidfd();
   void finish();
 

@@ -517,12 +517,13 @@ class GrpcNodeTest(NodeCase):
             return counted
 
         time.sleep(1)
-        before = switches()
+        before, began = switches(), time.monotonic()
         time.sleep(3)
         woken = {name: n - before.get(name, 0) for name, n in switches().items()}
+        elapsed = time.monotonic() - began
         self.assertEqual(woken["grpc"], 0)
-        # gRPC's two timer threads look once or twice a second, whatever happens; the loop watches memory.
-        busy = {name for name, times in woken.items() if times > 10}
+        # gRPC's two timer threads look a few times a second, whatever happens; the loop watches memory.
+        busy = {name for name, times in woken.items() if times > 8 * elapsed}
         self.assertEqual(busy, set(), woken)
 
     def test_a_draining_node_ends_streams_and_finishes_what_runs(self) -> None:
