@@ -62,6 +62,43 @@ Error error_of(int status, const std::string& body) {
   return error;
 }
 
+// The lines of server-sent events (core/wire/chunk.h) as they arrive.
+class EventLines {
+ public:
+  explicit EventLines(const std::function<void(std::string_view)>& on_chunk)
+      : on_chunk_(on_chunk) {}
+
+  Status take(std::string_view piece) {
+    std::size_t begin = 0;
+    std::size_t end = pending_.size();  // what was there before holds no end
+    pending_ += piece;
+    for (; (end = pending_.find('\n', end)) != std::string::npos; begin = ++end)
+      TRY(read(std::string_view(pending_).substr(begin, end - begin)));
+    pending_.erase(0, begin);
+    return {};
+  }
+
+ private:
+  Status read(std::string_view line) {
+    constexpr std::string_view kData = "data: ";
+    if (line.empty()) is_error_ = false;
+    if (line == "event: error") is_error_ = true;
+    if (!line.starts_with(kData)) return {};
+    line.remove_prefix(kData.size());
+    if (is_error_) {
+      Error error = error_of(500, std::string(line));
+      if (const ReasonEntry* entry = find_reason(error.reason)) error.code = entry->code;
+      return std::unexpected(std::move(error));
+    }
+    on_chunk_(line);
+    return {};
+  }
+
+  const std::function<void(std::string_view)>& on_chunk_;
+  std::string pending_;
+  bool is_error_ = false;
+};
+
 // Not an answer of the node, which has a reason.
 bool is_broken_connection(const Error& error) {
   return error.reason.empty() &&
@@ -173,14 +210,27 @@ Result<CliJson> NodeClient::send(std::string_view method, const std::string& pat
   return json_of(response.body);
 }
 
-Result<RawReply> NodeClient::post_raw(const std::string& path, std::string body,
-                                      const Headers& headers) {
-  const WaitingLine waiting("predicting");
+Result<RawReply> NodeClient::post_events(const std::string& path, std::string body,
+                                         const Headers& headers,
+                                         const std::function<void(std::string_view)>& on_chunk) {
+  std::optional<WaitingLine> waiting("predicting");
+  EventLines events(on_chunk);
+  std::string collected;
+  bool are_events = false;
   ClientRequest request{
       .method = "POST", .target = path, .headers = headers, .body = std::move(body)};
+  request.on_head = [&](int, const Headers& told) {
+    are_events = told.find("Content-Type").value_or("").starts_with("text/event-stream");
+    if (are_events) waiting.reset();
+  };
+  request.sink = [&](std::string_view piece) -> Status {
+    if (are_events) return events.take(piece);
+    collected += piece;
+    return {};
+  };
   ClientResponse response = TRY(call(std::move(request)));
   if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
-  return RawReply{response.status, std::move(response.headers), std::move(response.body)};
+  return RawReply{response.status, std::move(response.headers), std::move(collected)};
 }
 
 Result<RawReply> NodeClient::get_raw(const std::string& path) {

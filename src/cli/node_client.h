@@ -43,8 +43,10 @@ class NodeClient {
   Result<CliJson> get(const std::string& path);
   Result<std::string> get_text(const std::string& path);
   Result<CliJson> send(std::string_view method, const std::string& path, const CliJson& body);
-  // As the node answered, whatever the status; for invoke.
-  Result<RawReply> post_raw(const std::string& path, std::string body, const Headers& headers);
+  // As the node answered; for invoke. A reply of server-sent events has no body: each one's data
+  // goes to on_chunk as it arrives, and an error among them is ours.
+  Result<RawReply> post_events(const std::string& path, std::string body, const Headers& headers,
+                               const std::function<void(std::string_view)>& on_chunk);
   Result<RawReply> get_raw(const std::string& path);
   // Calls on_line for each line of a newline-delimited JSON reply as it arrives.
   Status stream(std::string_view method, const std::string& path, const CliJson& body,

@@ -98,6 +98,7 @@ void print_description(const CliJson& about) {
              about.value("state", ""));
   fmt::print("  inputs   {}\n  outputs  {}\n", tensors_text(about["inputs"]),
              tensors_text(about["outputs"]));
+  if (about.value("streams", false)) fmt::print("  replies  streams of such outputs\n");
   print_group(about, "options");
   if (about.contains("environment")) print_packages(about["environment"].value("lock", ""));
   for (const char* group : {"settings", "measured"}) print_group(about, group);

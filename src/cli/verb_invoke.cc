@@ -101,9 +101,15 @@ Status invoke(const InvokeFlags& flags, const CliContext& context) {
   Headers headers{{"Content-Type", type}};
   if (flags.async) headers.add("Prefer", "respond-async");
   if (!flags.key.empty()) headers.add("Idempotency-Key", flags.key);
-  const RawReply reply = TRY(node.post_raw(path, std::move(body), headers));
+  const auto print_chunk = [](std::string_view chunk) {
+    fmt::print("{}\n", chunk);
+    std::fflush(stdout);
+  };
+  const RawReply reply = TRY(node.post_events(path, std::move(body), headers, print_chunk));
   if (flags.async) return send_event(flags, context, node, reply);
-  fmt::print("{}\n", reply.body);
+  const bool streamed =
+      reply.headers.find("Content-Type").value_or("").starts_with("text/event-stream");
+  if (!streamed) fmt::print("{}\n", reply.body);
   if (flags.verbose) {
     for (const char* name :
          {"Mayfly-Start", "Mayfly-Version", "Mayfly-Invocation", "Server-Timing"}) {

@@ -211,6 +211,7 @@ std::string to_json(const Manifest& manifest) {
             {"outputs", specs_json(manifest.signature.outputs)},
             {"session_after_fork", manifest.session_after_fork}};
   if (manifest.documents) json["documents"] = true;
+  if (manifest.streams) json["streams"] = true;
   if (!manifest.environment.digest.empty()) {
     json["environment"] = {{"digest", manifest.environment.digest},
                            {"lock", manifest.environment.lock}};
@@ -230,7 +231,8 @@ Result<Manifest> parse_manifest(std::string_view text) {
   JsonReader reader(json, "manifest", reason::kInvalidManifest);
   reader.integer("format", format, 1, 1)
       .boolean("session_after_fork", manifest.session_after_fork)
-      .boolean("documents", manifest.documents);
+      .boolean("documents", manifest.documents)
+      .boolean("streams", manifest.streams);
   const Json* options = reader.value("options");
   const Json* files = reader.value("files");
   const Json* inputs = reader.value("inputs");

@@ -74,6 +74,8 @@ struct Manifest {
   // A function without types: requests and replies are JSON, or any bytes, and the signature is
   // document_signature().
   bool documents = false;
+  // A function that is a generator: its replies are streams of chunks.
+  bool streams = false;
   Environment environment;
 };
 

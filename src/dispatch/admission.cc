@@ -249,6 +249,7 @@ Request& Scheduler::take_from_queue(Request& request) {
 // The deadline passed or the client went away.
 void Scheduler::give_up(Request& request, Why why, Error error) {
   VersionPool& pool = *request.pool;
+  if (why == Why::ClientGone && begin_close(request, error)) return run();
   if (request.state == Request::State::Queued) {
     take_from_queue(request);
     touch(pool);
@@ -276,11 +277,14 @@ void Scheduler::give_up(Request& request, Why why, Error error) {
 
 void Scheduler::abandon(Request& request) {
   tick();
-  give_up(request, Why::ClientGone, error_of(reason::kClientGone, "nobody waits for the reply"));
+  Error error = error_of(reason::kClientGone, "nobody waits for the reply");
+  if (!request.closing) request.closing = error;  // at once, also a stream
+  give_up(request, Why::ClientGone, std::move(error));
 }
 
 void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::seconds retry) {
   request.deadline_.cancel();
+  if (request.closing) reply = std::unexpected(*request.closing);
   if (request.cancelled_) {  // it was admitted
     request.cancelled_.reset();
     --request.pool->function.in_flight;
@@ -298,7 +302,29 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
                                   .batch_run = request.batch_run});
   request.state = Request::State::Done;
   request.pool = nullptr;
+  wake(request);
+}
+
+void Scheduler::wake(Request& request) {
   if (request.resumption.handle) loop_.make_ready(request.resumption);
+}
+
+// Nobody wants the rest of a stream: the function is told, and given a moment to tidy up. False:
+// nothing of it runs, or it was told before.
+bool Scheduler::begin_close(Request& request, const Error& why) {
+  if (!request.call.version->streams || request.closing) return false;
+  if (request.state != Request::State::Held || !request.runs) return false;
+  request.closing = why;
+  request.chunk.reset();
+  request.deadline_.arm(now_ + kCloseGrace);
+  request.worker->instance->close_stream();
+  return true;
+}
+
+void Scheduler::close(Request& request, Error why) {
+  tick();
+  if (request.outcome) return;
+  give_up(request, Why::ClientGone, std::move(why));
 }
 
 void Scheduler::fail_queue(VersionPool& pool, const Refusal& why) {

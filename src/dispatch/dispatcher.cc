@@ -1,5 +1,7 @@
 #include "dispatch/dispatcher.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -40,9 +42,32 @@ Task<Outcome> Dispatcher::predict(Call call) {
   if (!hold) {
     co_return Outcome{.reply = std::unexpected(draining()), .retry_after = 1s};
   }
+  if (call.version->streams) {
+    co_return Outcome{.reply =
+                          refuse(reason::kUnsupported,
+                                 fmt::format("{} streams its replies: ask POST /functions/NAME or "
+                                             "/v2/models/NAME/generate_stream",
+                                             call.version->label))};
+  }
   Request request(*scheduler_, std::move(call));
   scheduler_->admit(request);
   co_return co_await request;
+}
+
+std::unique_ptr<Stream> Dispatcher::open(Call call) {
+  std::optional<Gate::Hold> hold = calls_.hold();
+  if (!hold) {
+    return std::make_unique<Stream>(
+        Outcome{.reply = std::unexpected(draining()), .retry_after = 1s});
+  }
+  if (!call.version->streams) {
+    return std::make_unique<Stream>(
+        Outcome{.reply = refuse(reason::kUnsupported,
+                                fmt::format("{} does not stream: predict is no generator; ask "
+                                            "/v2/models/NAME/infer or /functions/NAME",
+                                            call.version->label))});
+  }
+  return std::make_unique<Stream>(*scheduler_, std::move(call), *std::move(hold));
 }
 
 std::optional<Outcome> Dispatcher::refusal(VersionKey version) const {

@@ -10,6 +10,8 @@
 // moment. A cancelled call, an overrun deadline and destroying the awaiting task drop a queued call
 // and kill the instance of a running one.
 //
+// A version that streams is asked with open(), which ends as predict() does.
+//
 // A hot call makes no system call of its own but the doorbell and one reading of the CPU clock, and
 // allocates its coroutine frame. Functions that have neither work nor processes cost nothing here.
 #pragma once
@@ -26,6 +28,7 @@
 #include "core/settings.h"
 #include "dispatch/outcome.h"
 #include "dispatch/status.h"
+#include "dispatch/stream.h"
 #include "dispatch/version_runtime.h"
 #include "sandbox/spawner.h"
 
@@ -48,6 +51,8 @@ class Dispatcher {
   ~Dispatcher();
 
   Task<Outcome> predict(Call call);
+  // unsupported: the version does not stream.
+  std::unique_ptr<Stream> open(Call call);
   // What predict() would answer at once to any call of the version, as things stand.
   std::optional<Outcome> refusal(VersionKey version) const;
 

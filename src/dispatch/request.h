@@ -50,6 +50,12 @@ class Request : public Hook {
   bool leads = true;        // it counts as the execution of its batch
   std::uint64_t batch_rows = 0;
   Duration batch_run{};
+  // Of a stream: the chunk that nobody has taken yet; when the first one came; whether its instance
+  // waits for somebody to take it, and holds no core meanwhile; why the rest is not wanted.
+  std::optional<Reply> chunk;
+  std::optional<TimePoint> first_chunk;
+  bool paused = false;
+  std::optional<Error> closing;
   std::optional<Outcome> outcome;
   Resumption resumption;
 

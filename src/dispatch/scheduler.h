@@ -56,6 +56,10 @@ class Scheduler {
   void admit(Request& request);
   // What every call of the version gets now; nullopt: that depends on the call.
   std::optional<Outcome> refusal(VersionKey version);
+  // Of a stream: the chunk that has arrived, and the next one is asked for. / The rest is not
+  // wanted.
+  Reply take_chunk(Request& request);
+  void close(Request& request, Error why);
   // The request is being destroyed without an outcome.
   void abandon(Request& request);
 
@@ -108,6 +112,7 @@ class Scheduler {
   void give_up(Request& request, Why why, Error error);
   Request& take_from_queue(Request& request);
   void finish(Request& request, Result<Reply> reply, std::chrono::seconds retry_after = {});
+  void wake(Request& request);
   void fail_queue(VersionPool& pool, const Refusal& why);
 
   // The loop (scheduler.cc)
@@ -191,6 +196,8 @@ class Scheduler {
   void instance_started(Worker& worker);
   void instance_replied(Worker& worker, Replies replies);
   void instance_slow(Worker& worker);
+  void chunk_arrived(Worker& worker, Reply chunk);
+  bool begin_close(Request& request, const Error& why);
   void settle(Worker& worker, Replies replies);
   void instance_exited(Worker& worker, Exit exit);
   void end(Worker& worker, Why why);

@@ -63,6 +63,7 @@ struct VersionRuntime {
   Batching batching{};
   std::uint32_t threads = 1;
   bool session_after_fork = false;
+  bool streams = false;            // its replies come in chunks
   Path environment{};              // Python packages; there once `artifact` has been asked for
   Bytes scratch{};                 // of /tmp, which the instances share; 0: there is none
   Bytes memory = mib(512);         // limit of one instance's private bytes

@@ -53,6 +53,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::Infer:
     case Endpoint::Invoke:
     case Endpoint::TfPredict:
+    case Endpoint::Generate:
+    case Endpoint::GenerateStream:
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
     case Endpoint::AddClientMemory:
@@ -63,7 +65,6 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ModelMetadata:
     case Endpoint::ModelReady:
     case Endpoint::ModelConfig:
-    case Endpoint::Generate:
     case Endpoint::ListClientMemory:
     case Endpoint::CudaSharedMemory:
     case Endpoint::Logging:

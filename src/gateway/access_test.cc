@@ -55,12 +55,19 @@ TEST_CASE("over gRPC, too, only health is open, and what changes something is an
 
 TEST_CASE("what changes something stands in the audit log, what shows something does not") {
   // Predictions, what belongs to them, and the bytes of a deploy.
-  const std::set<Endpoint> not_control = {Endpoint::Infer,          Endpoint::Invoke,
-                                          Endpoint::TfPredict,      Endpoint::Generate,
-                                          Endpoint::TfUnsupported,  Endpoint::AddClientMemory,
-                                          Endpoint::BlobUpload,     Endpoint::RemoveClientMemory,
-                                          Endpoint::BlobAppend,     Endpoint::Logging,
-                                          Endpoint::Tracing,        Endpoint::CudaSharedMemory,
+  const std::set<Endpoint> not_control = {Endpoint::Infer,
+                                          Endpoint::Invoke,
+                                          Endpoint::TfPredict,
+                                          Endpoint::Generate,
+                                          Endpoint::GenerateStream,
+                                          Endpoint::TfUnsupported,
+                                          Endpoint::AddClientMemory,
+                                          Endpoint::BlobUpload,
+                                          Endpoint::RemoveClientMemory,
+                                          Endpoint::BlobAppend,
+                                          Endpoint::Logging,
+                                          Endpoint::Tracing,
+                                          Endpoint::CudaSharedMemory,
                                           Endpoint::RepositoryIndex};
   for (const std::string& pattern : route_patterns()) {
     CAPTURE(pattern);

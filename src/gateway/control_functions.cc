@@ -145,6 +145,7 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
   const Json manifest = parsed_or_empty(to_json(*serving->manifest));
   about["options"] = manifest.value("options", Json::object());
   about["session_after_fork"] = serving->manifest->session_after_fork;
+  about["streams"] = serving->manifest->streams;
   about["files"] = manifest.value("files", Json::array());
   if (manifest.contains("environment")) about["environment"] = manifest["environment"];
   about["settings"] = settings_json(*serving->settings);

@@ -169,7 +169,9 @@ Task<void> Gateway::serve(Exchange& exchange, Route route) {
   const std::string_view origin =
       cors_origin(policy_, exchange.head().headers.find("Origin").value_or(""));
   const std::optional<Protocol> protocol = protocol_of(route.endpoint);
-  if (protocol && !EventApi::wanted(exchange.head())) {
+  const bool may_wait =
+      route.endpoint != Endpoint::Generate && route.endpoint != Endpoint::GenerateStream;
+  if (protocol && !(may_wait && EventApi::wanted(exchange.head()))) {
     co_return co_await parts_.predictions.handle(exchange, route, *protocol, origin);
   }
   if (route.endpoint == Endpoint::Deploy) {
@@ -232,7 +234,6 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::RepositoryIndex:
     case Endpoint::RepositoryLoad:
     case Endpoint::RepositoryUnload:
-    case Endpoint::Generate:
     case Endpoint::ListClientMemory:
     case Endpoint::AddClientMemory:
     case Endpoint::RemoveClientMemory:

@@ -15,6 +15,7 @@
 #include "core/wire/tf_request.h"
 #include "gateway/access.h"
 #include "gateway/guard.h"
+#include "gateway/prediction_parts.h"
 #include "gateway/protocol_words.h"
 #include "net/decompress.h"
 #include "serving/tensor_memory.h"
@@ -22,8 +23,6 @@
 namespace mayfly {
 namespace {
 
-// JSON beyond this is parsed and written on a pool: a large body must not hold up small ones.
-constexpr std::size_t kLongText = 256 * 1024;
 constexpr std::size_t kCompressFrom = 4 * 1024;
 
 Error in_words_of(Protocol protocol, Error error, const Route& route) {
@@ -32,6 +31,9 @@ Error in_words_of(Protocol protocol, Error error, const Route& route) {
       return in_protocol_words(std::move(error), route.name, route.version);
     case Protocol::TensorFlow:
       return in_tensorflow_words(std::move(error), route.name, route.version);
+    case Protocol::Generate:
+    case Protocol::GenerateStream:
+      return in_protocol_words(std::move(error), route.name, route.version);
     case Protocol::Plain:
       break;
   }
@@ -47,6 +49,9 @@ Result<InferRequest> decode_body(Protocol protocol, JsonParser& parser, std::str
       return decode_plain_request(parser, std::move(text), signature, limit);
     case Protocol::TensorFlow:
       return decode_tf_request(parser, std::move(text), signature, limit);
+    case Protocol::Generate:
+    case Protocol::GenerateStream:
+      return decode_generate_request(parser, std::move(text), signature, limit);
   }
   return decode_infer_request(parser, std::move(text), signature, limit);
 }
@@ -73,6 +78,23 @@ std::uint64_t json_bytes(std::span<const ReplyTensor> tensors) {
   for (const ReplyTensor& tensor : tensors)
     bytes += tensor.form == OutputForm::Json ? tensor.bytes.size() : 0;
   return bytes;
+}
+
+// What streams and what does not are asked in different places.
+Status check_streams(const Serving& serving, Protocol protocol) {
+  const bool generates = protocol == Protocol::Generate || protocol == Protocol::GenerateStream;
+  if (serving.manifest->streams && !generates && protocol != Protocol::Plain) {
+    return refuse(reason::kUnsupported,
+                  fmt::format("'{0}' streams its replies: POST to /functions/{0} or "
+                              "/v2/models/{0}/generate_stream",
+                              serving.name()));
+  }
+  if (serving.manifest->streams || !generates) return {};
+  return refuse(
+      reason::kUnsupported,
+      fmt::format("'{0}' does not stream: it is no function whose predict is a generator; "
+                  "send tensors to /v2/models/{0}/infer",
+                  serving.name()));
 }
 
 // Room for the headers that every reply has.
@@ -154,16 +176,14 @@ std::optional<Protocol> protocol_of(Endpoint endpoint) {
       return Protocol::Plain;
     case Endpoint::TfPredict:
       return Protocol::TensorFlow;
+    case Endpoint::Generate:
+      return Protocol::Generate;
+    case Endpoint::GenerateStream:
+      return Protocol::GenerateStream;
     default:
       return std::nullopt;
   }
 }
-
-struct Predictions::Decoded {
-  InferRequest request;
-  RequestMemory memory;
-  SharedTensors shared;
-};
 
 Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol protocol,
                                std::string_view cors_origin, EventTry* event) {
@@ -179,7 +199,12 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
   std::string_view reason = answered ? std::string_view() : answered.error().reason;
   if (!answered && reason.empty()) reason = reason::kInternal;
   if (event != nullptr && !answered) event->outcome = std::unexpected(answered.error());
-  Response response = answered ? *std::move(answered) : encode_error(answered.error(), tried);
+  if (answered && answered->rest) {
+    add_headers(answered->response.headers, tried, cors_origin);
+    co_return co_await send_stream(exchange, tried, *std::move(answered));
+  }
+  Response response =
+      answered ? std::move(answered->response) : encode_error(answered.error(), tried);
   if (const auto encoding = encoding_of(head, response)) {
     co_await pack(*encoding, response);
   }
@@ -189,21 +214,25 @@ Task<void> Predictions::handle(Exchange& exchange, const Route& route, Protocol 
     response = encode_error(written.error(), tried);
     reason = written.error().reason;
   }
-  if (tried.serving) {
-    response.headers.add("Mayfly-Version", std::to_string(tried.serving->version.value));
-  }
-  response.headers.add("Mayfly-Invocation", to_string(tried.id));
   response.headers.add("Mayfly-Start", to_string(tried.tier()));
   if (tried.cache != Invocation::Cache::Unused)
     response.headers.add("Mayfly-Cache", tried.cache == Invocation::Cache::Hit ? "hit" : "miss");
   if (tried.outcome && tried.outcome->batch > 1)
     response.headers.add("Mayfly-Batch", std::to_string(tried.outcome->batch));
   response.headers.add("Server-Timing", server_timing(tried.timing()));
-  response.headers.add("X-Request-Id", tried.request_id);
-  if (tried.trace) response.headers.add("traceresponse", to_traceparent(tried.trace->context));
-  allow_origin(response.headers, cors_origin);
+  add_headers(response.headers, tried, cors_origin);
   (void)co_await exchange.respond(std::move(response));  // a client that is gone gets nothing
   parts_.invoker.answered(tried, reason);
+}
+
+// Of every reply, whatever came of it.
+void Predictions::add_headers(Headers& headers, const Invocation& tried,
+                              std::string_view cors_origin) const {
+  if (tried.serving) headers.add("Mayfly-Version", std::to_string(tried.serving->version.value));
+  headers.add("Mayfly-Invocation", to_string(tried.id));
+  headers.add("X-Request-Id", tried.request_id);
+  if (tried.trace) headers.add("traceresponse", to_traceparent(tried.trace->context));
+  allow_origin(headers, cors_origin);
 }
 
 Task<Status> Predictions::conclude(const Invocation& tried, std::string_view reason,
@@ -216,12 +245,13 @@ Task<Status> Predictions::conclude(const Invocation& tried, std::string_view rea
   co_return Status{};
 }
 
-Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& route,
-                                            Protocol protocol, Invocation& tried) {
+Task<Result<Predictions::Answer>> Predictions::attempt(Exchange& exchange, const Route& route,
+                                                       Protocol protocol, Invocation& tried) {
   if (Status found = co_await parts_.invoker.find(tried, route.name, route.version); !found) {
     co_return std::unexpected(in_words_of(protocol, std::move(found).error(), route));
   }
   const Serving& serving = *tried.serving;
+  CO_TRY_STATUS(check_streams(serving, protocol));
   CO_TRY(BodyReader body, BodyReader::open(exchange, limits_.max_body, "limits.max_body"));
   if (body.is_large()) {
     // A large body is not even read for what would be refused anyway.
@@ -233,12 +263,18 @@ Task<Result<Response>> Predictions::attempt(Exchange& exchange, const Route& rou
   tried.received = body.taken();
   if (!decoded) co_return std::unexpected(std::move(decoded).error());
 
+  if (serving.manifest->streams) {
+    co_return co_await begin_stream(exchange.head(), protocol, tried, *std::move(decoded),
+                                    exchange.disconnected());
+  }
   Invoker::Question question{.request = std::move(decoded->memory),
                              .timeout = decoded->request.timeout,
                              .priority = urgency_of(decoded->request.priority),
                              .cancel = exchange.disconnected()};
   CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
-  co_return co_await encode(decoded->request, decoded->shared, serving, std::move(reply), protocol);
+  CO_TRY(Response response,
+         co_await encode(decoded->request, decoded->shared, serving, std::move(reply), protocol));
+  co_return Answer{.response = std::move(response), .rest = nullptr};
 }
 
 Task<Result<Predictions::Decoded>> Predictions::decode(Exchange& exchange, BodyReader& body,
@@ -266,6 +302,9 @@ Task<Result<InferRequest>> Predictions::decode_head(const RequestHead& head, Bod
   const Signature& signature = serving.signature();
   const std::string_view type = head.headers.find("Content-Type").value_or("");
   const auto whole = [&] { return body.announced().value_or(0); };
+  const bool generates = protocol == Protocol::Generate || protocol == Protocol::GenerateStream;
+  if (generates && serving.manifest->documents)
+    co_return co_await decode_document("application/json", body, signature);
   if (protocol == Protocol::Plain && serving.manifest->documents) {
     co_return co_await decode_document(type, body, signature);
   }

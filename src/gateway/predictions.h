@@ -25,7 +25,7 @@ struct PredictionLimits {
 };
 
 // How the caller speaks.
-enum class Protocol : std::uint8_t { OpenInference, Plain, TensorFlow };
+enum class Protocol : std::uint8_t { OpenInference, Plain, TensorFlow, Generate, GenerateStream };
 
 // nullopt: the endpoint predicts nothing.
 std::optional<Protocol> protocol_of(Endpoint endpoint);
@@ -56,11 +56,26 @@ class Predictions {
 
  private:
   struct Decoded;
+  struct Streaming;  // a stream whose first chunk is there
+  struct Answer {
+    Response response;
+    std::unique_ptr<Streaming> rest;  // not null: `response` has no body, that follows
+  };
 
   Task<Status> conclude(const Invocation& tried, std::string_view reason, const Response& response,
                         EventTry* event);
-  Task<Result<Response>> attempt(Exchange& exchange, const Route& route, Protocol protocol,
-                                 Invocation& tried);
+  Task<Result<Answer>> attempt(Exchange& exchange, const Route& route, Protocol protocol,
+                               Invocation& tried);
+  // Streams (prediction_stream.cc)
+  Task<Result<Answer>> begin_stream(const RequestHead& head, Protocol protocol, Invocation& tried,
+                                    Decoded decoded, CancelToken cancel);
+  Task<Result<std::optional<std::string>>> next_chunk(Invocation& tried, Streaming& streaming);
+  Task<Result<std::string>> encode_chunk(const Invocation& tried, const Streaming& streaming,
+                                         const Reply& reply);
+  Task<Result<std::string>> only_chunk(Invocation& tried, Streaming& streaming);
+  Task<Result<std::string>> all_chunks(Invocation& tried, Streaming& streaming);
+  Task<void> send_stream(Exchange& exchange, Invocation& tried, Answer answer);
+  void add_headers(Headers& headers, const Invocation& tried, std::string_view cors_origin) const;
   Task<Result<Decoded>> decode(Exchange& exchange, BodyReader& body, Protocol protocol,
                                const Invocation& tried, BodyBudget::Hold& copied);
   Task<Result<InferRequest>> decode_head(const RequestHead& head, BodyReader& body,

@@ -28,8 +28,6 @@ Response empty_reply() { return {.status = 200, .headers = {}, .body = ""}; }
 
 std::string_view instead_of(Endpoint endpoint) {
   switch (endpoint) {
-    case Endpoint::Generate:
-      return "there is no text generation here; send tensors to /infer";
     case Endpoint::CudaSharedMemory:
       return "this server has no GPU, so no CUDA shared memory; send tensors in the request";
     case Endpoint::Logging:

@@ -17,6 +17,8 @@ enum class Endpoint : std::uint8_t {
   Infer,
   Invoke,     // POST /functions/NAME
   TfPredict,  // POST /v1/models/NAME:predict
+  Generate,   // POST /v2/models/NAME/generate
+  GenerateStream,
   // Open Inference Protocol v2
   ServerMetadata,
   ServerLive,
@@ -25,7 +27,6 @@ enum class Endpoint : std::uint8_t {
   ModelReady,
   ModelConfig,
   // Named by the protocol's extensions, not served here: 501
-  Generate,
   CudaSharedMemory,
   Logging,
   Tracing,

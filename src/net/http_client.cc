@@ -327,6 +327,7 @@ Result<ClientResponse> HttpClient::exchange(ClientRequest& request) {
   if (!sent && sent.error().code != Code::Cancelled) return std::unexpected(sent.error());
   ResponseHead head = TRY(read_head());
   ClientResponse response{.status = head.status, .headers = std::move(head.headers), .body = {}};
+  if (request.on_head) request.on_head(response.status, response.headers);
   TRY(read_body(head, request, response));
   const bool delimited = head.chunked || head.content_length || head.status == 204;
   if (!sent || !head.keep_alive || !delimited) transport_.reset();

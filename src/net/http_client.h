@@ -48,6 +48,8 @@ struct ClientRequest {
   // Receives the body of a 2xx reply piece by piece; an Error ends the request with it. Other
   // bodies, and all without a sink, are collected.
   std::move_only_function<Status(std::string_view)> sink = {};
+  // Told status and headers before the first piece of the body.
+  std::move_only_function<void(int status, const Headers& headers)> on_head = {};
 };
 
 struct ClientResponse {

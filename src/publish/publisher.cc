@@ -24,13 +24,28 @@ std::vector<ArtifactFile> files_of(const std::vector<SourceFile>& sources) {
   return files;
 }
 
+// What a generator has no use for is refused, not ignored.
+Status check_streamable(const VersionOptions& options) {
+  const char* wanted = nullptr;
+  if (options.batching.mode != BatchMode::Off) wanted = "batching";
+  if (options.cache) wanted = "cache";
+  if (wanted == nullptr) return {};
+  return refuse(
+      reason::kInvalidManifest,
+      fmt::format("predict is a generator, whose replies are streams: {} does not go with "
+                  "it; take it out of mayfly.toml",
+                  wanted));
+}
+
 Result<Manifest> manifest_of(const PublishRequest& request, const Report& report) {
   if (request.options.batching.mode != BatchMode::Off) TRY(check_batchable(report.signature));
+  if (report.streams) TRY(check_streamable(request.options));
   return Manifest{.options = request.options,
                   .files = files_of(request.files),
                   .signature = report.signature,
                   .session_after_fork = report.session_after_fork || request.options.threads > 1,
                   .documents = report.documents,
+                  .streams = report.streams,
                   .environment = request.environment};
 }
 

@@ -52,17 +52,39 @@ class DoorbellLoop {
   }
 
   Status serve(std::uint64_t sequence, std::uint32_t index, RequestSpan memory) {
-    const std::uint64_t room = server_.serve(memory);
+    closed_ = false;
+    TRY(deliver(sequence, index, memory, server_.serve(memory)));
+    while (server_.is_streaming()) {
+      if (!closed_) {
+        TRY(send_message(doorbell_, {.kind = DoorbellKind::Chunk, .sequence = sequence}));
+        closed_ = TRY(wait()).message.kind != DoorbellKind::GoOn;
+      }
+      if (closed_) {
+        server_.close(memory);
+      } else {
+        TRY(deliver(sequence, index, memory, server_.next(memory)));
+      }
+    }
+    return {};
+  }
+
+  // `room`: what outputs need that have not been written yet.
+  Status deliver(std::uint64_t sequence, std::uint32_t index, RequestSpan memory,
+                 std::uint64_t room) {
     if (room == 0) return {};
     TRY(send_message(doorbell_, {.kind = DoorbellKind::NeedOutputRegion,
                                  .sequence = sequence,
                                  .bytes = room,
                                  .lane = index}));
     ReceivedMessage answer = TRY(wait());
+    if (answer.message.kind == DoorbellKind::Close) {  // it was under way already
+      closed_ = true;
+      answer = TRY(wait());
+    }
     if (answer.message.kind != DoorbellKind::OutputRegion)
       return fail(Code::DataLoss, "something else than the room that was asked for");
     if (!answer.descriptor) {
-      write_reply_error(memory, ReplyStatus::InternalError, "there is no room for the reply");
+      server_.give_up(memory, "there is no room for the reply");
       return {};
     }
     const Region outputs = TRY(Region::attach(std::move(answer.descriptor), answer.message.bytes));
@@ -73,6 +95,7 @@ class DoorbellLoop {
   int doorbell_;
   RequestServer server_;
   std::optional<Region> own_;
+  bool closed_ = false;  // nobody wants the rest of the stream
 };
 
 }  // namespace

@@ -25,6 +25,7 @@ namespace mayfly {
 struct FunctionFacts {
   std::string python;            // "3.11.2"
   bool takes_documents = false;  // no declared types: JSON, or any bytes, in and out
+  bool streams = false;          // predict is a generator
   Signature signature;
 };
 

@@ -25,6 +25,7 @@ void write_error(RequestSpan memory, const Error& error) {
 }  // namespace
 
 std::uint64_t RequestServer::serve(RequestSpan memory) {
+  streaming_ = false;
   auto request = read_request(memory);
   if (!request) {
     write_error(memory, request.error());
@@ -34,13 +35,42 @@ std::uint64_t RequestServer::serve(RequestSpan memory) {
     write_error(memory, decoded.error());
     return 0;
   }
-  const std::uint64_t begin = outputs_offset(memory);
-  const auto results = backend_.run(*request, memory, begin);
+  return write(memory, backend_.run(*request, memory, outputs_offset(memory)));
+}
+
+std::uint64_t RequestServer::next(RequestSpan memory) {
+  return write(memory, backend_.next_chunk());
+}
+
+void RequestServer::close(RequestSpan memory) {
+  backend_.close_stream();
+  streaming_ = false;
+  write_reply_end(memory);
+}
+
+void RequestServer::give_up(RequestSpan memory, std::string_view why) {
+  complain(memory, {.code = Code::Internal, .message = std::string(why)});
+}
+
+// Of a stream it is the end.
+void RequestServer::complain(RequestSpan memory, const Error& error) {
+  if (std::exchange(streaming_, false)) backend_.close_stream();
+  write_error(memory, error);
+}
+
+std::uint64_t RequestServer::write(RequestSpan memory, Result<const RunResults*> results) {
+  streaming_ = false;
   if (!results) {
     write_error(memory, results.error());
     return 0;
   }
   results_ = *results;
+  if (results_ == nullptr) {
+    write_reply_end(memory);
+    return 0;
+  }
+  streaming_ = backend_.streams();
+  const std::uint64_t begin = outputs_offset(memory);
   if (results_->in_place) {
     write_reply_slots(memory, results_->plans, *results_->in_place);
     return 0;
@@ -76,18 +106,15 @@ Status RequestServer::decode_images(RequestView& request) {
 
 void RequestServer::finish_in(RequestSpan slots, RequestSpan outputs) {
   const OutputPlacement placement = place_outputs(results_->plans, 0, outputs.size());
-  if (placement.offsets.size() != results_->plans.size()) {
-    write_reply_error(slots, ReplyStatus::InternalError, "the region for the outputs is too small");
-    return;
-  }
+  if (placement.offsets.size() != results_->plans.size())
+    return give_up(slots, "the region for the outputs is too small");
   copy_to(slots, outputs, placement);
 }
 
 void RequestServer::copy_to(RequestSpan slots, RequestSpan target,
                             const OutputPlacement& placement) {
   if (const Status copied = backend_.copy_results(placement, target); !copied) {
-    write_error(slots, copied.error());
-    return;
+    return complain(slots, copied.error());
   }
   write_reply_slots(slots, results_->plans, placement);
 }
@@ -95,6 +122,8 @@ void RequestServer::copy_to(RequestSpan slots, RequestSpan target,
 void warm_up(Backend& backend, RequestSpan memory) {
   RequestServer server(backend);
   server.serve(memory);
+  for (int i = 1; i < kTrialChunks && server.is_streaming(); ++i) server.next(memory);
+  if (server.is_streaming()) server.close(memory);
   server.release();
 }
 

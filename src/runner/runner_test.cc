@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/reason.h"
 #include "runner/dummy_model.h"
 #include "runner/load_plan.h"
 #include "runner/onnx_runtime.h"
@@ -45,6 +46,40 @@ Region region_with(const RequestLayout& layout, std::span<const float> values,
   std::memcpy(region.bytes().data() + layout.input_offset(0), values.data(), values.size_bytes());
   return region;
 }
+
+// Counts from 1 to `last`, a float each; fails after that where it is told to.
+class Counting final : public Backend {
+ public:
+  Counting(float last, bool fails) : last_(last), fails_(fails) {}
+  const Signature& signature() const override { return signature_; }
+  Result<const RunResults*> run(const RequestView&, RequestSpan, std::uint64_t) override {
+    count_ = 0;
+    return next_chunk();
+  }
+  bool streams() const override { return true; }
+  Result<const RunResults*> next_chunk() override {
+    if (count_ == last_ && fails_) return refuse(reason::kFunctionError, "no more");
+    if (count_ == last_) return nullptr;
+    ++count_;
+    return &results_;
+  }
+  void close_stream() override { ++closed; }
+  Status copy_results(const OutputPlacement& placement, RequestSpan target) const override {
+    std::memcpy(target.data() + placement.offsets.at(0), &count_, sizeof(count_));
+    return {};
+  }
+  void release_results() override {}
+  float count() const { return count_; }
+  int closed = 0;
+
+ private:
+  float last_;
+  bool fails_;
+  float count_ = 0;
+  Signature signature_{.inputs = {{"x", DataType::Fp32, {-1}}},
+                       .outputs = {{"y", DataType::Fp32, {1}}}};
+  RunResults results_{.plans = {{.type = DataType::Fp32, .shape = {1}, .bytes = sizeof(float)}}};
+};
 
 std::vector<float> floats_in(const OutputView& view) {
   std::vector<float> values(view.bytes.size() / sizeof(float));
@@ -90,6 +125,49 @@ TEST_CASE("outputs that do not fit ask for room and are put there") {
   const auto views = read_reply(region.bytes(), outputs.bytes(), layout, session.signature());
   REQUIRE(views.has_value());
   CHECK(floats_in(views->at(0)) == std::vector<float>{1, 2});
+}
+
+TEST_CASE("a stream is written chunk by chunk, and says how it ended") {
+  const RequestLayout layout = floats_layout({1});
+  const Region region = region_with(layout, std::array{1.0F});
+  for (const bool fails : {false, true}) {
+    CAPTURE(fails);
+    Counting backend(2, fails);
+    RequestServer server(backend);
+    CHECK(server.serve(region.bytes()) == 0);
+    for (const float expected : {1.0F, 2.0F}) {
+      REQUIRE(server.is_streaming());
+      const auto chunk = read_reply(region.bytes(), region.bytes(), layout, backend.signature());
+      REQUIRE(chunk.has_value());
+      CHECK(floats_in(chunk->at(0)) == std::vector{expected});
+      CHECK_FALSE(has_ended(region.bytes()));
+      CHECK(server.next(region.bytes()) == 0);
+    }
+    CHECK_FALSE(server.is_streaming());
+    CHECK(has_ended(region.bytes()) == !fails);
+    const auto end = read_reply(region.bytes(), region.bytes(), layout, backend.signature());
+    CHECK(end.error().reason == (fails ? reason::kFunctionError : reason::kBadReply));
+  }
+}
+
+TEST_CASE("a stream that is closed, or has no room for a chunk, is closed in the function too") {
+  const RequestLayout layout = floats_layout({1});
+  const Region region = region_with(layout, std::array{1.0F});
+  Counting backend(100, false);
+  RequestServer server(backend);
+  server.serve(region.bytes());
+  server.close(region.bytes());
+  CHECK(backend.closed == 1);
+  CHECK(has_ended(region.bytes()));
+  CHECK_FALSE(server.is_streaming());
+  const RequestSpan narrow = region.bytes().first(layout.request_bytes());
+  CHECK(server.serve(narrow) > 0);
+  server.give_up(narrow, "there is no room");
+  CHECK(backend.closed == 2);
+  CHECK_FALSE(server.is_streaming());
+  warm_up(backend, region.bytes());  // which has no end of its own
+  CHECK(backend.count() == kTrialChunks);
+  CHECK(backend.closed == 3);
 }
 
 TEST_CASE("what a model says of a wrong shape is its error, without paths") {

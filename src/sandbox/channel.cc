@@ -245,7 +245,7 @@ std::span<std::byte> RequestMemory::input(std::size_t i) {
 }
 
 bool RequestMemory::fits_lane() const {
-  return inlined() && heap_.size() <= kLane && output_bytes_ <= kLane - heap_.size();
+  return inlined() && !streams_ && heap_.size() <= kLane && output_bytes_ <= kLane - heap_.size();
 }
 
 void RequestMemory::describe(const InvocationId& id, TimePoint deadline) {
@@ -304,6 +304,11 @@ Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan output
     views.push_back(std::move(view));
   }
   return views;
+}
+
+bool has_ended(RequestSpan slots) {
+  return status_word(slots).load(std::memory_order_acquire) ==
+         static_cast<std::uint32_t>(ReplyStatus::End);
 }
 
 Result<RequestView> read_request(RequestSpan memory) {
@@ -370,6 +375,10 @@ void write_reply_slots(RequestSpan slots, std::span<const OutputPlan> outputs,
                     outputs[i].bytes));
   }
   status_word(slots).store(static_cast<std::uint32_t>(ReplyStatus::Ok), std::memory_order_release);
+}
+
+void write_reply_end(RequestSpan slots) {
+  status_word(slots).store(static_cast<std::uint32_t>(ReplyStatus::End), std::memory_order_release);
 }
 
 void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text) {

@@ -25,6 +25,11 @@
 // Doorbell: a SEQPACKET socket pair carrying DoorbellMessage. When the outputs do not fit, the
 // instance asks with NeedOutputRegion, keeps its results, and gets a region made for them
 // (OutputRegion + descriptor).
+//
+// A stream is a request that is answered in chunks, and never part of a burst. Each chunk is
+// written like a reply and rung for (Chunk). The server copies it, and when somebody wants more
+// says GoOn; until then the instance waits. Close says that nobody does. The reply is over with
+// Done, as every reply, and its status is then End or an error.
 #pragma once
 
 #include <array>
@@ -91,6 +96,7 @@ enum class ReplyStatus : std::uint32_t {
   InternalError = 3,
   FunctionError = 4,
   InvalidInput = 5,
+  End = 6,  // of a stream: there are no more chunks
 };
 enum class Claim : std::uint32_t { Free = 0, Begun = 1, TakenBack = 2 };
 
@@ -166,7 +172,9 @@ class RequestMemory {
   std::span<std::byte> input(std::size_t i);
   bool inlined() const { return !region_.has_value(); }
   std::uint64_t output_bytes() const { return output_bytes_; }
-  bool fits_lane() const;  // with its outputs, as far as they are known
+  bool fits_lane() const;                    // with its outputs, as far as they are known
+  bool streams() const { return streams_; }  // it is answered in chunks
+  void set_streams() { streams_ = true; }
 
   // What the function may know of its invocation.
   void describe(const InvocationId& id, TimePoint deadline);
@@ -187,6 +195,7 @@ class RequestMemory {
   std::uint64_t output_bytes_ = 0;
   InvocationId invocation_;
   std::int64_t deadline_ = 0;
+  bool streams_ = false;
 };
 
 // A reply after the server copied and checked it. The spans point into shared memory.
@@ -202,6 +211,9 @@ struct OutputView {
 // model_error, a function's function_error or invalid_input; anything malformed is bad_reply.
 Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout, const Signature& signature);
+
+// Whether a stream is over, and well. To be asked once, when Done was rung.
+bool has_ended(RequestSpan slots);
 
 // ---- The instance's side
 // ----------------------------------------------------------------------------
@@ -240,6 +252,7 @@ OutputPlacement place_outputs(std::span<const OutputPlan> outputs, std::uint64_t
 std::uint64_t outputs_offset(RequestSpan memory);
 void write_reply_slots(RequestSpan slots, std::span<const OutputPlan> outputs,
                        const OutputPlacement& placement);
+void write_reply_end(RequestSpan slots);
 void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text);
 
 // ---- Doorbell
@@ -251,6 +264,9 @@ enum class DoorbellKind : std::uint32_t {
   Started = 3,  // instance → server, once, when it is set up and about to read its first request
   Done = 4,     // instance → server: the replies are in the region
   NeedOutputRegion = 5,  // instance → server: `bytes` are needed for the outputs of `lane`
+  Chunk = 6,             // instance → server: a chunk is in the region, and I wait
+  GoOn = 7,              // server → instance: the next one
+  Close = 8,             // server → instance, at any time: no more are wanted
 };
 
 enum class RegionUse : std::uint32_t {

@@ -73,6 +73,7 @@ InstanceProcess::~InstanceProcess() {
 void InstanceProcess::run(RequestMemory request) {
   CHECK(!gone_ && (burst_.empty() || may_join(request)));
   ring_.request();
+  paused_ = closing_ = false;
   burst_.emplace_back(std::move(request));
 }
 
@@ -108,10 +109,27 @@ void InstanceProcess::ring() {
   }
   // When it cannot be sent the instance is gone, and its exit is on the way.
   std::ignore = send_message(making_.doorbell.get(), message, descriptor);
+  if (closing_) tell(DoorbellKind::Close);
+}
+
+void InstanceProcess::tell(DoorbellKind kind) {
+  std::ignore =
+      send_message(making_.doorbell.get(), DoorbellMessage{.kind = kind, .sequence = sequence_});
+}
+
+void InstanceProcess::go_on() {
+  if (!std::exchange(paused_, false) || closing_ || gone_) return;
+  tell(DoorbellKind::GoOn);
+}
+
+void InstanceProcess::close_stream() {
+  if (!streams() || gone_ || std::exchange(closing_, true)) return;
+  if (rung_) tell(DoorbellKind::Close);
 }
 
 Replies InstanceProcess::collect() {
   Replies replies;
+  if (streams()) return replies;  // a chunk is no reply
   while (host_ != 0 && rung_ && answered_ < burst_.size() && has_reply(burst_[answered_].memory)) {
     replies.push_back(reply_of(burst_[answered_++]));
   }
@@ -153,6 +171,8 @@ void InstanceProcess::handle_message(ReceivedMessage received) {
   const bool current = started_ && rung_ && message.sequence == sequence_;
   if (current && message.kind == DoorbellKind::Done) return handle_done();
   if (current && message.kind == DoorbellKind::NeedOutputRegion) return handle_need(message);
+  if (current && message.kind == DoorbellKind::Chunk && streams() && !paused_)
+    return handle_chunk();
   violate("a message that nobody waits for");
 }
 
@@ -182,6 +202,28 @@ void InstanceProcess::handle_need(const DoorbellMessage& message) {
   std::ignore = send_message(making_.doorbell.get(), answer, held.room ? held.room->fd() : -1);
 }
 
+void InstanceProcess::handle_chunk() {
+  paused_ = true;
+  Held& held = burst_.front();
+  // Told to close it goes on at once, and writes its end where the chunk was.
+  if (closing_) return held.room.reset();
+  auto chunk = chunk_of(held);
+  held.room.reset();
+  if (!chunk) return spoil(std::unexpected(std::move(chunk).error()));
+  if (events_.on_chunk) events_.on_chunk(*std::move(chunk));
+}
+
+// The memory of the request is the next chunk's, so that this one is copied out of it.
+Result<Reply> InstanceProcess::chunk_of(Held& held) const {
+  const RequestSpan memory = held.room ? held.room->bytes() : held.memory;
+  auto outputs = read_reply(held.memory, memory, held.request.layout(), *making_.signature);
+  if (!outputs && outputs.error().reason == reason::kBadReply)
+    return std::unexpected(std::move(outputs).error());
+  if (!outputs) return refuse(reason::kBadReply, "the instance rang for a chunk without one");
+  if (!held.room) return copied_out(*std::move(outputs));
+  return Reply{.outputs = *std::move(outputs), .memory = held.room};
+}
+
 void InstanceProcess::handle_done() {
   Replies replies;
   replies.reserve(burst_.size() - answered_);
@@ -198,6 +240,11 @@ void InstanceProcess::handle_done() {
 
 Result<Reply> InstanceProcess::reply_of(Held& held) {
   if (held.refused) return std::unexpected(*std::move(held.refused));
+  if (held.request.streams()) {
+    if (has_ended(held.memory)) return Reply{};
+    TRY(read_reply(held.memory, held.memory, held.request.layout(), *making_.signature));
+    return refuse(reason::kBadReply, "the instance ended a stream without saying so");
+  }
   const RequestSpan outputs_memory = held.room ? held.room->bytes() : held.memory;
   auto outputs =
       TRY(read_reply(held.memory, outputs_memory, held.request.layout(), *making_.signature));
@@ -208,13 +255,17 @@ Result<Reply> InstanceProcess::reply_of(Held& held) {
 }
 
 void InstanceProcess::violate(std::string_view what) {
+  spoil(refuse(reason::kBadReply, fmt::format("the instance sent {}", what)));
+}
+
+void InstanceProcess::spoil(std::unexpected<Error> why) {
   doorbell_watch_.reset();
   violated_ = true;
   kill();
   if (abandoned_ || answered_ == burst_.size()) return;
   Replies replies = collect();
   if (answered_ < burst_.size()) {
-    replies.push_back(refuse(reason::kBadReply, fmt::format("the instance sent {}", what)));
+    replies.push_back(std::move(why));
     ++answered_;
   }
   if (events_.on_replies) events_.on_replies(std::move(replies));

@@ -39,6 +39,8 @@ class InstanceProcess {
   bool may_join(const RequestMemory& request) const;
   Replies collect();
   std::vector<RequestMemory> take_back();
+  void go_on();
+  void close_stream();
   void kill();
   Duration cpu() const;
   Bytes peak_memory() const;
@@ -64,7 +66,9 @@ class InstanceProcess {
   void handle_message(ReceivedMessage received);
   void handle_done();
   void handle_need(const DoorbellMessage& message);
+  void handle_chunk();
   void violate(std::string_view what);
+  void spoil(std::unexpected<Error> why);
 
   // A request that the instance has, lane by lane.
   struct Held {
@@ -76,6 +80,9 @@ class InstanceProcess {
   };
   void ring();
   Result<Reply> reply_of(Held& held);
+  Result<Reply> chunk_of(Held& held) const;
+  bool streams() const { return !burst_.empty() && burst_.front().request.streams(); }
+  void tell(DoorbellKind kind);
   Result<std::shared_ptr<Region>> make_room(std::uint64_t bytes) const;
   void look_for_start();
   void handle_pidfd();
@@ -100,6 +107,8 @@ class InstanceProcess {
   std::vector<Held> burst_;
   std::size_t answered_ = 0;  // of the burst, from the first on
   bool rung_ = false;         // it has been handed over
+  bool paused_ = false;       // a stream waits for go_on()
+  bool closing_ = false;      // nobody wants the rest of the stream
   TurnEnd ring_;
   std::uint64_t sequence_ = 0;
   bool started_ = false;

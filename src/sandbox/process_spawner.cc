@@ -43,6 +43,8 @@ class InstanceHandle final : public Instance {
   bool may_join(const RequestMemory& request) const override { return process_->may_join(request); }
   Replies collect() override { return process_->collect(); }
   std::vector<RequestMemory> take_back() override { return process_->take_back(); }
+  void go_on() override { process_->go_on(); }
+  void close_stream() override { process_->close_stream(); }
   void kill() override { process_->kill(); }
   Duration cpu() const override { return process_->cpu(); }
   Bytes peak_memory() const override { return process_->peak_memory(); }

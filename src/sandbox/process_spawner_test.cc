@@ -15,55 +15,12 @@
 
 #include "core/reason.h"
 #include "sandbox/process_handle.h"
+#include "sandbox/testing/played.h"
 #include "sandbox/testing/spawner_rig.h"
 
 #include <doctest/doctest.h>
 
 using namespace mayfly;
-
-namespace {
-
-struct Script {
-  TempDir folder = TempDir::create().value();
-  explicit Script(const std::string& word = "serve") {
-    std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
-    std::ofstream(folder.path() / "script") << word;
-    std::filesystem::permissions(folder.path() / "script", std::filesystem::perms(0644));
-  }
-  TemplateSpec spec() const {
-    TemplateSpec made;
-    made.label = "script@1";
-    made.artifact = folder.path();
-    made.signature = script_signature();
-    made.memory = mib(64);
-    made.template_memory = mib(128);
-    return made;
-  }
-};
-
-struct Played {
-  Script script;
-  SpawnerRig rig;
-  std::shared_ptr<SeenTemplate> model;
-  explicit Played(const std::string& word = "serve",
-                  SpawnerRig::Groups groups = SpawnerRig::Groups::None)
-      : script(word), rig("scripted_runner", groups), model(rig.start(script.spec())) {
-    REQUIRE(rig.wait([this] { return model->ready.has_value(); }));
-  }
-  void require_ready() {
-    REQUIRE_MESSAGE(model->ready->has_value(), model->ready->error().message);
-  }
-  std::string ask(SeenInstance& instance, std::string_view text) {
-    const auto reply = rig.ask(instance, bytes_request(text));
-    return reply ? bytes_of(*reply) : fmt::format("error {}", reply.error().reason);
-  }
-  Exit end_of(SeenInstance& instance) {
-    REQUIRE(rig.wait([&] { return instance.exit.has_value(); }));
-    return *instance.exit;
-  }
-};
-
-}  // namespace
 
 TEST_CASE("an instance that ends tells how, and harms no other") {
   Played play;
@@ -224,7 +181,7 @@ TEST_CASE("a template that cannot start says why") {
   CHECK(Played("fail").model->ready->error().message == "it was told to   fail");
   CHECK(Played("crash").model->ready->error().message ==
         "the template did not start: it was ended by signal 11");
-  Script script("hang");
+  PlayScript script("hang");
   SpawnerRig rig("scripted_runner");
   TemplateSpec spec = script.spec();
   spec.start_timeout = std::chrono::milliseconds(50);
@@ -446,7 +403,7 @@ TEST_CASE("what a jail writes becomes bounded lines; a flood blocks nobody") {
 
 TEST_CASE("a jail that could not be finished says why and leaves no process") {
   if (::geteuid() != 0) return;  // only root chooses ids, and so one that cannot be mapped
-  const Script script;
+  const PlayScript script;
   SpawnerRig rig("scripted_runner");
   auto spawner =
       ProcessSpawner::create(

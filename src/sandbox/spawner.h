@@ -59,6 +59,9 @@ struct InstanceEvents {
   std::move_only_function<void()> on_started;
   // Replies to the oldest requests it was given, in their order, checked.
   std::move_only_function<void(Replies)> on_replies;
+  // The next chunk of the stream that it runs, checked. It waits for go_on() or close_stream(); the
+  // stream's end is its reply, without outputs where it ended well.
+  std::move_only_function<void(Reply)> on_chunk{};
   // The process is gone; no further event follows. What it had not answered stays so; collect() and
   // take_back() still tell.
   std::move_only_function<void(Exit)> on_exit;
@@ -79,6 +82,11 @@ class Instance {
   // The newest requests that it has not begun, in their order: they are no longer its. The oldest
   // that it has not answered stays, unless it broke the protocol.
   virtual std::vector<RequestMemory> take_back() = 0;
+  // After on_chunk, once: the next one is wanted.
+  virtual void go_on() = 0;
+  // Of the stream that it runs: no more is wanted. Further chunks are dropped; the reply comes when
+  // the function has ended, if it ever does.
+  virtual void close_stream() = 0;
   virtual void kill() = 0;
   // Taken from outside. CPU time since the process began; private bytes now and at most (0:
   // unknown).

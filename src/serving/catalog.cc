@@ -132,6 +132,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
   runtime->batching = manifest->options.batching;
   runtime->threads = manifest->options.threads;
   runtime->session_after_fork = manifest->session_after_fork;
+  runtime->streams = manifest->streams;
   runtime->memory = manifest->options.memory;
   // Weights twice: mapped, and prepacked where that was chosen.
   runtime->template_memory =

@@ -200,6 +200,41 @@ Call Invoker::call_of(const Invocation& tried, Question question) const {
   return call;
 }
 
+void Invoker::observe(const Invocation& tried) {
+  const Serving& serving = *tried.serving;
+  if (killed_instance(*tried.outcome)) {
+    crashes_.died(tried.source, serving.runtime->key, parts_.loop.now());
+  } else if (tried.outcome->reply) {
+    crashes_.answered(tried.source, serving.runtime->key);
+  }
+  if (tried.by_traffic && !tried.event) parts_.rollouts.observe(serving, *tried.outcome);
+}
+
+Result<std::unique_ptr<Stream>> Invoker::open(Invocation& tried, Question question) {
+  TRY(hold_off(tried));
+  tried.rows = rows_of(question.request.layout(), tried.serving->signature());
+  tried.decoded = parts_.loop.now();
+  return parts_.dispatcher.open(call_of(tried, std::move(question)));
+}
+
+Task<std::optional<Reply>> Invoker::next(Invocation& tried, Stream& stream) {
+  std::optional<Reply> chunk = co_await stream.next();
+  if (!chunk) {
+    tried.outcome = std::move(stream.outcome());
+    observe(tried);
+  } else if (!tried.first_chunk) {
+    tried.first_chunk = parts_.loop.now() - tried.begun;
+  }
+  co_return chunk;
+}
+
+Task<void> Invoker::close(Invocation& tried, Stream& stream, Error why) {
+  if (tried.outcome) co_return;
+  co_await stream.close(std::move(why));
+  tried.outcome = std::move(stream.outcome());
+  observe(tried);
+}
+
 Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
   const Serving& serving = *tried.serving;
   const Traffic& traffic = serving.routing->traffic;
@@ -209,12 +244,7 @@ Task<Result<Reply>> Invoker::ask(Invocation& tried, Question question) {
   }
   Call call = call_of(tried, std::move(question));
   tried.outcome = co_await parts_.dispatcher.predict(std::move(call));
-  if (killed_instance(*tried.outcome)) {
-    crashes_.died(tried.source, serving.runtime->key, parts_.loop.now());
-  } else if (tried.outcome->reply) {
-    crashes_.answered(tried.source, serving.runtime->key);
-  }
-  if (tried.by_traffic && !tried.event) parts_.rollouts.observe(serving, *tried.outcome);
+  observe(tried);
   if (!tried.outcome->reply) co_return std::unexpected(tried.outcome->reply.error());
   Reply reply = *std::move(tried.outcome->reply);
   if (tried.copy && !parts_.shadows.keep(*tried.copy, reply)) tried.copy.reset();
@@ -241,6 +271,9 @@ InvocationRecord Invoker::account(const Invocation& tried, std::string_view reas
 void Invoker::tell(const Invocation& tried, std::string_view outcome) {
   parts_.metrics.prediction(tried.serving->function, tried.serving->version, outcome, tried.tier(),
                             tried.timing());
+  if (tried.first_chunk) {
+    parts_.metrics.first_chunk(tried.serving->function, tried.serving->version, *tried.first_chunk);
+  }
   count(tried, outcome);
   parts_.tracer.end(tried, outcome, parts_.loop.now() - tried.begun);
 }

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,6 +67,7 @@ struct Invocation {
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
   QuotaGate::Place place;   // among the predictions of the caller's project
   std::optional<Outcome> outcome;
+  std::optional<Duration> first_chunk;  // of a stream: since `begun`
   enum class Cache : std::uint8_t { Unused, Hit, Miss } cache = Cache::Unused;
   std::uint64_t received = 0;         // bytes of the request
   std::uint64_t rows = 0;             // that it asks about
@@ -120,6 +122,12 @@ class Invoker {
   Status admit(Invocation& tried) const;
   // Sets `outcome`. The errors are those of dispatch/outcome.h, and repeated_crashes.
   Task<Result<Reply>> run(Invocation& tried, Question question);
+  // The same of a version that streams. next() until it says that there are no more, or close()
+  // when the rest is not wanted: then `outcome` is set. No shadow gets a copy, and no reply is
+  // kept.
+  Result<std::unique_ptr<Stream>> open(Invocation& tried, Question question);
+  Task<std::optional<Reply>> next(Invocation& tried, Stream& stream);
+  Task<void> close(Invocation& tried, Stream& stream, Error why);
   // Writes the record and counts, before the answer leaves. `reason` is empty for a success. On an
   // error (storage_full) there is no record, and the error is to be the answer.
   Task<Status> conclude(const Invocation& tried, std::string_view reason, std::uint64_t sent);
@@ -134,6 +142,7 @@ class Invoker {
   void tell(const Invocation& tried, std::string_view outcome);
   Call call_of(const Invocation& tried, Question question) const;
 
+  void observe(const Invocation& tried);
   Task<Result<Reply>> ask(Invocation& tried, Question question);
   Status hold_off(Invocation& tried) const;
 

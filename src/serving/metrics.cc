@@ -59,6 +59,10 @@ struct Metrics::Families {
                                .Name("mayfly_run_seconds")
                                .Help("The instance runs the model")
                                .Register(registry);
+  Family<Histogram>& first_chunk = BuildHistogram()
+                                       .Name("mayfly_time_to_first_chunk_seconds")
+                                       .Help("A stream's request came until its first chunk did")
+                                       .Register(registry);
   Family<Counter>& cpu = BuildCounter()
                              .Name("mayfly_cpu_seconds_total")
                              .Help("CPU time of instances")
@@ -104,6 +108,7 @@ struct Metrics::VersionSeries {
     families.queue.Remove(&queue);
     families.run.Remove(&run);
     families.cpu.Remove(&cpu);
+    if (first_chunk != nullptr) families.first_chunk.Remove(first_chunk);
     for (const auto& [tier, series] : starts) families.start.Remove(series);
     for (const auto& [key, series] : requests) families.requests.Remove(series);
   }
@@ -148,6 +153,7 @@ struct Metrics::VersionSeries {
   Histogram& queue;
   Histogram& run;
   Counter& cpu;
+  Histogram* first_chunk = nullptr;  // of those that stream
   std::map<StartTier, Histogram*> starts;
   std::map<std::pair<std::string, StartTier>, Counter*, Less> requests;
   TimePoint last_used;
@@ -183,6 +189,12 @@ void Metrics::prediction(std::string_view function, VersionNumber version, std::
   if (tier != StartTier::Hot) of.start(tier).Observe(seconds(timing.start));
   of.run.Observe(seconds(timing.run));
   of.cpu.Increment(seconds(timing.cpu));
+}
+
+void Metrics::first_chunk(std::string_view function, VersionNumber version, Duration took) {
+  VersionSeries& of = series(function, version);
+  if (of.first_chunk == nullptr) of.first_chunk = &of.add(families_->first_chunk);
+  of.first_chunk->Observe(seconds(took));
 }
 
 void Metrics::refused(std::string_view reason) {

@@ -44,6 +44,8 @@ class Metrics {
   // One finished prediction. `reason` is empty when it succeeded.
   void prediction(std::string_view function, VersionNumber version, std::string_view reason,
                   StartTier tier, const Timing& timing);
+  // Of a stream: from the head of its request to its first chunk.
+  void first_chunk(std::string_view function, VersionNumber version, Duration took);
   void refused(std::string_view reason);  // before a function was known
   void published(Duration took, bool succeeded);
 

@@ -85,6 +85,8 @@ class OpenApiTest(NodeCase):
         """The reply to the documented example, and the statuses that count as success."""
         if "unsupported" in operation["tags"]:
             return self.node.request(method.upper(), concrete(path)), (501,)
+        if "/generate" in path:  # iris is no function that streams: streams_test.py asks one
+            return self.node.request(method.upper(), concrete(path), b"{}"), (501,)
         if path.startswith("/api/v1/keys") and method != "get":
             # This node stays without keys: keys_test.py makes and revokes them.
             body = json.dumps({"scopes": "admin"}).encode() if method == "post" else None

@@ -24,4 +24,9 @@ namespace mayfly {
 Result<InferRequest> decode_plain_request(JsonParser& parser, std::string body,
                                           const Signature& signature, const SizeLimit& limit);
 
+// POST /v2/models/NAME/generate[_stream]: an object of inputs by name, as above. "parameters" holds
+// further inputs, timeout (µs) and priority; what else stands there, and "id", is nobody's.
+Result<InferRequest> decode_generate_request(JsonParser& parser, std::string body,
+                                             const Signature& signature, const SizeLimit& limit);
+
 }  // namespace mayfly

@@ -1,5 +1,6 @@
 #include "core/wire/plain_request.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "core/reason.h"
@@ -134,4 +135,28 @@ TEST_CASE("an output whose shape claims endless empty rows ends at the limit") {
   const auto text = encode_plain_reply({&output, 1}, kLimit);
   REQUIRE_FALSE(text.has_value());
   CHECK(text.error().reason == reason::kTooLarge);
+}
+
+TEST_CASE("a request of the generate extension: inputs by name, some among its parameters") {
+  const Signature model{
+      .inputs = {{"x", DataType::Fp32, {-1}}, {"temperature", DataType::Fp32, {}}},
+      .outputs = {{"y", DataType::Fp32, {-1}}}};
+  JsonParser parser;
+  const auto decode_generate = [&](std::string json) {
+    return decode_generate_request(parser, std::move(json), model, kLimit);
+  };
+  const auto request = decode_generate(
+      R"({"id":"7","x":[1,2],"parameters":{"temperature":0.5,"timeout":2500,"priority":3,"max":[1]}})");
+  REQUIRE(request.has_value());
+  CHECK(request->inputs.size() == 2);
+  CHECK(request->timeout == std::chrono::microseconds(2500));
+  CHECK(request->priority == 3);
+  CHECK(request->outputs.size() == 1);
+  for (const char* json : {"[1]", R"({"x":[1]})", R"({"x":[1],"temperature":1,"z":1})",
+                           R"({"x":[1],"temperature":1,"parameters":{"temperature":1}})",
+                           R"({"x":[1],"temperature":1,"parameters":[]})",
+                           R"({"x":[1],"temperature":1,"parameters":{"timeout":-1}})"}) {
+    INFO(json);
+    CHECK_FALSE(decode_generate(json).has_value());
+  }
 }

@@ -121,11 +121,22 @@ class Function final : public PythonFunction {
   Result<const RunResults*> run(const RequestView& request, RequestSpan /*memory*/,
                                 std::uint64_t /*outputs_begin*/) override {
     const PyLock lock(thread_);
-    outputs_.clear();
-    results_.plans.clear();
     const PyRef called = TRY(call(request));
-    TRY(take(called.get(), request));
-    return &results_;
+    wanted_ = request.outputs.size();
+    return take(called.get());
+  }
+
+  bool streams() const override { return facts_.streams; }
+
+  Result<const RunResults*> next_chunk() override {
+    const PyLock lock(thread_);
+    const PyRef chunk = TRY(checked(PyObject_CallMethod(function_.get(), "next_chunk", nullptr)));
+    return take(chunk.get());
+  }
+
+  void close_stream() override {
+    const PyLock lock(thread_);
+    tell("close_stream");
   }
 
   Status copy_results(const OutputPlacement& placement, RequestSpan target) const override {
@@ -170,7 +181,9 @@ class Function final : public PythonFunction {
         TRY(checked(PyObject_GetAttrString(function_.get(), "takes_documents")));
     const PyRef inputs = TRY(checked(PyObject_GetAttrString(function_.get(), "inputs")));
     const PyRef outputs = TRY(checked(PyObject_GetAttrString(function_.get(), "outputs")));
+    const PyRef streams = TRY(checked(PyObject_GetAttrString(function_.get(), "streams")));
     facts_.takes_documents = documents.get() == Py_True;
+    facts_.streams = streams.get() == Py_True;
     facts_.signature = facts_.takes_documents
                            ? document_signature()
                            : Signature{.inputs = TRY(read_specs(inputs.get())),
@@ -220,16 +233,18 @@ class Function final : public PythonFunction {
                                        static_cast<long long>(request.deadline)));
   }
 
-  // [(datatype, shape, bytes), …], or (reason, message).
-  Status take(PyObject* called, const RequestView& request) {
+  // [(datatype, shape, bytes), …], (reason, message), or None.
+  Result<const RunResults*> take(PyObject* called) {
+    outputs_.clear();
+    results_.plans.clear();
+    if (called == Py_None) return nullptr;
     if (PyTuple_Check(called) != 0) {
       const std::string why = text_of(PyTuple_GET_ITEM(called, 0));
       const bool input = why == reason::kInvalidInput;
       return refuse(input ? reason::kInvalidInput : reason::kFunctionError,
                     text_of(PyTuple_GET_ITEM(called, 1)));
     }
-    if (PyList_Check(called) == 0 ||
-        static_cast<std::size_t>(PyList_GET_SIZE(called)) != request.outputs.size()) {
+    if (PyList_Check(called) == 0 || static_cast<std::size_t>(PyList_GET_SIZE(called)) != wanted_) {
       return fail(Code::Internal, "another number of outputs");
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(called); ++i) {
@@ -240,7 +255,7 @@ class Function final : public PythonFunction {
                                 .bytes = bytes.bytes().size()});
       outputs_.push_back(std::move(bytes));
     }
-    return {};
+    return &results_;
   }
 
   PyRef function_;
@@ -249,6 +264,7 @@ class Function final : public PythonFunction {
   FunctionFacts facts_;
   RunResults results_;
   std::vector<OutputBytes> outputs_;
+  std::size_t wanted_ = 0;  // outputs of the run
 };
 
 Result<std::unique_ptr<Function>> load(const PythonTask& task) {

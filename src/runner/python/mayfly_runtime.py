@@ -21,6 +21,8 @@ NUMPY = {"BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64":
          "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 MAX_RANK = 16
 
+END = object()  # of a stream
+
 # What curl and simple clients say of JSON when nobody told them better.
 JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
 
@@ -136,8 +138,6 @@ def check_callable(module, handler):
     if inspect.iscoroutinefunction(predict) or inspect.isasyncgenfunction(predict):
         raise Refused(f"{handler}: predict is async; an instance serves one request at a time, so "
                       f"write it without async")
-    if inspect.isgeneratorfunction(predict):
-        raise Refused(f"{handler}: predict is a generator; streamed replies are not supported yet")
     try:
         inspect.signature(predict).bind(None, None, None)
     except TypeError:
@@ -154,6 +154,9 @@ class Function:
         self.context = Context(folder, types.MappingProxyType(plan.get("parameters", {})))
         module = import_handler(folder, handler)
         self._predict = check_callable(module, handler)
+        self.streams = inspect.isgeneratorfunction(self._predict)
+        self._chunks = None  # of the stream under way
+        self._wanted = []
         self.inputs, self.outputs = declared_types(plan, self._predict)
         if self.inputs:
             import_numpy()
@@ -181,62 +184,104 @@ class Function:
 
     def call(self, inputs, wanted, invocation, deadline):
         """inputs: (index, is document, datatype, shape, memory) each. Returns a list of
-        (datatype, shape, bytes-like), one per wanted output; or (reason, message)."""
+        (datatype, shape, bytes-like), one per wanted output; or (reason, message). Of a generator:
+        its first chunk, None where it has none."""
         context = self.context
         context.invocation_id = invocation
         context._deadline = deadline / 1e9 if deadline else None
+        return self._guarded(self._call, inputs, wanted)
+
+    def next_chunk(self):
+        """As call() returns them; None: that was all."""
+        return self._guarded(self._next_chunk)
+
+    def close_stream(self):
+        """No more chunks are wanted: the generator's `finally` blocks run."""
+        chunks, self._chunks = self._chunks, None
+        if chunks is not None:
+            self._guarded(self._aloud, chunks.close)
+
+    def _guarded(self, work, *arguments):
         try:
-            if self.inputs:
-                return self._call_typed(inputs, wanted)
-            return self._call_document(inputs, wanted)
+            return work(*arguments)
         except InvalidInput as error:
+            self.close_stream()
             return "invalid_input", str(error)
         except BaseException as error:  # SystemExit too: it is the function's, not the instance's
-            return "function_error", self._tell(error)
+            complaint = self._tell(error)
+            self.close_stream()
+            return "function_error", complaint
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+
+    def _call(self, inputs, wanted):
+        arguments = self._arrays(inputs) if self.inputs else self._document(inputs)
+        if not self.streams:
+            return self._results(self._run(arguments), wanted)
+        self._wanted = wanted
+        self._chunks = self._run(arguments)
+        return self._next_chunk()
+
+    def _next_chunk(self):
+        chunk = self._aloud(next, self._chunks, END)
+        if chunk is END:
+            self._chunks = None
+            return None
+        return self._results(chunk, self._wanted)
 
     def _tell(self, error):
         sys.stderr.write(own_traceback(error, self._folder))
         return summary_of(error)
 
     def _run(self, arguments):
+        return self._aloud(self._predict, arguments, self._state, self.context)
+
+    def _aloud(self, work, *arguments):
         if not self._muted:
-            return self._predict(arguments, self._state, self.context)
+            return work(*arguments)
         with quiet():
-            return self._predict(arguments, self._state, self.context)
+            return work(*arguments)
+
+    @property
+    def _gave(self):
+        return "yielded" if self.streams else "returned"
+
+    def _results(self, results, wanted):
+        return self._from_arrays(results, wanted) if self.inputs else self._from_document(results, wanted)
 
     # -- Arrays
 
-    def _call_typed(self, inputs, wanted):
-        arguments = {}
-        for index, _, datatype, shape, memory in inputs:
-            arguments[self.inputs[index][0]] = to_array(datatype, shape, memory)
-        results = self._run(arguments)
+    def _arrays(self, inputs):
+        return {self.inputs[index][0]: to_array(datatype, shape, memory)
+                for index, _, datatype, shape, memory in inputs}
+
+    def _from_arrays(self, results, wanted):
         if not isinstance(results, dict):
-            raise TypeError(f"predict returned {type(results).__name__}, not a dict of outputs")
+            raise TypeError(f"predict {self._gave} {type(results).__name__}, not a dict of outputs")
         names = [name for name, _, _ in self.outputs]
         for name in results:
             if name not in names:
-                raise TypeError(f"predict returned {name!r}, which is none of its outputs: "
+                raise TypeError(f"predict {self._gave} {name!r}, which is none of its outputs: "
                                 f"{', '.join(names)}")
         return [self._output(results, *self.outputs[index]) for index in wanted]
 
-    @staticmethod
-    def _output(results, name, datatype, shape):
+    def _output(self, results, name, datatype, shape):
         if name not in results:
-            raise TypeError(f"predict returned no {name!r}")
+            raise TypeError(f"predict {self._gave} no {name!r}")
         return from_value(name, results[name], datatype, shape)
 
     # -- Documents
 
-    def _call_document(self, inputs, wanted):
+    def _document(self, inputs):
         by_index = {entry[0]: entry for entry in inputs}
         body = document_bytes(by_index.get(0))
         content_type = bytes(document_bytes(by_index.get(1))).decode("latin-1")
         self.context.content_type = content_type
-        reply, reply_type = document_of(self._run(document_arguments(body, content_type)))
+        return document_arguments(body, content_type)
+
+    def _from_document(self, result, wanted):
+        reply, reply_type = json_document(result) if self.streams else document_of(result)
         parts = (reply, reply_type.encode("latin-1", "replace"))
         return [("BYTES", (1,), b"".join((len(parts[i]).to_bytes(4, "little"), parts[i])))
                 for i in wanted]
@@ -374,6 +419,10 @@ def document_of(result):
         return content.encode() if isinstance(content, str) else bytes(content), content_type
     if isinstance(result, (bytes, bytearray, memoryview)):
         return bytes(result), "application/octet-stream"
+    return json_document(result)
+
+
+def json_document(result):
     text = json.dumps(result, default=plain, ensure_ascii=False, allow_nan=False,
                       separators=(",", ":"))
     return text.encode(), "application/json"
@@ -387,7 +436,7 @@ def plain(value):
             return convert()
     if isinstance(value, (set, frozenset)):
         return list(value)
-    raise TypeError(f"predict returned a {type(value).__name__}, which has no form in JSON")
+    raise TypeError(f"predict gave a {type(value).__name__}, which has no form in JSON")
 
 
 # ---- Complaints ----------------------------------------------------------------------------------

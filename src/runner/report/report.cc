@@ -216,6 +216,7 @@ Json report_json(const Report& report) {
             {"notes", report.notes},
             {"files", files_json(report.files)}};
   if (report.documents) json["documents"] = true;
+  if (report.streams) json["streams"] = true;
   return json;
 }
 
@@ -228,6 +229,7 @@ Result<PublishOutcome> read_report(const Json& json) {
       .text("runtime_version", report.runtime_version)
       .boolean("session_after_fork", report.session_after_fork)
       .boolean("documents", report.documents)
+      .boolean("streams", report.streams)
       .text("optimisation", optimisation)
       .integer("chosen", report.chosen, 0U, static_cast<std::uint32_t>(kMaxCandidates))
       .integer("weight_bytes", report.weight_bytes, 0, kMaxCount);

@@ -63,6 +63,7 @@ struct Report {
   Signature signature;
   bool session_after_fork = false;
   bool documents = false;  // a function without types
+  bool streams = false;    // a function that is a generator
   Optimise optimisation = Optimise::All;
   Trial trial;
   std::vector<Candidate> candidates;

@@ -56,16 +56,21 @@ class FakeInstance final : public Instance {
   bool may_join(const RequestMemory& request) const override;
   Replies collect() override;
   std::vector<RequestMemory> take_back() override;
+  void go_on() override { ++wanted_; }
+  void close_stream() override { closing_ = true; }
   void kill() override;
   Duration cpu() const override { return cpu_; }
   Bytes peak_memory() const override;
 
   // By hand; what the script does otherwise.
   void start();
-  void reply(Result<Reply> reply = Reply{});  // to all it has
-  void reply_unrung();                        // to the oldest, for collect() to find
+  void reply(Result<Reply> reply = Reply{});   // to all it has
+  void reply_unrung();                         // to the oldest, for collect() to find
+  void chunk() { events_.on_chunk(Reply{}); }  // of a stream, which hangs otherwise
   void exit(Exit how);
 
+  std::size_t wanted() const { return wanted_; }  // chunks, beside the first
+  bool closing() const { return closing_; }
   const std::string& label() const { return label_; }
   std::size_t requests() const { return requests_; }
   bool busy() const { return burst() > 0; }
@@ -92,6 +97,8 @@ class FakeInstance final : public Instance {
   bool rung_ = false;
   bool killed_ = false;
   bool gone_ = false;
+  std::size_t wanted_ = 0;
+  bool closing_ = false;
 };
 
 class FakeTemplate final : public Template {

@@ -34,6 +34,7 @@ struct SeenInstance {
   std::unique_ptr<Instance> handle;
   bool started = false;
   std::vector<Result<Reply>> replies;
+  std::vector<Reply> chunks;
   std::optional<Exit> exit;
 };
 

@@ -92,6 +92,18 @@ def call(
     )
 
 
+def stream(
+    name: str,
+    inputs: Any,
+    *,
+    timeout: Optional[float] = None,
+    key: Optional[str] = None,
+    request_id: Optional[str] = None,
+) -> Iterator[Any]:
+    """`Client.stream` of the default client."""
+    return default_client().stream(name, inputs, timeout=timeout, key=key, request_id=request_id)
+
+
 def call_async(
     name: str,
     inputs: Any,
@@ -289,6 +301,7 @@ __all__ = [
     "redrive",
     "result",
     "rollback",
+    "stream",
     "traffic",
     "usage",
     "versions",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import AsyncIterator, Awaitable, Dict, List, NoReturn, Optional, Tuple, TypeVar
+from typing import AsyncGenerator, AsyncIterator, Awaitable, Dict, List, NoReturn, Optional, Tuple, TypeVar
 
 from ._exchange import FileBody, Request, Response, check
 from ._http import (
@@ -157,7 +157,7 @@ class AsyncTransport:
         async with self._turns():
             return await self._in_time(self._send(request), request)
 
-    async def lines(self, request: Request) -> AsyncIterator[bytes]:
+    async def lines(self, request: Request) -> AsyncGenerator[bytes, None]:
         """A reply without an end. Each line has `request.timeout` seconds to come."""
         self._enter_loop()
         reply = await self._in_time(self._exchange(request), request)

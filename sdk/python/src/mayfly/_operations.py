@@ -249,6 +249,73 @@ def _prediction(found: Mapping[str, Array], response: Response) -> Prediction:
     return prediction
 
 
+# Streams
+
+
+class Chunks:
+    """The chunks in the lines of a stream of server-sent events."""
+
+    def __init__(self, name: str, signature: Signature) -> None:
+        self._name = name
+        self._signature = None if _takes_json(signature) else signature
+        self._kind = b""
+
+    def read(self, line: bytes) -> List[Any]:
+        """None or one. An error that ended the stream is raised."""
+        field, _, value = line.rstrip(b"\r\n").partition(b": ")
+        if field == b"event":
+            self._kind = value
+            return []
+        if field != b"data":
+            raise BadReply(f"the reply of '{self._name}' is no stream", "use call")
+        try:
+            told = json.loads(value)
+        except ValueError as error:
+            raise BadReply(f"the node sent a chunk that is not JSON: {error}") from error
+        if self._kind == b"error":
+            status = told.get("status", 500) if isinstance(told, dict) else 500
+            raise error_of(int(status), told, {})
+        return [told if self._signature is None else decode_plain(told, self._signature)]
+
+
+def stream(
+    signatures: Signatures,
+    patience: Patience,
+    name: str,
+    inputs: Any,
+    timeout: Optional[float],
+    key: Optional[str],
+    request_id: Optional[str],
+) -> Steps[Tuple[Request, Chunks]]:
+    """What to send, and what reads the reply's lines."""
+    if timeout is not None and timeout <= 0:
+        raise InvalidArgument(f"timeout={timeout}: a number of seconds above 0")
+    signature = yield from signatures.get(name, patience)
+    if not _takes_json(signature):
+        inputs = {spec.name: array for spec, array in bind(inputs, signature)}
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream",
+        **_headers(key, request_id),
+    }
+    left = patience.timeout if timeout is None else timeout
+    body = _json_body(inputs, _plain_value)
+    return Request("POST", invoke_path(name), headers, [body], left), Chunks(name, signature)
+
+
+def _takes_json(signature: Signature) -> bool:
+    """A function without types: its body and content type are what the protocol has instead."""
+    return [spec.name for spec in signature.inputs] == ["body", "content_type"]
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
 # Events
 
 
@@ -576,8 +643,8 @@ def _read(read: Callable[[Any], T], raw: Any) -> T:
         raise BadReply(f"the node's reply is not as expected: {error!r}") from error
 
 
-def _json_body(value: Any) -> bytes:
+def _json_body(value: Any, default: Optional[Callable[[Any], Any]] = None) -> bytes:
     try:
-        return json.dumps(value).encode()
+        return json.dumps(value, default=default).encode()
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"this cannot be sent as JSON: {error}") from error

@@ -199,15 +199,30 @@ class SyncTransport:
         deadline: Optional[float],
         patience: float = 0.0,
     ) -> Iterator[bytes]:
+        """Those that are not empty. By read1: readline takes a reply that was cut off for a whole one."""
+        pending = bytearray()
+        until = deadline or time.monotonic() + patience
         while True:
-            connection.set_deadline(deadline or time.monotonic() + patience)
-            line = response.readline(LONGEST_LINE)
-            if not line:
-                return
-            if not line.endswith(b"\n") and len(line) >= LONGEST_LINE:
+            connection.set_deadline(until)
+            piece = response.read1(_PIECE)
+            if not piece:
+                break
+            begin = 0
+            while (end := piece.find(b"\n", begin)) >= 0:
+                pending += piece[begin:end]
+                begin = end + 1
+                line = bytes(pending)
+                pending.clear()
+                if line.strip():
+                    yield line
+                until = deadline or time.monotonic() + patience
+            pending += piece[begin:]
+            if len(pending) > LONGEST_LINE:
                 raise BadReply(f"the node sent a line of more than {LONGEST_LINE} bytes")
-            if line.strip():
-                yield line
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        if pending.strip():
+            yield bytes(pending)
 
     def _fail(self, error: BaseException, request: Request) -> NoReturn:
         """Raises the error in our own words, where it is not ours or the user's."""

@@ -105,6 +105,29 @@ class AsyncClient:
             )
         )
 
+    async def stream(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        timeout: Optional[float] = None,
+        key: Optional[str] = None,
+        request_id: Optional[str] = None,
+    ) -> AsyncIterator[Any]:
+        """As `Client.stream`."""
+        request, chunks = await self._run(
+            operations.stream(
+                self._signatures, self._patience, name, inputs, timeout, key, request_id
+            )
+        )
+        lines = self._transport.lines(request)
+        try:
+            async for line in lines:
+                for chunk in chunks.read(line):
+                    yield chunk
+        finally:
+            await lines.aclose()
+
     async def call_async(
         self,
         name: str,

@@ -116,6 +116,27 @@ class Client:
             )
         )
 
+    def stream(
+        self,
+        name: str,
+        inputs: Any,
+        *,
+        timeout: Optional[float] = None,
+        key: Optional[str] = None,
+        request_id: Optional[str] = None,
+    ) -> Iterator[Any]:
+        """Asks a function that streams: each chunk when it comes, a value of JSON, or a dict of arrays where the function
+        says its types. Nothing is asked before the first chunk is. `timeout`: seconds that each may take. A stream that is
+        not read to its end, but closed, ends the function's work. An error after the first chunk is raised like any other.
+        """
+        request, chunks = self._run(
+            operations.stream(
+                self._signatures, self._patience, name, inputs, timeout, key, request_id
+            )
+        )
+        for line in self._transport.lines(request):
+            yield from chunks.read(line)
+
     def call_async(
         self,
         name: str,

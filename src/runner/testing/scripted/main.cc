@@ -151,8 +151,28 @@ class ScriptedInstance {
     }
   }
 
+  // A stream: "1", "2", … as many as it is told, unless it is closed; or a lie about one.
+  void stream(const std::string& text) {
+    const std::size_t count = std::stoull(text.substr(2));
+    for (std::size_t i = 1; i <= count; ++i) {
+      if (text[1] == 'e') write_reply_error(memory_, ReplyStatus::FunctionError, "no chunk");
+      if (text[1] == 's') scribble();
+      if (text[1] == 'c' || text[1] == 't') write_output(std::to_string(i));
+      const DoorbellMessage chunk{.kind = DoorbellKind::Chunk, .sequence = message_.sequence};
+      std::ignore = send_message(doorbell_, chunk);
+      if (text[1] == 't') continue;  // without waiting
+      const auto answer = receive_message(doorbell_);
+      if (!answer || !*answer) ::_exit(96);
+      if ((*answer)->message.kind == DoorbellKind::Close) break;
+    }
+    if (text[1] == 'c') write_reply_end(memory_);
+    done();
+  }
+
   void misbehave(const std::string& text) {
     switch (text[0]) {
+      case 'p':
+        return stream(text);
       case 's':
         scribble();
         return done();
