@@ -37,6 +37,17 @@ find_file(ONNXRUNTIME_LIBRARY libonnxruntime.so.1
 add_library(onnxruntime_headers INTERFACE)
 target_include_directories(onnxruntime_headers SYSTEM INTERFACE ${ONNXRUNTIME_INCLUDE})
 
+# Apache Arrow and Parquet, as scripts/setup.sh fetched them. Only libmayfly-batch.so links them.
+find_path(ARROW_INCLUDE arrow/api.h PATHS ${CMAKE_SOURCE_DIR}/.deps/arrow/include REQUIRED NO_DEFAULT_PATH)
+foreach(name arrow parquet)
+  string(TOUPPER ${name} upper)
+  find_file(${upper}_LIBRARY lib${name}.so.2600 PATHS ${CMAKE_SOURCE_DIR}/.deps/arrow/lib REQUIRED NO_DEFAULT_PATH)
+  add_library(${name} SHARED IMPORTED)
+  set_target_properties(${name} PROPERTIES IMPORTED_LOCATION ${${upper}_LIBRARY}
+    INTERFACE_INCLUDE_DIRECTORIES ${ARROW_INCLUDE})
+endforeach()
+target_link_libraries(parquet INTERFACE arrow)
+
 # The ONNX graph format (protobuf classes): Debian's libonnx.
 find_library(ONNX_PROTO onnx_proto REQUIRED)
 add_library(onnx_proto INTERFACE)
@@ -63,8 +74,17 @@ configure_file(${CMAKE_SOURCE_DIR}/cmake/python_version.h.in
 # Beside the executables, so that the build folder is laid out like an installation:
 # bin/mayfly, bin/mayfly-runner, lib/mayfly/libonnxruntime.so.1
 get_filename_component(onnxruntime_real ${ONNXRUNTIME_LIBRARY} REALPATH)
-file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/mayfly)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/lib/mayfly/batch)
 file(CREATE_LINK ${onnxruntime_real} ${CMAKE_BINARY_DIR}/lib/mayfly/libonnxruntime.so.1 SYMBOLIC)
 install(FILES ${onnxruntime_real} DESTINATION ${CMAKE_INSTALL_LIBDIR}/mayfly RENAME libonnxruntime.so.1)
 install(FILES ${CMAKE_SOURCE_DIR}/.deps/onnxruntime/LICENSE ${CMAKE_SOURCE_DIR}/.deps/onnxruntime/ThirdPartyNotices.txt
   DESTINATION ${CMAKE_INSTALL_DOCDIR}/onnxruntime OPTIONAL)
+
+# These go into jails with their folder, where a link would lead nowhere.
+foreach(library ${ARROW_LIBRARY} ${PARQUET_LIBRARY})
+  get_filename_component(name ${library} NAME)
+  file(COPY_FILE ${library} ${CMAKE_BINARY_DIR}/lib/mayfly/batch/${name} ONLY_IF_DIFFERENT)
+endforeach()
+install(FILES ${ARROW_LIBRARY} ${PARQUET_LIBRARY} DESTINATION ${CMAKE_INSTALL_LIBDIR}/mayfly/batch)
+install(FILES ${CMAKE_SOURCE_DIR}/.deps/arrow/LICENSE.txt ${CMAKE_SOURCE_DIR}/.deps/arrow/NOTICE.txt
+  DESTINATION ${CMAKE_INSTALL_DOCDIR}/arrow)

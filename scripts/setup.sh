@@ -108,8 +108,38 @@ fetch_onnxruntime_headers() {
   rm -rf "$apt_dir"
 }
 
+# Apache Arrow and Parquet for C++: the libraries and headers that the `pyarrow` wheel carries, pinned by
+# digest. Only jobs over tables open them, in their jails.
+arrow_version=26.0.1
+
+fetch_arrow() {
+  local machine wheel_sha
+  machine=$(uname -m)
+  case $machine in
+    x86_64) wheel_sha=39cb0f2418282c24bea6ceda77b03e5a8f0a5766b63a8bf194d4e2a2c423548c ;;
+    aarch64) wheel_sha=22a96a225de107eb9acd1ad9a818198ca832df2a4c0952412f754a7ed2105a98 ;;
+    *) say "no Apache Arrow build is known for $machine"; exit 1 ;;
+  esac
+  local root=.deps/arrow library
+  [ "$(cat $root/stamp 2>/dev/null)" = "$wheel_sha" ] && return
+  say "fetching Apache Arrow $arrow_version"
+  rm -rf $root && mkdir -p $root/wheel $root/lib $root/include
+  .deps/venv/bin/pip download -q --no-deps --only-binary=:all: --python-version 3.11 \
+    --platform "manylinux_2_28_$machine" -d $root/wheel "pyarrow==$arrow_version"
+  echo "$wheel_sha  $(ls $root/wheel/*.whl)" | sha256sum --check --quiet
+  .deps/venv/bin/python -m zipfile -e $root/wheel/*.whl $root/wheel/out
+  for library in libarrow libparquet; do
+    mv "$root/wheel/out/pyarrow/$library.so.2600" $root/lib/
+  done
+  mv $root/wheel/out/pyarrow/include/{arrow,parquet} $root/include/
+  mv $root/wheel/out/pyarrow-$arrow_version.dist-info/licenses/{LICENSE,NOTICE}.txt $root/
+  rm -rf $root/wheel
+  echo "$wheel_sha" >$root/stamp
+}
+
 mkdir -p .deps
 install_packages
 make_venv venv scripts/requirements.txt
 make_venv sdk-venv scripts/requirements-sdk.txt
 fetch_onnxruntime
+fetch_arrow

@@ -22,6 +22,7 @@
 #include "runner/python_packages.h"
 #include "runner/report/choose.h"
 #include "runner/report/resolve_job.h"
+#include "runner/table_jobs.h"
 
 namespace mayfly {
 namespace {
@@ -210,6 +211,7 @@ bool is_refusal(const Error& error) {
 
 Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view request) {
   if (TRY(parse_resolve_job(request))) return install_packages(request);
+  if (is_table_job(request)) return run_table_job(control_fd, request);
   const PublishJob job = TRY(parse_publish_job(request));
   const PublishProgress progress = [control_fd](std::string_view step, std::string_view detail) {
     const std::string line = Json{{"step", step}, {"detail", detail}}.dump(

@@ -1,6 +1,7 @@
-// A jailed process that does one piece of work and ends: publishing. Seen from the server.
+// A jailed process that does one piece of work and ends: publishing, a slice of batch prediction.
+// Seen from the server.
 //
-// The job runs in a jail of the Publish profile (PythonPublish): /source read-only, /work writable,
+// The job runs in a jail of the Publish profile (PythonPublish where it opens libraries): /source read-only, /work writable,
 // no network.
 // Its entry point in the jail is run_publish (runner/publish.h). It sends progress as messages on
 // its control socket (send() of one text each) and leaves its result in /work. The server treats
@@ -27,7 +28,7 @@ namespace mayfly {
 // A job's request, and each of its progress messages, is at most this long.
 inline constexpr std::size_t kMaxJobRequest = 64 * 1024;
 inline constexpr std::size_t kMaxJobMessage = 16 * 1024;
-// A job that sends more progress messages than this is killed.
+// A job that sends more progress messages than this is killed, where its spec says nothing else.
 inline constexpr std::size_t kMaxJobMessages = 1000;
 
 struct JobSpec {
@@ -39,6 +40,7 @@ struct JobSpec {
   Path source;
   Path work;
   std::string request;        // handed to run_publish as it is
+  std::size_t max_messages = kMaxJobMessages;
   Bytes memory;               // limit of everything in the jail together
   std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);

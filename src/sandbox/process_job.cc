@@ -29,11 +29,11 @@ std::optional<std::string_view> start_failure(std::string_view text) {
 
 }  // namespace
 
-JobJail::JobJail(Loop& loop, JailProcess::Making making, Duration timeout, JobEvents events,
+JobJail::JobJail(Loop& loop, JailProcess::Making making, Limits limits, JobEvents events,
                  std::function<void()> on_end)
     : events_(std::move(events)),
       on_end_(std::move(on_end)),
-      timeout_(timeout),
+      limits_(limits),
       timer_(loop,
              [this] {
                timed_out_ = true;
@@ -47,7 +47,7 @@ JobJail::JobJail(Loop& loop, JailProcess::Making making, Duration timeout, JobEv
 
 Status JobJail::start(BlankProcess& blank, std::function<void(std::string_view line)> on_log) {
   TRY(jail_.make(blank, std::move(on_log)));
-  timer_.arm_in(timeout_);
+  timer_.arm_in(limits_.timeout);
   return {};
 }
 
@@ -85,10 +85,10 @@ bool JobJail::handle_control() {
 void JobJail::handle_text(std::string_view text) {
   if (const auto failure = start_failure(text)) {
     complaint_ = refuse(reason::kStartFailed, std::string(*failure)).error();
-  } else if (++messages_ > kMaxJobMessages) {
+  } else if (++messages_ > limits_.messages) {
     complaint_ =
         refuse(reason::kPublishFailed,
-               fmt::format("publishing sent more than {} progress messages", kMaxJobMessages))
+               fmt::format("the job sent more than {} messages", limits_.messages))
             .error();
     jail_.close_control();
     jail_.kill();

@@ -15,8 +15,12 @@ namespace mayfly {
 
 class JobJail {
  public:
+  struct Limits {
+    Duration timeout;
+    std::size_t messages;
+  };
   // `on_end` is my last act: it destroys me.
-  JobJail(Loop& loop, JailProcess::Making making, Duration timeout, JobEvents events,
+  JobJail(Loop& loop, JailProcess::Making making, Limits limits, JobEvents events,
           std::function<void()> on_end);
 
   Status start(BlankProcess& blank, std::function<void(std::string_view line)> on_log);
@@ -32,7 +36,7 @@ class JobJail {
 
   JobEvents events_;
   std::function<void()> on_end_;
-  Duration timeout_;
+  Limits limits_;
   Timer timer_;
   std::optional<Error> complaint_;  // why there is no jail, or was one no longer
   std::size_t messages_ = 0;

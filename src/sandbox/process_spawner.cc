@@ -140,6 +140,13 @@ void ProcessSpawner::mount_python(JailPlan& plan, const Path& environment, Bytes
   plan.limits.file_bytes = std::max(plan.limits.file_bytes, scratch.count);
 }
 
+void ProcessSpawner::mount_tables(JailPlan& plan) const {
+  plan.mounts.push_back(
+      {.source = options_.tables, .target = "/runtime", .access = Access::Code});
+  plan.mounts.push_back(
+      {.source = options_.python.libraries, .target = "/lib", .access = Access::Code});
+}
+
 Status ProcessSpawner::make_groups(JailProcess::Making& making, VersionLimits limits) {
   if (options_.cgroups == nullptr) return {};
   limits.processes = options_.processes;
@@ -195,8 +202,9 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
   if (spec.request.size() > kMaxJobRequest)
     return fail(Code::InvalidArgument, "the job's request is too long");
   const bool python = spec.runtime == RuntimeKind::Python;
+  const bool opens_libraries = spec.runtime != RuntimeKind::Onnx;
   JailProcess::Making making =
-      begin(spec.label, python ? Profile::PythonPublish : Profile::Publish);
+      begin(spec.label, opens_libraries ? Profile::PythonPublish : Profile::Publish);
   const std::uint32_t slot = making.slot;
   const std::uint64_t id = next_id_;
   making.plan.mounts.push_back(
@@ -204,6 +212,7 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
   making.plan.mounts.push_back(
       {.source = spec.work, .target = "/work", .access = Access::ReadWrite});
   if (python) mount_python(making.plan, spec.environment, kJobScratch);
+  if (spec.runtime == RuntimeKind::Tables) mount_tables(making.plan);
   if (spec.installs) {
     making.plan.mounts.push_back({.source = options_.python.packages, .target = "/pip"});
     making.plan.mounts.push_back(
@@ -218,8 +227,7 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
     release(slot);
     return std::unexpected(std::move(made).error());
   }
-  const auto jail = std::make_shared<JobJail>(loop_, std::move(making), spec.timeout,
-                                              std::move(events), [this, id, slot] {
+  const auto jail = std::make_shared<JobJail>(loop_, std::move(making), JobJail::Limits{spec.timeout, spec.max_messages}, std::move(events), [this, id, slot] {
                                                 release(slot);
                                                 jobs_.erase(id);
                                               });

@@ -37,6 +37,7 @@ struct PythonFolders {
 struct ProcessSpawnerOptions {
   Path runner;  // the executable mayfly-runner
   PythonFolders python = {};
+  Path tables = {};  // libmayfly-batch.so and Arrow; at /runtime of jobs over tables
   NodeCgroups* cgroups = nullptr;  // outlives the spawner; none: nothing is limited by groups
   Bytes max_reply = mib(64);       // of outputs that do not fit the request's region
   std::uint32_t id_base = kDefaultIdBase;
@@ -70,6 +71,7 @@ class ProcessSpawner final : public Spawner, public JobRunner {
   ProcessSpawner(Loop& loop, ProcessSpawnerOptions options);
   JailProcess::Making begin(std::string label, Profile profile);
   void mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const;
+  void mount_tables(JailPlan& plan) const;
   VersionLimits version_limits(const TemplateSpec& spec) const;
   Status make_groups(JailProcess::Making& making, VersionLimits limits);
   std::function<void(std::string_view)> log_of(const std::string& label) const;

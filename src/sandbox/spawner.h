@@ -22,8 +22,9 @@
 
 namespace mayfly {
 
-// What executes the artifact in a jail.
-enum class RuntimeKind : std::uint8_t { Onnx, Python };
+// What a jail is for: what executes the artifact, or for jobs only, libmayfly-batch.so reading and
+// writing tables.
+enum class RuntimeKind : std::uint8_t { Onnx, Python, Tables };
 
 struct TemplateSpec {
   std::string label;  // "fraud@7": for logs and the cgroup's name
