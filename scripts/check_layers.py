@@ -8,7 +8,7 @@ import sys
 ORDER = [
     "base", "async", "core", "rollout", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
-    "dispatch", "serving", "events", "gateway", "grpc", "cli", "app",
+    "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
@@ -26,9 +26,10 @@ FORBIDDEN = {
     "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish"},
     "serving": {"runner", "net"},                        # HTTP and gRPC alike
     "events": {"runner", "net", "trace", "identity", "rollout", "sandbox", "publish"},  # no protocol
+    "jobs": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving"},  # no protocol
     "gateway": {"runner"},
-    "grpc": {"runner", "store", "registry", "meter", "publish", "events"},
-    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "gateway", "publish", "sandbox", "grpc"},
+    "grpc": {"runner", "store", "registry", "meter", "publish", "events", "jobs"},
+    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

@@ -69,6 +69,10 @@ struct Config {
   double trace_sample = 1;     // of the requests whose caller does not decide
   // [events]
   std::uint32_t event_concurrency = 4;  // attempts at a time
+  // [jobs]
+  std::uint32_t job_cpus = 0;            // that all jobs together keep busy; 0: every core
+  Bytes job_memory;                      // of all jobs together; 0: a quarter of the machine's
+  std::uint32_t job_slice_seconds = 30;  // then another job's turn comes
   // [log]
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::Text;

@@ -20,6 +20,9 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_deploy_verb(app, context);
   add_invoke_verb(app, context);
   add_events_verb(app, context);
+  add_run_verb(app, context);
+  add_batch_verb(app, context);
+  add_jobs_verb(app, context);
   add_functions_verb(app, context);
   add_versions_verb(app, context);
   add_describe_verb(app, context);

@@ -20,6 +20,7 @@
 #include "dispatch/dispatcher.h"
 #include "gateway/event_service.h"
 #include "gateway/gateway.h"
+#include "gateway/job_service.h"
 #include "grpc/grpc_gateway.h"
 #include "grpc/rpc_server.h"
 #include "grpc/rpc_tls.h"
@@ -352,6 +353,7 @@ struct Draining {
   Admission& who;
   RpcServer* grpc;  // null: none
   EventEngine& events;
+  JobEngine& jobs;
   DataPlane& plane;
   SpanExporter* spans;  // null: none
   Gate& background;
@@ -369,9 +371,11 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   LOG(info, "stopping", {"drain_timeout", to_string(timeout)});
   notify_supervisor("STOPPING=1");
   parts.events.stop();
+  parts.jobs.stop();
   loop.run(close_servers(loop, parts, timeout));
   parts.plane.cut_short.cancel();
   loop.run(parts.events.close());
+  loop.run(parts.jobs.close());
   loop.run(parts.plane.shadows.close());
   loop.run(parts.plane.rollouts.close());
   loop.run(parts.plane.dispatcher.drain(5s));
@@ -434,6 +438,26 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
           .bodies = plane.bodies};
 }
 
+JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
+  const auto has_memory = [] {
+    const auto meminfo = read_file("/proc/meminfo");
+    return !meminfo || memory_shortage(*meminfo).count == 0;
+  };
+  return {.loop = base.loop,
+          .rng = base.rng,
+          .ids = plane.ids,
+          .ledger = plane.ledger,
+          .catalog = plane.catalog,
+          .predictions = predictions,
+          .runner = base.spawner,
+          .uploads = base.blobs,
+          .owners = base.owners,
+          .pins = base.pins,
+          .data = base.data,
+          .has_memory = has_memory,
+          .cores = dispatch_options(base.config).cores};
+}
+
 // Null: nothing is recorded.
 Result<std::unique_ptr<SpanExporter>> record_traces(const Config& config, Loop& loop,
                                                     const Path& root) {
@@ -467,6 +491,9 @@ Status serve(const Foundation& base) {
                       event_parts(base, plane, predictions),
                       {.concurrency = config.event_concurrency}, config.max_body);
   TRY(events.engine().recover(base.ledger));
+  JobService jobs(TRY(JobStores::open(base.data, base.clock)), job_parts(base, plane, predictions),
+                  job_options(config));
+  TRY(jobs.engine().recover());
   HttpServer* listening = nullptr;
   ControlApi control(control_parts(base, plane, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
@@ -477,6 +504,7 @@ Status serve(const Foundation& base) {
                    .protocol = protocol,
                    .blobs = blob_api,
                    .events = events.api(),
+                   .jobs = jobs.api(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
                    .callers = who.callers,
@@ -501,11 +529,13 @@ Status serve(const Foundation& base) {
   who.start();
   start_background(base, plane.catalog, plane.dispatcher, background);
   events.engine().start();
+  jobs.engine().start();
 
   loop.run();
 
   drain(loop,
-        {server, admin, who, grpc.server.get(), events.engine(), plane, base.spans, background},
+        {server, admin, who, grpc.server.get(), events.engine(), jobs.engine(), plane, base.spans,
+         background},
         config.drain_timeout);
   return {};
 }

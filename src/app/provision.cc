@@ -137,6 +137,13 @@ Status check_isolation(const Config& config, const std::vector<LayerHealth>& lay
 
 HttpServerOptions admin_options() { return {.max_connections = 16, .only_user = ::geteuid()}; }
 
+JobEngine::Options job_options(const Config& config) {
+  return {
+      .cpus = config.job_cpus > 0 ? config.job_cpus : cores(config),
+      .memory = config.job_memory.count > 0 ? config.job_memory : Bytes{machine_memory().count / 4},
+      .slice = std::chrono::seconds(config.job_slice_seconds)};
+}
+
 DispatchOptions dispatch_options(const Config& config) {
   return {.cores = cores(config), .memory = memory_budget(config)};
 }

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "dispatch/dispatcher.h"
 #include "gateway/predictions.h"
+#include "jobs/job_engine.h"
 #include "meter/prices.h"
 #include "net/http_server.h"
 #include "sandbox/doctor.h"
@@ -23,6 +24,7 @@ namespace mayfly {
 Bytes body_memory(const Config& config);  // of the bodies of all predictions
 PredictionLimits prediction_limits(const Config& config);
 DispatchOptions dispatch_options(const Config& config);
+JobEngine::Options job_options(const Config& config);
 HttpServerOptions server_options(const Config& config, std::uint32_t connections);
 // The owner of the data folder needs no key; the folder and the socket are for nobody else.
 HttpServerOptions admin_options();

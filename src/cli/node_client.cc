@@ -265,6 +265,15 @@ Status NodeClient::stream(std::string_view method, const std::string& path, cons
   return {};
 }
 
+Status NodeClient::fetch(const std::string& path,
+                         const std::function<Status(std::string_view)>& take) {
+  ClientRequest request{.method = "GET", .target = path};
+  request.sink = take;
+  const ClientResponse response = TRY(call(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return {};
+}
+
 Status NodeClient::upload(const std::string& sha256, std::uint64_t size, const Path& file,
                           const std::function<void(std::uint64_t)>& on_progress) {
   std::optional<std::uint64_t> reached;

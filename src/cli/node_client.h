@@ -48,6 +48,8 @@ class NodeClient {
   Result<RawReply> post_events(const std::string& path, std::string body, const Headers& headers,
                                const std::function<void(std::string_view)>& on_chunk);
   Result<RawReply> get_raw(const std::string& path);
+  // The body of a 2xx reply, piece by piece, as long as it may be.
+  Status fetch(const std::string& path, const std::function<Status(std::string_view)>& take);
   // Calls on_line for each line of a newline-delimited JSON reply as it arrives.
   Status stream(std::string_view method, const std::string& path, const CliJson& body,
                 const std::function<void(const CliJson&)>& on_line);

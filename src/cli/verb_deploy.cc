@@ -1,8 +1,5 @@
 // mayfly deploy NAME PATH: hash, upload what the node lacks, publish, and show what was measured.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <toml++/toml.h>
 #include <CLI/CLI.hpp>
@@ -11,23 +8,16 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/figures.h"
+#include "cli/local_file.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "core/names.h"
 #include "core/reason.h"
-#include "store/digest.h"
 
 namespace mayfly {
 namespace {
 
 constexpr const char* kSettingsFile = "mayfly.toml";
-
-struct LocalFile {
-  Path file;
-  std::string path;  // inside the artifact
-  std::uint64_t size = 0;
-  std::string sha256;
-};
 
 struct DeployFlags {
   std::string name;
@@ -71,20 +61,6 @@ Result<CliJson> read_options(const Path& file) {
                   fmt::format("{}:{}: {}", file.native(), e.source().begin.line, e.description()));
   }
   return options;
-}
-
-Result<LocalFile> local_file(const Path& file, std::string path) {
-  struct stat info{};
-  if (::lstat(file.c_str(), &info) != 0) return fail_errno(file.native());
-  if (S_ISLNK(info.st_mode)) {
-    return refuse(
-        reason::kInvalidManifest,
-        fmt::format("{}: symbolic links are not followed; put the file itself into the folder",
-                    file.native()));
-  }
-  if (!S_ISREG(info.st_mode))
-    return refuse(reason::kInvalidManifest, fmt::format("{}: not a file", file.native()));
-  return LocalFile{file, std::move(path), static_cast<std::uint64_t>(info.st_size), {}};
 }
 
 // Folders that tools leave beside code, and nobody means to deploy.
@@ -148,27 +124,6 @@ Result<Artifact> read_artifact(const DeployFlags& flags) {
         number.is_number() || number.is_boolean() || number.is_array() ? number : CliJson(value);
   }
   return artifact;
-}
-
-// Hashed in pieces: nothing is held whole.
-Result<std::string> digest_of(const LocalFile& local, ProgressLine& progress) {
-  const Fd file = TRY(open_file(local.file, O_RDONLY));
-  std::vector<std::byte> piece(1 << 20);
-  Sha256 hash;
-  for (std::uint64_t done = 0;;) {
-    const ssize_t got = ::read(file.get(), piece.data(), piece.size());
-    if (got < 0) return fail_errno(local.file.native());
-    if (got == 0) return to_string(hash.digest());
-    hash.update(std::span(piece).first(static_cast<std::size_t>(got)));
-    done += static_cast<std::uint64_t>(got);
-    progress.show_bytes(fmt::format("hashing {}", local.path), done, local.size);
-  }
-}
-
-Status upload_blob(NodeClient& node, const LocalFile& file, ProgressLine& progress) {
-  return node.upload(file.sha256, file.size, file.file, [&](std::uint64_t sent) {
-    progress.show_bytes(fmt::format("uploading {}", file.path), sent, file.size);
-  });
 }
 
 void print_published(const CliJson& result) {

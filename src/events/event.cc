@@ -62,4 +62,16 @@ Result<EventReply> parse_event_reply(std::string_view json) {
   });
 }
 
+InvocationId invocation_id_of(std::string_view text) {
+  InvocationId id;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i + 1 < text.size() && at < id.bytes.size(); ++i) {
+    if (text[i] == '-') continue;
+    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+    id.bytes[at++] = static_cast<std::byte>(digit(text[i]) * 16 + digit(text[i + 1]));
+    ++i;
+  }
+  return id;
+}
+
 }  // namespace mayfly

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "core/invocation.h"
 
 namespace mayfly {
 
@@ -29,6 +30,9 @@ struct EventReply {
   EventHeaders headers;
   bool operator==(const EventReply&) const = default;
 };
+
+// Of an id that the node made: 36 characters.
+InvocationId invocation_id_of(std::string_view text);
 
 std::string to_json(const EventRequest& request);
 Result<EventRequest> parse_event_request(std::string_view json);  // data_loss

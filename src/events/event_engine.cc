@@ -25,19 +25,6 @@ constexpr Duration kAfterTrouble = 1s;
 constexpr std::size_t kUnsettledAtOnce = 1000;
 constexpr std::size_t kLongestMessage = 1000;
 
-// Of an id that the engine made.
-InvocationId id_of(std::string_view text) {
-  InvocationId id;
-  std::size_t at = 0;
-  for (std::size_t i = 0; i + 1 < text.size() && at < id.bytes.size(); ++i) {
-    if (text[i] == '-') continue;
-    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-    id.bytes[at++] = static_cast<std::byte>(digit(text[i]) * 16 + digit(text[i + 1]));
-    ++i;
-  }
-  return id;
-}
-
 std::string frame_of(const InvocationRecord& record) {
   std::string frame;
   encode_record(record, frame);
@@ -82,7 +69,7 @@ InvocationRecord EventEngine::lost_attempt(const WorkItem& item) {
                           .received = {},
                           .sent = {},
                           .reason = std::string(reason::kAttemptLost),
-                          .event = id_of(item.spec.id)};
+                          .event = invocation_id_of(item.spec.id)};
   if (const auto request = parse_event_request(item.spec.detail)) {
     record.caller = request->caller;
     record.request_id = request->request_id.empty() ? item.spec.id : request->request_id;
@@ -331,7 +318,7 @@ Task<EventEngine::Attempted> EventEngine::attempt(const WorkItem& item, CancelTo
     co_return none;
   }
   co_return co_await parts_.run({.item = item,
-                                 .event = id_of(item.spec.id),
+                                 .event = invocation_id_of(item.spec.id),
                                  .number = static_cast<std::uint16_t>(item.attempts + 1),
                                  .payload = *std::move(payload),
                                  .cancel = cancel});

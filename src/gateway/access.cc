@@ -57,6 +57,10 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::GenerateStream:
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
+    case Endpoint::SubmitJob:
+    case Endpoint::CancelJob:
+    case Endpoint::PauseJob:
+    case Endpoint::ResumeJob:
     case Endpoint::AddClientMemory:
     case Endpoint::RemoveClientMemory:
       return Needs::Invoke;
@@ -77,6 +81,9 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListEvents:
     case Endpoint::EventReply:
     case Endpoint::EventState:
+    case Endpoint::ListJobs:
+    case Endpoint::DescribeJob:
+    case Endpoint::JobResultFile:
       return Needs::Describe;
     case Endpoint::NodeStatus:
     case Endpoint::NodeTop:
@@ -197,6 +204,14 @@ std::string_view action_of(Endpoint endpoint) {
       return "event.cancel";
     case Endpoint::RedriveEvent:
       return "event.redrive";
+    case Endpoint::SubmitJob:
+      return "job.submit";
+    case Endpoint::CancelJob:
+      return "job.cancel";
+    case Endpoint::PauseJob:
+      return "job.pause";
+    case Endpoint::ResumeJob:
+      return "job.resume";
     case Endpoint::CreateKey:
       return "key.create";
     case Endpoint::RevokeKey:

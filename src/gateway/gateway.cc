@@ -187,6 +187,11 @@ Task<void> Gateway::serve(Exchange& exchange, Route route) {
     if (followed) co_return;
     co_return co_await answer_error(exchange, route, std::move(followed).error());
   }
+  if (route.endpoint == Endpoint::JobResultFile) {
+    Status sent = co_await parts_.jobs.send_file(exchange, route, origin);
+    if (sent) co_return;
+    co_return co_await answer_error(exchange, route, std::move(sent).error());
+  }
   auto answered = co_await answer(exchange, route);
   if (!answered) co_return co_await answer_error(exchange, route, std::move(answered).error());
   co_await note(exchange, route, subject_of(route), {});
@@ -217,6 +222,13 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
       co_return co_await parts_.events.call(exchange, route);
+    case Endpoint::SubmitJob:
+    case Endpoint::ListJobs:
+    case Endpoint::DescribeJob:
+    case Endpoint::CancelJob:
+    case Endpoint::PauseJob:
+    case Endpoint::ResumeJob:
+      co_return co_await parts_.jobs.call(exchange, route);
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {

@@ -10,6 +10,7 @@
 #include "gateway/callers.h"
 #include "gateway/control_api.h"
 #include "gateway/event_api.h"
+#include "gateway/job_api.h"
 #include "gateway/guard.h"
 #include "gateway/identity_api.h"
 #include "gateway/predictions.h"
@@ -27,6 +28,7 @@ class Gateway {
     ProtocolApi& protocol;
     BlobApi& blobs;
     EventApi& events;
+    JobApi& jobs;
     Catalog& catalog;
     Metrics& metrics;
     Callers& callers;

@@ -1,6 +1,5 @@
 #include "publish/environment_store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -11,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <memory>
 #include <utility>
 
 #include "core/json_reader.h"
@@ -22,40 +20,19 @@
 namespace mayfly {
 namespace {
 
-constexpr int kMaxDepth = 48;
-constexpr std::size_t kMaxEntries = 200'000;
-constexpr std::uint64_t kMaxBytes = std::uint64_t{16} << 30;
 constexpr std::string_view kRequirements = "requirements.txt";
 constexpr std::string_view kWheels = "wheels/";
 constexpr std::string_view kBytecode = "__pycache__";
 
-std::unexpected<Error> bad_entry(std::string_view path, std::string_view why) {
-  return refuse(reason::kPublishFailed, fmt::format("environment: '{}' {}", path, why));
-}
-
-struct CloseFolder {
-  void operator()(DIR* folder) const { ::closedir(folder); }
-};
-
-// Makes a tree that a jail wrote the server's own, one entry at a time through descriptors: nothing
-// is reached by a name that a link could turn elsewhere.
+// Lists a tree that a jail wrote, as it becomes the server's own.
 class Takeover {
  public:
-  Status take(Fd folder, const std::string& path, int depth) {
-    if (depth > kMaxDepth) return bad_entry(path, "lies too deep");
-    TRY(own_file(folder.get(), 0755));
-    const int number = folder.get();
-    const std::unique_ptr<DIR, CloseFolder> entries(::fdopendir(number));
-    if (entries == nullptr) return fail_errno(path);
-    (void)folder.release();  // closed with `entries`
-    while (const dirent* entry = ::readdir(entries.get())) {
-      const std::string_view name = entry->d_name;
-      if (name == "." || name == "..") continue;
-      if (++entries_ > kMaxEntries) return bad_entry(path, "is one file too many");
-      TRY(take_entry(number, entry->d_name,
-                     path.empty() ? std::string(name) : path + "/" + entry->d_name, depth));
-    }
-    return {};
+  Status take(Fd folder) {
+    return take_tree(std::move(folder), {}, [this](const TakenFile& file) -> Status {
+      if (file.path.find(kBytecode) != std::string::npos) return {};
+      lines_.push_back(fmt::format("{} {} {}\n", file.path, file.size, TRY(hash_file(file.file))));
+      return {};
+    });
   }
 
   // "path size sha256" lines, sorted.
@@ -69,26 +46,7 @@ class Takeover {
   }
 
  private:
-  Status take_entry(int folder, const char* name, const std::string& path, int depth) {
-    TRY(check_artifact_path(path));
-    Fd file(::openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-    if (!file) return bad_entry(path, "cannot be opened, or is a link");
-    struct stat status{};
-    if (::fstat(file.get(), &status) != 0) return fail_errno(path);
-    if (S_ISDIR(status.st_mode)) return take(std::move(file), path, depth + 1);
-    if (!S_ISREG(status.st_mode) || status.st_nlink != 1)
-      return bad_entry(path, "is not a plain file of its own");
-    bytes_ += static_cast<std::uint64_t>(status.st_size);
-    if (bytes_ > kMaxBytes) return bad_entry(path, "is one byte too many (16 GiB)");
-    TRY(own_file(file.get(), 0444));
-    if (path.find(kBytecode) != std::string::npos) return {};
-    lines_.push_back(fmt::format("{} {} {}\n", path, status.st_size, TRY(hash_file(file.get()))));
-    return {};
-  }
-
   std::vector<std::string> lines_;
-  std::size_t entries_ = 0;
-  std::uint64_t bytes_ = 0;
 };
 
 // Young again: garbage collection leaves alone what somebody is about to use.
@@ -141,7 +99,7 @@ Result<Environment> EnvironmentStore::install(const For& whom, const Path& insta
   Takeover takeover;
   Fd top = TRY(open_file(installed, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   const Fd disk(::fcntl(top.get(), F_DUPFD_CLOEXEC, 0));
-  TRY(takeover.take(std::move(top), {}, 0));
+  TRY(takeover.take(std::move(top)));
   // Thousands of files: one call for all, before the name that vouches for them.
   if (::syncfs(disk.get()) != 0) return fail_errno("syncfs");
   Environment made{.digest = takeover.digest(whom.project), .lock = std::move(lock)};

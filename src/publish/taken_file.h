@@ -3,8 +3,12 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <string>
 
+#include "base/fd.h"
 #include "base/result.h"
 
 namespace mayfly {
@@ -13,5 +17,21 @@ namespace mayfly {
 Result<std::string> hash_file(int fd);
 // Nobody else can write it any more.
 Status own_file(int fd, mode_t mode);
+
+struct TreeLimits {
+  int depth = 48;
+  std::size_t entries = 200'000;
+  std::uint64_t bytes = std::uint64_t{16} << 30;
+};
+struct TakenFile {
+  std::string path;  // relative to the tree's root
+  int file = -1;     // borrowed, at its beginning
+  std::uint64_t size = 0;
+};
+// A tree becomes the server's own, one entry at a time through descriptors: nothing is reached by a
+// name that a link could turn elsewhere. `visit` gets each file; files are 0444 then, folders 0755.
+// publish_failed, naming the entry: links, devices, what is too deep or too much.
+Status take_tree(Fd folder, const TreeLimits& limits,
+                 const std::function<Status(const TakenFile& file)>& visit);
 
 }  // namespace mayfly

@@ -51,6 +51,17 @@ Result<std::unique_ptr<PythonFunction>> load_python_function(const Path& code,
   return start({.code = code.native(), .plan = to_json(options), .threads = threads});
 }
 
+Status run_python_job(const RunJob& job, std::string_view request_json) {
+  const auto entry = reinterpret_cast<RunEntry>(TRY(open_entry(kRunEntry)));
+  std::string complaint;
+  const PythonTask task{.code = "/source/function",
+                        .plan = TRY(read_file("/source/function.json", kMaxPlan)),
+                        .threads = job.threads};
+  if (!entry(task, std::string(request_json), &complaint))
+    return refuse(reason::kStartFailed, std::move(complaint));
+  return {};
+}
+
 Status install_packages(std::string_view request_json) {
   const auto entry = reinterpret_cast<InstallEntry>(TRY(open_entry(kInstallEntry)));
   std::string complaint;

@@ -1,11 +1,13 @@
-// Installing a function's packages, inside the jail of a job (runner/report/resolve_job.h says what
-// it is asked and what it leaves).
+// What jobs do with Python: install a function's packages (runner/report/resolve_job.h says what that is
+// asked and what it leaves), and run its run().
 #pragma once
 
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
+#include "runner/python_function.h"
+#include "runner/report/run_job.h"
 
 namespace mayfly {
 
@@ -15,5 +17,11 @@ Status install_packages(std::string_view request_json);
 // not the packages'.
 using InstallEntry = bool (*)(const std::string& request, std::string* complaint);
 inline constexpr const char* kInstallEntry = "mayfly_install_packages";
+
+// A slice of the run() of a Python function (runner/report/run_job.h); with the same entry's form.
+Status run_python_job(const RunJob& job, std::string_view request_json);
+using RunEntry = bool (*)(const PythonTask& task, const std::string& request,
+                          std::string* complaint);
+inline constexpr const char* kRunEntry = "mayfly_run_job";
 
 }  // namespace mayfly

@@ -1,11 +1,10 @@
 // A jailed process that does one piece of work and ends: publishing, a slice of batch prediction.
 // Seen from the server.
 //
-// The job runs in a jail of the Publish profile (PythonPublish where it opens libraries): /source read-only, /work writable,
-// no network.
-// Its entry point in the jail is run_publish (runner/publish.h). It sends progress as messages on
-// its control socket (send() of one text each) and leaves its result in /work. The server treats
-// both as hostile bytes.
+// The job runs in a jail of the Publish profile (PythonPublish where it opens libraries): /source
+// read-only, /work writable, no network. Its entry point in the jail is run_publish
+// (runner/publish.h). It sends progress as messages on its control socket (send() of one text each)
+// and leaves its result in /work. The server treats both as hostile bytes.
 //
 // Everything here lives on the loop thread and never blocks. Callbacks run on the loop thread,
 // never from inside run_job, and never after the Job is destroyed.
@@ -39,19 +38,21 @@ struct JobSpec {
   // that id (chown of the folder itself) when the job starts; what the job writes belongs to it.
   Path source;
   Path work;
-  std::string request;        // handed to run_publish as it is
+  std::string request;  // handed to run_publish as it is
   std::size_t max_messages = kMaxJobMessages;
   Bytes memory;               // limit of everything in the jail together
   std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);
   Path environment{};     // Python packages, at /environment; empty: none
   bool installs = false;  // packages: pip is at /pip, the machine's authorities at /certificates
+  bool idle = false;      // a guest: it gets what nobody else wants of processors and disks
 };
 
 struct JobEnd {
   Exit exit;
   bool timed_out = false;  // killed for running longer than `timeout`
   Bytes peak_memory;       // 0: unknown
+  Duration cpu{};          // of all its processes; 0: unknown
 };
 
 struct JobEvents {

@@ -168,7 +168,10 @@ void JailProcess::finish() {
   reports_watch_.reset();
   log_watch_.reset();
   Ended ended{.worker = worker_exit_.value_or(Exit{}), .peak_memory = {}};
-  if (making_.groups) ended.peak_memory = making_.groups->template_peak_memory().value_or(Bytes{});
+  if (making_.groups) {
+    ended.peak_memory = making_.groups->template_peak_memory().value_or(Bytes{});
+    ended.cpu = making_.groups->cpu_total().value_or(Duration::zero());
+  }
   // Empty now, so removing it does not wait.
   const auto on_end = std::move(events_.on_end);
   on_end(ended);  // destroys this

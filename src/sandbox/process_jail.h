@@ -32,6 +32,7 @@ class JailProcess {
   struct Ended {
     Exit worker;  // of the template or job; its oom says whether the kernel killed in its group
     Bytes peak_memory;
+    Duration cpu{};  // of everything in the jail; 0: unknown
   };
   struct Events {
     // Something can be read from the control socket. Reads at most kControlPerTurn messages;

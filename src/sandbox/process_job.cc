@@ -103,8 +103,10 @@ void JobJail::handle_end(const JailProcess::Ended& ended) {
     if (complaint_) {
       events_.on_end(std::unexpected(*std::move(complaint_)));
     } else {
-      events_.on_end(
-          JobEnd{.exit = ended.worker, .timed_out = timed_out_, .peak_memory = ended.peak_memory});
+      events_.on_end(JobEnd{.exit = ended.worker,
+                            .timed_out = timed_out_,
+                            .peak_memory = ended.peak_memory,
+                            .cpu = ended.cpu});
     }
   }
   const auto on_end = std::move(on_end_);

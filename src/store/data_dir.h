@@ -7,6 +7,8 @@
 //   DIR/identity.secret what the digests of keys are keyed with; mode 0600
 //   DIR/events.db       accepted events and what became of them (store/work_queue.h)
 //   DIR/events/         their payloads and results, content-addressed
+//   DIR/jobs.db         jobs: what is asked and how far they are (jobs/job_store.h)
+//   DIR/jobs/           their inputs, checkpoints and results, content-addressed
 //   DIR/blobs/          content-addressed files (store/blob_store.h)
 //   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
 //   DIR/ledger/         invocation records (meter/ledger.h)
@@ -55,6 +57,8 @@ class DataDir {
   Path identity_secret() const { return root_ / "identity.secret"; }
   Path events_db() const { return root_ / "events.db"; }
   Path events() const { return root_ / "events"; }
+  Path jobs_db() const { return root_ / "jobs.db"; }
+  Path jobs() const { return root_ / "jobs"; }
   Path admin_socket() const { return run() / "admin.sock"; }
   Path blobs() const { return root_ / "blobs"; }
   Path compiled() const { return root_ / "compiled"; }

@@ -172,6 +172,16 @@ Path LocalBlobStore::partial_path(const Digest& slot) const {
   return root_ / "partial" / to_string(slot);
 }
 
+Result<BlobInfo> LocalBlobStore::adopt(const Digest& digest, const LocalBlobStore& from) {
+  if (const auto known = TRY(find(digest))) return *known;
+  const auto info = TRY(from.find(digest));
+  if (!info) return fail(Code::NotFound, fmt::format("there is no blob {}", to_string(digest)));
+  const Path link = tmp_ / fmt::format("adopted-{}", to_string(digest));
+  if (::link(from.path_of(digest).c_str(), link.c_str()) != 0 && errno != EEXIST)
+    return fail_storage(fmt::format("link {}", link.native()));
+  return publish(link, digest, info->size);
+}
+
 Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create() {
   std::string path = tmp_ / "blob-XXXXXX";
   const int fd = ::mkostemp(path.data(), O_CLOEXEC | O_APPEND);

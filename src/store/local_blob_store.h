@@ -35,6 +35,9 @@ class LocalBlobStore final : public BlobStore {
   Status remove(const Digest& digest) override;
   Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;
 
+  // A blob of another store on the same file system becomes one of this too, without a copy.
+  Result<BlobInfo> adopt(const Digest& digest, const LocalBlobStore& from);
+
   // For bind mounts and hard links: the file of a blob, whether or not it exists.
   Path path_of(const Digest& digest) const;
 

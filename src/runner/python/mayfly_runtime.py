@@ -131,8 +131,14 @@ def import_handler(folder, handler):
     return module
 
 
+def runs_only(inputs, state, ctx):
+    raise InvalidInput("this function has no predict(); what it has is run as a job")
+
+
 def check_callable(module, handler):
     predict = getattr(module, "predict", None)
+    if predict is None and callable(getattr(module, "run", None)):
+        return runs_only
     if not callable(predict):
         raise Refused(f"{handler} has no function predict(inputs, state, ctx)")
     if inspect.iscoroutinefunction(predict) or inspect.isasyncgenfunction(predict):

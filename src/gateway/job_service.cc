@@ -1,0 +1,211 @@
+#include "gateway/job_service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <utility>
+
+#include "async/sleep.h"
+#include "base/log.h"
+#include "core/project.h"
+#include "core/reason.h"
+#include "events/event.h"
+#include "events/verdict.h"
+#include "gateway/stored_exchange.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kFirstPause = 20ms;
+constexpr Duration kLongestPause = 2s;
+// Rows are not to blame for these, and no smaller chunk helps.
+constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion,
+                               reason::kNotFound,        reason::kDraining,
+                               reason::kClientGone,      reason::kStorageFull};
+
+RequestHead head_of_chunk(const ChunkAsk& ask) {
+  RequestHead head;
+  head.method = Method::Post;
+  head.method_text = "POST";
+  const std::string_view name = local_name(ask.job.spec.function);
+  if (ask.header == 0) {
+    head.target = fmt::format("/functions/{}@{}", name, ask.job.spec.version);
+    head.headers.add("Content-Type", "application/json");
+  } else {
+    head.target = fmt::format("/v2/models/{}/versions/{}/infer", name, ask.job.spec.version);
+    head.headers.add("Content-Type", "application/octet-stream");
+    head.headers.add("Inference-Header-Content-Length", std::to_string(ask.header));
+  }
+  head.headers.add("X-Request-Id", ask.job.spec.id);
+  return head;
+}
+
+std::uint64_t header_length(const Headers& headers) {
+  const std::string_view text = headers.find("Inference-Header-Content-Length").value_or("0");
+  std::uint64_t length = 0;
+  std::from_chars(text.data(), text.data() + text.size(), length);
+  return length;
+}
+
+BatchAnswer refused(const Error& error) {
+  const std::string_view slug = error.reason.empty() ? reason::kInternal : error.reason;
+  return {.slot = 0,
+          .status = static_cast<std::uint32_t>(http_status(error)),
+          .bytes = 0,
+          .header = 0,
+          .reason = std::string(slug),
+          .error = error.message,
+          .fatal = std::ranges::find(kFatal, slug) != kFatal.end()};
+}
+
+}  // namespace
+
+Result<JobStores> JobStores::open(const DataDir& data, const Clock& clock) {
+  JobStores stores;
+  stores.blobs = TRY(LocalBlobStore::open(data.jobs(), data.tmp()));
+  stores.jobs = TRY(JobStore::open(data.jobs_db(), *stores.blobs, clock));
+  return stores;
+}
+
+JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options options)
+    : parts_(parts),
+      stores_(std::move(stores)),
+      pool_(parts.loop, "slices", 2),
+      runs_(slice_parts(parts), [this](const JobRecord& job) { return code_of(job); }),
+      batches_(
+          slice_parts(parts), [this](const JobRecord& job) { return signature_of(job); },
+          [this](ChunkAsk ask) { return predict(std::move(ask)); }),
+      engine_({.loop = parts.loop,
+               .store = *stores_.jobs,
+               .rng = parts.rng,
+               .run = [this](SliceAsk ask) { return run(std::move(ask)); },
+               .bill = [this](const JobRecord& job,
+                              const SliceBill& spent) { return bill(job, spent); },
+               .has_memory = parts.has_memory},
+              options),
+      api_({.engine = engine_,
+            .catalog = parts.catalog,
+            .ids = parts.ids,
+            .uploads = parts.uploads,
+            .blobs = *stores_.blobs,
+            .owners = parts.owners,
+            .pins = parts.pins,
+            .cores = parts.cores}) {}
+
+SliceParts JobService::slice_parts(const Parts& parts) {
+  return {.loop = parts.loop,
+          .pool = pool_,
+          .jobs = parts.runner,
+          .store = *stores_.jobs,
+          .blobs = *stores_.blobs,
+          .tmp = parts.data.tmp()};
+}
+
+Task<SliceOutcome> JobService::run(SliceAsk ask) {
+  if (ask.job.spec.kind == JobKind::Run) co_return co_await runs_.run(std::move(ask));
+  co_return co_await batches_.run(std::move(ask), engine_.options().slice);
+}
+
+Task<Result<ServingRef>> JobService::serving_of(const JobRecord& job) {
+  CO_TRY(const ResolvedVersion resolved,
+         parts_.catalog.resolve(job.spec.function, std::to_string(job.spec.version)));
+  co_return co_await parts_.catalog.find(resolved);
+}
+
+Task<Result<JobCode>> JobService::code_of(const JobRecord& job) {
+  CO_TRY(const ServingRef serving, co_await serving_of(job));
+  CO_TRY(Path artifact, co_await serving->runtime->artifact());
+  co_return JobCode{.artifact = std::move(artifact), .environment = serving->runtime->environment};
+}
+
+Task<Result<Signature>> JobService::signature_of(const JobRecord& job) {
+  CO_TRY(const ServingRef serving, co_await serving_of(job));
+  co_return serving->manifest->documents ? Signature{} : serving->signature();
+}
+
+// What the platform is to blame for is tried again; how long the job may take bounds it.
+Task<ChunkReply> JobService::predict(ChunkAsk ask) {
+  for (Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+    bool put_back = false;
+    ChunkReply reply = co_await predict_once(ask, put_back);
+    if (!put_back) co_return reply;
+    if (!co_await sleep_for(parts_.loop, pause, ask.cancel)) {
+      reply.answer.fatal = true;
+      co_return reply;
+    }
+  }
+}
+
+Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask, bool& put_back) {
+  const std::string_view project = project_of(ask.job.spec.function);
+  StoredExchange exchange(head_of_chunk(ask), ask.body, ask.cancel);
+  RouteResult found = find_route("POST", exchange.head().path());
+  CHECK(found.route.has_value());
+  Route& route = *found.route;
+  route.name = qualified_name(project, route.name);
+  route.caller = std::make_shared<const Principal>(
+      Principal{.project = std::string(project), .name = ask.job.spec.caller, .scopes = {}});
+  EventTry tried{.attempt = {.event = invocation_id_of(ask.job.spec.id),
+                             .number = static_cast<std::uint16_t>(ask.job.slices + 1)},
+                 .source = fmt::format("{} jobs", project),
+                 .outcome = {},
+                 .record = {}};
+  co_await parts_.predictions.handle(exchange, route, *protocol_of(route.endpoint), "", &tried);
+  const StartTier tier = tried.record ? tried.record->tier : StartTier::None;
+  ChunkReply reply;
+  if (tried.outcome) {
+    reply.body = exchange.take_reply();
+    reply.answer.bytes = reply.body.size();
+    reply.answer.header = header_length(exchange.headers());
+  } else {
+    reply.answer = refused(tried.outcome.error());
+    put_back = judge({.reason = reply.answer.reason, .tier = tier}, {.max_attempts = 2}) ==
+                   Verdict::PutBack &&
+               !reply.answer.fatal;
+  }
+  if (tried.record && tier != StartTier::None) {
+    const Status written = co_await parts_.ledger.commit(
+        put_back ? unbilled(*std::move(tried.record)) : *std::move(tried.record));
+    // What nobody can bill is not given away.
+    if (!written) {
+      reply.answer = refused(written.error());
+      put_back = true;
+    }
+  }
+  co_return reply;
+}
+
+Task<void> JobService::bill(const JobRecord& job, const SliceBill& spent) {
+  const auto micros = [](Duration time) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(time);
+  };
+  InvocationRecord record{.invocation = parts_.ids.next(),
+                          .attempt = static_cast<std::uint16_t>(job.slices + 1),
+                          .time = spent.began,
+                          .project = std::string(project_of(job.spec.function)),
+                          .caller = job.spec.caller,
+                          .request_id = job.spec.id,
+                          .function = std::string(local_name(job.spec.function)),
+                          .version = {job.spec.version},
+                          .tier = StartTier::Cold,
+                          .run = micros(spent.ran),
+                          .cpu = micros(spent.cpu),
+                          .memory_limit = job.spec.memory,
+                          .memory_peak = spent.memory,
+                          .received = {},
+                          .sent = {},
+                          .reason = spent.reason,
+                          .event = invocation_id_of(job.spec.id)};
+  if (!spent.billed) record = unbilled(std::move(record));
+  const Status written = co_await parts_.ledger.commit(record);
+  if (!written)
+    LOG(error, "a slice's record is not written", {"job", job.spec.id},
+        {"error", written.error().message});
+}
+
+}  // namespace mayfly

@@ -1,0 +1,65 @@
+// All that a node has of jobs, in the order of its making.
+#pragma once
+
+#include <memory>
+
+#include "gateway/job_api.h"
+#include "gateway/predictions.h"
+#include "jobs/batch_slice.h"
+#include "jobs/job_engine.h"
+#include "jobs/job_store.h"
+#include "jobs/run_slice.h"
+#include "serving/ledger_writer.h"
+#include "store/data_dir.h"
+
+namespace mayfly {
+
+// Where jobs are kept.
+struct JobStores {
+  static Result<JobStores> open(const DataDir& data, const Clock& clock);
+  std::unique_ptr<LocalBlobStore> blobs;
+  std::unique_ptr<JobStore> jobs;
+};
+
+class JobService {
+ public:
+  struct Parts {  // all outlive me
+    Loop& loop;
+    Rng& rng;
+    InvocationIds& ids;
+    LedgerWriter& ledger;
+    Catalog& catalog;
+    Predictions& predictions;
+    JobRunner& runner;
+    LocalBlobStore& uploads;
+    BlobOwners& owners;
+    Pins& pins;
+    const DataDir& data;
+    std::function<bool()> has_memory;
+    std::uint32_t cores;
+  };
+  JobService(JobStores stores, const Parts& parts, JobEngine::Options options);
+
+  JobApi& api() { return api_; }
+  JobEngine& engine() { return engine_; }
+
+ private:
+  Task<SliceOutcome> run(SliceAsk ask);
+  Task<Result<ServingRef>> serving_of(const JobRecord& job);
+  Task<Result<JobCode>> code_of(const JobRecord& job);
+  Task<Result<Signature>> signature_of(const JobRecord& job);
+  Task<ChunkReply> predict(ChunkAsk ask);
+  Task<ChunkReply> predict_once(const ChunkAsk& ask, bool& put_back);
+  Task<void> bill(const JobRecord& job, const SliceBill& bill);
+  SliceParts slice_parts(const Parts& parts);
+
+  Parts parts_;
+  JobStores stores_;
+  Pool pool_;
+  RunSlices runs_;
+  BatchSlices batches_;
+  JobEngine engine_;
+  JobApi api_;
+};
+
+}  // namespace mayfly

@@ -1,0 +1,283 @@
+#include "jobs/job_engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "async/sleep.h"
+#include "base/log.h"
+#include "core/project.h"
+#include "core/reason.h"
+#include "core/units.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kAfterTrouble = 1s;
+constexpr Duration kLongestWait = 1min;
+
+}  // namespace
+
+JobEngine::JobEngine(Parts parts, Options options)
+    : parts_(std::move(parts)),
+      options_(options),
+      pool_(parts_.loop, "jobs", 2),
+      gate_(parts_.loop),
+      look_(parts_.loop, [this] { look(); }),
+      again_(parts_.loop, [this] { look(); }) {}
+
+Status JobEngine::recover() {
+  const std::uint64_t cut_off = TRY(parts_.store.recover());
+  if (cut_off > 0)
+    LOG(info, "jobs go on from their last checkpoints", {"jobs", std::to_string(cut_off)});
+  return {};
+}
+
+void JobEngine::start() {
+  stopped_ = false;
+  parts_.loop.spawn(sweep_now_and_then());
+  look_.request();
+}
+
+Task<void> JobEngine::close() {
+  stopped_ = true;
+  auto closed = gate_.close();
+  again_.cancel();
+  closing_.cancel();
+  for (const auto& [id, running] : running_) running->kill.cancel();
+  co_await closed;
+}
+
+Bytes JobEngine::memory_left() const {
+  Bytes used{};
+  for (const auto& [id, running] : running_) used = used + running->memory;
+  return used < options_.memory ? options_.memory - used : Bytes{};
+}
+
+std::uint32_t JobEngine::cpus_left() const {
+  std::uint32_t used = 0;
+  for (const auto& [id, running] : running_) used += running->cpus;
+  return used < options_.cpus ? options_.cpus - used : 0;
+}
+
+Task<Result<JobRecord>> JobEngine::submit(JobSubmission job, std::vector<JobFile> inputs) {
+  const auto hold = gate_.hold();
+  if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
+  if (job.memory > options_.memory) {
+    co_return refuse(
+        reason::kTooLarge,
+        fmt::format("a slice of this job may take {}, and this node gives all jobs together {} "
+                    "(jobs.memory): it can never run here",
+                    to_string(job.memory), to_string(options_.memory)));
+  }
+  job.cpus = std::clamp<std::uint32_t>(job.cpus, 1, std::max(options_.cpus, 1U));
+  CO_TRY_STATUS(
+      co_await pool_.run([&] { return parts_.store.submit(job, inputs, options_.max_open); }));
+  look_.request();
+  co_return co_await find(job.id);
+}
+
+Task<Result<JobRecord>> JobEngine::cancel(std::string id) {
+  CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.cancel(id, now()); }));
+  if (const auto running = running_.find(id); running != running_.end())
+    running->second->kill.cancel();
+  co_return job;
+}
+
+Task<Result<JobRecord>> JobEngine::pause(std::string id) {
+  CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.pause(id); }));
+  if (const auto running = running_.find(id); running != running_.end())
+    running->second->stop.cancel();
+  co_return with_progress(std::move(job));
+}
+
+Task<Result<JobRecord>> JobEngine::resume(std::string id) {
+  CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.resume(id); }));
+  look_.request();
+  co_return with_progress(std::move(job));
+}
+
+// What a running job said last is not written before its next checkpoint.
+JobRecord JobEngine::with_progress(JobRecord job) const {
+  const auto running = running_.find(job.spec.id);
+  if (running != running_.end() && running->second->lease.epoch == job.epoch)
+    job.progress = running->second->progress;
+  return job;
+}
+
+Task<Result<JobRecord>> JobEngine::find(std::string id) {
+  CO_TRY(std::optional<JobRecord> job, co_await pool_.run([&] { return parts_.store.find(id); }));
+  if (!job)
+    co_return refuse(reason::kNotFound, fmt::format("there is no job '{}'", id.substr(0, 64)));
+  co_return with_progress(*std::move(job));
+}
+
+Task<Result<std::vector<JobRecord>>> JobEngine::list(JobStore::ListAsk ask) {
+  CO_TRY(std::vector<JobRecord> jobs, co_await pool_.run([&] { return parts_.store.list(ask); }));
+  for (JobRecord& job : jobs) job = with_progress(std::move(job));
+  co_return jobs;
+}
+
+Task<Result<std::vector<JobFile>>> JobEngine::files(std::string id) {
+  co_return co_await pool_.run([&] { return parts_.store.files(id); });
+}
+
+void JobEngine::look() {
+  wanted_ = true;
+  if (feeding_ || stopped_ || gate_.closed()) return;
+  feeding_ = true;
+  parts_.loop.spawn(feed());
+}
+
+Task<void> JobEngine::feed() {
+  const auto hold = gate_.hold();
+  while (std::exchange(wanted_, false) && !stopped_) {
+    bool leased = true;
+    while (leased && cpus_left() > 0 && !stopped_ && parts_.has_memory())
+      leased = co_await lease_one();
+  }
+  if (!stopped_) co_await arm();
+  feeding_ = false;
+  if (wanted_) look_.request();
+}
+
+Task<bool> JobEngine::lease_one() {
+  const JobStore::LeaseAsk ask{
+      .now = now(), .after_project = last_project_, .memory = memory_left(), .cpus = cpus_left()};
+  auto leased = co_await pool_.run([&] { return parts_.store.lease(ask); });
+  if (!leased) LOG(error, "no job can be leased", {"error", leased.error().message});
+  if (!leased || !*leased) co_return false;
+  JobRecord job = **std::move(leased);
+  last_project_ = project_of(job.spec.function);
+  parts_.loop.spawn(work(std::move(job)));
+  co_return true;
+}
+
+// What is due but was not leased waits for the end of a slice, or for memory.
+Task<void> JobEngine::arm() {
+  const auto due = co_await pool_.run([&] { return parts_.store.next_due(); });
+  if (due && !*due) co_return;
+  const Duration wait = due ? **due - now() : Duration::zero();
+  again_.arm_in(std::clamp<Duration>(wait, kAfterTrouble, kLongestWait));
+}
+
+Task<void> JobEngine::sweep_now_and_then() {
+  const auto hold = gate_.hold();
+  const Status cleaned = co_await pool_.run([&] { return parts_.store.remove_orphans(); });
+  if (!cleaned) LOG(warn, "orphans of jobs stay", {"error", cleaned.error().message});
+  do {
+    const auto expired = co_await pool_.run([&] { return parts_.store.sweep(now()); });
+    if (!expired) {
+      LOG(error, "jobs cannot be swept", {"error", expired.error().message});
+      continue;
+    }
+    for (const std::string& id : *expired) {
+      if (const auto running = running_.find(id); running != running_.end())
+        running->second->kill.cancel();
+    }
+  } while (co_await sleep_for(parts_.loop, options_.sweep_every, closing_.token()));
+}
+
+// While slices run: when requests need their memory, the youngest stops at its next checkpoint.
+Task<void> JobEngine::watch_memory() {
+  const auto hold = gate_.hold();
+  while (!running_.empty() &&
+         co_await sleep_for(parts_.loop, options_.look_at_memory, closing_.token())) {
+    if (!parts_.has_memory() && !running_.empty()) running_.rbegin()->second->stop.cancel();
+  }
+  watching_ = false;
+}
+
+Task<void> JobEngine::work(JobRecord job) {
+  const auto hold = gate_.hold();
+  Running running{.lease = lease_of(job),
+                  .memory = job.spec.memory,
+                  .cpus = job.spec.cpus,
+                  .progress = job.progress,
+                  .failures = job.failures,
+                  .stop = {},
+                  .kill = {}};
+  Running*& place = running_[job.spec.id];
+  // A slice whose lease was lost: what it does counts no longer.
+  if (place != nullptr) place->kill.cancel();
+  place = &running;
+  if (stopped_) running.kill.cancel();
+  if (!std::exchange(watching_, true)) parts_.loop.spawn(watch_memory());
+  const Status ended = co_await run_slice(job, running);
+  if (!ended && ended.error().reason != reason::kConflict) {
+    LOG(error, "the end of a slice cannot be written", {"job", job.spec.id},
+        {"error", ended.error().message});
+  }
+  const auto mine = running_.find(job.spec.id);
+  if (mine != running_.end() && mine->second == &running) running_.erase(mine);
+  look_.request();
+}
+
+Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
+  CO_TRY(const std::vector<JobFile> files,
+         co_await pool_.run([&] { return parts_.store.files(job.spec.id); }));
+  Timer slice(parts_.loop, [&running] { running.stop.cancel(); });
+  slice.arm_in(options_.slice);
+  const TimePoint begun = parts_.loop.clock().now();
+  const WallTime began = now();
+  SliceOutcome outcome = co_await parts_.run(
+      {.job = job,
+       .files = files,
+       .stop = running.stop.token(),
+       .kill = running.kill.token(),
+       .on_progress = [&running](JobProgress progress) { running.progress = std::move(progress); },
+       .keep =
+           [this, &running](std::string checkpoint, std::vector<JobFile> made) {
+             return keep(running, std::move(checkpoint), std::move(made));
+           }});
+  slice.cancel();
+  const JobStore::Spent spent{
+      .progress = running.progress, .cpu = outcome.cpu, .ran = parts_.loop.clock().now() - begun};
+  const bool ended_by_platform = !outcome.result && running.kill.cancelled();
+  co_await parts_.bill(job,
+                       {.began = began,
+                        .ran = spent.ran,
+                        .cpu = outcome.cpu,
+                        .memory = outcome.memory,
+                        .reason = outcome.result ? "" : std::string(outcome.result.error().reason),
+                        .billed = !ended_by_platform});
+  co_return co_await end(job, running, std::move(outcome), spent);
+}
+
+Task<Status> JobEngine::keep(Running& running, std::string checkpoint, std::vector<JobFile> files) {
+  Status kept = co_await pool_.run(
+      [&] { return parts_.store.keep(running.lease, checkpoint, files, running.progress); });
+  if (kept) running.failures = 0;
+  // Somebody else has it, or it is over: what this slice does counts no longer.
+  if (!kept && kept.error().reason == reason::kConflict) running.kill.cancel();
+  co_return kept;
+}
+
+Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceOutcome outcome,
+                            JobStore::Spent spent) {
+  JobStore& store = parts_.store;
+  const JobLease& lease = running.lease;
+  Result<JobRecord> ended = co_await pool_.run([&]() -> Result<JobRecord> {
+    if (outcome.result) return store.advance(lease, now(), *std::move(outcome.result), spent);
+    const Error& why = outcome.result.error();
+    // Whoever killed it knows why: the node stops, or the job was cancelled and its lease is lost.
+    if (running.kill.cancelled()) return store.put_back(lease, now(), spent);
+    const std::uint32_t failures = running.failures + 1;
+    if (outcome.retry && failures < options_.max_failures) {
+      const Duration wait = wait_after(options_.retries, failures, parts_.rng.next());
+      return store.retry(lease, now() + wait, why, spent);
+    }
+    return store.give_up(lease, now(), why, spent);
+  });
+  if (ended) {
+    LOG(info, "slice ended", {"job", job.spec.id}, {"state", to_string(ended->state)},
+        {"reason", ended->reason});
+  }
+  co_return ended ? Status{} : Status(std::unexpected(std::move(ended).error()));
+}
+
+}  // namespace mayfly

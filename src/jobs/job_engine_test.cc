@@ -1,0 +1,380 @@
+#include "jobs/job_engine.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "async/event.h"
+#include "async/sleep.h"
+#include "base/file.h"
+#include "core/invocation.h"
+#include "core/reason.h"
+#include "store/local_blob_store.h"
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+using namespace std::chrono_literals;
+
+namespace {
+
+// A folder with jobs, and engines on it, one after the other: each is what a server that has begun
+// again is. Slices do what the test says.
+class JobRig {
+ public:
+  using Slice = std::function<SliceOutcome(const SliceAsk&)>;
+
+  JobRig() {
+    std::filesystem::create_directories(folder_.path() / "blobs");
+    std::filesystem::create_directories(folder_.path() / "tmp");
+    blobs = LocalBlobStore::open(folder_.path() / "blobs", folder_.path() / "tmp").value();
+    restart();
+  }
+  ~JobRig() {
+    if (engine) loop.run(engine->close());
+  }
+
+  void restart() {
+    if (engine) loop.run(engine->close());
+    engine.reset();
+    store.reset();
+    store = JobStore::open(folder_.path() / "jobs.db", *blobs, loop.clock()).value();
+    engine = std::make_unique<JobEngine>(
+        JobEngine::Parts{
+            .loop = loop,
+            .store = *store,
+            .rng = rng,
+            .run = [this](SliceAsk ask) { return run(std::move(ask)); },
+            .bill = [this](const JobRecord&, const SliceBill& spent) { return bill(spent); },
+            .has_memory = [this] { return memory; }},
+        JobEngine::Options{.cpus = 2,
+                           .memory = mib(100),
+                           .slice = 1h,
+                           .sweep_every = 5ms,
+                           .look_at_memory = 1ms,
+                           .max_open = 5,
+                           .max_failures = 3,
+                           .retries = {.first = 1ns, .longest = 1ns}});
+    REQUIRE(engine->recover().has_value());
+    engine->start();
+  }
+
+  Task<SliceOutcome> run(SliceAsk ask) {
+    order.push_back(ask.job.spec.id);
+    ++running;
+    most_running = std::max(most_running, running);
+    if (hang) {
+      Future<void> ended(loop);
+      const auto promise = std::make_shared<Promise<void>>(ended.promise());
+      const auto end = [promise] { promise->set(); };
+      const CancelCallback killed(ask.kill, end);
+      const CancelCallback stopped(ask.stop, [this, end] {
+        ++stops;
+        end();
+      });
+      (void)co_await ended;
+    }
+    --running;
+    if (ask.kill.cancelled()) co_return failed(reason::kDraining, true);
+    if (keeps) {
+      Pin pin = store->pin();
+      kept = co_await ask.keep("kept", {file(FileRole::Checkpoint, "state", "kept", pin)});
+    }
+    co_return slice(ask);
+  }
+  Task<void> bill(SliceBill spent) {
+    bills.push_back(spent);
+    co_return;
+  }
+
+  JobFile file(FileRole role, const std::string& name, const std::string& bytes, Pin& pin) {
+    const Path path = folder_.path() / "made";
+    const Fd made = open_file(path, O_RDWR | O_CREAT | O_TRUNC, 0644).value();
+    REQUIRE(write_all(made.get(), bytes).has_value());
+    REQUIRE(::lseek(made.get(), 0, SEEK_SET) == 0);
+    return store->put(role, name, made.get(), pin).value();
+  }
+  static SliceOutcome failed(std::string_view why, bool retry) {
+    return {.result = refuse(why, "as the test wants it"), .retry = retry};
+  }
+  SliceOutcome done() const {
+    JobStore::SliceResult result;
+    result.finished = true;
+    result.result = "42";
+    return {.result = result};
+  }
+  // `count` checkpoints, then the end.
+  SliceOutcome step(const SliceAsk& ask, std::uint32_t count) {
+    if (ask.job.slices == count) return done();
+    SliceOutcome outcome{.result = JobStore::SliceResult{}, .pin = store->pin()};
+    const std::string number = std::to_string(ask.job.slices + 1);
+    outcome.result->checkpoint = "after " + number;
+    outcome.result->files.push_back(
+        file(FileRole::Checkpoint, "state", "state " + number, outcome.pin));
+    outcome.result->files.push_back(
+        file(FileRole::Part, "part-" + number, "part " + number, outcome.pin));
+    return outcome;
+  }
+
+  Result<JobRecord> try_submit(const std::string& function = "f", Bytes needed = mib(10)) {
+    return loop.run(engine->submit({.id = to_string(ids.next()),
+                                    .function = function,
+                                    .version = 1,
+                                    .kind = JobKind::Run,
+                                    .detail = "{}",
+                                    .caller = "ci",
+                                    .memory = needed,
+                                    .cpus = cpus,
+                                    .submitted = engine->now(),
+                                    .expires = engine->now() + max_age,
+                                    .keep = 1h},
+                                   {}));
+  }
+  std::string submit(const std::string& function = "f") {
+    const auto job = try_submit(function);
+    REQUIRE(job.has_value());
+    return job->spec.id;
+  }
+  JobRecord find(const std::string& id) { return loop.run(engine->find(id)).value(); }
+  void until(const std::function<bool()>& so) {
+    while (!so()) {
+      loop.poll();
+      loop.run(pause());
+    }
+  }
+  Task<void> pause() { (void)co_await sleep_for(loop, 1ms); }
+  JobRecord until_over(const std::string& id) {
+    until([&] { return is_over(find(id).state); });
+    return find(id);
+  }
+  std::set<std::string> blob_bytes() {
+    std::set<std::string> all;
+    REQUIRE(blobs
+                ->for_each([&](const BlobInfo& info) -> Status {
+                  const Fd blob = TRY(blobs->open(info.digest));
+                  all.insert(TRY(read_all_fd(blob.get(), 1000)));
+                  return {};
+                })
+                .has_value());
+    return all;
+  }
+
+  TempDir folder_ = TempDir::create().value();
+  Loop loop;
+  SystemClock clock;
+  SystemRng rng;
+  InvocationIds ids{clock, rng};
+  std::unique_ptr<LocalBlobStore> blobs;
+  std::unique_ptr<JobStore> store;
+  Slice slice = [this](const SliceAsk&) { return done(); };
+  bool memory = true;
+  bool hang = false;
+  bool keeps = false;
+  Status kept;
+  std::uint32_t cpus = 1;
+  Duration max_age = 1h;
+  int running = 0, most_running = 0, stops = 0;
+  std::vector<std::string> order;
+  std::vector<SliceBill> bills;
+  std::unique_ptr<JobEngine> engine;
+};
+
+}  // namespace
+
+TEST_CASE("a job runs slice by slice, each from the checkpoint before, to its end") {
+  JobRig rig;
+  std::vector<std::string> seen;
+  rig.slice = [&](const SliceAsk& ask) {
+    seen.push_back(ask.job.checkpoint);
+    return rig.step(ask, 3);
+  };
+  const JobRecord job = rig.until_over(rig.submit());
+  CHECK(job.state == JobState::Done);
+  CHECK(job.result == "42");
+  CHECK(seen == std::vector<std::string>{"", "after 1", "after 2", "after 3"});
+  CHECK(rig.bills.size() == 4);
+}
+
+TEST_CASE(
+    "the files of the last two checkpoints are kept, parts all, and of what is over only results") {
+  JobRig rig;
+  std::set<std::string> during;
+  std::vector<std::string> restored;
+  rig.slice = [&](const SliceAsk& ask) {
+    if (ask.job.slices == 3) {
+      during = rig.blob_bytes();
+      for (const JobFile& file : ask.files) restored.push_back(file.name);
+    }
+    return rig.step(ask, 3);
+  };
+  rig.until_over(rig.submit());
+  CHECK(during == std::set<std::string>{"state 2", "state 3", "part 1", "part 2", "part 3"});
+  CHECK(restored.size() == 5);
+  rig.until([&] { return rig.blob_bytes().empty(); });
+}
+
+TEST_CASE("a failed slice is tried again, and three in a row end the job") {
+  JobRig rig;
+  SUBCASE("with its reason") {
+    rig.slice = [](const SliceAsk&) { return JobRig::failed(reason::kInstanceCrashed, true); };
+    const JobRecord job = rig.until_over(rig.submit());
+    CHECK(job.state == JobState::Failed);
+    CHECK(job.reason == reason::kInstanceCrashed);
+    CHECK(rig.order.size() == 3);
+  }
+  SUBCASE("what no retry helps ends it at once") {
+    rig.slice = [](const SliceAsk&) { return JobRig::failed(reason::kFunctionError, false); };
+    CHECK(rig.until_over(rig.submit()).reason == reason::kFunctionError);
+    CHECK(rig.order.size() == 1);
+  }
+  SUBCASE("a checkpoint in between counts anew") {
+    rig.keeps = true;
+    int slices = 0;
+    rig.slice = [&](const SliceAsk&) {
+      return ++slices < 6 ? JobRig::failed(reason::kInstanceCrashed, true) : rig.done();
+    };
+    CHECK(rig.until_over(rig.submit()).state == JobState::Done);
+    CHECK(rig.order.size() == 6);
+  }
+}
+
+TEST_CASE("after a kill a job goes on from its last checkpoint") {
+  JobRig rig;
+  rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 2); };
+  rig.hang = true;
+  const std::string id = rig.submit();
+  rig.until([&] { return rig.running == 1; });
+  // The slice's end never reaches the store: as when the server is killed.
+  REQUIRE(rig.store->recover().value() == 1);
+  rig.loop.run(rig.engine->close());
+  CHECK(rig.store->find(id)->value().state == JobState::Queued);
+  rig.hang = false;
+  rig.restart();
+  CHECK(rig.until_over(id).state == JobState::Done);
+}
+
+TEST_CASE("what a slice writes whose lease is lost changes nothing") {
+  JobRig rig;
+  rig.keeps = true;
+  rig.hang = true;
+  const std::string id = rig.submit();
+  rig.until([&] { return rig.running == 1; });
+  REQUIRE(rig.store->cancel(id, rig.engine->now()).has_value());
+  rig.memory = false;  // ends the slice
+  rig.until([&] { return rig.running == 0 && !rig.bills.empty(); });
+  CHECK(rig.kept.error().reason == reason::kConflict);
+  CHECK(rig.find(id).state == JobState::Cancelled);
+  CHECK(rig.find(id).result.empty());
+}
+
+TEST_CASE("cancelled is ended at once, and stays so") {
+  JobRig rig;
+  rig.hang = true;
+  const std::string id = rig.submit();
+  rig.until([&] { return rig.running == 1; });
+  CHECK(rig.loop.run(rig.engine->cancel(id))->state == JobState::Cancelled);
+  rig.until([&] { return rig.running == 0; });
+  CHECK(rig.find(id).state == JobState::Cancelled);
+  CHECK(rig.loop.run(rig.engine->cancel(id))->state == JobState::Cancelled);
+  CHECK(rig.loop.run(rig.engine->resume(id)).error().reason == reason::kConflict);
+  CHECK(rig.loop.run(rig.engine->cancel("none")).error().reason == reason::kNotFound);
+}
+
+TEST_CASE("paused stops at its next checkpoint and waits, resumed goes on") {
+  JobRig rig;
+  rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 1); };
+  rig.hang = true;
+  const std::string id = rig.submit();
+  rig.until([&] { return rig.running == 1; });
+  CHECK(rig.loop.run(rig.engine->pause(id))->held);
+  rig.until([&] { return rig.find(id).state == JobState::Paused; });
+  CHECK(rig.find(id).slices == 1);
+  rig.hang = false;
+  rig.restart();  // a paused job stays paused
+  CHECK(rig.find(id).state == JobState::Paused);
+  CHECK(rig.loop.run(rig.engine->resume(id)).has_value());
+  CHECK(rig.until_over(id).state == JobState::Done);
+}
+
+TEST_CASE("no more runs than the processors and the memory of jobs allow") {
+  JobRig rig;
+  rig.hang = true;
+  SUBCASE("processors") {
+    for (int i = 0; i < 3; ++i) rig.submit();
+    rig.until([&] { return rig.running == 2; });
+    for (int i = 0; i < 5; ++i) rig.loop.run(rig.pause());
+    CHECK(rig.most_running == 2);
+  }
+  SUBCASE("one that needs both") {
+    rig.cpus = 2;
+    rig.submit();
+    rig.submit();
+    rig.until([&] { return rig.running == 1; });
+    for (int i = 0; i < 5; ++i) rig.loop.run(rig.pause());
+    CHECK(rig.most_running == 1);
+  }
+  SUBCASE("memory") {
+    REQUIRE(rig.try_submit("f", mib(60)).has_value());
+    REQUIRE(rig.try_submit("f", mib(60)).has_value());
+    rig.until([&] { return rig.running == 1; });
+    for (int i = 0; i < 5; ++i) rig.loop.run(rig.pause());
+    CHECK(rig.most_running == 1);
+  }
+  SUBCASE("what can never fit is refused with the figure") {
+    const auto refused = rig.try_submit("f", mib(101));
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().reason == reason::kTooLarge);
+    CHECK(refused.error().message.find("100MiB") != std::string::npos);
+  }
+  SUBCASE("nor are more accepted of a project than may be open") {
+    for (int i = 0; i < 5; ++i) rig.submit();
+    CHECK(rig.try_submit().error().reason == reason::kQueueFull);
+    CHECK(rig.try_submit("other/f").has_value());
+  }
+}
+
+TEST_CASE("when requests need the memory a slice stops, and no other begins until there is some") {
+  JobRig rig;
+  rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 1); };
+  rig.hang = true;
+  const std::string id = rig.submit();
+  rig.until([&] { return rig.running == 1; });
+  rig.memory = false;
+  rig.until([&] { return rig.stops == 1 && rig.running == 0; });
+  rig.hang = false;
+  for (int i = 0; i < 5; ++i) rig.loop.run(rig.pause());
+  CHECK(rig.order.size() == 1);
+  rig.memory = true;
+  CHECK(rig.until_over(id).state == JobState::Done);
+}
+
+TEST_CASE("projects take turns") {
+  JobRig rig;
+  rig.cpus = 2;  // one at a time
+  rig.memory = false;
+  const std::string first = rig.submit("a/f");
+  const std::string second = rig.submit("a/f");
+  const std::string other = rig.submit("b/f");
+  rig.memory = true;
+  rig.until_over(second);
+  rig.until_over(other);
+  CHECK(rig.order == std::vector<std::string>{first, other, second});
+}
+
+TEST_CASE("what has not ended in time expires, and what is kept long enough is forgotten") {
+  JobRig rig;
+  rig.hang = true;
+  rig.max_age = 20ms;
+  const std::string id = rig.submit();
+  CHECK(rig.until_over(id).state == JobState::Expired);
+  rig.until([&] { return rig.running == 0; });
+  REQUIRE(rig.store->sweep(rig.engine->now() + 2h).has_value());
+  CHECK(rig.loop.run(rig.engine->find(id)).error().reason == reason::kNotFound);
+}

@@ -1,0 +1,123 @@
+// Jobs on the disk: what is asked, how far it is, and the files that slices made, by their SHA-256.
+//
+// A checkpoint is one transaction: where the job goes on, its files, and what was said of it. It is
+// fenced by the epoch of its lease, so that a slice that was given up changes nothing. The files of
+// the last two checkpoints are kept.
+//
+// Everything blocks, and may be called from any thread but the loop's.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "jobs/job.h"
+#include "registry/pins.h"
+#include "store/blob_store.h"
+#include "store/sqlite.h"
+
+namespace mayfly {
+
+class JobStore {
+ public:
+  // `blobs`, of jobs alone, and `clock` outlive me.
+  static Result<std::unique_ptr<JobStore>> open(const Path& database, BlobStore& blobs,
+                                                const Clock& clock);
+
+  // Durable when it returns. queue_full: the project has `limit` jobs that are not over.
+  Status submit(const JobSubmission& job, const std::vector<JobFile>& inputs, std::uint64_t limit);
+  Result<std::optional<JobRecord>> find(std::string_view id);
+  struct ListAsk {
+    std::string project;
+    std::string function{};  // empty: all of the project
+    std::optional<JobState> state{};
+    std::string before{};  // those older than this one
+    std::size_t limit = 100;
+  };
+  Result<std::vector<JobRecord>> list(const ListAsk& ask);
+  Result<std::vector<JobFile>> files(std::string_view id);
+
+  // The next one that is due, projects in turn, that needs no more than there is; its epoch is new.
+  struct LeaseAsk {
+    WallTime now;
+    std::string after_project;
+    Bytes memory;
+    std::uint32_t cpus = 1;
+  };
+  Result<std::optional<JobRecord>> lease(const LeaseAsk& ask);
+  Result<std::optional<WallTime>> next_due();
+
+  // How a slice ended. conflict: the lease is lost.
+  struct SliceResult {
+    bool finished = false;
+    std::string checkpoint;
+    std::vector<JobFile> files;  // Checkpoint, Part or Result
+    std::string result;          // of what is finished
+  };
+  struct Spent {
+    JobProgress progress;
+    Duration cpu{};
+    Duration ran{};
+  };
+  Result<JobRecord> advance(const JobLease& lease, WallTime now, SliceResult slice, Spent spent);
+  // A checkpoint in the middle of a slice.
+  Status keep(const JobLease& lease, const std::string& checkpoint,
+              const std::vector<JobFile>& files, const JobProgress& progress);
+  // A slice failed: it is tried again at `due`.
+  Result<JobRecord> retry(const JobLease& lease, WallTime due, const Error& why, Spent spent);
+  // A slice was ended by the platform: that is nobody's fault.
+  Result<JobRecord> put_back(const JobLease& lease, WallTime due, Spent spent);
+  Result<JobRecord> give_up(const JobLease& lease, WallTime now, const Error& why, Spent spent);
+
+  // not_found; conflict: it is over, or not paused.
+  Result<JobRecord> cancel(std::string_view id, WallTime now);
+  Result<JobRecord> pause(std::string_view id);
+  Result<JobRecord> resume(std::string_view id);
+
+  // After a kill: what ran waits again. How many.
+  Result<std::uint64_t> recover();
+  // Expires what is too old, forgets what was kept long enough, and removes what nobody names.
+  // Ids of those that expired.
+  Result<std::vector<std::string>> sweep(WallTime now);
+  // Removes what a process left that died between writing a blob and naming it.
+  Status remove_orphans();
+
+  // Bytes that are about to be named: pinned while `pin` lives.
+  Result<JobFile> put(FileRole role, std::string name, int file, Pin& pin);
+  Pin pin() { return pins_.hold({}); }
+  Result<Fd> open_file(const Digest& digest) const { return blobs_.open(digest); }
+
+ private:
+  JobStore(Database database, BlobStore& blobs, const Clock& clock)
+      : database_(std::move(database)), blobs_(blobs), pins_(clock) {}
+
+  Result<std::optional<JobRecord>> find_job(std::string_view id);
+  Result<JobRecord> job(std::string_view id);
+  Status insert_files(std::string_view id, std::uint32_t slice, const std::vector<JobFile>& files);
+  struct SliceEnding {
+    WallTime due{}, ended{};
+    std::string checkpoint{}, result{}, reason{}, message{};
+  };
+  Result<std::vector<Digest>> drop_files(std::string_view id, std::string_view which,
+                                         std::uint32_t below);
+  Result<std::vector<Digest>> drop_old_files(const JobRecord& job);
+  Result<JobRecord> end_slice(const JobLease& lease, std::string_view how, const Spent& spent,
+                              const SliceEnding& ending);
+  Result<JobRecord> end_job(std::string_view id);
+  Result<BlobInfo> write_blob(int file);
+  Result<bool> is_named(const Digest& digest);
+  Status remove_unnamed(const std::vector<Digest>& digests);
+
+  Database database_;
+  BlobStore& blobs_;
+  Pins pins_;
+  std::mutex mutex_;
+  std::mutex sweeping_;  // held before mutex_
+};
+
+}  // namespace mayfly

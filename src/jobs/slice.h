@@ -1,0 +1,49 @@
+// One slice of a job, as the engine asks for it. What a slice is depends on the kind of the job
+// (batch_slice.h, run_slice.h).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "async/cancel.h"
+#include "async/task.h"
+#include "base/result.h"
+#include "jobs/job.h"
+#include "jobs/job_store.h"
+
+namespace mayfly {
+
+struct SliceAsk {
+  const JobRecord& job;
+  const std::vector<JobFile>& files;
+  CancelToken stop;  // ends at the next checkpoint
+  CancelToken kill;  // ends now
+  // Told on the loop thread.
+  std::function<void(JobProgress)> on_progress;
+  // Durable when it ends. conflict: the lease is lost, the slice is killed.
+  std::function<Task<Status>(std::string checkpoint, std::vector<JobFile> files)> keep;
+};
+
+struct SliceOutcome {
+  Result<JobStore::SliceResult> result;
+  // Of an error: whether another slice may do better.
+  bool retry = false;
+  Duration cpu{};
+  Bytes memory{};  // at most; 0: unknown
+  Pin pin{};       // holds the files
+};
+
+// What a slice took; 0: unknown.
+struct SliceBill {
+  WallTime began{};
+  Duration ran{};
+  Duration cpu{};
+  Bytes memory{};      // at most
+  std::string reason;  // why it failed
+  bool billed = true;  // not what the platform ended
+};
+
+using RunSlice = std::function<Task<SliceOutcome>(SliceAsk)>;
+
+}  // namespace mayfly

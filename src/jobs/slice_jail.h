@@ -1,0 +1,66 @@
+// The jail of one slice, and what passes through its wall. Loop thread.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "async/loop.h"
+#include "async/pool.h"
+#include "async/task.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/result.h"
+#include "jobs/slice.h"
+#include "sandbox/job.h"
+#include "store/local_blob_store.h"
+
+namespace mayfly {
+
+struct SliceParts {  // all outlive the slices
+  Loop& loop;
+  Pool& pool;
+  JobRunner& jobs;
+  JobStore& store;
+  const LocalBlobStore& blobs;                // the store's
+  Path tmp;                                   // on its file system
+  Duration patience = std::chrono::hours(1);  // without a checkpoint
+};
+
+// "fraud@3": its lines are among those of the function, told by the job's id.
+std::string label_of(const JobRecord& job);
+
+class SliceJail {
+ public:
+  SliceJail(Loop& loop, JobRunner& jobs) : loop_(loop), jobs_(jobs) {}  // both outlive me
+
+  // Runs it to its end; `ask.kill` kills it. Messages come on the loop thread. An Error when the
+  // jail could not be made; how the job ended says failure_of_slice.
+  Task<Result<JobEnd>> run(JobSpec spec, CancelToken kill,
+                           std::function<void(std::string_view message)> on_message);
+  // Lost when the job is gone.
+  void send(std::string_view text, Fd descriptor = {});
+  // Whoever breaks the protocol: run() ends with `why`.
+  void expel(Error why);
+  bool running() const { return job_ != nullptr; }
+
+ private:
+  Loop& loop_;
+  JobRunner& jobs_;
+  std::unique_ptr<Job> job_;  // null: not yet, or no longer
+  std::optional<Error> complaint_;
+};
+
+// Why a slice that did not end well did not, naming the limit.
+std::optional<Error> failure_of_slice(const JobEnd& end, const JobSpec& spec);
+// Whether another try may end better: not what ran out of memory or time.
+bool may_retry_slice(const JobEnd& end);
+
+// What a jail left, a plain file of its own of at most `max` bytes. Blocking.
+Result<Fd> open_left(const Path& file, std::uint64_t max);
+
+}  // namespace mayfly
