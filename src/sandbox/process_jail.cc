@@ -69,6 +69,10 @@ void JailProcess::handle_born(Result<JailInit> init) {
   }
   init_ = *std::move(init);
   if (kill_when_born_) std::ignore = kill_process(init_.pidfd);
+  if (making_.idle) {
+    const Status idle = make_idle(init_.pid, *making_.idle);
+    if (!idle) LOG(warn, "a guest is not idle", {"label", label()}, {"error", idle.error().message});
+  }
   init_watch_ = std::make_unique<Watch>(loop_, init_.pidfd.get(), Trigger::Readable,
                                         [this](Ready) { handle_init_exit(); });
   reports_watch_ = std::make_unique<Watch>(loop_, reports_.get(), Trigger::Readable,

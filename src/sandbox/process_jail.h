@@ -12,6 +12,7 @@
 #include "async/watch.h"
 #include "base/fd.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/idle.h"
 #include "sandbox/jail.h"
 #include "sandbox/log_lines.h"
 #include "sandbox/process_blank.h"
@@ -52,6 +53,7 @@ class JailProcess {
     std::uint32_t threads = 1;
     std::string request;
     std::optional<VersionCgroup> groups;
+    std::optional<IdleCpu> idle{};  // a guest; nullopt: none
   };
 
   JailProcess(Loop& loop, Making making, Events events);

@@ -221,6 +221,10 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
         {.source = options_.python.certificates, .target = "/certificates"});
   }
   making.request = std::move(spec.request);
+  if (spec.idle) {
+    const bool by_group = options_.cgroups != nullptr && options_.cgroups->support().limits_cpu();
+    making.idle = by_group ? IdleCpu::ByGroup : IdleCpu::ByScheduler;
+  }
   const bool owned = ::geteuid() != 0 ||
                      ::chown(spec.work.c_str(), making.plan.ids.user, making.plan.ids.group) == 0;
   Status made = owned ? make_groups(making, job_limits(spec))

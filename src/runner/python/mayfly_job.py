@@ -83,7 +83,7 @@ class JobContext(runtime.Context):
         last one. The slice may end here, and another one go on from it."""
         self._checkpoints += 1
         name = f"checkpoint-{self._checkpoints}"
-        shutil.copytree(folder, os.path.join(WORK, name))
+        copy_files(folder, os.path.join(WORK, name))
         self._control.send({"checkpoint": name})
         reply = self._control.wait_for("kept")
         if not reply["kept"]:
@@ -107,6 +107,17 @@ class JobContext(runtime.Context):
         if not math.isfinite(value):
             raise ValueError(f"metric {name!r} is {value}")
         self._control.send({"metric": {"name": str(name), "value": value}})
+
+
+def copy_files(source, target):
+    """Bytes alone: a jail sets neither times nor modes."""
+    os.mkdir(target)
+    for entry in os.scandir(source):
+        into = os.path.join(target, entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            copy_files(entry.path, into)
+        else:
+            shutil.copyfile(entry.path, into)
 
 
 def call(module, handler, request, context):
