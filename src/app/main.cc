@@ -20,6 +20,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_deploy_verb(app, context);
   add_invoke_verb(app, context);
   add_events_verb(app, context);
+  add_schedule_verb(app, context);
   add_functions_verb(app, context);
   add_versions_verb(app, context);
   add_describe_verb(app, context);

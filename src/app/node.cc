@@ -351,7 +351,7 @@ struct Draining {
   HttpServer& admin;
   Admission& who;
   RpcServer* grpc;  // null: none
-  EventEngine& events;
+  EventService& events;
   DataPlane& plane;
   SpanExporter* spans;  // null: none
   Gate& background;
@@ -466,7 +466,7 @@ Status serve(const Foundation& base) {
   EventService events(base.wrap(TRY(EventStores::open(base.data))),
                       event_parts(base, plane, predictions),
                       {.concurrency = config.event_concurrency}, config.max_body);
-  TRY(events.engine().recover(base.ledger));
+  TRY(events.recover(base.ledger));
   HttpServer* listening = nullptr;
   ControlApi control(control_parts(base, plane, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
@@ -477,6 +477,7 @@ Status serve(const Foundation& base) {
                    .protocol = protocol,
                    .blobs = blob_api,
                    .events = events.api(),
+                   .schedules = events.schedules(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
                    .callers = who.callers,
@@ -500,12 +501,11 @@ Status serve(const Foundation& base) {
   TRY(announce(base, url, grpc_address));
   who.start();
   start_background(base, plane.catalog, plane.dispatcher, background);
-  events.engine().start();
+  events.start();
 
   loop.run();
 
-  drain(loop,
-        {server, admin, who, grpc.server.get(), events.engine(), plane, base.spans, background},
+  drain(loop, {server, admin, who, grpc.server.get(), events, plane, base.spans, background},
         config.drain_timeout);
   return {};
 }

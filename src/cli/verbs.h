@@ -42,6 +42,7 @@ void add_init_verb(CLI::App& app, CliContext& context);
 void add_deploy_verb(CLI::App& app, CliContext& context);
 void add_invoke_verb(CLI::App& app, CliContext& context);
 void add_events_verb(CLI::App& app, CliContext& context);
+void add_schedule_verb(CLI::App& app, CliContext& context);
 void add_functions_verb(CLI::App& app, CliContext& context);
 void add_versions_verb(CLI::App& app, CliContext& context);
 void add_describe_verb(CLI::App& app, CliContext& context);

@@ -103,6 +103,8 @@ class EventEngine {
   Task<Result<std::string>> result(WorkItem item);
   Task<Result<std::vector<WorkItem>>> list(WorkQueue::ListAsk ask);
   Task<Result<WorkQueue::Counts>> counts(std::string lane);
+  // For what else of events blocks.
+  Pool& pool() { return pool_; }
 
  private:
   struct Running {

@@ -55,6 +55,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::TfPredict:
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
+    case Endpoint::RunSchedule:
     case Endpoint::AddClientMemory:
     case Endpoint::RemoveClientMemory:
       return Needs::Invoke;
@@ -76,6 +77,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListEvents:
     case Endpoint::EventReply:
     case Endpoint::EventState:
+    case Endpoint::ListSchedules:
+    case Endpoint::ShowSchedule:
       return Needs::Describe;
     case Endpoint::NodeStatus:
     case Endpoint::NodeTop:
@@ -109,6 +112,10 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::MoveAlias:
     case Endpoint::RemoveAlias:
     case Endpoint::Evict:
+    case Endpoint::CreateSchedule:
+    case Endpoint::DeleteSchedule:
+    case Endpoint::PauseSchedule:
+    case Endpoint::ResumeSchedule:
       return Needs::Configure;
     case Endpoint::Metrics:
       return Needs::Metrics;
@@ -196,6 +203,16 @@ std::string_view action_of(Endpoint endpoint) {
       return "event.cancel";
     case Endpoint::RedriveEvent:
       return "event.redrive";
+    case Endpoint::CreateSchedule:
+      return "schedule.create";
+    case Endpoint::DeleteSchedule:
+      return "schedule.delete";
+    case Endpoint::PauseSchedule:
+      return "schedule.pause";
+    case Endpoint::ResumeSchedule:
+      return "schedule.resume";
+    case Endpoint::RunSchedule:
+      return "schedule.run";
     case Endpoint::CreateKey:
       return "key.create";
     case Endpoint::RevokeKey:

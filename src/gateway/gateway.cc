@@ -31,7 +31,8 @@ std::string subject_of(const Route& route) {
   const bool by_id =
       route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
       route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas ||
-      route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent;
+      route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
+      (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
   return by_id ? route.version : std::string(local_name(route.name));
 }
 
@@ -215,6 +216,14 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
       co_return co_await parts_.events.call(exchange, route);
+    case Endpoint::ListSchedules:
+    case Endpoint::CreateSchedule:
+    case Endpoint::ShowSchedule:
+    case Endpoint::DeleteSchedule:
+    case Endpoint::PauseSchedule:
+    case Endpoint::ResumeSchedule:
+    case Endpoint::RunSchedule:
+      co_return co_await parts_.schedules.call(exchange, route);
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {

@@ -14,6 +14,7 @@
 #include "gateway/identity_api.h"
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
+#include "gateway/schedule_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
 
@@ -27,6 +28,7 @@ class Gateway {
     ProtocolApi& protocol;
     BlobApi& blobs;
     EventApi& events;
+    ScheduleApi& schedules;
     Catalog& catalog;
     Metrics& metrics;
     Callers& callers;

@@ -7,6 +7,7 @@
 //   DIR/identity.secret what the digests of keys are keyed with; mode 0600
 //   DIR/events.db       accepted events and what became of them (store/work_queue.h)
 //   DIR/events/         their payloads and results, content-addressed
+//   DIR/schedules.db    what is sent when (events/schedule_store.h); payloads are among the events'
 //   DIR/blobs/          content-addressed files (store/blob_store.h)
 //   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
 //   DIR/ledger/         invocation records (meter/ledger.h)
@@ -54,6 +55,7 @@ class DataDir {
   Path identity_db() const { return root_ / "identity.db"; }
   Path identity_secret() const { return root_ / "identity.secret"; }
   Path events_db() const { return root_ / "events.db"; }
+  Path schedules_db() const { return root_ / "schedules.db"; }
   Path events() const { return root_ / "events"; }
   Path admin_socket() const { return run() / "admin.sock"; }
   Path blobs() const { return root_ / "blobs"; }

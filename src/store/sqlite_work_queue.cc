@@ -211,15 +211,27 @@ Result<std::optional<WorkItem>> SqliteWorkQueue::find(std::string_view id) {
   return find_item(id);
 }
 
-// The item that has the key already.
-Result<std::optional<WorkItem>> SqliteWorkQueue::known(const WorkSpec& spec) {
-  std::optional<WorkItem> found;
-  if (spec.key.empty()) return found;
+Result<std::optional<WorkItem>> SqliteWorkQueue::with_key(std::string_view lane,
+                                                          std::string_view key) {
   Statement query = TRY(
       database_.prepare("find an item by its key", select_items("WHERE lane = ?1 AND key = ?2")));
-  query.bind(std::string_view(spec.lane), std::string_view(spec.key));
-  if (!TRY(query.step())) return found;
-  found = read_item(query);
+  query.bind(lane, key);
+  std::optional<WorkItem> found;
+  if (TRY(query.step())) found = read_item(query);
+  return found;
+}
+
+Result<std::optional<WorkItem>> SqliteWorkQueue::find_key(std::string_view lane,
+                                                          std::string_view key) {
+  const std::scoped_lock lock(mutex_);
+  return with_key(lane, key);
+}
+
+// The item that has the key already.
+Result<std::optional<WorkItem>> SqliteWorkQueue::known(const WorkSpec& spec) {
+  if (spec.key.empty()) return std::nullopt;
+  auto found = TRY(with_key(spec.lane, spec.key));
+  if (!found) return found;
   if (found->spec.payload == spec.payload) return found;
   return refuse(reason::kConflict, fmt::format("the key '{}' was used for something else: {}",
                                                spec.key.substr(0, 64), found->spec.id));

@@ -146,6 +146,8 @@ class WorkQueue {
   virtual Result<WorkItem> redrive(std::string_view id, WallTime now, WallTime expires) = 0;
 
   virtual Result<std::optional<WorkItem>> find(std::string_view id) = 0;
+  // The item that has the key; nullopt also once the item has lost it.
+  virtual Result<std::optional<WorkItem>> find_key(std::string_view lane, std::string_view key) = 0;
   struct ListAsk {
     std::string lane;
     std::optional<WorkState> state;
