@@ -224,6 +224,8 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::ResumeSchedule:
     case Endpoint::RunSchedule:
       co_return co_await parts_.schedules.call(exchange, route);
+    case Endpoint::Metrics:
+      co_return co_await metrics(exchange, route);
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {
@@ -274,6 +276,13 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     default:
       co_return co_await parts_.control.call(exchange, route);
   }
+}
+
+// Of the data plane, and of events.
+Task<Result<Response>> Gateway::metrics(Exchange& exchange, const Route& route) {
+  CO_TRY(Response response, co_await parts_.control.call(exchange, route));
+  std::get<std::string>(response.body) += co_await parts_.schedules.metrics();
+  co_return response;
 }
 
 Task<Result<Response>> Gateway::model_metadata(const Route& route) {

@@ -141,6 +141,14 @@ EventEngine::Submission ScheduleApi::submission(const Catalog& catalog, const Sc
           .max_events = settings.max_events};
 }
 
+Task<std::string> ScheduleApi::metrics() {
+  const auto queue = co_await parts_.engine.overview();
+  EventMetrics::Gauges gauges{
+      .queue = {}, .schedule_runs = parts_.scheduler.runs(), .now = parts_.engine.now()};
+  if (queue) gauges.queue = *queue;
+  co_return parts_.engine.metrics().expose(gauges);
+}
+
 Task<Result<Response>> ScheduleApi::call(Exchange& exchange, Route& route) {
   if (route.endpoint == Endpoint::ListSchedules) co_return co_await list(route);
   if (route.endpoint == Endpoint::CreateSchedule) co_return co_await create(exchange, route);

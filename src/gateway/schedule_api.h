@@ -1,6 +1,8 @@
 // Schedules over HTTP: made, listed, paused, run out of turn. docs/schedules.md. Loop thread.
 #pragma once
 
+#include <string>
+
 #include "async/task.h"
 #include "core/json_reader.h"
 #include "events/schedule_engine.h"
@@ -20,6 +22,8 @@ class ScheduleApi {
 
   explicit ScheduleApi(Parts parts) : parts_(parts) {}
 
+  // What /metrics shows of events and schedules.
+  Task<std::string> metrics();
   // A new schedule's name becomes the route's.
   Task<Result<Response>> call(Exchange& exchange, Route& route);
   // The event of a run, but for payload and key.

@@ -47,6 +47,7 @@ CREATE INDEX IF NOT EXISTS work_by_lane ON work(lane, id);
 CREATE INDEX IF NOT EXISTS work_by_state ON work(lane, state, id);
 CREATE INDEX IF NOT EXISTS work_waiting ON work(lane, due) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS work_due ON work(due) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS work_oldest ON work(accepted) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS work_expiring ON work(expires) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS work_leased ON work(leased_until) WHERE state = 1;
 CREATE INDEX IF NOT EXISTS work_going ON work(gone) WHERE gone IS NOT NULL;
@@ -252,6 +253,21 @@ Result<WorkQueue::Counts> SqliteWorkQueue::counts_of(std::string_view lane) {
 Result<WorkQueue::Counts> SqliteWorkQueue::counts(std::string_view lane) {
   const std::scoped_lock lock(mutex_);
   return counts_of(lane);
+}
+
+Result<WorkQueue::Overview> SqliteWorkQueue::overview() {
+  const std::scoped_lock lock(mutex_);
+  Overview all;
+  Statement query = TRY(database_.prepare(
+      "count all items", "SELECT state, sum(items) FROM work_count GROUP BY state"));
+  while (TRY(query.step())) {
+    const auto state = static_cast<std::size_t>(query.integer(0));
+    if (state < all.counts.size()) all.counts[state] = static_cast<std::uint64_t>(query.integer(1));
+  }
+  Statement oldest = TRY(
+      database_.prepare("find the oldest item", "SELECT min(accepted) FROM work WHERE state = 0"));
+  if (TRY(oldest.step()) && !oldest.is_null(0)) all.oldest_waiting = from_ns(oldest.integer(0));
+  return all;
 }
 
 Status SqliteWorkQueue::check_room(std::string_view lane, std::uint64_t limit) {

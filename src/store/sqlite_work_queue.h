@@ -32,6 +32,7 @@ class SqliteWorkQueue final : public WorkQueue {
   Result<std::optional<WorkItem>> find_key(std::string_view lane, std::string_view key) override;
   Result<std::vector<WorkItem>> list(const ListAsk& ask) override;
   Result<Counts> counts(std::string_view lane) override;
+  Result<Overview> overview() override;
   Result<std::vector<WorkItem>> recover(WallTime now) override;
   Result<std::optional<WallTime>> next_due() override;
   Result<Swept> sweep(WallTime now, std::size_t limit) override;

@@ -157,6 +157,11 @@ class WorkQueue {
   virtual Result<std::vector<WorkItem>> list(const ListAsk& ask) = 0;
   using Counts = std::array<std::uint64_t, kWorkStates>;  // by state
   virtual Result<Counts> counts(std::string_view lane) = 0;
+  struct Overview {  // of all lanes
+    Counts counts{};
+    std::optional<WallTime> oldest_waiting;  // when it was accepted
+  };
+  virtual Result<Overview> overview() = 0;
 
   // Takes every lease back, for who knows that no holder lives: the attempts do not count. The
   // items as they wait now.

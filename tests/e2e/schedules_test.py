@@ -112,6 +112,28 @@ class ScheduleTest(NodeCase):
         self.assertEqual([event["state"] for event in events(self.node, "gone")], ["dead"])
 
 
+class MetricsTest(NodeCase):
+    functions = {"f": "identity_fp32"}
+
+    def lines(self) -> list[str]:
+        return self.node.request("GET", "/metrics").body.decode().splitlines()
+
+    def test_metrics_tell_of_events_and_runs(self) -> None:
+        self.assertIn('mayfly_events{state="done"} 0', self.lines())
+        make(self.node)
+        self.assertEqual(self.node.request("POST", "/api/v1/schedules/nightly/run").status, 202)
+        wait_until(lambda: 'mayfly_event_seconds_count{state="done"} 1' in self.lines(), "it is counted")
+        lines = self.lines()
+        for line in (
+            'mayfly_events{state="done"} 1',
+            "mayfly_event_oldest_waiting_seconds 0",
+            'mayfly_event_attempts_total{outcome="done"} 1',
+            'mayfly_schedule_runs_total{outcome="accepted"} 1',
+            'mayfly_schedule_runs_total{outcome="missed"} 0',
+        ):
+            self.assertIn(line, lines)
+
+
 class MissedTest(NodeCase):
     functions = {"f": "identity_fp32"}
 

@@ -65,6 +65,7 @@ class CrashingQueue final : public WorkQueue {
   }
   Result<std::vector<WorkItem>> list(const ListAsk& ask) override { return queue_->list(ask); }
   Result<Counts> counts(std::string_view lane) override { return queue_->counts(lane); }
+  Result<Overview> overview() override { return queue_->overview(); }
   Result<std::vector<WorkItem>> recover(WallTime now) override {
     return run_at(crash_, "recover", [&] { return queue_->recover(now); });
   }
