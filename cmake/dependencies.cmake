@@ -10,6 +10,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(simdjson REQUIRED)
 find_package(prometheus-cpp REQUIRED)
 find_package(Protobuf REQUIRED)
+find_package(date REQUIRED)  # time zones, of the system's database
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)
 pkg_check_modules(turbojpeg REQUIRED IMPORTED_TARGET libturbojpeg)

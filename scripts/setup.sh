@@ -12,7 +12,7 @@ packages=(
   libboost1.81-dev libsqlite3-dev libssl-dev zlib1g-dev libseccomp-dev libspdlog-dev libfmt-dev
   libcli11-dev libtomlplusplus-dev libsimdjson-dev nlohmann-json3-dev prometheus-cpp-dev doctest-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
-  libturbojpeg0-dev libspng-dev libpython3-dev python3-pip
+  libturbojpeg0-dev libspng-dev libpython3-dev python3-pip libhowardhinnant-date-dev tzdata
   python3 python3-venv curl ca-certificates
   alsa-utils # recorded words for examples/voice
 )

@@ -352,7 +352,7 @@ struct Draining {
   HttpServer& admin;
   Admission& who;
   RpcServer* grpc;  // null: none
-  EventEngine& events;
+  EventService& events;
   JobEngine& jobs;
   DataPlane& plane;
   SpanExporter* spans;  // null: none
@@ -490,7 +490,7 @@ Status serve(const Foundation& base) {
   EventService events(base.wrap(TRY(EventStores::open(base.data))),
                       event_parts(base, plane, predictions),
                       {.concurrency = config.event_concurrency}, config.max_body);
-  TRY(events.engine().recover(base.ledger));
+  TRY(events.recover(base.ledger));
   JobService jobs(TRY(JobStores::open(base.data, base.clock)), job_parts(base, plane, predictions),
                   job_options(config));
   TRY(jobs.engine().recover());
@@ -504,6 +504,7 @@ Status serve(const Foundation& base) {
                    .protocol = protocol,
                    .blobs = blob_api,
                    .events = events.api(),
+                   .schedules = events.schedules(),
                    .jobs = jobs.api(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
@@ -528,13 +529,13 @@ Status serve(const Foundation& base) {
   TRY(announce(base, url, grpc_address));
   who.start();
   start_background(base, plane.catalog, plane.dispatcher, background);
-  events.engine().start();
+  events.start();
   jobs.engine().start();
 
   loop.run();
 
   drain(loop,
-        {server, admin, who, grpc.server.get(), events.engine(), jobs.engine(), plane, base.spans,
+        {server, admin, who, grpc.server.get(), events, jobs.engine(), plane, base.spans,
          background},
         config.drain_timeout);
   return {};

@@ -193,6 +193,10 @@ Task<Result<WorkQueue::Counts>> EventEngine::counts(std::string lane) {
   co_return co_await pool_.run([&] { return parts_.store.queue().counts(lane); });
 }
 
+Task<Result<WorkQueue::Overview>> EventEngine::overview() {
+  co_return co_await pool_.run([&] { return parts_.store.queue().overview(); });
+}
+
 void EventEngine::look() {
   wanted_ = true;
   if (feeding_ || stopped_ || gate_.closed()) return;
@@ -343,6 +347,7 @@ Task<void> EventEngine::end(const WorkItem& item, const Running& running, Attemp
       ended(attempted),
       {.attempts = item.attempts, .kills = item.kills, .max_attempts = item.spec.max_attempts});
   const Status written = co_await write_end(item, verdict, attempted);
+  count(item, verdict, written);
   if (!written && written.error().reason != reason::kConflict)
     co_await keep_waiting(item, written.error());
   if (!attempted.record) co_return;
@@ -351,6 +356,13 @@ Task<void> EventEngine::end(const WorkItem& item, const Running& running, Attemp
   // What no instance had begun is no attempt.
   if (attempted.record->tier == StartTier::None) co_return;
   co_await write_record(item, unbilled(*std::move(attempted.record)));
+}
+
+void EventEngine::count(const WorkItem& item, Verdict verdict, const Status& written) {
+  metrics_.attempt(written ? std::optional(verdict) : std::nullopt);
+  if (!written) return;
+  if (verdict == Verdict::Done) metrics_.ended(WorkState::Done, now() - item.spec.accepted);
+  if (verdict == Verdict::Bury) metrics_.ended(WorkState::Dead, now() - item.spec.accepted);
 }
 
 // A reply that cannot be kept: it is tried again, later and later.

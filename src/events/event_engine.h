@@ -29,6 +29,7 @@
 #include "base/rng.h"
 #include "core/invocation.h"
 #include "events/backoff.h"
+#include "events/event_metrics.h"
 #include "events/event_store.h"
 #include "events/verdict.h"
 #include "meter/ledger.h"
@@ -103,6 +104,10 @@ class EventEngine {
   Task<Result<std::string>> result(WorkItem item);
   Task<Result<std::vector<WorkItem>>> list(WorkQueue::ListAsk ask);
   Task<Result<WorkQueue::Counts>> counts(std::string lane);
+  Task<Result<WorkQueue::Overview>> overview();
+  EventMetrics& metrics() { return metrics_; }
+  // For what else of events blocks.
+  Pool& pool() { return pool_; }
 
  private:
   struct Running {
@@ -123,6 +128,7 @@ class EventEngine {
   Task<Attempted> attempt(const WorkItem& item, CancelToken cancel);
   Task<void> end(const WorkItem& item, const Running& running, Attempted attempted);
   Task<Status> write_end(const WorkItem& item, Verdict verdict, Attempted& attempted);
+  void count(const WorkItem& item, Verdict verdict, const Status& written);
   Task<void> keep_waiting(const WorkItem& item, Error why);
   WallTime next_attempt(const WorkItem& item, Verdict verdict);
   WorkQueue::Failure failure(const WorkItem& item, Verdict verdict, const Attempted& attempted);
@@ -136,6 +142,7 @@ class EventEngine {
   Pool pool_;
   Gate gate_;
   CancelSource closing_;
+  EventMetrics metrics_;
   TurnEnd look_;
   Timer again_;
   std::map<std::string, Running*> running_;  // by id

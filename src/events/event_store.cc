@@ -76,12 +76,29 @@ Result<std::uint64_t> EventStore::sweep(WallTime now) {
   }
 }
 
+Status EventStore::keep(std::string_view bytes, const std::function<Status(const Digest&)>& name) {
+  Digest digest{};
+  const auto attempt = [&]() -> Status {
+    Pin pin = pins_.hold({});
+    digest = TRY(put(bytes, pin));
+    return name(digest);
+  };
+  Status named = attempt();
+  if (!named) std::ignore = remove_unnamed({digest});
+  return named;
+}
+
+Result<bool> EventStore::is_named(const Digest& digest) {
+  if (TRY(queue_.refers_to(digest))) return true;
+  return named_elsewhere_ ? named_elsewhere_(digest) : false;
+}
+
 // The sweep begins before it is asked who names them: see Pins.
 Status EventStore::remove_unnamed(const std::vector<Digest>& digests) {
   if (digests.empty()) return {};
   Sweep sweep = TRY(pins_.begin_sweep());
   for (const Digest& digest : digests) {
-    if (TRY(queue_.refers_to(digest))) continue;
+    if (TRY(is_named(digest))) continue;
     std::ignore = TRY(sweep.remove_unless_pinned(digest, [&] { return blobs_.remove(digest); }));
   }
   return {};
@@ -90,7 +107,7 @@ Status EventStore::remove_unnamed(const std::vector<Digest>& digests) {
 Status EventStore::remove_orphans() {
   std::vector<Digest> orphans;
   TRY(blobs_.for_each([&](const BlobInfo& info) -> Status {
-    if (!TRY(queue_.refers_to(info.digest))) orphans.push_back(info.digest);
+    if (!TRY(is_named(info.digest))) orphans.push_back(info.digest);
     return {};
   }));
   return remove_unnamed(orphans);

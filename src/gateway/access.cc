@@ -61,6 +61,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::CancelJob:
     case Endpoint::PauseJob:
     case Endpoint::ResumeJob:
+    case Endpoint::RunSchedule:
     case Endpoint::AddClientMemory:
     case Endpoint::RemoveClientMemory:
       return Needs::Invoke;
@@ -84,6 +85,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListJobs:
     case Endpoint::DescribeJob:
     case Endpoint::JobResultFile:
+    case Endpoint::ListSchedules:
+    case Endpoint::ShowSchedule:
       return Needs::Describe;
     case Endpoint::NodeStatus:
     case Endpoint::NodeTop:
@@ -117,6 +120,10 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::MoveAlias:
     case Endpoint::RemoveAlias:
     case Endpoint::Evict:
+    case Endpoint::CreateSchedule:
+    case Endpoint::DeleteSchedule:
+    case Endpoint::PauseSchedule:
+    case Endpoint::ResumeSchedule:
       return Needs::Configure;
     case Endpoint::Metrics:
       return Needs::Metrics;
@@ -212,6 +219,16 @@ std::string_view action_of(Endpoint endpoint) {
       return "job.pause";
     case Endpoint::ResumeJob:
       return "job.resume";
+    case Endpoint::CreateSchedule:
+      return "schedule.create";
+    case Endpoint::DeleteSchedule:
+      return "schedule.delete";
+    case Endpoint::PauseSchedule:
+      return "schedule.pause";
+    case Endpoint::ResumeSchedule:
+      return "schedule.resume";
+    case Endpoint::RunSchedule:
+      return "schedule.run";
     case Endpoint::CreateKey:
       return "key.create";
     case Endpoint::RevokeKey:

@@ -154,6 +154,13 @@ Json counts_json(const WorkQueue::Counts& counts) {
 
 }  // namespace
 
+Response accepted_event(const WorkItem& item) {
+  Response response = json_response(describe(item), 202);
+  response.headers.add("Location", place_of(item.spec.id));
+  add_state(response.headers, item);
+  return response;
+}
+
 Result<EventEngine::Submission> EventApi::submission(const Exchange& exchange,
                                                      const Route& route) const {
   const ResolvedVersion resolved = TRY(parts_.catalog.resolve(route.name, route.version));
@@ -182,10 +189,8 @@ Task<Result<Response>> EventApi::accept(Exchange& exchange, const Route& route) 
   CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = parts_.bodies}));
   CO_TRY(submitted.payload, co_await body.read_rest());
   CO_TRY(const WorkQueue::Enqueued accepted, co_await parts_.engine.accept(std::move(submitted)));
-  Response response = json_response(describe(accepted.item), 202);
-  response.headers.add("Location", place_of(accepted.item.spec.id));
+  Response response = accepted_event(accepted.item);
   response.headers.add("Preference-Applied", "respond-async");
-  add_state(response.headers, accepted.item);
   co_return response;
 }
 

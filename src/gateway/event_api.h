@@ -19,6 +19,9 @@
 
 namespace mayfly {
 
+// What tells of an accepted event, and where to ask: 202.
+Response accepted_event(const WorkItem& item);
+
 class EventApi {
  public:
   struct Parts {  // all outlive me

@@ -11,13 +11,17 @@ Result<EventStores> EventStores::open(const DataDir& data) {
   EventStores stores;
   stores.queue = TRY(SqliteWorkQueue::open(data.events_db()));
   stores.blobs = TRY(LocalBlobStore::open(data.events(), data.tmp()));
+  stores.schedules = TRY(ScheduleStore::open(data.schedules_db()));
   return stores;
 }
 
 EventService::EventService(EventStores stores, const Parts& parts, EventEngine::Options options,
                            Bytes max_body)
     : stores_(std::move(stores)),
-      store_(*stores_.queue, *stores_.blobs, parts.loop.clock()),
+      store_(*stores_.queue, *stores_.blobs, parts.loop.clock(),
+             [&schedules = *stores_.schedules](const Digest& blob) {
+               return schedules.refers_to(blob);
+             }),
       engine_({.loop = parts.loop,
                .store = store_,
                .rng = parts.rng,
@@ -34,6 +38,36 @@ EventService::EventService(EventStores stores, const Parts& parts, EventEngine::
             .catalog = parts.catalog,
             .parse_pool = parts.parse_pool,
             .bodies = parts.bodies,
-            .max_body = max_body}) {}
+            .max_body = max_body}),
+      scheduler_({.loop = parts.loop,
+                  .schedules = *stores_.schedules,
+                  .events = store_,
+                  .engine = engine_,
+                  .ids = parts.ids,
+                  .submission =
+                      [&catalog = parts.catalog](const Schedule& schedule) {
+                        return ScheduleApi::submission(catalog, schedule);
+                      }}),
+      schedule_api_({.scheduler = scheduler_, .engine = engine_, .catalog = parts.catalog}) {}
+
+Status EventService::recover(Ledger& ledger) {
+  TRY(engine_.recover(ledger));
+  return scheduler_.recover();
+}
+
+void EventService::start() {
+  engine_.start();
+  scheduler_.start();
+}
+
+void EventService::stop() {
+  scheduler_.stop();
+  engine_.stop();
+}
+
+Task<void> EventService::close() {
+  co_await scheduler_.close();
+  co_await engine_.close();
+}
 
 }  // namespace mayfly

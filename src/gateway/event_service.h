@@ -5,7 +5,10 @@
 
 #include "events/event_engine.h"
 #include "events/event_store.h"
+#include "events/schedule_engine.h"
+#include "events/schedule_store.h"
 #include "gateway/event_api.h"
+#include "gateway/schedule_api.h"
 #include "store/blob_store.h"
 #include "store/data_dir.h"
 #include "store/work_queue.h"
@@ -17,6 +20,7 @@ struct EventStores {
   static Result<EventStores> open(const DataDir& data);
   std::unique_ptr<WorkQueue> queue;
   std::unique_ptr<BlobStore> blobs;
+  std::unique_ptr<ScheduleStore> schedules;
 };
 
 class EventService {
@@ -36,13 +40,23 @@ class EventService {
                Bytes max_body);
 
   EventApi& api() { return api_; }
-  EventEngine& engine() { return engine_; }
+  ScheduleApi& schedules() { return schedule_api_; }
+
+  // Before anything else, once: what a killed server left is made whole. Blocks.
+  Status recover(Ledger& ledger);
+  void start();
+  // Begins nothing more.
+  void stop();
+  // Ends what runs, as if it had not begun, and waits for it.
+  Task<void> close();
 
  private:
   EventStores stores_;
   EventStore store_;
   EventEngine engine_;
   EventApi api_;
+  ScheduleEngine scheduler_;
+  ScheduleApi schedule_api_;
 };
 
 }  // namespace mayfly

@@ -31,7 +31,8 @@ std::string subject_of(const Route& route) {
   const bool by_id =
       route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
       route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas ||
-      route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent;
+      route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
+      (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
   return by_id ? route.version : std::string(local_name(route.name));
 }
 
@@ -229,6 +230,16 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::PauseJob:
     case Endpoint::ResumeJob:
       co_return co_await parts_.jobs.call(exchange, route);
+    case Endpoint::ListSchedules:
+    case Endpoint::CreateSchedule:
+    case Endpoint::ShowSchedule:
+    case Endpoint::DeleteSchedule:
+    case Endpoint::PauseSchedule:
+    case Endpoint::ResumeSchedule:
+    case Endpoint::RunSchedule:
+      co_return co_await parts_.schedules.call(exchange, route);
+    case Endpoint::Metrics:
+      co_return co_await metrics(exchange, route);
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {
@@ -278,6 +289,13 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     default:
       co_return co_await parts_.control.call(exchange, route);
   }
+}
+
+// Of the data plane, and of events.
+Task<Result<Response>> Gateway::metrics(Exchange& exchange, const Route& route) {
+  CO_TRY(Response response, co_await parts_.control.call(exchange, route));
+  std::get<std::string>(response.body) += co_await parts_.schedules.metrics();
+  co_return response;
 }
 
 Task<Result<Response>> Gateway::model_metadata(const Route& route) {

@@ -15,6 +15,7 @@
 #include "gateway/identity_api.h"
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
+#include "gateway/schedule_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
 
@@ -28,6 +29,7 @@ class Gateway {
     ProtocolApi& protocol;
     BlobApi& blobs;
     EventApi& events;
+    ScheduleApi& schedules;
     JobApi& jobs;
     Catalog& catalog;
     Metrics& metrics;
@@ -44,6 +46,7 @@ class Gateway {
 
  private:
   Task<Result<Response>> answer(Exchange& exchange, Route& route);
+  Task<Result<Response>> metrics(Exchange& exchange, const Route& route);
   Task<Result<Response>> model_metadata(const Route& route);
   Task<Result<Response>> model_ready(const Route& route);
   Result<Response> tf_model_status(const Route& route) const;

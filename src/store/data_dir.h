@@ -9,6 +9,7 @@
 //   DIR/events/         their payloads and results, content-addressed
 //   DIR/jobs.db         jobs: what is asked and how far they are (jobs/job_store.h)
 //   DIR/jobs/           their inputs, checkpoints and results, content-addressed
+//   DIR/schedules.db    what is sent when (events/schedule_store.h); payloads are among the events'
 //   DIR/blobs/          content-addressed files (store/blob_store.h)
 //   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
 //   DIR/ledger/         invocation records (meter/ledger.h)
@@ -56,6 +57,7 @@ class DataDir {
   Path identity_db() const { return root_ / "identity.db"; }
   Path identity_secret() const { return root_ / "identity.secret"; }
   Path events_db() const { return root_ / "events.db"; }
+  Path schedules_db() const { return root_ / "schedules.db"; }
   Path events() const { return root_ / "events"; }
   Path jobs_db() const { return root_ / "jobs.db"; }
   Path jobs() const { return root_ / "jobs"; }

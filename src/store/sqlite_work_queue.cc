@@ -47,6 +47,7 @@ CREATE INDEX IF NOT EXISTS work_by_lane ON work(lane, id);
 CREATE INDEX IF NOT EXISTS work_by_state ON work(lane, state, id);
 CREATE INDEX IF NOT EXISTS work_waiting ON work(lane, due) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS work_due ON work(due) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS work_oldest ON work(accepted) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS work_expiring ON work(expires) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS work_leased ON work(leased_until) WHERE state = 1;
 CREATE INDEX IF NOT EXISTS work_going ON work(gone) WHERE gone IS NOT NULL;
@@ -211,15 +212,27 @@ Result<std::optional<WorkItem>> SqliteWorkQueue::find(std::string_view id) {
   return find_item(id);
 }
 
-// The item that has the key already.
-Result<std::optional<WorkItem>> SqliteWorkQueue::known(const WorkSpec& spec) {
-  std::optional<WorkItem> found;
-  if (spec.key.empty()) return found;
+Result<std::optional<WorkItem>> SqliteWorkQueue::with_key(std::string_view lane,
+                                                          std::string_view key) {
   Statement query = TRY(
       database_.prepare("find an item by its key", select_items("WHERE lane = ?1 AND key = ?2")));
-  query.bind(std::string_view(spec.lane), std::string_view(spec.key));
-  if (!TRY(query.step())) return found;
-  found = read_item(query);
+  query.bind(lane, key);
+  std::optional<WorkItem> found;
+  if (TRY(query.step())) found = read_item(query);
+  return found;
+}
+
+Result<std::optional<WorkItem>> SqliteWorkQueue::find_key(std::string_view lane,
+                                                          std::string_view key) {
+  const std::scoped_lock lock(mutex_);
+  return with_key(lane, key);
+}
+
+// The item that has the key already.
+Result<std::optional<WorkItem>> SqliteWorkQueue::known(const WorkSpec& spec) {
+  if (spec.key.empty()) return std::nullopt;
+  auto found = TRY(with_key(spec.lane, spec.key));
+  if (!found) return found;
   if (found->spec.payload == spec.payload) return found;
   return refuse(reason::kConflict, fmt::format("the key '{}' was used for something else: {}",
                                                spec.key.substr(0, 64), found->spec.id));
@@ -240,6 +253,21 @@ Result<WorkQueue::Counts> SqliteWorkQueue::counts_of(std::string_view lane) {
 Result<WorkQueue::Counts> SqliteWorkQueue::counts(std::string_view lane) {
   const std::scoped_lock lock(mutex_);
   return counts_of(lane);
+}
+
+Result<WorkQueue::Overview> SqliteWorkQueue::overview() {
+  const std::scoped_lock lock(mutex_);
+  Overview all;
+  Statement query = TRY(database_.prepare(
+      "count all items", "SELECT state, sum(items) FROM work_count GROUP BY state"));
+  while (TRY(query.step())) {
+    const auto state = static_cast<std::size_t>(query.integer(0));
+    if (state < all.counts.size()) all.counts[state] = static_cast<std::uint64_t>(query.integer(1));
+  }
+  Statement oldest = TRY(
+      database_.prepare("find the oldest item", "SELECT min(accepted) FROM work WHERE state = 0"));
+  if (TRY(oldest.step()) && !oldest.is_null(0)) all.oldest_waiting = from_ns(oldest.integer(0));
+  return all;
 }
 
 Status SqliteWorkQueue::check_room(std::string_view lane, std::uint64_t limit) {

@@ -29,8 +29,10 @@ class SqliteWorkQueue final : public WorkQueue {
   Result<WorkItem> cancel(std::string_view id, WallTime now) override;
   Result<WorkItem> redrive(std::string_view id, WallTime now, WallTime expires) override;
   Result<std::optional<WorkItem>> find(std::string_view id) override;
+  Result<std::optional<WorkItem>> find_key(std::string_view lane, std::string_view key) override;
   Result<std::vector<WorkItem>> list(const ListAsk& ask) override;
   Result<Counts> counts(std::string_view lane) override;
+  Result<Overview> overview() override;
   Result<std::vector<WorkItem>> recover(WallTime now) override;
   Result<std::optional<WallTime>> next_due() override;
   Result<Swept> sweep(WallTime now, std::size_t limit) override;
@@ -39,6 +41,7 @@ class SqliteWorkQueue final : public WorkQueue {
  private:
   explicit SqliteWorkQueue(Database database) : database_(std::move(database)) {}
   // With mutex_ held.
+  Result<std::optional<WorkItem>> with_key(std::string_view lane, std::string_view key);
   Result<std::optional<WorkItem>> known(const WorkSpec& spec);
   Status check_room(std::string_view lane, std::uint64_t limit);
   Result<std::optional<std::string>> next_lane(std::string_view after);

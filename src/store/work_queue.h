@@ -146,6 +146,8 @@ class WorkQueue {
   virtual Result<WorkItem> redrive(std::string_view id, WallTime now, WallTime expires) = 0;
 
   virtual Result<std::optional<WorkItem>> find(std::string_view id) = 0;
+  // The item that has the key; nullopt also once the item has lost it.
+  virtual Result<std::optional<WorkItem>> find_key(std::string_view lane, std::string_view key) = 0;
   struct ListAsk {
     std::string lane;
     std::optional<WorkState> state;
@@ -155,6 +157,11 @@ class WorkQueue {
   virtual Result<std::vector<WorkItem>> list(const ListAsk& ask) = 0;
   using Counts = std::array<std::uint64_t, kWorkStates>;  // by state
   virtual Result<Counts> counts(std::string_view lane) = 0;
+  struct Overview {  // of all lanes
+    Counts counts{};
+    std::optional<WallTime> oldest_waiting;  // when it was accepted
+  };
+  virtual Result<Overview> overview() = 0;
 
   // Takes every lease back, for who knows that no holder lives: the attempts do not count. The
   // items as they wait now.

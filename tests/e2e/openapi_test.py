@@ -111,6 +111,8 @@ class OpenApiTest(NodeCase):
             self.upload(b"abc")
         if "/rollout" in path and method != "get":
             self.prepare_rollout(begin=method == "delete" or not path.endswith("/rollout"))
+        if "/schedules" in path:
+            self.prepare_schedule(there="{schedule}" in path)
         if "{id}" in path and "/events/" in path:
             target = path.format(id=self.prepare_event(good=not path.endswith("/redrive")))
         reply = self.node.request(method.upper(), target, text and text.encode(), headers)
@@ -126,6 +128,14 @@ class OpenApiTest(NodeCase):
         over = lambda: self.node.request("GET", f"/api/v1/events/{event}").status != 202
         self.node.wait_until(over, "the event ends")
         return event
+
+    def prepare_schedule(self, there: bool) -> None:
+        if self.node.request("GET", "/api/v1/functions/iris").status == 404:
+            self.node.deploy("iris")  # an example deleted it
+        self.node.request("DELETE", "/api/v1/schedules/nightly")
+        if there:
+            wish = json.dumps({"name": "nightly", "function": "iris", "cron": "@yearly"}).encode()
+            self.assertEqual(self.node.request("POST", "/api/v1/schedules", wish).status, 201)
 
     def prepare_rollout(self, begin: bool) -> None:
         """iris has two versions, the first is the champion, and the second is being rolled out or not."""

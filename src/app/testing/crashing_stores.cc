@@ -60,8 +60,12 @@ class CrashingQueue final : public WorkQueue {
     return run_at(crash_, "redrive", [&] { return queue_->redrive(id, now, expires); });
   }
   Result<std::optional<WorkItem>> find(std::string_view id) override { return queue_->find(id); }
+  Result<std::optional<WorkItem>> find_key(std::string_view lane, std::string_view key) override {
+    return queue_->find_key(lane, key);
+  }
   Result<std::vector<WorkItem>> list(const ListAsk& ask) override { return queue_->list(ask); }
   Result<Counts> counts(std::string_view lane) override { return queue_->counts(lane); }
+  Result<Overview> overview() override { return queue_->overview(); }
   Result<std::vector<WorkItem>> recover(WallTime now) override {
     return run_at(crash_, "recover", [&] { return queue_->recover(now); });
   }
@@ -149,6 +153,7 @@ EventStores crashing_stores(EventStores stores, CrashPoint& crash) {
   EventStores crashing;
   crashing.queue = std::make_unique<CrashingQueue>(std::move(stores.queue), crash);
   crashing.blobs = std::make_unique<CrashingBlobs>(std::move(stores.blobs), crash);
+  crashing.schedules = std::move(stores.schedules);
   return crashing;
 }
 

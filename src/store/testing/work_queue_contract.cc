@@ -228,6 +228,11 @@ void check_listing(const ReopenQueue& reopen) {
   CHECK(queue.counts("f").value()[static_cast<std::size_t>(WorkState::Dead)] == 1);
   CHECK(reopen().counts("other").value()[waiting] == 1);
   CHECK(reopen().counts("nobody").value() == WorkQueue::Counts{});
+  CHECK(queue.overview()->counts[waiting] == 4);
+  CHECK(queue.overview()->oldest_waiting == kStart);
+  for (const char* id : {"b", "c", "d", "e"}) REQUIRE(queue.cancel(id, kStart).has_value());
+  CHECK(queue.overview()->counts[waiting] == 0);
+  CHECK_FALSE(queue.overview()->oldest_waiting.has_value());
 }
 
 }  // namespace mayfly
