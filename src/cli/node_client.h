@@ -43,6 +43,7 @@ class NodeClient {
   Result<CliJson> get(const std::string& path);
   Result<std::string> get_text(const std::string& path);
   Result<CliJson> send(std::string_view method, const std::string& path, const CliJson& body);
+  Result<CliJson> put_bytes(const std::string& path, std::string bytes);
   // As the node answered, whatever the status; for invoke.
   Result<RawReply> post_raw(const std::string& path, std::string body, const Headers& headers);
   Result<RawReply> get_raw(const std::string& path);

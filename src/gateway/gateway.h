@@ -14,6 +14,7 @@
 #include "gateway/identity_api.h"
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
+#include "gateway/secret_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
 
@@ -31,6 +32,7 @@ class Gateway {
     Metrics& metrics;
     Callers& callers;
     IdentityApi& identity;
+    SecretApi& secrets;
     std::function<bool()> ready;
   };
 

@@ -42,6 +42,7 @@ struct JobSpec {
   Bytes memory;               // limit of everything in the jail together
   std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);
+  Secrets secrets{};      // of a Python function, at /secrets; null: none
   Path environment{};     // Python packages, at /environment; empty: none
   bool installs = false;  // packages: pip is at /pip, the machine's authorities at /certificates
 };

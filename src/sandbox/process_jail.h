@@ -11,6 +11,7 @@
 #include "async/loop.h"
 #include "async/watch.h"
 #include "base/fd.h"
+#include "core/secret.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/jail.h"
 #include "sandbox/log_lines.h"
@@ -50,6 +51,7 @@ class JailProcess {
     SessionTime session = SessionTime::BeforeFork;
     std::uint32_t threads = 1;
     std::string request;
+    Secrets secrets = {};  // let go once they are handed over
     std::optional<VersionCgroup> groups;
   };
 
