@@ -217,6 +217,11 @@ PythonSupplies supplies(const Foundation& base) {
           }};
 }
 
+Result<std::unique_ptr<SecretStore>> open_secrets(const DataDir& data, const Clock& clock,
+                                                  Rng& rng) {
+  return SecretStore::open(data.identity_db(), data.secrets_key(), clock, rng);
+}
+
 // What predictions of every protocol go through. Members in the order of their making.
 struct DataPlane {
   DataPlane(const Foundation& base, const CompileTarget& target)
@@ -529,11 +534,9 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
-  const auto secrets =
-      TRY(SecretStore::open(data.identity_db(), data.secrets_key(), clock, rng));  // for functions
+  const auto secrets = TRY(open_secrets(data, clock, rng));     // what functions may know
   const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
-  const bool closed = keys->table()->closed() || trusted.any();
-  TRY(check_doors(listen, grpc_listen, closed, tls.has_value()));
+  TRY(check_doors(listen, grpc_listen, keys->table()->closed() || trusted.any(), tls.has_value()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   const auto found = [&] { return blobs_by_project(*registry, *blobs); };
   const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, found));  // whose bytes
