@@ -26,8 +26,13 @@ constexpr int kMaxDepth = 48;
 constexpr std::size_t kMaxEntries = 200'000;
 constexpr std::uint64_t kMaxBytes = std::uint64_t{16} << 30;
 constexpr std::string_view kRequirements = "requirements.txt";
+constexpr std::string_view kProject = "pyproject.toml";
 constexpr std::string_view kWheels = "wheels/";
 constexpr std::string_view kBytecode = "__pycache__";
+
+bool asks_for_packages(const ArtifactFile& file) {
+  return file.path == kRequirements || file.path == kProject;
+}
 
 std::unexpected<Error> bad_entry(std::string_view path, std::string_view why) {
   return refuse(reason::kPublishFailed, fmt::format("environment: '{}' {}", path, why));
@@ -106,10 +111,9 @@ bool is_digest(std::string_view text) {
 std::vector<ArtifactFile> requirement_files(const std::vector<ArtifactFile>& files) {
   std::vector<ArtifactFile> found;
   for (const ArtifactFile& file : files) {
-    if (file.path == kRequirements || file.path.starts_with(kWheels)) found.push_back(file);
+    if (asks_for_packages(file) || file.path.starts_with(kWheels)) found.push_back(file);
   }
-  const bool any = std::ranges::find(found, kRequirements, &ArtifactFile::path) != found.end();
-  return any ? found : std::vector<ArtifactFile>();
+  return std::ranges::any_of(found, asks_for_packages) ? found : std::vector<ArtifactFile>();
 }
 
 std::string environment_request(std::string_view project,

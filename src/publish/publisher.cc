@@ -75,7 +75,8 @@ Task<Result<Secrets>> Publisher::secrets_for(std::string label, VersionOptions o
 Task<Result<Published>> Publisher::publish(PublishRequest request, Progress progress) {
   // Also where nothing is to be run: a version that could not start is not published.
   CO_TRY(Secrets secrets, co_await secrets_for(request.label, request.options, pool_));
-  if (is_python(request.options)) {
+  const bool has_none = request.settled && request.environment.digest.empty();
+  if (is_python(request.options) && !has_none) {
     CO_TRY(request.environment, co_await provide_environment(request, progress));
   }
   std::string key = compiled_key(project_of(request.label), files_of(request.files),
@@ -186,7 +187,8 @@ Task<Result<Path>> Publisher::rebuilt_for(std::string label, Manifest manifest,
                          .files = std::move(files),
                          .options = manifest.options,
                          .cancel = cancel,
-                         .environment = manifest.environment};
+                         .environment = manifest.environment,
+                         .settled = true};
   if (files_of(request.files) != manifest.files) {
     co_return fail(Code::DataLoss, "the files to compile are not those of the version");
   }

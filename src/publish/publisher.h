@@ -33,6 +33,7 @@ struct PublishRequest {
   VersionOptions options;
   CancelToken cancel = {};       // whoever asked is gone: the job is killed and the publish fails
   Environment environment = {};  // known already: what it locks is installed, nothing newer
+  bool settled = false;          // the version is there: without an environment it gets none
 };
 
 struct Published {

@@ -275,7 +275,7 @@ def import_numpy():
         import numpy
     except ImportError as error:
         raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be imported "
-                      f"({error}); add it to requirements.txt") from None
+                      f"({error}); add it to requirements.txt or pyproject.toml") from None
     return numpy
 
 
