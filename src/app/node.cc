@@ -1,5 +1,6 @@
 #include "app/node.h"
 
+#include "app/holdings.h"
 #include "app/listen.h"
 #include "app/memory_watch.h"
 #include "app/notify.h"
@@ -25,7 +26,6 @@
 #include "grpc/rpc_server.h"
 #include "grpc/rpc_tls.h"
 #include "meter/ledger.h"
-#include "meter/ledger_reader.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
@@ -113,6 +113,7 @@ struct Foundation {
   ProjectStore& projects;
   SpanExporter* spans;  // null: nothing is recorded
   const PackageIndex& packages;
+  SecretStore& secrets;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
 };
@@ -143,18 +144,6 @@ struct Admission {
     return &issuers.emplace(base.loop, base.trusted.issuers, fetch_keys);
   }
 };
-
-// Whose the blobs are that versions are made of.
-Result<std::vector<OwnedBlob>> blobs_by_project(Registry& registry, const BlobStore& blobs) {
-  const LiveContent live = TRY(registry.live_content({}));
-  std::vector<OwnedBlob> owned;
-  for (const auto& [project, digests] : live.by_project) {
-    for (const Digest& digest : digests) {
-      if (const auto blob = TRY(blobs.find(digest))) owned.push_back({project, *blob});
-    }
-  }
-  return owned;
-}
 
 Task<void> close(Gate& gate) { co_await gate.close(); }
 
@@ -221,13 +210,17 @@ Status announce(const Foundation& base, const std::string& url, const std::strin
   return {};
 }
 
-// By project, in GB-seconds as the bill counts them.
-Result<QuotaGate::Used> used_this_month(const Ledger& ledger, const Clock& clock) {
-  const auto day = std::chrono::floor<std::chrono::days>(clock.wall_now());
-  const std::chrono::year_month_day date(day);
-  const std::chrono::sys_days first(date.year() / date.month() / std::chrono::day{1});
-  return QuotaGate::use_of(TRY(read_usage(
-      ledger.folder(), {.from = hour_of(std::chrono::time_point_cast<Duration>(first))})));
+PythonSupplies supplies(const Foundation& base) {
+  return {.index = base.packages,
+          .read_secrets = [&secrets = base.secrets](std::string_view project,
+                                                    const std::vector<std::string>& names) {
+            return secrets.read(project, names);
+          }};
+}
+
+Result<std::unique_ptr<SecretStore>> open_secrets(const DataDir& data, const Clock& clock,
+                                                  Rng& rng) {
+  return SecretStore::open(data.identity_db(), data.secrets_key(), clock, rng);
 }
 
 // What predictions of every protocol go through. Members in the order of their making.
@@ -239,7 +232,7 @@ struct DataPlane {
                   {.compiled = base.data.compiled(),
                    .tmp = base.data.tmp(),
                    .environments = base.data.environments()},
-                  target, base.packages),
+                  target, supplies(base)),
         dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
         quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
         catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token()),
@@ -499,6 +492,7 @@ Status serve(const Foundation& base) {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
+  SecretApi secrets({base.pool, base.secrets, base.registry, plane.dispatcher});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -510,6 +504,7 @@ Status serve(const Foundation& base) {
                    .metrics = plane.metrics,
                    .callers = who.callers,
                    .identity = who.api,
+                   .secrets = secrets,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -570,9 +565,9 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
+  const auto secrets = TRY(open_secrets(data, clock, rng));     // what functions may know
   const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
-  const bool closed = keys->table()->closed() || trusted.any();
-  TRY(check_doors(listen, grpc_listen, closed, tls.has_value()));
+  TRY(check_doors(listen, grpc_listen, keys->table()->closed() || trusted.any(), tls.has_value()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   const auto found = [&] { return blobs_by_project(*registry, *blobs); };
   const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, found));  // whose bytes
@@ -620,6 +615,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .projects = *projects,
                 .spans = spans.get(),
                 .packages = packages,
+                .secrets = *secrets,
                 .trusted = trusted,
                 .wrap = wrap});
 }

@@ -210,6 +210,15 @@ Result<CliJson> NodeClient::send(std::string_view method, const std::string& pat
   return json_of(response.body);
 }
 
+Result<CliJson> NodeClient::put_bytes(const std::string& path, std::string bytes) {
+  const WaitingLine waiting("the node is at work");
+  ClientRequest request{.method = "PUT", .target = path, .headers = {}, .body = std::move(bytes)};
+  request.headers.add("Content-Type", "application/octet-stream");
+  const ClientResponse response = TRY(call(std::move(request)));
+  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  return json_of(response.body);
+}
+
 Result<RawReply> NodeClient::post_events(const std::string& path, std::string body,
                                          const Headers& headers,
                                          const std::function<void(std::string_view)>& on_chunk) {

@@ -43,6 +43,7 @@ class NodeClient {
   Result<CliJson> get(const std::string& path);
   Result<std::string> get_text(const std::string& path);
   Result<CliJson> send(std::string_view method, const std::string& path, const CliJson& body);
+  Result<CliJson> put_bytes(const std::string& path, std::string bytes);
   // As the node answered; for invoke. A reply of server-sent events has no body: each one's data
   // goes to on_chunk as it arrives, and an error among them is ours.
   Result<RawReply> post_events(const std::string& path, std::string body, const Headers& headers,

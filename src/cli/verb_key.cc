@@ -206,7 +206,7 @@ void add_key_verb(CLI::App& app, CliContext& context) {
   create
       ->add_option("--scope", flags->scopes,
                    "what it may do: VERB:PATTERN,… as in invoke:fraud,deploy:*; the verbs are "
-                   "invoke, read, deploy, configure, metrics, admin")
+                   "invoke, read, deploy, configure, secrets, metrics, admin")
       ->required();
   create->add_option("--name", flags->name, "for people: what the key is for");
   create->add_option("--project", flags->project, "whose functions it means; default: one's own");

@@ -8,6 +8,7 @@
 
 #include "core/manifest.h"
 #include "core/reason.h"
+#include "core/secret.h"
 
 namespace mayfly {
 namespace {
@@ -47,6 +48,27 @@ void read_env(JsonReader& reader, FunctionOptions& options) {
     options.env[name] = value.get<std::string>();
   }
   if (size > kMaxText) reader.error("env", fmt::format("holds more than {} bytes", kMaxText));
+}
+
+void read_secrets(JsonReader& reader, FunctionOptions& options) {
+  const Json* secrets = reader.value("secrets");
+  if (secrets == nullptr) return;
+  if (!secrets->is_array() || secrets->size() > kMostSecretsOfVersion) {
+    return reader.error("secrets", fmt::format("must be a list of at most {} names, like "
+                                               "[\"API_KEY\"]",
+                                               kMostSecretsOfVersion));
+  }
+  for (const Json& item : *secrets) {
+    if (!item.is_string()) return reader.error("secrets", "must be names; values are never in it");
+    const auto& name = item.get_ref<const std::string&>();
+    if (const Status checked = check_secret_name(name); !checked)
+      return reader.error("secrets", checked.error().message);
+    options.secrets.push_back(name);
+  }
+  std::ranges::sort(options.secrets);
+  const auto twice = std::ranges::adjacent_find(options.secrets);
+  if (twice != options.secrets.end())
+    reader.error("secrets", fmt::format("'{}' is named twice", *twice));
 }
 
 void read_parameters(JsonReader& reader, FunctionOptions& options) {
@@ -114,6 +136,7 @@ void read_function_options(JsonReader& reader, FunctionOptions& options) {
   if (const auto checked = check_artifact_path(options.handler); !checked)
     reader.error("handler", checked.error().message);
   if (!options.handler.ends_with(".py")) reader.error("handler", "must be a .py file");
+  read_secrets(reader, options);
   read_env(reader, options);
   read_parameters(reader, options);
   read_types(reader, "inputs", options.types.inputs);
@@ -124,6 +147,7 @@ void read_function_options(JsonReader& reader, FunctionOptions& options) {
 
 void add_function_options(Json& json, const FunctionOptions& options) {
   json["handler"] = options.handler;
+  if (!options.secrets.empty()) json["secrets"] = options.secrets;
   if (!options.env.empty()) json["env"] = options.env;
   if (options.parameters != "{}") json["parameters"] = Json::parse(options.parameters);
   if (options.types.inputs.empty()) return;

@@ -2,6 +2,7 @@
 // has (core/manifest.h).
 //
 //   handler = "function.py"                 the file with predict(), and load() where there is one
+//   secrets = ["API_KEY"]                   what it may know (core/secret.h); names only
 //   [env]         MODE = "fast"             variables of its process; part of the version
 //   [parameters]  threshold = 0.5           ctx.parameters; any JSON values
 //   [inputs]      x = "FP32[-1,30]"         types of what it takes and gives, where its annotations
@@ -11,6 +12,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "core/json_reader.h"
@@ -20,6 +22,7 @@ namespace mayfly {
 
 struct FunctionOptions {
   std::string handler = "function.py";
+  std::vector<std::string> secrets;  // sorted
   std::map<std::string, std::string> env;
   std::string parameters = "{}";  // a JSON object
   Signature types;                // empty lists: not declared

@@ -35,6 +35,8 @@ void read_options(JsonReader& reader, VersionOptions& options) {
     if (!options.model.empty()) reader.error("model", "is of runtime \"onnx\"; use handler");
   } else if (options.runtime != "onnx") {
     reader.error("runtime", "must be \"onnx\" or \"python\": there is no other");
+  } else if (reader.value("secrets") != nullptr) {
+    reader.error("secrets", "is of runtime \"python\": a model has no code that could read them");
   }
   for (const Isolation choice : {Isolation::Instance, Isolation::Request}) {
     if (isolation == to_string(choice)) options.isolation = choice;

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "core/caller_reason.h"
 #include "core/event_reason.h"
+#include "core/secret.h"
 
 namespace mayfly {
 namespace {
@@ -78,6 +79,8 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
     {reason::kResultGone, NotFound, 410, "the event's result was kept for result_ttl, and is gone"},
     {reason::kAttemptLost, Unavailable, 503,
      "the server died while the event's attempt ran; it is tried again and not billed"},
+    {reason::kSecretUnavailable, FailedPrecondition, 409,
+     "a secret that the function names is not set, or cannot be opened with the node's key"},
     {reason::kConflict, Aborted, 409, "somebody else changed this first"},
     {reason::kInternal, Internal, 500, "a fault of the server"},
 });

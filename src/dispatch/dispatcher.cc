@@ -97,6 +97,9 @@ void Dispatcher::retire(FunctionId function) { scheduler_->retire(function); }
 void Dispatcher::retire(VersionKey version) { scheduler_->retire(version); }
 void Dispatcher::evict(FunctionId function) { scheduler_->evict(function); }
 void Dispatcher::evict(VersionKey version) { scheduler_->evict(version); }
+void Dispatcher::renew(std::string_view project, std::string_view secret) {
+  scheduler_->renew(project, secret);
+}
 Bytes Dispatcher::relieve(Bytes wanted) { return scheduler_->relieve(wanted); }
 bool Dispatcher::holds_memory() const { return scheduler_->memory_used().count > 0; }
 DispatchStatus Dispatcher::status() const { return scheduler_->status(); }

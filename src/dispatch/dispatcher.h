@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "async/gate.h"
 #include "async/loop.h"
@@ -79,6 +80,10 @@ class Dispatcher {
   // wait already as soon as none waits.
   void evict(FunctionId function);
   void evict(VersionKey version);
+  // A secret of the project has another value, or none: what its versions that name it run with the
+  // old one ends, idle processes now, busy ones after their requests. Requests that wait get a new
+  // template.
+  void renew(std::string_view project, std::string_view secret);
   // The node is short of memory: ends idle processes, least valuable first, until about `wanted`
   // bytes are free; returns how many were.
   Bytes relieve(Bytes wanted);

@@ -58,23 +58,28 @@ Task<void> Scheduler::build(std::shared_ptr<const VersionRuntime> runtime, std::
   const std::optional<Gate::Hold> hold = processes_.hold();
   CHECK(hold.has_value());
   Result<Path> artifact = co_await runtime->artifact();
+  Result<Secrets> secrets = Secrets();
+  if (artifact && runtime->secrets) secrets = co_await runtime->secrets();
   VersionPool* pool = find(runtime->key);
   if (pool == nullptr || pool->tmpl.build != number) co_return;
   tick();
-  if (artifact) {
-    start_template(*pool, *std::move(artifact));
-  } else {
+  if (!artifact) {
     start_failed(*pool, std::move(artifact).error().in("its compiled form"));
+  } else if (!secrets) {
+    start_failed(*pool, std::move(secrets).error());
+  } else {
+    start_template(*pool, *std::move(artifact), *std::move(secrets));
   }
   run();
 }
 
-void Scheduler::start_template(VersionPool& pool, Path artifact) {
+void Scheduler::start_template(VersionPool& pool, Path artifact, Secrets secrets) {
   const VersionRuntime& runtime = *pool.runtime;
   TemplateSpec spec{.label = runtime.label,
                     .runtime = runtime.kind,
                     .artifact = std::move(artifact),
                     .environment = runtime.environment,
+                    .secrets = std::move(secrets),
                     .signature = runtime.signature,
                     .cpu_weight = runtime.rank == Rank::Guest ? kGuestWeight : 0,
                     .threads = runtime.threads,
@@ -315,7 +320,11 @@ void Scheduler::instance_started(Worker& worker) {
     return;
   }
   release_tokens(worker);
-  make_idle(worker);
+  if (worker.afterwards == Afterwards::End) {
+    end(worker, Why::Asked);
+  } else {
+    make_idle(worker);
+  }
   run();
 }
 

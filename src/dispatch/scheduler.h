@@ -75,6 +75,7 @@ class Scheduler {
   void retire(VersionKey version);
   void evict(FunctionId function);
   void evict(VersionKey version);
+  void renew(std::string_view project, std::string_view secret);
   Bytes relieve(Bytes wanted);
 
   void fail_all(const Error& error);  // every request, queued or running
@@ -174,12 +175,13 @@ class Scheduler {
   bool end_guest(const MemoryShare* of);
   Room make_room(const MemoryShare* of);
   void evict(VersionPool& pool);
+  void renew(VersionPool& pool);
   void retire(VersionPool& pool);
 
   // Processes (processes.cc)
   void begin_build(VersionPool& pool);
   Task<void> build(std::shared_ptr<const VersionRuntime> runtime, std::uint64_t number);
-  void start_template(VersionPool& pool, Path artifact);
+  void start_template(VersionPool& pool, Path artifact, Secrets secrets);
   void template_ready(VersionPool& pool, Result<TemplateReady> ready);
   void template_lost(VersionPool& pool, Exit exit);
   void end_template(VersionPool& pool, Why why);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/project.h"
 #include "core/reason.h"
 #include "dispatch/scheduler.h"
 
@@ -353,6 +354,31 @@ void Scheduler::evict(FunctionId function) {
   const auto found = functions_.find(function);
   if (found != functions_.end()) {
     for (VersionPool* pool : found->second->pools) evict(*pool);
+  }
+  run();
+}
+
+// What is being forked goes on to its request, and ends after it.
+void Scheduler::renew(VersionPool& pool) {
+  while (!pool.idle.empty()) end(*pool.idle.front(), Why::Asked);
+  for (const std::unique_ptr<Worker>& worker : pool.workers) {
+    worker->afterwards = Afterwards::End;
+  }
+  end_template(pool, Why::Asked);
+  if (pool.tmpl.state == TemplateState::BackingOff) pool.tmpl.state = TemplateState::None;
+  pool.tmpl.failures = 0;
+  pool.tmpl.cause.reset();
+  touch(pool);
+  contend(pool);
+}
+
+void Scheduler::renew(std::string_view project, std::string_view secret) {
+  tick();
+  for (const auto& [key, pool] : pools_) {
+    const VersionRuntime& runtime = *pool->runtime;
+    const bool knows =
+        std::ranges::find(runtime.secret_names, secret) != runtime.secret_names.end();
+    if (knows && project_of(runtime.label) == project) renew(*pool);
   }
   run();
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "async/task.h"
 #include "base/bytes.h"
@@ -15,6 +16,7 @@
 #include "base/result.h"
 #include "core/batching.h"
 #include "core/manifest.h"
+#include "core/secret.h"
 #include "core/tensor.h"
 #include "dispatch/policy.h"
 #include "sandbox/spawner.h"
@@ -76,6 +78,9 @@ struct VersionRuntime {
   // The compiled folder, rebuilt first where it has been lost. Called on the loop thread.
   // It ends soon when the node drains.
   std::function<Task<Result<Path>>()> artifact{};
+  // What its processes may know, read anew for each template. Null: nothing.
+  std::vector<std::string> secret_names{};
+  std::function<Task<Result<Secrets>>()> secrets{};
 };
 
 }  // namespace mayfly

@@ -29,6 +29,8 @@ Verb verb_for(Needs needs) {
       return Verb::Deploy;
     case Needs::Configure:
       return Verb::Configure;
+    case Needs::Secrets:
+      return Verb::Secrets;
     case Needs::Metrics:
       return Verb::Metrics;
     case Needs::Admin:
@@ -125,6 +127,10 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::PauseSchedule:
     case Endpoint::ResumeSchedule:
       return Needs::Configure;
+    case Endpoint::ListSecrets:
+    case Endpoint::SetSecret:
+    case Endpoint::DeleteSecret:
+      return Needs::Secrets;
     case Endpoint::Metrics:
       return Needs::Metrics;
     case Endpoint::CreateKey:
@@ -233,6 +239,10 @@ std::string_view action_of(Endpoint endpoint) {
       return "key.create";
     case Endpoint::RevokeKey:
       return "key.revoke";
+    case Endpoint::SetSecret:
+      return "secret.set";
+    case Endpoint::DeleteSecret:
+      return "secret.delete";
     case Endpoint::CreateProject:
       return "project.create";
     case Endpoint::SetQuotas:
@@ -252,7 +262,8 @@ Status check_access(const Principal& caller, Needs needs, std::string_view funct
   const bool reads = needs == Needs::Describe && granted(caller.scopes, Verb::Read, function);
   if (here && (reads || granted(caller.scopes, verb_for(needs), function))) return {};
   const std::string_view verb = to_string(verb_for(needs));
-  const bool named = needs != Needs::Admin && !concerns_node(needs) && !function.empty();
+  const bool named = needs != Needs::Admin && needs != Needs::Secrets && !concerns_node(needs) &&
+                     !function.empty();
   return refuse(reason::kMissingScope,
                 fmt::format("this needs the scope {}{}{}{}", verb, named ? ":" : "",
                             named ? function.substr(0, 64) : "",

@@ -20,6 +20,7 @@ enum class Needs : std::uint8_t {
   Read,
   Deploy,
   Configure,
+  Secrets,
   Metrics,
   Admin,  // keys of the caller's project, its audit log
   Node,   // admin of the project `default`: what concerns every project

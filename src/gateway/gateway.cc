@@ -31,7 +31,9 @@ std::string subject_of(const Route& route) {
   const bool by_id =
       route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
       route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas ||
+      route.endpoint == Endpoint::SetSecret || route.endpoint == Endpoint::DeleteSecret ||
       route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
+      (route.endpoint >= Endpoint::CancelJob && route.endpoint <= Endpoint::ResumeJob) ||
       (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
   return by_id ? route.version : std::string(local_name(route.name));
 }
@@ -280,6 +282,10 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::CreateProject:
     case Endpoint::SetQuotas:
       co_return co_await parts_.identity.call(exchange, route);
+    case Endpoint::ListSecrets:
+    case Endpoint::SetSecret:
+    case Endpoint::DeleteSecret:
+      co_return co_await parts_.secrets.call(exchange, route);
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.caller->project, route.version);
     case Endpoint::BlobAppend:

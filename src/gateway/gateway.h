@@ -16,6 +16,7 @@
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
 #include "gateway/schedule_api.h"
+#include "gateway/secret_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
 
@@ -35,6 +36,7 @@ class Gateway {
     Metrics& metrics;
     Callers& callers;
     IdentityApi& identity;
+    SecretApi& secrets;
     std::function<bool()> ready;
   };
 

@@ -97,6 +97,9 @@ enum class Endpoint : std::uint8_t {
   ListKeys,
   RevokeKey,
   ShowAudit,
+  ListSecrets,
+  SetSecret,
+  DeleteSecret,
   ListProjects,
   CreateProject,
   SetQuotas,
@@ -110,7 +113,7 @@ bool is_control(Endpoint endpoint);
 struct Route {
   Endpoint endpoint = Endpoint::ServerMetadata;
   std::string name;     // {name}: a function, percent-decoded; may hold "@3"
-  std::string version;  // {version}, {digest}, {alias}, {id}, {schedule}, {region}
+  std::string version;  // {version}, {digest}, {alias}, {id}, {schedule}, {region}, {secret}
   // Who asks; not of the table, but known before anything is answered. From then on `name` is the
   // function as the node knows it: "team/fraud@3".
   PrincipalRef caller{};

@@ -1,16 +1,11 @@
 #include "identity/api_key.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "base/check.h"
 #include "identity/base64url.h"
@@ -51,49 +46,16 @@ std::optional<std::string_view> api_key_id(std::string_view text) {
 }
 
 Result<std::optional<NodeSecret>> NodeSecret::read(const Path& path) {
-  auto file = open_file(path, O_RDONLY);
-  if (!file && file.error().code == Code::NotFound) return std::nullopt;
-  if (!file) return std::unexpected(std::move(file).error());
-  struct stat status{};
-  if (::fstat(file->get(), &status) != 0) return fail_errno(path.native());
-  if ((status.st_mode & 077) != 0) {
-    return fail(Code::FailedPrecondition,
-                fmt::format("{} may be used by others than its owner (mode {:04o}): chmod 600 it; "
-                            "whoever read it and identity.db can try keys against them",
-                            path.native(), status.st_mode & 07777));
-  }
-  NodeSecret secret;
-  auto bytes = read_all_fd(file->get(), secret.bytes_.size() + 1);
-  if (!bytes) return std::unexpected(std::move(bytes).error().in(path.native()));
-  if (bytes->size() != secret.bytes_.size()) {
-    return fail(Code::DataLoss,
-                fmt::format("{} must hold {} bytes; without them no key can be checked: put the "
-                            "file back, or remove it and identity.db to begin without keys",
-                            path.native(), secret.bytes_.size()));
-  }
-  std::memcpy(secret.bytes_.data(), bytes->data(), secret.bytes_.size());
-  return secret;
+  const std::optional<KeyBytes> bytes = TRY(read_key_file(
+      path, {.danger = "whoever read it and identity.db can try keys against them",
+             .loss = "without them no key can be checked: put the file back, or remove it and "
+                     "identity.db to begin without keys"}));
+  if (!bytes) return std::nullopt;
+  return NodeSecret(*bytes);
 }
 
-// Written aside and linked: whoever finds the file finds it whole, and none is ever replaced.
 Result<NodeSecret> NodeSecret::create(const Path& path, Rng& rng) {
-  NodeSecret secret;
-  rng.fill(secret.bytes_);
-  Path aside = path;
-  aside += ".new";
-  ::unlink(aside.c_str());  // of a server that died here
-  {
-    const Fd file = TRY(open_file(aside, O_WRONLY | O_CREAT | O_EXCL, 0600));
-    TRY(write_all(file.get(), {reinterpret_cast<const char*>(secret.bytes_.data()), kSecretBytes}));
-    if (::fsync(file.get()) != 0) return fail_errno(fmt::format("fsync {}", aside.native()));
-  }
-  const int linked = ::link(aside.c_str(), path.c_str());
-  const int error = errno;
-  ::unlink(aside.c_str());
-  if (linked != 0)
-    return std::unexpected(errno_error(fmt::format("make {}", path.native()), error));
-  TRY(sync_directory(path.parent_path().empty() ? Path(".") : path.parent_path()));
-  return secret;
+  return NodeSecret(TRY(create_key_file(path, rng)));
 }
 
 Digest NodeSecret::digest(std::string_view key_text) const {

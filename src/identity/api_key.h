@@ -4,8 +4,6 @@
 //   mayfly_<id>_<secret>     id: 12 hexadecimal digits, not secret; secret: 43 of base64url
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +11,7 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "base/rng.h"
+#include "identity/key_file.h"
 #include "store/digest.h"
 
 namespace mayfly {
@@ -38,7 +37,8 @@ class NodeSecret {
   Digest digest(std::string_view key_text) const;  // HMAC-SHA256
 
  private:
-  std::array<std::byte, 32> bytes_{};
+  explicit NodeSecret(const KeyBytes& bytes) : bytes_(bytes) {}
+  KeyBytes bytes_;
 };
 
 // In a time that does not depend on where they differ.

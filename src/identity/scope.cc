@@ -27,15 +27,17 @@ bool is_pattern(std::string_view text) {
 }
 
 // A pattern would promise a limit that the endpoints of these verbs cannot keep.
-bool names_no_function(Verb verb) { return verb == Verb::Admin || verb == Verb::Metrics; }
+bool names_no_function(Verb verb) {
+  return verb == Verb::Admin || verb == Verb::Metrics || verb == Verb::Secrets;
+}
 
 Result<Scope> parse_scope(std::string_view text) {
   const std::size_t colon = text.find(':');
   const std::optional<Verb> verb = verb_of(text.substr(0, colon));
   if (!verb) {
     return refuse(reason::kInvalidSetting,
-                  fmt::format("scope '{}': begin with invoke, read, deploy, configure, metrics or "
-                              "admin, as in invoke:fraud",
+                  fmt::format("scope '{}': begin with invoke, read, deploy, configure, secrets, "
+                              "metrics or admin, as in invoke:fraud",
                               text.substr(0, 80)));
   }
   if (colon == std::string_view::npos) return Scope{.verb = *verb};
@@ -66,6 +68,8 @@ std::string_view to_string(Verb verb) {
       return "deploy";
     case Verb::Configure:
       return "configure";
+    case Verb::Secrets:
+      return "secrets";
     case Verb::Metrics:
       return "metrics";
     case Verb::Admin:

@@ -29,9 +29,10 @@ TEST_CASE("a scope allows its verb on what its pattern names, and nothing else")
 TEST_CASE("scopes are read strictly and written so that they read back") {
   CHECK(Scopes::parse("metrics,invoke:f,metrics:*")->str() == "metrics:*,invoke:f");
   CHECK(Scopes::parse(Scopes::all().str()) == Scopes::all());
-  for (const char* bad : {"", ",", "invoke,", "invoke:", "invoke: f", "Invoke:f", "run:f", "*",
-                          "invoke:a*b", "invoke:**", "invoke:team/f", "invoke:team/*", "invoke:f@3",
-                          "invoke:f:g", "invoke;read", "admin:fraud", "admin:f*", "metrics:x"}) {
+  for (const char* bad :
+       {"", ",", "invoke,", "invoke:", "invoke: f", "Invoke:f", "run:f", "*", "invoke:a*b",
+        "invoke:**", "invoke:team/f", "invoke:team/*", "invoke:f@3", "invoke:f:g", "invoke;read",
+        "admin:fraud", "admin:f*", "metrics:x", "secrets:f"}) {
     const auto refused = Scopes::parse(bad);
     REQUIRE_MESSAGE(!refused.has_value(), bad);
     CHECK(refused.error().reason == reason::kInvalidSetting);

@@ -21,8 +21,13 @@ namespace mayfly {
 namespace {
 
 constexpr std::string_view kRequirements = "requirements.txt";
+constexpr std::string_view kProject = "pyproject.toml";
 constexpr std::string_view kWheels = "wheels/";
 constexpr std::string_view kBytecode = "__pycache__";
+
+bool asks_for_packages(const ArtifactFile& file) {
+  return file.path == kRequirements || file.path == kProject;
+}
 
 // Lists a tree that a jail wrote, as it becomes the server's own.
 class Takeover {
@@ -64,10 +69,9 @@ bool is_digest(std::string_view text) {
 std::vector<ArtifactFile> requirement_files(const std::vector<ArtifactFile>& files) {
   std::vector<ArtifactFile> found;
   for (const ArtifactFile& file : files) {
-    if (file.path == kRequirements || file.path.starts_with(kWheels)) found.push_back(file);
+    if (asks_for_packages(file) || file.path.starts_with(kWheels)) found.push_back(file);
   }
-  const bool any = std::ranges::find(found, kRequirements, &ArtifactFile::path) != found.end();
-  return any ? found : std::vector<ArtifactFile>();
+  return std::ranges::any_of(found, asks_for_packages) ? found : std::vector<ArtifactFile>();
 }
 
 std::string environment_request(std::string_view project,

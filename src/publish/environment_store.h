@@ -44,8 +44,9 @@ class EnvironmentStore {
   const Path root_;
 };
 
-// Which of the uploaded files say what an environment holds: requirements.txt, and wheels/*.whl
-// beside it. Empty: there is no requirements.txt, and no environment.
+// Which of the uploaded files say what an environment holds: requirements.txt, pyproject.toml, and
+// wheels/*.whl beside them. Empty: there is neither, and no environment. Whether pyproject.toml
+// asks for packages is not known before the job has read it.
 std::vector<ArtifactFile> requirement_files(const std::vector<ArtifactFile>& files);
 // The key of a request for them.
 std::string environment_request(std::string_view project,

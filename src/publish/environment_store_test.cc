@@ -97,6 +97,8 @@ TEST_CASE("requirements and the wheels beside them say what an environment holds
       {"function.py", sha, 1}, {"requirements.txt", sha, 1}, {"wheels/six.whl", sha, 1}};
   CHECK(requirement_files(files).size() == 2);
   CHECK(requirement_files({files[0], files[2]}).empty());
+  CHECK(requirement_files({files[0], {"pyproject.toml", sha, 1}, files[2]}).size() == 2);
+  CHECK(requirement_files({files[0], {"docs/pyproject.toml", sha, 1}}).empty());
   const std::string key = environment_request("default", requirement_files(files));
   CHECK(key == environment_request("default", requirement_files(files)));
   CHECK(key != environment_request("default", requirement_files({files[0], files[1]})));

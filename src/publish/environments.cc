@@ -118,9 +118,11 @@ Task<Result<Environment>> Environments::install(Wanted wanted, std::vector<Sourc
     co_return std::unexpected(*std::move(failure));
   CO_TRY(Environment made, co_await parts_.pool.run([&]() -> Result<Environment> {
     std::string lock = TRY(read_lock(folder.work()));
+    if (lock.empty()) return Environment{};
     return store_.install({project_of(wanted.label), request}, folder.work() / "environment",
                           std::move(lock));
   }));
+  if (made.digest.empty()) co_return made;
   LOG(info, "packages installed", {"function", wanted.label}, {"environment", made.digest});
   if (wanted.cancel.cancelled()) co_return fail(Code::Cancelled, "publishing was interrupted");
   co_return made;

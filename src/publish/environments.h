@@ -47,10 +47,11 @@ class Environments {
     std::vector<SourceFile> files;
     Bytes memory;
     Duration timeout;
-    std::string lock = {};  // what to install exactly; empty: what requirements.txt leads to
+    std::string lock = {};  // what to install exactly; empty: what the files lead to
     CancelToken cancel = {};
   };
-  // Empty when the files ask for none. What the same requirements led to before is taken again.
+  // Empty when the files ask for none, or pyproject.toml turns out not to. What the same
+  // requirements led to before is taken again.
   Task<Result<Environment>> provide(Wanted wanted, Progress progress);
 
   Path folder(const Environment& environment) const;  // empty: there is none

@@ -65,17 +65,33 @@ struct Steps {
 }  // namespace
 
 Publisher::Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target,
-                     PackageIndex index)
+                     PythonSupplies python)
     : loop_(loop),
       pool_(pool),
       jobs_(jobs),
       folders_(std::move(folders)),
       target_(std::move(target)),
       store_(folders_.compiled, folders_.tmp),
-      environments_({loop, pool, jobs}, {folders_.environments, folders_.tmp}, std::move(index)) {}
+      environments_({loop, pool, jobs}, {folders_.environments, folders_.tmp},
+                    std::move(python.index)),
+      read_secrets_(std::move(python.read_secrets)) {}
+
+Task<Result<Secrets>> Publisher::secrets_for(std::string label, VersionOptions options,
+                                             Pool& pool) {
+  const std::vector<std::string>& names = options.function.secrets;
+  if (names.empty()) co_return Secrets();
+  if (!read_secrets_) {
+    co_return refuse(reason::kSecretUnavailable,
+                     fmt::format("the secret {}: this node keeps none", names.front()));
+  }
+  co_return co_await pool.run([&] { return read_secrets_(project_of(label), names); });
+}
 
 Task<Result<Published>> Publisher::publish(PublishRequest request, Progress progress) {
-  if (is_python(request.options)) {
+  // Also where nothing is to be run: a version that could not start is not published.
+  CO_TRY(Secrets secrets, co_await secrets_for(request.label, request.options, pool_));
+  const bool has_none = request.settled && request.environment.digest.empty();
+  if (is_python(request.options) && !has_none) {
     CO_TRY(request.environment, co_await provide_environment(request, progress));
   }
   std::string key = compiled_key(project_of(request.label), files_of(request.files),
@@ -89,7 +105,8 @@ Task<Result<Published>> Publisher::publish(PublishRequest request, Progress prog
                         .compiled = store_.folder(key),
                         .reused = true};
   }
-  co_return co_await run_job(std::move(request), std::move(key), std::move(progress));
+  Trial trial{.request = std::move(request), .key = std::move(key), .secrets = std::move(secrets)};
+  co_return co_await run_job(std::move(trial), std::move(progress));
 }
 
 Task<Result<Environment>> Publisher::provide_environment(const PublishRequest& request,
@@ -130,8 +147,9 @@ JobSpec Publisher::spec_of(const PublishRequest& request, const SourceFolder& fo
           .environment = environments_.folder(request.environment)};
 }
 
-Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string key,
-                                           Progress progress) {
+Task<Result<Published>> Publisher::run_job(Trial trial, Progress progress) {
+  const PublishRequest& request = trial.request;
+  const std::string& key = trial.key;
   CO_TRY(SourceFolder folder, co_await pool_.run([this, files = request.files] {
     return SourceFolder::create(folders_.tmp, files);
   }));
@@ -141,6 +159,7 @@ Task<Result<Published>> Publisher::run_job(PublishRequest request, std::string k
                    .on_end = [promise = ended.promise()](
                                  Result<JobEnd> end) mutable { promise.set(std::move(end)); }};
   JobSpec spec = spec_of(request, folder);
+  spec.secrets = std::move(trial.secrets);
   CO_TRY(std::unique_ptr<Job> job, jobs_.run_job(std::move(spec), std::move(events)));
   CancelCallback cancelled(request.cancel, [&job] { job->kill(); });
   CO_TRY(JobEnd end, co_await ended);
@@ -183,7 +202,8 @@ Task<Result<Path>> Publisher::rebuilt_for(std::string label, Manifest manifest,
                          .files = std::move(files),
                          .options = manifest.options,
                          .cancel = cancel,
-                         .environment = manifest.environment};
+                         .environment = manifest.environment,
+                         .settled = true};
   if (files_of(request.files) != manifest.files) {
     co_return fail(Code::DataLoss, "the files to compile are not those of the version");
   }

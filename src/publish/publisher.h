@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "core/manifest.h"
+#include "core/secret.h"
 #include "publish/compiled_store.h"
 #include "publish/environments.h"
 #include "publish/source_folder.h"
@@ -32,6 +33,7 @@ struct PublishRequest {
   VersionOptions options;
   CancelToken cancel = {};       // whoever asked is gone: the job is killed and the publish fails
   Environment environment = {};  // known already: what it locks is installed, nothing newer
+  bool settled = false;          // the version is there: without an environment it gets none
 };
 
 struct Published {
@@ -40,6 +42,16 @@ struct Published {
   Path compiled;        // the folder that a template mounts at /artifact
   bool reused = false;  // an equal artifact had been compiled before
   Bytes peak_memory{};  // of the job; 0: unknown, or reused
+};
+
+// The values of secrets that a project has; blocking.
+using ReadSecrets =
+    std::function<Result<Secrets>(std::string_view project, const std::vector<std::string>& names)>;
+
+// What Python functions are given.
+struct PythonSupplies {
+  PackageIndex index = {};
+  ReadSecrets read_secrets = {};  // null: nobody has any
 };
 
 class Publisher {
@@ -54,9 +66,10 @@ class Publisher {
 
   // `loop`, `pool` and `jobs` outlive the publisher, and it outlives its tasks.
   Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target,
-            PackageIndex index = {});
+            PythonSupplies python = {});
 
-  // Destroying the task kills the job. Reasons: invalid_model, invalid_input, publish_failed.
+  // Destroying the task kills the job. Reasons: invalid_model, invalid_input, publish_failed,
+  // secret_unavailable.
   Task<Result<Published>> publish(PublishRequest request, Progress progress);
 
   // The compiled folder of a version; NotFound when it must be rebuilt for this machine.
@@ -67,6 +80,9 @@ class Publisher {
   Task<Result<Path>> rebuilt_for(std::string label, Manifest manifest,
                                  std::vector<SourceFile> files, CancelToken cancel = {});
 
+  // The secrets that a version names, as they are now. Read on `pool`. secret_unavailable.
+  Task<Result<Secrets>> secrets_for(std::string label, VersionOptions options, Pool& pool);
+
   // Where a version's packages lie, or will when it is served; empty: it has none.
   Path environment_of(const Manifest& manifest) const {
     return environments_.folder(manifest.environment);
@@ -76,7 +92,12 @@ class Publisher {
 
  private:
   Task<Result<Environment>> provide_environment(const PublishRequest& request, Progress progress);
-  Task<Result<Published>> run_job(PublishRequest request, std::string key, Progress progress);
+  struct Trial {
+    PublishRequest request;
+    std::string key;
+    Secrets secrets;
+  };
+  Task<Result<Published>> run_job(Trial trial, Progress progress);
   JobSpec spec_of(const PublishRequest& request, const SourceFolder& folder) const;
 
   Loop& loop_;
@@ -86,6 +107,7 @@ class Publisher {
   const CompileTarget target_;
   CompiledStore store_;
   Environments environments_;
+  ReadSecrets read_secrets_;
 };
 
 }  // namespace mayfly

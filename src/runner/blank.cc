@@ -29,13 +29,14 @@ struct JailTask {
   Fd control;
   Fd status;
   Fd log;
+  Fd secrets;
   std::vector<Fd> groups;
 };
 
 Result<JailTask> read_task(SpawnMessage message) {
-  if (message.header.kind != SpawnKind::StartJail || message.descriptors.size() < 3) {
-    return fail(Code::DataLoss, "not a request for a jail");
-  }
+  const auto malformed = [] { return fail(Code::DataLoss, "not a request for a jail"); };
+  if (message.header.kind != SpawnKind::StartJail || message.descriptors.size() < 3)
+    return malformed();
   const std::string_view body = message.body;
   const std::string_view plan = body.substr(0, message.header.plan_bytes);
   JailTask task{.plan = TRY(decode_plan(std::as_bytes(std::span(plan)))),
@@ -44,8 +45,15 @@ Result<JailTask> read_task(SpawnMessage message) {
                 .control = std::move(message.descriptors[0]),
                 .status = std::move(message.descriptors[1]),
                 .log = std::move(message.descriptors[2]),
+                .secrets = {},
                 .groups = {}};
-  for (auto group = message.descriptors.begin() + 3; group != message.descriptors.end(); ++group) {
+  auto group = message.descriptors.begin() + 3;
+  if (task.plan.has_secrets) {
+    if (group == message.descriptors.end()) return malformed();
+    task.secrets = std::move(*group++);
+    task.plan.secrets = task.secrets.get();
+  }
+  for (; group != message.descriptors.end(); ++group) {
     task.plan.cgroups.push_back(group->get());
     task.groups.push_back(std::move(*group));
   }
@@ -65,6 +73,7 @@ Status arrange_descriptors(JailTask& task, const JailBirth& birth) {
   task.control.reset();
   task.log.reset();
   std::vector<int> keep = {kControlFd, kLogFd, kLogFd + 1, task.status.get(), birth.server.get()};
+  if (task.secrets) keep.push_back(task.secrets.get());
   keep.insert(keep.end(), task.plan.cgroups.begin(), task.plan.cgroups.end());
   std::ranges::sort(keep);
   return close_all_but(keep);
@@ -125,6 +134,7 @@ class Blank {
     TRY(arrange_descriptors(task, birth));
     TRY(enter_jail(task.plan, filters_, std::move(birth)));
     task.groups.clear();
+    task.secrets.reset();
     return fork_worker();
   }
 

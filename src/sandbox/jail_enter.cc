@@ -18,6 +18,7 @@
 #include "sandbox/jail.h"
 #include "sandbox/jail_mounts.h"
 #include "sandbox/landlock.h"
+#include "sandbox/secret_files.h"
 
 namespace mayfly {
 namespace {
@@ -106,6 +107,8 @@ Status restrict_to_mounts(const JailPlan& plan) {
     rules.push_back({.folder = "/dev", .access = Access::ReadWrite});
     if (plan.limits.scratch_bytes > 0)
       rules.push_back({.folder = "/tmp", .access = Access::ReadWrite});
+    if (plan.has_secrets)
+      rules.push_back({.folder = std::string(kSecretsFolder), .access = Access::ReadOnly});
   }
   return restrict_files(rules);
 }

@@ -12,6 +12,8 @@
 #include <string>
 #include <utility>
 
+#include "sandbox/secret_files.h"
+
 namespace mayfly {
 namespace {
 
@@ -134,6 +136,7 @@ Status enter_root(const JailPlan& plan, MountSources sources) {
     TRY(attach_scratch("tmp", bytes));
     if (!sources.devices.empty()) TRY(attach_scratch("dev/shm", bytes));
   }
+  if (plan.has_secrets) TRY(mount_secrets(plan.secrets));
   TRY(attach_proc());
   return leave_old_root();
 }

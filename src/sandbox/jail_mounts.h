@@ -1,6 +1,7 @@
 // The jail's root: an empty, read-only tmpfs with the plan's folders bound into it, and a /proc in
 // which each process sees only itself (docs/design/0005). Python's has /dev/null, zero and urandom
-// too, and where the plan gives it scratch, /tmp and /dev/shm; no other has a /dev.
+// too, and where the plan gives it scratch, /tmp and /dev/shm, and
+// where it has secrets, /secrets; no other has a /dev.
 #pragma once
 
 #include <vector>

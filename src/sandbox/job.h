@@ -43,6 +43,7 @@ struct JobSpec {
   Bytes memory;               // limit of everything in the jail together
   std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);
+  Secrets secrets{};      // of a Python function, at /secrets; null: none
   Path environment{};     // Python packages, at /environment; empty: none
   bool installs = false;  // packages: pip is at /pip, the machine's authorities at /certificates
   bool idle = false;      // a guest: it gets what nobody else wants of processors and disks

@@ -32,7 +32,7 @@ struct JailRequest {
   SessionTime session = SessionTime::BeforeFork;
   std::uint32_t threads = 1;
   std::string_view request = {};  // of a job
-  // Borrowed: control, status, log, cgroup.procs...
+  // Borrowed: control, status, log, secrets where the plan has some, cgroup.procs...
   std::span<const int> descriptors;
 };
 

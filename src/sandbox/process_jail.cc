@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "sandbox/process_handle.h"
+#include "sandbox/secret_files.h"
 
 namespace mayfly {
 namespace {
@@ -45,6 +46,13 @@ Status JailProcess::make(BlankProcess& blank, std::function<void(std::string_vie
   TRY(set_nonblocking(log.write_end.get()));
   std::vector<int> descriptors = {control.theirs.get(), reports.write_end.get(),
                                   log.write_end.get()};
+  Fd secrets;
+  if (making_.secrets) {
+    secrets = TRY(pack_secrets(*making_.secrets));
+    making_.secrets.reset();
+    making_.plan.has_secrets = true;
+    descriptors.push_back(secrets.get());
+  }
   if (making_.groups) {
     for (const int join : making_.groups->template_joins()) descriptors.push_back(join);
   }

@@ -11,6 +11,7 @@
 #include "async/loop.h"
 #include "async/watch.h"
 #include "base/fd.h"
+#include "core/secret.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/idle.h"
 #include "sandbox/jail.h"
@@ -52,6 +53,7 @@ class JailProcess {
     SessionTime session = SessionTime::BeforeFork;
     std::uint32_t threads = 1;
     std::string request;
+    Secrets secrets = {};  // let go once they are handed over
     std::optional<VersionCgroup> groups;
     std::optional<IdleCpu> idle{};  // a guest; nullopt: none
   };

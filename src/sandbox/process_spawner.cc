@@ -180,6 +180,7 @@ Result<std::unique_ptr<Template>> ProcessSpawner::start_template(TemplateSpec sp
   making.session = spec.session_after_fork || spec.threads > 1 ? SessionTime::AfterFork
                                                                : SessionTime::BeforeFork;
   making.threads = spec.threads;
+  making.secrets = std::move(spec.secrets);
   if (Status made = make_groups(making, version_limits(spec)); !made) {
     release(slot);
     return std::unexpected(std::move(made).error());
@@ -225,6 +226,7 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
     const bool by_group = options_.cgroups != nullptr && options_.cgroups->support().limits_cpu();
     making.idle = by_group ? IdleCpu::ByGroup : IdleCpu::ByScheduler;
   }
+  making.secrets = std::move(spec.secrets);
   const bool owned = ::geteuid() != 0 ||
                      ::chown(spec.work.c_str(), making.plan.ids.user, making.plan.ids.group) == 0;
   Status made = owned ? make_groups(making, job_limits(spec))

@@ -4,7 +4,8 @@
 //   SpawnHeader | body (`body_bytes` of it) | descriptors beside it
 //
 //   server → blank      StartJail   body: plan_bytes of encode_plan, then the request of a job
-//                                   descriptors: control, status, log, cgroup.procs...
+//                                   descriptors: control, status, log, the secrets where the plan
+//                                   has some, cgroup.procs...
 //   blank → server      JailStarted descriptor: pidfd of jail init
 //                       JailFailed  body: why
 //   worker → server     Ready       the session is built and warm, or: instances may build it

@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "core/manifest.h"
+#include "core/secret.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -31,6 +32,7 @@ struct TemplateSpec {
   RuntimeKind runtime = RuntimeKind::Onnx;
   Path artifact;       // the compiled folder, mounted read-only at /artifact
   Path environment{};  // Python packages, mounted at /environment; empty: none
+  Secrets secrets{};   // of a Python function, at /secrets; null: none
   std::shared_ptr<const Signature> signature;
   std::uint32_t cpu_weight = 0;  // against others' 100 where processors are short; 0: 100
   std::uint32_t threads = 1;

@@ -141,6 +141,12 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
   runtime->template_bytes = measured.private_bytes + kRuntimeBytes;
   runtime->build_time = measured.load;
   runtime->artifact = [this, manifest, label] { return artifact(manifest, label); };
+  if (const auto& names = manifest->options.function.secrets; !names.empty()) {
+    runtime->secret_names = names;
+    runtime->secrets = [this, manifest, label] {
+      return publisher_.secrets_for(label, manifest->options, pool_);
+    };
+  }
   co_return std::make_shared<const Serving>(Serving{.function = name.str(),
                                                     .version = resolved.version->number,
                                                     .manifest = manifest,

@@ -3,8 +3,9 @@
 //   DIR/format          "mayfly-data N": the version of everything below
 //   DIR/lock            flock(2)ed by the server that owns the folder; holds its pid
 //   DIR/registry.db     functions, versions, settings (SQLite)
-//   DIR/identity.db     keys and the audit log (SQLite)
+//   DIR/identity.db     keys, secrets and the audit log (SQLite)
 //   DIR/identity.secret what the digests of keys are keyed with; mode 0600
+//   DIR/secrets.key     what secrets are sealed with (identity/secret_store.h); mode 0600
 //   DIR/events.db       accepted events and what became of them (store/work_queue.h)
 //   DIR/events/         their payloads and results, content-addressed
 //   DIR/jobs.db         jobs: what is asked and how far they are (jobs/job_store.h)
@@ -56,6 +57,7 @@ class DataDir {
   Path registry_db() const { return root_ / "registry.db"; }
   Path identity_db() const { return root_ / "identity.db"; }
   Path identity_secret() const { return root_ / "identity.secret"; }
+  Path secrets_key() const { return root_ / "secrets.key"; }
   Path events_db() const { return root_ / "events.db"; }
   Path schedules_db() const { return root_ / "schedules.db"; }
   Path events() const { return root_ / "events"; }

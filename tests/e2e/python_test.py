@@ -397,8 +397,42 @@ class PythonArraysTest(PythonCase):
     def test_packages_that_cannot_be_had_fail_the_deploy_with_pips_words(self) -> None:
         code = "def predict(inputs, state, ctx):\n    return 1\n"
         said = self.refuse("absent", code, {"requirements.txt": "no-such-package-here\n"})
-        self.assertIn("requirements.txt cannot be installed", said)
+        self.assertIn("packages cannot be installed: requirements.txt", said)
         self.assertIn("no-such-package-here", said)
+
+    def test_pyproject_toml_names_the_packages(self) -> None:
+        wheels = {path: data for path, data in self.wheels.items() if path != "requirements.txt"}
+        example = {"example.json": '{"a": [[1, 2]], "b": [3]}'}
+
+        def project(text: str) -> dict:
+            # A build system that, were it run, would fail the deploy.
+            return {"pyproject.toml": f"{text}\n[build-system]\nrequires = [\"absent-backend\"]\n"
+                                      "build-backend = \"absent\"\n"}
+
+        needs = '[project]\nname = "x"\nversion = "1"\nrequires-python = "{}"\ndependencies = ["numpy>=2,<3"]\n'
+        self.deploy("project", ADD, {**wheels, **example, **project(needs.format(">=3.9"))})
+        self.assertEqual(self.call("project", {"a": [[1, 2]], "b": [3]}).json()["sum"], [6.0])
+        self.assertIn("numpy==2", text_of(self.node.cli("describe", "project@1").stdout))
+        plain = "def predict(inputs, state, ctx):\n    return 1\n"
+        for index, (files, words) in enumerate((
+            (project(needs.format(">=3.12")), "functions run on Python 3.11"),
+            (project(needs.format("new")), "no version specifier"),
+            ({**project(needs.format(">=3.9")), "requirements.txt": "numpy\n"}, "keep one of them"),
+            (project('[project]\ndynamic = ["dependencies"]\n'), "dynamic"),
+            (project('[project]\ndependencies = ["-r /etc/passwd"]\n'), "pyproject.toml: dependencies"),
+            (project('[project]\ndependencies = ["no-such-package-here"]\n'), "no-such-package-here"),
+            (project('[project]\ndependencies = "numpy"\n'), "no list"),
+            ({"pyproject.toml": "[project\n"}, "pyproject.toml"),
+        )):
+            with self.subTest(words):
+                self.assertIn(words, self.refuse(f"refused-{index}", plain, {**wheels, **files}))
+        # Of tools only: no packages, and requirements.txt beside it counts.
+        tools = {"pyproject.toml": "[tool.ruff]\nline-length = 120\n"}
+        self.deploy("tools", plain, tools)
+        self.assertNotIn("environment", self.node.cli_json("describe", "tools@1"))
+        self.assertServed(self.call("tools", {}))
+        self.deploy("both", ADD, {**self.wheels, **tools, **example})
+        self.assertIn("numpy==2", text_of(self.node.cli("describe", "both@1").stdout))
 
     def test_an_environment_is_installed_once_and_again_when_it_is_lost(self) -> None:
         self.deploy("first", ADD, self.wheels)

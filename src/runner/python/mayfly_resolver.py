@@ -1,4 +1,4 @@
-"""Installs what a function's requirements.txt asks for, in a jail without network: pip runs here, and
+"""Installs what a function's requirements.txt or pyproject.toml asks for, in a jail without network: pip runs here, and
 asks the server for each connection that it wants. Wheels only, so that nothing of a package runs."""
 
 import compileall
@@ -6,10 +6,12 @@ import hashlib
 import io
 import json
 import os
+import platform
 import py_compile
 import socket
 import sys
 import threading
+import tomllib
 from urllib.parse import unquote, urlsplit
 
 PIP = "/pip"
@@ -19,6 +21,10 @@ WORK = "/work"
 ENVIRONMENT = "/work/environment"
 CONTROL = 0
 KEPT_WORDS = 4000
+
+
+class Refused(Exception):
+    """The words are for the deployer."""
 
 
 class Connections:
@@ -68,7 +74,7 @@ class Words(io.TextIOBase):
         return len(text)
 
 
-def arguments_of(job):
+def arguments_of(job, requirements):
     arguments = ["install", "--isolated", "--target", ENVIRONMENT, "--only-binary=:all:",
                  "--no-compile", "--no-input", "--no-cache-dir", "--disable-pip-version-check",
                  "--no-warn-script-location", "--progress-bar=off", "--no-color",
@@ -83,17 +89,83 @@ def arguments_of(job):
         with open(f"{WORK}/lock.txt", "w", encoding="utf-8") as file:
             file.write(job["lock"])
         return arguments + ["--no-deps", "--require-hashes", "-r", f"{WORK}/lock.txt"]
-    return arguments + ["-r", f"{SOURCE}/requirements.txt"]
+    return arguments + ["-r", requirements]
 
 
-def run_pip(job, connections, words):
-    sys.path.insert(0, PIP)
+def project_table():
+    """[project] of pyproject.toml; None: there is none. Nothing of its build system is looked at."""
+    try:
+        with open(f"{SOURCE}/pyproject.toml", "rb") as file:
+            project = tomllib.load(file).get("project")
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"pyproject.toml: {error}") from None
+    if project is not None and not isinstance(project, dict):
+        raise Refused("pyproject.toml: 'project' is no table")
+    return project
+
+
+def check_python(project):
+    from pip._vendor.packaging.specifiers import InvalidSpecifier, SpecifierSet
+    wanted = project.get("requires-python")
+    if wanted is None:
+        return
+    try:
+        fits = SpecifierSet(wanted).contains(platform.python_version(), prereleases=True)
+    except (InvalidSpecifier, TypeError, AttributeError):
+        raise Refused(f"pyproject.toml: requires-python: {wanted!r} is no version specifier") from None
+    if not fits:
+        raise Refused(f"pyproject.toml: requires-python is {wanted!r}, and functions run on Python "
+                      f"{platform.python_version()} here")
+
+
+def is_dynamic(project):
+    named = project.get("dynamic")
+    return isinstance(named, list) and "dependencies" in named
+
+
+def dependencies_of(project):
+    """As requirements of pip's, each by itself: no line of it is an option."""
+    from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
+    if is_dynamic(project):
+        raise Refused("pyproject.toml: its dependencies are dynamic, which only its build system could "
+                      "tell, and none is run here; list them, or write a requirements.txt")
+    dependencies = project.get("dependencies", [])
+    if not isinstance(dependencies, list):
+        raise Refused("pyproject.toml: 'dependencies' is no list")
+    try:
+        return [str(Requirement(text)) for text in dependencies]
+    except (InvalidRequirement, TypeError) as error:
+        raise Refused(f"pyproject.toml: dependencies: {error}") from None
+
+
+def requirements_file():
+    """What pip reads; None: no package is asked for."""
+    listed = f"{SOURCE}/requirements.txt" if os.path.isfile(f"{SOURCE}/requirements.txt") else None
+    project = project_table()
+    if project is None:
+        return listed
+    check_python(project)
+    if listed and ("dependencies" in project or is_dynamic(project)):
+        raise Refused("requirements.txt and the dependencies of pyproject.toml may contradict each "
+                      "other: keep one of them")
+    dependencies = dependencies_of(project)
+    if listed or not dependencies:
+        return listed
+    path = f"{WORK}/requirements.txt"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(dependencies) + "\n")
+    return path
+
+
+def run_pip(job, requirements, connections, words):
     import pip._vendor.urllib3.util.connection as connection
     connection.create_connection = connections.connect
     from pip._internal.cli.main import main
     sys.stdout = sys.stderr = words
     try:
-        return main(arguments_of(job))
+        return main(arguments_of(job, requirements))
     finally:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
@@ -124,21 +196,33 @@ def complaint_of(words):
     return "; ".join(dict.fromkeys(wrong or lines[-5:])) or "pip failed without a word"
 
 
+def installed(job, connections):
+    requirements = None if job["lock"] else requirements_file()
+    if not job["lock"] and requirements is None:
+        return {"lock": ""}
+    words = Words(connections)
+    if run_pip(job, requirements, connections, words) != 0:
+        name = "pyproject.toml" if requirements and requirements.startswith(WORK) else "requirements.txt"
+        raise Refused(f"{name}: {complaint_of(words)}")
+    with open(f"{WORK}/report.json", encoding="utf-8") as file:
+        result = {"lock": lock_of(json.load(file))}
+    connections.tell("packages", "compiling")
+    compileall.compile_dir(ENVIRONMENT, quiet=2,
+                           invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    return result
+
+
 def resolve(text):
     job = json.loads(text)
     os.makedirs(f"{WORK}/tmp", exist_ok=True)
     os.makedirs(ENVIRONMENT, exist_ok=True)
     os.environ["TMPDIR"] = f"{WORK}/tmp"  # wheels are larger than what lies in memory
+    sys.path.insert(0, PIP)
     connections = Connections()
-    words = Words(connections)
     connections.tell("packages", "resolving")
-    if run_pip(job, connections, words) != 0:
-        result = {"refused": complaint_of(words)}
-    else:
-        with open(f"{WORK}/report.json", encoding="utf-8") as file:
-            result = {"lock": lock_of(json.load(file))}
-        connections.tell("packages", "compiling")
-        compileall.compile_dir(ENVIRONMENT, quiet=2,
-                               invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    try:
+        result = installed(job, connections)
+    except Refused as error:
+        result = {"refused": str(error)}
     with open(f"{WORK}/resolved.json", "w", encoding="utf-8") as file:
         json.dump(result, file)

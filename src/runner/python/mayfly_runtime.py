@@ -20,6 +20,7 @@ DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "IN
 NUMPY = {"BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
          "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 MAX_RANK = 16
+SECRETS = "/secrets"
 
 END = object()  # of a stream
 
@@ -38,8 +39,9 @@ class InvalidInput(Exception):
 class Context:
     """What a function may know: of itself, and of the invocation that it serves."""
 
-    def __init__(self, folder, parameters):
+    def __init__(self, folder, parameters, secrets):
         self._folder = folder
+        self._secrets = frozenset(secrets)
         self._deadline = None
         self.parameters = parameters
         self.logger = logging.getLogger("function")
@@ -54,6 +56,17 @@ class Context:
         if not os.path.exists(path):
             raise FileNotFoundError(f"{name!r} was not deployed with the function")
         return path
+
+    def secret_path(self, name):
+        """The path of a file that holds a secret, byte by byte."""
+        if name not in self._secrets:
+            raise ValueError(f"no secret {name!r} is named in mayfly.toml: secrets = [\"{name}\"]")
+        return os.path.join(SECRETS, name)
+
+    def secret(self, name):
+        """A secret's value, as text."""
+        with open(self.secret_path(name), encoding="utf-8", newline="") as file:
+            return file.read()
 
     @property
     def deadline(self):
@@ -157,7 +170,8 @@ class Function:
         self._muted = True  # until it serves: what it says of made-up requests is nobody's log
         self._folder = folder
         handler = plan.get("handler", "function.py")
-        self.context = Context(folder, types.MappingProxyType(plan.get("parameters", {})))
+        self.context = Context(folder, types.MappingProxyType(plan.get("parameters", {})),
+                               plan.get("secrets", ()))
         module = import_handler(folder, handler)
         self._predict = check_callable(module, handler)
         self.streams = inspect.isgeneratorfunction(self._predict)
@@ -312,7 +326,7 @@ def import_numpy():
         import numpy
     except ImportError as error:
         raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be imported "
-                      f"({error}); add it to requirements.txt") from None
+                      f"({error}); add it to requirements.txt or pyproject.toml") from None
     return numpy
 
 

@@ -55,8 +55,8 @@ Result<std::string> parse_resolved(std::string_view text) {
   reader.text("lock", lock).text("refused", refused);
   TRY(reader.finish());
   if (!refused.empty()) {
-    return refuse(reason::kInvalidModel, fmt::format("requirements.txt cannot be installed: {}",
-                                                     refused.substr(0, kMaxWords)));
+    return refuse(reason::kInvalidModel,
+                  fmt::format("packages cannot be installed: {}", refused.substr(0, kMaxWords)));
   }
   return lock;
 }

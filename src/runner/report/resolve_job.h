@@ -17,7 +17,7 @@ namespace mayfly {
 
 struct ResolveJob {
   std::string index_url;  // where packages are looked up; empty: only wheels/ of the source
-  std::string lock;       // what to install, exactly; empty: what requirements.txt leads to
+  std::string lock;       // what to install, exactly; empty: what the files lead to
   bool operator==(const ResolveJob&) const = default;
 };
 std::string to_json(const ResolveJob& job);
@@ -31,7 +31,7 @@ struct ConnectRequest {
 // nullopt: another message.
 std::optional<ConnectRequest> parse_connect_request(std::string_view message);
 
-// The lock; what pip refused has reason invalid_model.
+// The lock, empty where nothing was asked for; what cannot be installed has reason invalid_model.
 Result<std::string> parse_resolved(std::string_view json);
 
 }  // namespace mayfly
