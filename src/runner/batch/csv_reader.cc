@@ -77,7 +77,7 @@ void visit_column(const arrow::csv::BlockParser& parser, std::size_t column, Vis
       });
 }
 
-class CsvReader final : public TableReader {
+class CsvReader final : public RowReader {
  public:
   CsvReader(ByteWindow window, const BatchJob& job, std::uint32_t rows)
       : window_(std::move(window)),
@@ -254,7 +254,7 @@ class CsvReader final : public TableReader {
 
 }  // namespace
 
-Result<std::unique_ptr<TableReader>> open_csv(Fd file, const BatchJob& job, std::uint32_t rows) {
+Result<std::unique_ptr<RowReader>> open_csv(Fd file, const BatchJob& job, std::uint32_t rows) {
   auto reader = std::make_unique<CsvReader>(TRY(ByteWindow::open(std::move(file))), job, rows);
   TRY(reader->open());
   return reader;

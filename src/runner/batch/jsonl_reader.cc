@@ -71,7 +71,7 @@ bool is_blank(std::string_view line) {
   return line.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
-class JsonlReader final : public TableReader {
+class JsonlReader final : public RowReader {
  public:
   JsonlReader(ByteWindow window, const BatchJob& job, std::uint32_t rows)
       : window_(std::move(window)), job_(job), rows_(rows) {}
@@ -263,7 +263,7 @@ class JsonlReader final : public TableReader {
 
 }  // namespace
 
-Result<std::unique_ptr<TableReader>> open_jsonl(Fd file, const BatchJob& job, std::uint32_t rows) {
+Result<std::unique_ptr<RowReader>> open_jsonl(Fd file, const BatchJob& job, std::uint32_t rows) {
   auto reader = std::make_unique<JsonlReader>(TRY(ByteWindow::open(std::move(file))), job, rows);
   TRY(reader->open());
   return reader;

@@ -165,7 +165,7 @@ void add_leaves(const parquet::arrow::SchemaField& field, std::vector<int>& leav
   for (const parquet::arrow::SchemaField& child : field.children) add_leaves(child, leaves);
 }
 
-class ParquetReader final : public TableReader {
+class ParquetReader final : public RowReader {
  public:
   ParquetReader(const BatchJob& job, std::uint32_t rows) : job_(job), rows_(rows) {}
 
@@ -367,8 +367,8 @@ class ParquetReader final : public TableReader {
 
 }  // namespace
 
-Result<std::unique_ptr<TableReader>> open_parquet(const Path& file, const BatchJob& job,
-                                                  std::uint32_t rows) {
+Result<std::unique_ptr<RowReader>> open_parquet(const Path& file, const BatchJob& job,
+                                                std::uint32_t rows) {
   auto reader = std::make_unique<ParquetReader>(job, rows);
   TRY(reader->open(file));
   return reader;

@@ -45,7 +45,7 @@ class ParquetWriter final : public TableWriter {
 }  // namespace
 
 Result<std::unique_ptr<TableWriter>> create_parquet(const Path& path,
-                                                    std::shared_ptr<arrow::Schema> schema) {
+                                                    const std::shared_ptr<arrow::Schema>& schema) {
   auto file = TRY(from_arrow(arrow::io::FileOutputStream::Open(path.native()), kOutputFile));
   const auto properties = parquet::WriterProperties::Builder()
                               .memory_pool(arrow::system_memory_pool())

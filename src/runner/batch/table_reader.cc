@@ -11,7 +11,7 @@ constexpr std::uint32_t kSingleRows = 64;
 
 }  // namespace
 
-Result<std::unique_ptr<TableReader>> open_table(const Path& folder, const BatchJob& job) {
+Result<std::unique_ptr<RowReader>> open_table(const Path& folder, const BatchJob& job) {
   const Path path = folder / job.input;
   const bool single = job.signature.inputs.empty() || TRY(rows_per_request(job.signature)) == 1;
   const std::uint32_t rows = single ? std::min(job.chunk_rows, kSingleRows) : job.chunk_rows;

@@ -52,9 +52,9 @@ struct TableChunk {
   std::uint64_t done_bytes = 0;                     // of the file, up to there
 };
 
-class TableReader {
+class RowReader {
  public:
-  virtual ~TableReader() = default;
+  virtual ~RowReader() = default;
   virtual Result<std::optional<TableChunk>> next() = 0;  // nullopt: the end
   virtual const std::vector<KeptField>& kept() const = 0;
   virtual const ColumnMap& columns() const = 0;
@@ -62,12 +62,12 @@ class TableReader {
 };
 
 // The file `job.input` of `folder`, at `job.position`.
-Result<std::unique_ptr<TableReader>> open_table(const Path& folder, const BatchJob& job);
+Result<std::unique_ptr<RowReader>> open_table(const Path& folder, const BatchJob& job);
 
 // Of each format; open_table is what one calls. `rows`: of a chunk, at most.
-Result<std::unique_ptr<TableReader>> open_csv(Fd file, const BatchJob& job, std::uint32_t rows);
-Result<std::unique_ptr<TableReader>> open_jsonl(Fd file, const BatchJob& job, std::uint32_t rows);
-Result<std::unique_ptr<TableReader>> open_parquet(const Path& file, const BatchJob& job,
-                                                  std::uint32_t rows);
+Result<std::unique_ptr<RowReader>> open_csv(Fd file, const BatchJob& job, std::uint32_t rows);
+Result<std::unique_ptr<RowReader>> open_jsonl(Fd file, const BatchJob& job, std::uint32_t rows);
+Result<std::unique_ptr<RowReader>> open_parquet(const Path& file, const BatchJob& job,
+                                                std::uint32_t rows);
 
 }  // namespace mayfly

@@ -36,6 +36,6 @@ std::shared_ptr<arrow::Schema> schema_of(const std::vector<KeptField>& fields);
 Result<std::unique_ptr<TableWriter>> create_text(Fd file, TableFormat format,
                                                  std::vector<KeptField> fields);
 Result<std::unique_ptr<TableWriter>> create_parquet(const Path& path,
-                                                    std::shared_ptr<arrow::Schema> schema);
+                                                    const std::shared_ptr<arrow::Schema>& schema);
 
 }  // namespace mayfly

@@ -51,7 +51,7 @@ enum class SliceState : std::uint8_t {
 class BatchWorker {
  public:
   BatchWorker(const BatchJob& job, const Clock& clock, ServerLink link,
-              std::unique_ptr<TableReader> reader)
+              std::unique_ptr<RowReader> reader)
       : job_(job),
         clock_(clock),
         link_(std::move(link)),
@@ -311,7 +311,7 @@ class BatchWorker {
   const BatchJob& job_;
   const Clock& clock_;
   ServerLink link_;
-  std::unique_ptr<TableReader> reader_;
+  std::unique_ptr<RowReader> reader_;
   std::vector<KeptField> fields_;
   std::unique_ptr<TableWriter> writer_;
   Fd errors_;
