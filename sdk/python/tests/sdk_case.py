@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from pathlib import Path
 
@@ -15,15 +16,26 @@ import mayfly  # noqa: E402
 
 
 class Awaited:
-    """An AsyncClient that is called as a Client is: each call runs a loop of its own until it is done."""
+    """An AsyncClient, or a job of one, that is called as a Client is: each call runs a loop of its own until it is done."""
 
-    def __init__(self, client: mayfly.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, client: mayfly.AsyncClient | mayfly.AsyncJob, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._client = client
         self._loop = loop
 
     def __getattr__(self, name: str):
         method = getattr(self._client, name)
-        return lambda *args, **rest: self._loop.run_until_complete(method(*args, **rest))
+        if not inspect.iscoroutinefunction(method):
+            return method
+        return lambda *args, **rest: self._same(
+            self._loop.run_until_complete(method(*args, **rest))
+        )
+
+    def _same(self, result):
+        if isinstance(result, list):
+            return [self._same(item) for item in result]
+        return Awaited(result, self._loop) if isinstance(result, mayfly.AsyncJob) else result
 
 
 class BothClients:

@@ -28,7 +28,19 @@ class SurfaceTest(unittest.TestCase):
         for name in blocking:
             self.assertEqual(without_self(blocking[name]), without_self(awaited[name]), name)
             if name not in ("follow", "stream"):
-                self.assertEqual(blocking[name].return_annotation, awaited[name].return_annotation)
+                self.assertReturnsAlike(blocking[name], awaited[name])
+
+    def assertReturnsAlike(self, blocking: inspect.Signature, awaited: inspect.Signature) -> None:
+        self.assertEqual(
+            blocking.return_annotation, awaited.return_annotation.replace("AsyncJob", "Job")
+        )
+
+    def test_both_jobs_have_the_same_calls(self) -> None:
+        blocking, awaited = calls(mayfly.Job), calls(mayfly.AsyncJob)
+        self.assertEqual(blocking.keys(), awaited.keys())
+        for name in blocking:
+            self.assertEqual(without_self(blocking[name]), without_self(awaited[name]), name)
+            self.assertReturnsAlike(blocking[name], awaited[name])
 
     def test_the_module_has_the_calls_of_a_client(self) -> None:
         module, client = calls(mayfly), calls(mayfly.Client)

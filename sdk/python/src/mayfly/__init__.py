@@ -11,14 +11,16 @@ for everything else. docs/python-sdk.md has the whole.
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import datetime, timedelta
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ._operations import Progress
+from ._control import Progress
+from ._jobs import Columns, Keep
 from ._settings import Settings, find_settings
-from .aio import AsyncClient
-from .client import DEPLOY_TIMEOUT, Client
+from .aio import AsyncClient, AsyncJob
+from .client import DEPLOY_TIMEOUT, Client, Job
 from .errors import (
     BadReply,
     Busy,
@@ -29,6 +31,7 @@ from .errors import (
     ExecutionFailed,
     InvalidArgument,
     InvalidRequest,
+    JobFailed,
     MayflyError,
     MissingPackage,
     NodeError,
@@ -39,10 +42,16 @@ from .errors import (
     Unsupported,
 )
 from .types import (
+    BatchError,
+    BatchErrors,
+    BatchResult,
     Deployment,
     Description,
     Event,
     Function,
+    JobFile,
+    JobProgress,
+    JobStatus,
     LogLine,
     Prediction,
     TensorSpec,
@@ -153,6 +162,59 @@ def redrive(event: Union[str, Event]) -> Event:
     return default_client().redrive(event)
 
 
+def run(
+    name: str,
+    inputs: Any = None,
+    *,
+    wait: bool = True,
+    timeout: Optional[float] = None,
+    max_age: Union[None, str, timedelta] = None,
+    keep_for: Union[None, str, timedelta] = None,
+) -> Job:
+    """`Client.run` of the default client."""
+    return default_client().run(
+        name, inputs, wait=wait, timeout=timeout, max_age=max_age, keep_for=keep_for
+    )
+
+
+def jobs(
+    function: Optional[str] = None, state: Optional[str] = None, *, limit: int = 100
+) -> List[Job]:
+    """`Client.jobs` of the default client."""
+    return default_client().jobs(function, state, limit=limit)
+
+
+def job(id: str) -> Job:
+    """`Client.job` of the default client."""
+    return default_client().job(id)
+
+
+def batch(
+    name: str,
+    data: Any,
+    *,
+    output: Union[None, str, os.PathLike[str]] = None,
+    columns: Optional[Columns] = None,
+    keep: Keep = None,
+    chunk_rows: Optional[int] = None,
+    max_errors: Optional[int] = None,
+    timeout: Optional[float] = None,
+    on_progress: Optional[Progress] = None,
+) -> Any:
+    """`Client.batch` of the default client."""
+    return default_client().batch(
+        name,
+        data,
+        output=output,
+        columns=columns,
+        keep=keep,
+        chunk_rows=chunk_rows,
+        max_errors=max_errors,
+        timeout=timeout,
+        on_progress=on_progress,
+    )
+
+
 def deploy(
     name: str,
     model: Any,
@@ -252,7 +314,11 @@ def is_ready() -> bool:
 
 __all__ = [
     "AsyncClient",
+    "AsyncJob",
     "BadReply",
+    "BatchError",
+    "BatchErrors",
+    "BatchResult",
     "Busy",
     "Client",
     "Conflict",
@@ -266,6 +332,11 @@ __all__ = [
     "Function",
     "InvalidArgument",
     "InvalidRequest",
+    "Job",
+    "JobFailed",
+    "JobFile",
+    "JobProgress",
+    "JobStatus",
     "LogLine",
     "MayflyError",
     "MissingPackage",
@@ -283,6 +354,7 @@ __all__ = [
     "UsageRow",
     "Version",
     "alias",
+    "batch",
     "call",
     "call_async",
     "cancel",
@@ -297,10 +369,13 @@ __all__ = [
     "follow",
     "functions",
     "is_ready",
+    "job",
+    "jobs",
     "logs",
     "redrive",
     "result",
     "rollback",
+    "run",
     "stream",
     "traffic",
     "usage",

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import AsyncGenerator, AsyncIterator, Awaitable, Dict, List, NoReturn, Optional, Tuple, TypeVar
 
-from ._exchange import FileBody, Request, Response, check
+from ._exchange import FileBody, FileSink, Request, Response, check
 from ._http import (
     KEPT_CONNECTIONS,
     KEPT_SECONDS,
@@ -201,6 +201,10 @@ class AsyncTransport:
             if request.on_line is not None and reply.status // 100 == 2:
                 async for line in reply.lines():
                     request.on_line(line)
+            elif request.into is not None and reply.status // 100 == 2:
+                with FileSink(request.into) as sink:
+                    async for piece in reply.pieces():
+                        await asyncio.to_thread(sink.write, piece)
             else:
                 body = await self._body(reply)
         except BaseException as error:

@@ -6,11 +6,24 @@ same operations, one by blocking, one by awaiting.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Generator, Iterator, Mapping, Optional, Sequence, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+    TypeVar,
+    Union,
+)
 
 from .errors import (
     BadReply,
@@ -54,6 +67,41 @@ class FileBody:
 Body = Union[Sequence[Buffer], FileBody]
 
 
+class FileSink:
+    """A file that a reply's body is written to as it comes. It has its name once all of it is there; until then, and when it
+    breaks off, what was at that path stays."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+
+    def __enter__(self) -> FileSink:
+        with self._refusing():
+            self._file = open(self._part, "wb")
+        return self
+
+    def write(self, piece: Buffer) -> None:
+        with self._refusing():
+            self._file.write(piece)
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *rest: Any) -> None:
+        try:
+            with self._refusing():
+                self._file.close()
+                if kind is None:
+                    os.replace(self._part, self._path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                self._part.unlink()
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # of this disk: transports would take it for the connection's
+            raise InvalidArgument(f"{self._path}: {error.strerror}") from error
+
+
 @dataclass(frozen=True)
 class Request:
     method: str
@@ -64,6 +112,7 @@ class Request:
     on_line: Optional[Callable[[bytes], None]] = (
         None  # of a 2xx reply of lines, which then has no body
     )
+    into: Optional[Path] = None  # a file for the body of a 2xx reply, which may then be of any length
     repeatable: bool = False  # doing it twice is doing it once
 
     @property

@@ -13,9 +13,19 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from ._artifact import ArtifactFile, read_artifact
+from ._artifact import read_artifact
+from ._control import (
+    FIRST_LOOK,
+    LONGEST_LOOK,
+    Progress,
+    get_json,
+    json_body,
+    plain_value,
+    read_as,
+    send_json,
+    upload,
+)
 from ._exchange import (
-    Body,
     Patience,
     Pause,
     Request,
@@ -47,12 +57,7 @@ from .types import (
 T = TypeVar("T")
 
 GRACE = 2.0  # seconds beyond a prediction's deadline for the node to say that it passed
-FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0  # seconds between questions for a result
-UPLOAD_TRIES = 5
-UPLOAD_PAUSE = 0.05
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
-
-Progress = Callable[[str], None]
 
 
 class Signatures:
@@ -64,7 +69,7 @@ class Signatures:
 
     def get(self, name: str, patience: Patience) -> Steps[Signature]:
         if name not in self._known:
-            self._known[name] = yield from _get(model_path(name), patience, Signature.of)
+            self._known[name] = yield from get_json(model_path(name), patience, Signature.of)
         return self._known[name]
 
     def forget(self, name: str) -> Optional[Signature]:
@@ -257,7 +262,7 @@ class Chunks:
 
     def __init__(self, name: str, signature: Signature) -> None:
         self._name = name
-        self._signature = None if _takes_json(signature) else signature
+        self._signature = None if takes_json(signature) else signature
         self._kind = b""
 
     def read(self, line: bytes) -> List[Any]:
@@ -291,7 +296,7 @@ def stream(
     if timeout is not None and timeout <= 0:
         raise InvalidArgument(f"timeout={timeout}: a number of seconds above 0")
     signature = yield from signatures.get(name, patience)
-    if not _takes_json(signature):
+    if not takes_json(signature):
         inputs = {spec.name: array for spec, array in bind(inputs, signature)}
     headers = {
         "Content-Type": "application/json",
@@ -299,21 +304,13 @@ def stream(
         **_headers(key, request_id),
     }
     left = patience.timeout if timeout is None else timeout
-    body = _json_body(inputs, _plain_value)
+    body = json_body(inputs, plain_value)
     return Request("POST", invoke_path(name), headers, [body], left), Chunks(name, signature)
 
 
-def _takes_json(signature: Signature) -> bool:
+def takes_json(signature: Signature) -> bool:
     """A function without types: its body and content type are what the protocol has instead."""
     return [spec.name for spec in signature.inputs] == ["body", "content_type"]
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, bytes):
-        return value.decode()
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 # Events
@@ -342,7 +339,7 @@ def call_async(
         response = yield from exchange(replace(request, repeatable=repeatable), patience)
         if response.status != 202:
             raise BadReply("the node answered at once: it does not know of events")
-        return _read(Event.of, json_of(response))
+        return read_as(Event.of, json_of(response))
 
     def attempt(signature: Signature) -> Steps[Event]:
         return send(_tensor_request(name, inputs, signature, outputs, parameters, headers))
@@ -364,7 +361,7 @@ def result(
         if response.status != 202:
             return (yield from _result(signatures, patience, event, response))
         if time.monotonic() + pause > deadline:
-            state = _read(Event.of, json_of(response)).state
+            state = read_as(Event.of, json_of(response)).state
             raise TimedOut(
                 f"the event {_id_of(event)} is still {state}",
                 "ask again later: it goes on by itself",
@@ -387,21 +384,21 @@ def _result(
 
 
 def event_of(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
-    return _get(_event_path(event) + "/state", patience, Event.of)
+    return get_json(_event_path(event) + "/state", patience, Event.of)
 
 
 def events(patience: Patience, name: str, state: Optional[str], limit: int) -> Steps[List[Event]]:
     query = {"limit": str(limit), **({"state": state} if state else {})}
     path = f"{function_path(name)}/events?{urlencode(query)}"
-    return _get(path, patience, lambda raw: list(map(Event.of, raw["events"])))
+    return get_json(path, patience, lambda raw: list(map(Event.of, raw["events"])))
 
 
 def cancel(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
-    return _send("DELETE", _event_path(event), None, patience, Event.of)
+    return send_json("DELETE", _event_path(event), None, patience, Event.of)
 
 
 def redrive(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
-    return _send("POST", _event_path(event) + "/redrive", None, patience, Event.of)
+    return send_json("POST", _event_path(event) + "/redrive", None, patience, Event.of)
 
 
 def _event_path(event: Union[str, Event]) -> str:
@@ -437,7 +434,7 @@ def deploy(
     files = []
     for file in artifact.files:
         digest = yield Work(file.digest)
-        yield from _upload(patience, file, digest, told)
+        yield from upload(patience, file, digest, told)
         files.append({"path": file.path, "sha256": digest, "size": file.size})
     body: Dict[str, Any] = {"files": files, "options": artifact.options}
     if rollout is None:
@@ -463,72 +460,34 @@ def _publish(
             lines.append(line)
 
     headers = {"Content-Type": "application/json", "Accept": "application/x-ndjson"}
-    yield from exchange(Request("POST", path, headers, [_json_body(body)], on_line=take), patience)
+    yield from exchange(Request("POST", path, headers, [json_body(body)], on_line=take), patience)
     last = lines[-1] if lines else {}
     if "error" in last:  # the stream began with 200: a failure after that is a line of its own
         raise error_of(int(last.get("status", 500)), last, {})
     if "result" not in last:
         raise BadReply("the node ended the deploy without a result", "its log says why")
-    return _read(Deployment.of, last["result"])
-
-
-def _upload(patience: Patience, file: ArtifactFile, digest: str, told: Progress) -> Steps[None]:
-    """Sends what the node lacks. A connection that breaks is tried again, a few times without progress and with growing
-    pauses, and goes on where it broke."""
-    target = f"/api/v1/blobs/{digest}"
-    size = {"Upload-Length": str(file.size)}
-    reached, failures = -1, 0
-    while True:
-        try:
-            offset = yield from _upload_offset(patience, target, size)
-            if offset is None:
-                return
-            if offset > reached:
-                reached, failures = offset, 0
-            told(f"uploading {file.path}: {offset} of {file.size} bytes")
-            part: Body = file.body(offset)
-            headers = {"Upload-Offset": str(offset), **size}
-            headers["Content-Type"] = "application/octet-stream"
-            check((yield Request("PATCH", target, headers, part, patience.timeout)))
-            return
-        except ConnectionFailed:
-            failures += 1
-            if failures >= UPLOAD_TRIES:
-                raise
-        yield Pause(UPLOAD_PAUSE * 2.0**failures)
-
-
-def _upload_offset(
-    patience: Patience, target: str, size: Mapping[str, str]
-) -> Steps[Optional[int]]:
-    """None: the node has all of it."""
-    response: Response = yield Request("HEAD", target, size, timeout=patience.timeout)
-    offset = response.headers.get("upload-offset")
-    if response.status == 404 and offset is not None:
-        return int(offset)
-    check(response)
-    return None
+    return read_as(Deployment.of, last["result"])
 
 
 # The rest of the control API
 
 
 def functions(patience: Patience) -> Steps[List[Function]]:
-    return _get("/api/v1/functions", patience, lambda raw: list(map(Function.of, raw["functions"])))
+    return get_json("/api/v1/functions", patience, lambda raw: list(map(Function.of, raw["functions"])))
 
 
 def versions(patience: Patience, name: str) -> Steps[List[Version]]:
     path = function_path(name) + "/versions"
-    return _get(path, patience, lambda raw: list(map(Version.of, raw["versions"])))
+    return get_json(path, patience, lambda raw: list(map(Version.of, raw["versions"])))
 
 
 def describe(patience: Patience, name: str) -> Steps[Description]:
-    return _get(function_path(name), patience, Description.of)
+    return get_json(function_path(name), patience, Description.of)
 
 
 def delete(patience: Patience, name: str, force: bool) -> Steps[None]:
     path = f"{function_path(name)}?force={str(force).lower()}"
-    return _send("DELETE", path, None, patience, lambda raw: None)
+    return send_json("DELETE", path, None, patience, lambda raw: None)
 
 
 def logs(patience: Patience, name: str) -> Steps[List[LogLine]]:
@@ -544,7 +503,7 @@ def logs_request(name: str, *, follow: bool, timeout: float = 0.0) -> Request:
 
 
 def log_line(text: bytes) -> LogLine:
-    return _read(lambda line: LogLine.of(json.loads(line)), text)
+    return read_as(lambda line: LogLine.of(json.loads(line)), text)
 
 
 def usage(
@@ -552,7 +511,7 @@ def usage(
 ) -> Steps[Usage]:
     query = {"since": since_text(since), "function": function or ""}
     given = {name: value for name, value in query.items() if value}
-    return _get("/api/v1/usage?" + urlencode(given), patience, Usage.of)
+    return get_json("/api/v1/usage?" + urlencode(given), patience, Usage.of)
 
 
 def since_text(since: Union[None, str, datetime, timedelta]) -> str:
@@ -566,13 +525,13 @@ def since_text(since: Union[None, str, datetime, timedelta]) -> str:
 def configure(patience: Patience, name: str, settings: Mapping[str, Any]) -> Steps[Dict[str, Any]]:
     path = function_path(name) + "/settings"
     if not settings:
-        return _get(path, patience, dict)
-    return _send("PATCH", path, settings, patience, dict)
+        return get_json(path, patience, dict)
+    return send_json("PATCH", path, settings, patience, dict)
 
 
 def evict(patience: Patience, name: str) -> Steps[int]:
     path = function_path(name) + "/evict"
-    return _send("POST", path, None, patience, lambda raw: int(raw["busy"]))
+    return send_json("POST", path, None, patience, lambda raw: int(raw["busy"]))
 
 
 def traffic(
@@ -584,7 +543,7 @@ def traffic(
 ) -> Steps[Traffic]:
     path = function_path(name) + "/traffic"
     if weights is None and shadows is None and sticky_header is None:
-        return _get(path, patience, Traffic.of)
+        return get_json(path, patience, Traffic.of)
     change: Dict[str, Any] = {}
     if weights is not None:
         change["weights"] = {str(version): share for version, share in weights.items()}
@@ -592,7 +551,7 @@ def traffic(
         change["shadows"] = {str(version): share for version, share in shadows.items()}
     if sticky_header is not None:
         change["sticky_header"] = sticky_header
-    return _send("PUT", path, change, patience, Traffic.of)
+    return send_json("PUT", path, change, patience, Traffic.of)
 
 
 def alias(
@@ -600,13 +559,13 @@ def alias(
 ) -> Steps[Traffic]:
     path = f"{function_path(name)}/aliases/{segment(alias)}"
     if version is None:
-        return _send("DELETE", path, None, patience, Traffic.of)
+        return send_json("DELETE", path, None, patience, Traffic.of)
     move = {"version": version, **({"why": why} if why else {})}
-    return _send("PUT", path, move, patience, Traffic.of)
+    return send_json("PUT", path, move, patience, Traffic.of)
 
 
 def rollback(patience: Patience, name: str) -> Steps[Traffic]:
-    return _send("POST", function_path(name) + "/rollback", None, patience, Traffic.of)
+    return send_json("POST", function_path(name) + "/rollback", None, patience, Traffic.of)
 
 
 def is_ready(patience: Patience) -> Steps[bool]:
@@ -616,35 +575,3 @@ def is_ready(patience: Patience) -> Steps[bool]:
     except ConnectionFailed:
         return False
     return response.status == 200
-
-
-# Paths and bodies
-
-
-def _get(target: str, patience: Patience, read: Callable[[Any], T]) -> Steps[T]:
-    response = yield from exchange(Request("GET", target, repeatable=True), patience)
-    return _read(read, json_of(response))
-
-
-def _send(
-    method: str, target: str, body: Any, patience: Patience, read: Callable[[Any], T]
-) -> Steps[T]:
-    if body is None:
-        request = Request(method, target)
-    else:
-        request = Request(method, target, {"Content-Type": "application/json"}, [_json_body(body)])
-    return _read(read, json_of((yield from exchange(request, patience))))
-
-
-def _read(read: Callable[[Any], T], raw: Any) -> T:
-    try:
-        return read(raw)
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise BadReply(f"the node's reply is not as expected: {error!r}") from error
-
-
-def _json_body(value: Any, default: Optional[Callable[[Any], Any]] = None) -> bytes:
-    try:
-        return json.dumps(value, default=default).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"this cannot be sent as JSON: {error}") from error

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Dict, Iterator, List, NoReturn, Optional, Tuple
 
-from ._exchange import Buffer, FileBody, Request, Response, check
+from ._exchange import Buffer, FileBody, FileSink, Request, Response, check
 from ._http import (
     KEPT_CONNECTIONS,
     KEPT_SECONDS,
@@ -91,6 +91,11 @@ class SyncTransport:
             if request.on_line is not None and response.status // 100 == 2:
                 for line in self._lines(connection, response, deadline):
                     request.on_line(line)
+                body = bytearray()
+            elif request.into is not None and response.status // 100 == 2:
+                with FileSink(request.into) as sink:
+                    for piece in _pieces(connection, response, deadline):
+                        sink.write(piece)
                 body = bytearray()
             else:
                 body = self._body(connection, response, deadline)
@@ -256,6 +261,19 @@ def _write_pieces(connection: _Connection, pieces: Iterator[Buffer], deadline: f
     for piece in pieces:
         connection.set_deadline(deadline)
         connection.send(piece)
+
+
+def _pieces(
+    connection: _Connection, response: http.client.HTTPResponse, deadline: float
+) -> Iterator[bytes]:
+    while True:
+        connection.set_deadline(deadline)
+        piece = response.read1(_PIECE)
+        if not piece:
+            break
+        yield piece
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
 
 
 def _headers(response: http.client.HTTPResponse) -> Dict[str, str]:

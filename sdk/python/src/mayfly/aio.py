@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
+from . import _jobs as jobs
 from . import _operations as operations
 from ._async_transport import AsyncTransport
+from ._control import Progress
 from ._exchange import Patience, Pause, Request, Step, Steps, Work
 from ._http import Limits
-from ._operations import Progress
+from ._jobs import BatchOptions, Columns, Keep
 from ._settings import find_settings
 from .client import DEPLOY_TIMEOUT, FOLLOW_TIMEOUT
 from .types import (
@@ -19,6 +23,8 @@ from .types import (
     Description,
     Event,
     Function,
+    JobStatus,
+    JobView,
     LogLine,
     Prediction,
     Traffic,
@@ -182,6 +188,51 @@ class AsyncClient:
         """Gives a dead letter all its attempts again."""
         return await self._run(operations.redrive(self._patience, event))
 
+    async def run(
+        self,
+        name: str,
+        inputs: Any = None,
+        *,
+        wait: bool = True,
+        timeout: Optional[float] = None,
+        max_age: Union[None, str, timedelta] = None,
+        keep_for: Union[None, str, timedelta] = None,
+    ) -> AsyncJob:
+        """As `Client.run`."""
+        job = AsyncJob(
+            self, await self._run(jobs.submit_run(self._patience, name, inputs, max_age, keep_for))
+        )
+        return await job.wait(timeout) if wait else job
+
+    async def jobs(
+        self, function: Optional[str] = None, state: Optional[str] = None, *, limit: int = 100
+    ) -> List[AsyncJob]:
+        """The newest first. Their `files` are told to who asks one: `refresh`."""
+        found = await self._run(jobs.jobs(self._patience, function, state, limit))
+        return [AsyncJob(self, status) for status in found]
+
+    async def job(self, id: str) -> AsyncJob:
+        return AsyncJob(self, await self._run(jobs.job(self._patience, id)))
+
+    async def batch(
+        self,
+        name: str,
+        data: Any,
+        *,
+        output: Union[None, str, os.PathLike[str]] = None,
+        columns: Optional[Columns] = None,
+        keep: Keep = None,
+        chunk_rows: Optional[int] = None,
+        max_errors: Optional[int] = None,
+        timeout: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> Any:
+        """As `Client.batch`."""
+        options = BatchOptions(columns, keep, chunk_rows, max_errors, timeout, on_progress)
+        return await self._run(
+            jobs.batch(self._signatures, self._patience, name, data, output, options)
+        )
+
     async def deploy(
         self,
         name: str,
@@ -300,3 +351,40 @@ class AsyncClient:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
         return None
+
+
+class AsyncJob(JobView):
+    """A job of this node, awaited: as it was when it was last asked. What follows asks again, and returns it as it is then."""
+
+    def __init__(self, client: AsyncClient, status: JobStatus) -> None:
+        super().__init__(status)
+        self._client = client
+
+    async def refresh(self) -> AsyncJob:
+        return await self._take(jobs.job(self._client._patience, self.id))
+
+    async def wait(self, timeout: Optional[float] = None) -> AsyncJob:
+        """Until it is over, or for `timeout` seconds: then TimedOut, and it goes on. Raises JobFailed where it ended without a
+        result. A node that is started again meanwhile is waited for."""
+        await self._take(jobs.wait(self._client._patience, self.id, timeout))
+        jobs.done(self.status)
+        return self
+
+    async def cancel(self) -> AsyncJob:
+        """What runs of it ends at once."""
+        return await self._take(jobs.cancel(self._client._patience, self.id))
+
+    async def pause(self) -> AsyncJob:
+        """At its next checkpoint, if it runs."""
+        return await self._take(jobs.pause(self._client._patience, self.id))
+
+    async def resume(self) -> AsyncJob:
+        return await self._take(jobs.resume(self._client._patience, self.id))
+
+    async def download(self, name: str, path: Union[str, os.PathLike[str]]) -> Path:
+        """One of its `files`, to a path or into a folder that is there. Returns where it is."""
+        return await self._client._run(jobs.download(self._client._patience, self.id, name, path))
+
+    async def _take(self, operation: Steps[JobStatus]) -> AsyncJob:
+        self.status = await self._client._run(operation)
+        return self

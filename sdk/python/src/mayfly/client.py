@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
+from . import _jobs as jobs
 from . import _operations as operations
+from ._control import Progress
 from ._exchange import Patience, Pause, Request, Step, Steps, Work
 from ._http import Limits
-from ._operations import Progress
+from ._jobs import BatchOptions, Columns, Keep
 from ._settings import find_settings
 from ._sync_transport import SyncTransport
 from .types import (
@@ -18,6 +22,8 @@ from .types import (
     Description,
     Event,
     Function,
+    JobStatus,
+    JobView,
     LogLine,
     Prediction,
     Traffic,
@@ -187,6 +193,59 @@ class Client:
         """Gives a dead letter all its attempts again."""
         return self._run(operations.redrive(self._patience, event))
 
+    def run(
+        self,
+        name: str,
+        inputs: Any = None,
+        *,
+        wait: bool = True,
+        timeout: Optional[float] = None,
+        max_age: Union[None, str, timedelta] = None,
+        keep_for: Union[None, str, timedelta] = None,
+    ) -> Job:
+        """Runs the run(inputs, ctx) of a Python function as a job. `inputs`: what JSON can say. `wait`: until it is over, up to
+        `timeout` seconds, raising JobFailed where it failed; else the job is on the node's disk when this returns. `max_age`:
+        what has not ended by then expires. `keep_for`: how long what it made is kept.
+        """
+        job = Job(
+            self, self._run(jobs.submit_run(self._patience, name, inputs, max_age, keep_for))
+        )
+        return job.wait(timeout) if wait else job
+
+    def jobs(
+        self, function: Optional[str] = None, state: Optional[str] = None, *, limit: int = 100
+    ) -> List[Job]:
+        """The newest first. Their `files` are told to who asks one: `refresh`."""
+        found = self._run(jobs.jobs(self._patience, function, state, limit))
+        return [Job(self, status) for status in found]
+
+    def job(self, id: str) -> Job:
+        return Job(self, self._run(jobs.job(self._patience, id)))
+
+    def batch(
+        self,
+        name: str,
+        data: Any,
+        *,
+        output: Union[None, str, os.PathLike[str]] = None,
+        columns: Optional[Columns] = None,
+        keep: Keep = None,
+        chunk_rows: Optional[int] = None,
+        max_errors: Optional[int] = None,
+        timeout: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> Any:
+        """Predicts for every row of `data`: the path of a .csv, .jsonl or .parquet file, whose predictions go to a file at
+        `output` (a BatchResult says how it went), or a pandas DataFrame, which comes back as one: the columns of `keep`
+        ("*": all) and the outputs, in its order, NaN where a row failed; `frame.attrs["errors"]` has those rows. `columns`:
+        which make an input, where names do not say so. `chunk_rows`: of one request. `max_errors`: failed rows that are put
+        up with. `timeout`: seconds to wait for the job, which goes on.
+        """
+        options = BatchOptions(columns, keep, chunk_rows, max_errors, timeout, on_progress)
+        return self._run(
+            jobs.batch(self._signatures, self._patience, name, data, output, options)
+        )
+
     def deploy(
         self,
         name: str,
@@ -306,3 +365,40 @@ class Client:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
         return None
+
+
+class Job(JobView):
+    """A job of this node: as it was when it was last asked. What follows asks again, and returns it as it is then."""
+
+    def __init__(self, client: Client, status: JobStatus) -> None:
+        super().__init__(status)
+        self._client = client
+
+    def refresh(self) -> Job:
+        return self._take(jobs.job(self._client._patience, self.id))
+
+    def wait(self, timeout: Optional[float] = None) -> Job:
+        """Until it is over, or for `timeout` seconds: then TimedOut, and it goes on. Raises JobFailed where it ended without a
+        result. A node that is started again meanwhile is waited for."""
+        self._take(jobs.wait(self._client._patience, self.id, timeout))
+        jobs.done(self.status)
+        return self
+
+    def cancel(self) -> Job:
+        """What runs of it ends at once."""
+        return self._take(jobs.cancel(self._client._patience, self.id))
+
+    def pause(self) -> Job:
+        """At its next checkpoint, if it runs."""
+        return self._take(jobs.pause(self._client._patience, self.id))
+
+    def resume(self) -> Job:
+        return self._take(jobs.resume(self._client._patience, self.id))
+
+    def download(self, name: str, path: Union[str, os.PathLike[str]]) -> Path:
+        """One of its `files`, to a path or into a folder that is there. Returns where it is."""
+        return self._client._run(jobs.download(self._client._patience, self.id, name, path))
+
+    def _take(self, operation: Steps[JobStatus]) -> Job:
+        self.status = self._client._run(operation)
+        return self

@@ -122,6 +122,22 @@ class EventFailed(NodeError):
     """422 of an event that ended without a result: given up, expired or cancelled. The message says why."""
 
 
+class JobFailed(MayflyError):
+    """A job ended without a result: `state` says whether it failed, was cancelled or expired, `reason` and the message why."""
+
+    def __init__(self, job: str, state: str, reason: str, error: str) -> None:
+        became = {"cancelled": "was cancelled", "expired": "has expired"}.get(state, state)
+        told = f"the job {job} {became}"
+        super().__init__(f"{told}: {error}" if error else told, _HINTS.get(reason, ""))
+        self.job = job  # its id
+        self.state = state
+        self.reason = reason or state
+
+    def __str__(self) -> str:
+        told = f"{self.message} ({self.reason})"
+        return f"{told}\nhint: {self.hint}" if self.hint else told
+
+
 _KINDS: Dict[int, Type[NodeError]] = {
     400: InvalidRequest,
     401: Unauthenticated,
@@ -164,6 +180,7 @@ _HINTS: Dict[str, str] = {
     "storage_full": "the node's disk is full",
     "start_failed": "logs(name) and `mayfly top` say why no instance starts",
     "instance_crashed": "logs(name) has what it printed",
+    "function_error": "logs(name) has its traceback",
     "out_of_memory": "deploy again with more: options={'memory': '1GiB'}",
     "deadline_exceeded": "deploy again with more time: options={'timeout': '2m'}, or pass a longer timeout",
     "hopeless_deadline": "too many wait before it: allow more time, or more instances",

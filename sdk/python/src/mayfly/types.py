@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any, Dict, Mapping, Optional, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from numpy.typing import NDArray
 
@@ -282,3 +283,150 @@ class Event:
             raw.get("error", ""),
             raw,
         )
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A file that a job made."""
+
+    name: str  # a relative path
+    size: int
+    sha256: str
+
+    @staticmethod
+    def of(raw: Raw) -> JobFile:
+        return JobFile(raw["name"], raw["size"], raw["sha256"])
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is, as it says itself."""
+
+    fraction: Optional[float]  # 0 to 1; None: not known
+    text: str
+    metrics: Mapping[str, float]
+    eta: Optional[float]  # seconds until its end, as things go
+
+    @staticmethod
+    def of(raw: Raw) -> JobProgress:
+        return JobProgress(raw["fraction"], raw["text"], dict(raw["metrics"] or {}), raw["eta_s"])
+
+    def __str__(self) -> str:
+        share = None if self.fraction is None else f"{100 * self.fraction:.0f} %"
+        left = None if self.eta is None else f"{self.eta:.0f} s left"
+        return ", ".join(part for part in (self.text, share, left) if part)
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job as it was when it was looked at."""
+
+    id: str
+    function: str
+    version: int  # settled when it was submitted
+    kind: str  # "run" or "batch"
+    state: str  # "queued", "running", "paused", "done", "failed", "cancelled" or "expired"
+    progress: JobProgress
+    result: Any  # of a done one: what run() returned
+    files: Tuple[JobFile, ...]  # of a done one; not told in lists of jobs
+    reason: str  # why it failed; of one that goes on, its last slice that did
+    error: str  # the same, for people
+    submitted: datetime
+    expires: datetime  # what has not ended by then expires
+    raw: Raw = field(repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ("queued", "running", "paused")
+
+    @staticmethod
+    def of(raw: Raw) -> JobStatus:
+        return JobStatus(
+            raw["id"],
+            raw["function"],
+            raw["version"],
+            raw["kind"],
+            raw["state"],
+            JobProgress.of(raw["progress"]),
+            raw.get("result"),
+            tuple(map(JobFile.of, raw.get("files", ()))),
+            raw.get("reason", ""),
+            raw.get("error", ""),
+            parse_time(raw["submitted"]),
+            parse_time(raw["expires"]),
+            raw,
+        )
+
+
+class JobView:
+    """What both clients' jobs say of themselves: as they were when they were last asked, in `status`."""
+
+    def __init__(self, status: JobStatus) -> None:
+        self.status = status
+
+    @property
+    def id(self) -> str:
+        return self.status.id
+
+    @property
+    def function(self) -> str:
+        return self.status.function
+
+    @property
+    def state(self) -> str:
+        return self.status.state
+
+    @property
+    def is_over(self) -> bool:
+        return self.status.is_over
+
+    @property
+    def progress(self) -> JobProgress:
+        return self.status.progress
+
+    @property
+    def result(self) -> Any:
+        return self.status.result
+
+    @property
+    def files(self) -> Tuple[JobFile, ...]:
+        return self.status.files
+
+    @property
+    def reason(self) -> str:
+        return self.status.reason
+
+    @property
+    def error(self) -> str:
+        return self.status.error
+
+    def __repr__(self) -> str:
+        about = f"{self.status.function}@{self.status.version} {self.id} {self.state}"
+        return f"<{type(self).__name__} {about}>"
+
+
+class BatchError(NamedTuple):
+    """A row that failed."""
+
+    row: int  # counted from 1: frame.iloc[row - 1]
+    reason: str
+    error: str
+    input: str = ""  # the row, where it is known
+
+    @staticmethod
+    def of(raw: Raw) -> BatchError:
+        return BatchError(raw["row"], raw["reason"], raw["error"], str(raw.get("input", "")))
+
+
+class BatchErrors(List[BatchError]):
+    """The rows of a batch that failed, in their order. Plain enough for JSON: pandas writes `frame.attrs` as that."""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """A file of predictions that a batch made of another file."""
+
+    output: Path
+    rows: int
+    errors: BatchErrors  # also in OUTPUT.errors.jsonl, where there are any
+    job: JobStatus
