@@ -1,5 +1,6 @@
 #include "app/node.h"
 
+#include "app/data_plane.h"
 #include "app/holdings.h"
 #include "app/listen.h"
 #include "app/memory_watch.h"
@@ -82,41 +83,6 @@ Task<Status> runner_ready(Loop& loop, ProcessSpawner& spawner) {
   });
   co_return co_await ready;
 }
-
-// What serving stands on: outlives it.
-struct Foundation {
-  const Config& config;
-  const ListenAddress& listen;
-  const std::optional<ListenAddress>& grpc_listen;
-  const std::optional<TlsServerFiles>& tls;
-  std::uint32_t connections;  // as many as descriptors allow
-  const Prices& prices;
-  SystemClock& clock;
-  SystemRng& rng;
-  Loop& loop;
-  Pool& pool;
-  const bool& stopping;
-  CancelSource& stop;
-  Signals& signals;
-  DataDir& data;
-  LocalBlobStore& blobs;
-  Registry& registry;
-  Pins& pins;
-  Ledger& ledger;
-  const CgroupSupport& cgroups;
-  std::string isolation;
-  FunctionLogs& logs;
-  ProcessSpawner& spawner;
-  KeyStore& keys;
-  AuditLog& audit;
-  BlobOwners& owners;
-  ProjectStore& projects;
-  SpanExporter* spans;  // null: nothing is recorded
-  const PackageIndex& packages;
-  SecretStore& secrets;
-  const TrustedIdentities& trusted;
-  const WrapEventStores& wrap;
-};
 
 // Who asks, by key, token or certificate, and how much a project may.
 struct Admission {
@@ -210,87 +176,10 @@ Status announce(const Foundation& base, const std::string& url, const std::strin
   return {};
 }
 
-PythonSupplies supplies(const Foundation& base) {
-  return {.index = base.packages,
-          .read_secrets = [&secrets = base.secrets](std::string_view project,
-                                                    const std::vector<std::string>& names) {
-            return secrets.read(project, names);
-          }};
-}
-
 Result<std::unique_ptr<SecretStore>> open_secrets(const DataDir& data, const Clock& clock,
                                                   Rng& rng) {
   return SecretStore::open(data.identity_db(), data.secrets_key(), clock, rng);
 }
-
-// What predictions of every protocol go through. Members in the order of their making.
-struct DataPlane {
-  DataPlane(const Foundation& base, const CompileTarget& target)
-      : parse_pool(base.loop, "parse", 2),
-        read_pool(base.loop, "read", 2),
-        publisher(base.loop, base.pool, base.spawner,
-                  {.compiled = base.data.compiled(),
-                   .tmp = base.data.tmp(),
-                   .environments = base.data.environments()},
-                  target, supplies(base)),
-        dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
-        quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
-        catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token()),
-        metrics(base.clock),
-        ledger(base.loop, base.ledger),
-        ids(base.clock, base.rng),
-        tracer(base.rng, base.config.trace_sample, base.spans),
-        shadows({base.loop, catalog, dispatcher, ledger, ids}),
-        traffic({base.pool, base.registry, catalog, dispatcher, shadows}),
-        rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
-        cache(base.config.cache),
-        invoker({.loop = base.loop,
-                 .catalog = catalog,
-                 .dispatcher = dispatcher,
-                 .shadows = shadows,
-                 .rollouts = rollouts,
-                 .ledger = ledger,
-                 .metrics = metrics,
-                 .statistics = statistics,
-                 .ids = ids,
-                 .cache = cache,
-                 .quotas = quotas,
-                 .tracer = tracer}),
-        bodies(body_memory(base.config)),
-        shared(base.config.client_shm_uid),
-        repository({.loop = base.loop,
-                    .pool = base.pool,
-                    .blobs = base.blobs,
-                    .owners = base.owners,
-                    .pins = base.pins,
-                    .catalog = catalog,
-                    .dispatcher = dispatcher,
-                    .traffic = traffic,
-                    .quotas = quotas,
-                    .publisher = publisher,
-                    .metrics = metrics}) {}
-
-  Pool parse_pool;
-  Pool read_pool;
-  CancelSource cut_short;
-  Publisher publisher;    // models in, artifacts out
-  Dispatcher dispatcher;  // who runs what
-  QuotaGate quotas;       // how much a project may take
-  Catalog catalog;        // what a name means
-  Metrics metrics;
-  Statistics statistics;
-  LedgerWriter ledger;
-  InvocationIds ids;
-  Tracer tracer;
-  Shadows shadows;
-  TrafficSwitch traffic;
-  Rollouts rollouts;
-  ResponseCache cache;
-  Invoker invoker;  // one prediction
-  BodyBudget bodies;
-  ClientMemory shared;
-  ModelRepository repository;
-};
 
 // The gRPC front door, and where it stands.
 struct GrpcDoor {
@@ -366,9 +255,9 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   parts.events.stop();
   parts.jobs.stop();
   loop.run(close_servers(loop, parts, timeout));
+  loop.run(parts.jobs.close());
   parts.plane.cut_short.cancel();
   loop.run(parts.events.close());
-  loop.run(parts.jobs.close());
   loop.run(parts.plane.shadows.close());
   loop.run(parts.plane.rollouts.close());
   loop.run(parts.plane.dispatcher.drain(5s));
@@ -376,79 +265,6 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.plane.quotas.close());
   loop.run(parts.who.close());
   if (parts.spans != nullptr) loop.run(parts.spans->close());
-}
-
-ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
-                                std::function<bool()> ready,
-                                std::function<std::size_t()> connections) {
-  return {.loop = base.loop,
-          .pool = base.pool,
-          .data = base.data,
-          .blobs = base.blobs,
-          .owners = base.owners,
-          .pins = base.pins,
-          .registry = base.registry,
-          .catalog = plane.catalog,
-          .dispatcher = plane.dispatcher,
-          .shadows = plane.shadows,
-          .traffic = plane.traffic,
-          .rollouts = plane.rollouts,
-          .cache = plane.cache,
-          .publisher = plane.publisher,
-          .ledger = base.ledger,
-          .metrics = plane.metrics,
-          .statistics = plane.statistics,
-          .logs = base.logs,
-          .cgroups = base.cgroups,
-          .prices = base.prices,
-          .isolation = base.isolation,
-          .ready = std::move(ready),
-          .connections = std::move(connections),
-          .spans = base.spans};
-}
-
-ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
-  return {.parse_pool = plane.parse_pool,
-          .bodies = plane.bodies,
-          .catalog = plane.catalog,
-          .dispatcher = plane.dispatcher,
-          .statistics = plane.statistics,
-          .repository = plane.repository,
-          .shared = plane.shared,
-          .max_body = config.max_body};
-}
-
-EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
-                                Predictions& predictions) {
-  return {.loop = base.loop,
-          .rng = base.rng,
-          .ids = plane.ids,
-          .ledger = plane.ledger,
-          .dispatcher = plane.dispatcher,
-          .catalog = plane.catalog,
-          .predictions = predictions,
-          .parse_pool = plane.parse_pool,
-          .bodies = plane.bodies};
-}
-
-JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
-  const auto has_memory = [] {
-    const auto meminfo = read_file("/proc/meminfo");
-    return !meminfo || memory_shortage(*meminfo).count == 0;
-  };
-  return {.loop = base.loop,
-          .rng = base.rng,
-          .ids = plane.ids,
-          .ledger = plane.ledger,
-          .catalog = plane.catalog,
-          .predictions = predictions,
-          .runner = base.spawner,
-          .uploads = base.blobs,
-          .owners = base.owners,
-          .pins = base.pins,
-          .data = base.data,
-          .has_memory = has_memory,
-          .cores = dispatch_options(base.config).cores};
 }
 
 // Null: nothing is recorded.
@@ -529,10 +345,10 @@ Status serve(const Foundation& base) {
 
   loop.run();
 
-  drain(loop,
-        {server, admin, who, grpc.server.get(), events, jobs.engine(), plane, base.spans,
-         background},
-        config.drain_timeout);
+  drain(
+      loop,
+      {server, admin, who, grpc.server.get(), events, jobs.engine(), plane, base.spans, background},
+      config.drain_timeout);
   return {};
 }
 

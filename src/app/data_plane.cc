@@ -1,0 +1,140 @@
+#include "app/data_plane.h"
+
+#include <utility>
+
+#include "app/holdings.h"
+#include "app/memory_watch.h"
+#include "app/provision.h"
+
+namespace mayfly {
+namespace {
+
+PythonSupplies supplies(const Foundation& base) {
+  return {.index = base.packages,
+          .read_secrets = [&secrets = base.secrets](std::string_view project,
+                                                    const std::vector<std::string>& names) {
+            return secrets.read(project, names);
+          }};
+}
+
+}  // namespace
+
+DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
+    : parse_pool(base.loop, "parse", 2),
+      read_pool(base.loop, "read", 2),
+      publisher(base.loop, base.pool, base.spawner,
+                {.compiled = base.data.compiled(),
+                 .tmp = base.data.tmp(),
+                 .environments = base.data.environments()},
+                target, supplies(base)),
+      dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
+      quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
+      catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token()),
+      metrics(base.clock),
+      ledger(base.loop, base.ledger),
+      ids(base.clock, base.rng),
+      tracer(base.rng, base.config.trace_sample, base.spans),
+      shadows({base.loop, catalog, dispatcher, ledger, ids}),
+      traffic({base.pool, base.registry, catalog, dispatcher, shadows}),
+      rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
+      cache(base.config.cache),
+      invoker({.loop = base.loop,
+               .catalog = catalog,
+               .dispatcher = dispatcher,
+               .shadows = shadows,
+               .rollouts = rollouts,
+               .ledger = ledger,
+               .metrics = metrics,
+               .statistics = statistics,
+               .ids = ids,
+               .cache = cache,
+               .quotas = quotas,
+               .tracer = tracer}),
+      bodies(body_memory(base.config)),
+      shared(base.config.client_shm_uid),
+      repository({.loop = base.loop,
+                  .pool = base.pool,
+                  .blobs = base.blobs,
+                  .owners = base.owners,
+                  .pins = base.pins,
+                  .catalog = catalog,
+                  .dispatcher = dispatcher,
+                  .traffic = traffic,
+                  .quotas = quotas,
+                  .publisher = publisher,
+                  .metrics = metrics}) {}
+
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
+                                std::function<bool()> ready,
+                                std::function<std::size_t()> connections) {
+  return {.loop = base.loop,
+          .pool = base.pool,
+          .data = base.data,
+          .blobs = base.blobs,
+          .owners = base.owners,
+          .pins = base.pins,
+          .registry = base.registry,
+          .catalog = plane.catalog,
+          .dispatcher = plane.dispatcher,
+          .shadows = plane.shadows,
+          .traffic = plane.traffic,
+          .rollouts = plane.rollouts,
+          .cache = plane.cache,
+          .publisher = plane.publisher,
+          .ledger = base.ledger,
+          .metrics = plane.metrics,
+          .statistics = plane.statistics,
+          .logs = base.logs,
+          .cgroups = base.cgroups,
+          .prices = base.prices,
+          .isolation = base.isolation,
+          .ready = std::move(ready),
+          .connections = std::move(connections),
+          .spans = base.spans};
+}
+
+ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
+  return {.parse_pool = plane.parse_pool,
+          .bodies = plane.bodies,
+          .catalog = plane.catalog,
+          .dispatcher = plane.dispatcher,
+          .statistics = plane.statistics,
+          .repository = plane.repository,
+          .shared = plane.shared,
+          .max_body = config.max_body};
+}
+
+EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
+                                Predictions& predictions) {
+  return {.loop = base.loop,
+          .rng = base.rng,
+          .ids = plane.ids,
+          .ledger = plane.ledger,
+          .dispatcher = plane.dispatcher,
+          .catalog = plane.catalog,
+          .predictions = predictions,
+          .parse_pool = plane.parse_pool,
+          .bodies = plane.bodies};
+}
+
+JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
+  const auto has_memory = [] {
+    const auto meminfo = read_file("/proc/meminfo");
+    return !meminfo || memory_shortage(*meminfo).count == 0;
+  };
+  return {.loop = base.loop,
+          .rng = base.rng,
+          .ids = plane.ids,
+          .ledger = plane.ledger,
+          .catalog = plane.catalog,
+          .predictions = predictions,
+          .runner = base.spawner,
+          .uploads = base.blobs,
+          .owners = base.owners,
+          .pins = base.pins,
+          .data = base.data,
+          .has_memory = has_memory,
+          .cores = dispatch_options(base.config).cores};
+}
+
+}  // namespace mayfly
