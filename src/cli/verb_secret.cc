@@ -19,7 +19,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::string_view kSecrets = "/api/v1/secrets";
-constexpr std::size_t kMostRead = kMaxSecretBytes + 2;  // and the end of a line
+constexpr std::size_t kMostOfSecret = kMaxSecretBytes + 2;  // and the end of a line
 
 struct SecretFlags {
   std::string name;
@@ -50,7 +50,7 @@ class SilentTerminal {
 Result<std::string> read_typed(std::string_view name) {
   const SilentTerminal silent;
   fmt::print(stderr, "value of {} (not shown): ", name);
-  std::string value(kMostRead, '\0');
+  std::string value(kMostOfSecret, '\0');
   const ssize_t got = ::read(STDIN_FILENO, value.data(), value.size());
   fmt::print(stderr, "\n");
   if (got < 0) return fail_errno("read the value");
@@ -67,7 +67,7 @@ void drop_line_end(std::string& value) {
 Result<std::string> read_value(const SecretFlags& flags) {
   if (!flags.file.empty()) return read_file(flags.file, kMaxSecretBytes);
   std::string value = ::isatty(STDIN_FILENO) == 1 ? TRY(read_typed(flags.name))
-                                                  : TRY(read_all_fd(STDIN_FILENO, kMostRead));
+                                                  : TRY(read_all_fd(STDIN_FILENO, kMostOfSecret));
   drop_line_end(value);
   return value;
 }

@@ -181,6 +181,7 @@ void Scheduler::watch_for_end(Request& request) {
   request.deadline_.arm(request.call.deadline);
   request.cancelled_.emplace(request.call.cancel, [this, &request] {
     tick();
+    if (request.closing) return;  // it has its grace already
     give_up(request, Why::ClientGone, error_of(reason::kClientGone, "the client disconnected"));
   });
 }
@@ -323,7 +324,7 @@ bool Scheduler::begin_close(Request& request, const Error& why) {
 
 void Scheduler::close(Request& request, Error why) {
   tick();
-  if (request.outcome) return;
+  if (request.outcome || request.closing) return;  // it has its grace already
   give_up(request, Why::ClientGone, std::move(why));
 }
 

@@ -211,6 +211,11 @@ Task<Status> ScheduleEngine::note(std::string id, ScheduleStore::Noted noted) {
 Task<Status> ScheduleEngine::fire(Schedule schedule) {
   const WallTime at = now();
   const WallTime planned = *schedule.next;
+  // It may have been paused, deleted or run since it was found due.
+  const auto found =
+      co_await pool_.run([&] { return parts_.schedules.find(schedule.project, schedule.name); });
+  if (!found && found.error().code != Code::NotFound) co_return std::unexpected(found.error());
+  if (!found || found->id != schedule.id || found->next != schedule.next) co_return Status{};
   ScheduleRun run{.planned = planned, .at = at, .event = "", .reason = "", .message = ""};
   CO_TRY(const bool overlaps, co_await still_runs(schedule.event));
   if (schedule.missed == MissedRuns::Skip && at - planned > kOnTime) {

@@ -264,8 +264,11 @@ Task<Result<Predictions::Answer>> Predictions::attempt(Exchange& exchange, const
   if (!decoded) co_return std::unexpected(std::move(decoded).error());
 
   if (serving.manifest->streams) {
-    co_return co_await begin_stream(exchange.head(), protocol, tried, *std::move(decoded),
-                                    exchange.disconnected());
+    CO_TRY(Answer answer, co_await begin_stream(exchange.head(), protocol, tried,
+                                                *std::move(decoded), exchange.disconnected()));
+    answer.counted = std::make_shared<std::pair<BodyReader, BodyBudget::Hold>>(std::move(body),
+                                                                               std::move(copied));
+    co_return answer;
   }
   Invoker::Question question{.request = std::move(decoded->memory),
                              .timeout = decoded->request.timeout,

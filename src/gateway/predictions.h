@@ -59,7 +59,8 @@ class Predictions {
   struct Streaming;  // a stream whose first chunk is there
   struct Answer {
     Response response;
-    std::unique_ptr<Streaming> rest;  // not null: `response` has no body, that follows
+    std::unique_ptr<Streaming> rest;           // not null: `response` has no body, that follows
+    std::shared_ptr<const void> counted = {};  // the request's share of the budget of bodies
   };
 
   Task<Status> conclude(const Invocation& tried, std::string_view reason, const Response& response,

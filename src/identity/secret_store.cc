@@ -57,6 +57,14 @@ Result<std::optional<SealingKey>> SecretStore::key() const {
   return SealingKey(*bytes);
 }
 
+// Whoever asks a function is told why it does not start, but not where the node keeps its files.
+std::string SecretStore::without_path(std::string message) const {
+  const std::string path = key_.native();
+  for (std::size_t at = message.find(path); at != std::string::npos; at = message.find(path, at))
+    message.replace(at, path.size(), key_.filename().native());
+  return message;
+}
+
 Result<SealingKey> SecretStore::key_to_seal() {
   if (const std::optional<SealingKey> known = TRY(key())) return *known;
   Statement any = TRY(database_.prepare("look for secrets", "SELECT 1 FROM secret LIMIT 1"));
@@ -147,15 +155,15 @@ Result<Secrets> SecretStore::read(std::string_view project, const std::vector<st
                          fmt::format("it is not set; set it first: mayfly secret set {}", name));
     if (!key_of_all) {
       auto known = key();
-      if (!known) return unavailable(name, known.error().message);
-      if (!*known) return unavailable(name, fmt::format("{} is missing", key_.native()));
+      if (!known) return unavailable(name, without_path(known.error().message));
+      if (!*known) return unavailable(name, fmt::format("{} is missing", key_.filename().native()));
       key_of_all.emplace(**known);
     }
     auto value = (*key_of_all)->open(query.blob(0), binding(project, name));
     if (!value) {
       return unavailable(name, fmt::format("it was sealed with another key than that in {}, or is "
                                            "damaged: put the right file back, or set it anew",
-                                           key_.native()));
+                                           key_.filename().native()));
     }
     secrets->push_back({.name = name, .value = *std::move(value)});
   }

@@ -59,6 +59,7 @@ class SecretStore {
   // there is none.
   Result<std::optional<SealingKey>> key() const;
   Result<SealingKey> key_to_seal();
+  std::string without_path(std::string message) const;
   Result<bool> has(std::string_view project, std::string_view name);
   Status check_room(std::string_view project, std::string_view name);
 
