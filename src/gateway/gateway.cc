@@ -240,8 +240,33 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::ResumeSchedule:
     case Endpoint::RunSchedule:
       co_return co_await parts_.schedules.call(exchange, route);
+    case Endpoint::CreateKey:
+    case Endpoint::ListKeys:
+    case Endpoint::RevokeKey:
+    case Endpoint::ShowAudit:
+    case Endpoint::ListProjects:
+    case Endpoint::CreateProject:
+    case Endpoint::SetQuotas:
+      co_return co_await parts_.identity.call(exchange, route);
+    case Endpoint::ListSecrets:
+    case Endpoint::SetSecret:
+    case Endpoint::DeleteSecret:
+      co_return co_await parts_.secrets.call(exchange, route);
+    case Endpoint::BlobState:
+      co_return co_await parts_.blobs.state(route.caller->project, route.version);
+    case Endpoint::BlobAppend:
+      co_return co_await parts_.blobs.append(exchange, route.caller->project, route.version);
+    case Endpoint::BlobUpload:
+      co_return co_await parts_.blobs.create(exchange, route.caller->project);
     case Endpoint::Metrics:
       co_return co_await metrics(exchange, route);
+    default:
+      co_return co_await answer_protocol(exchange, route);
+  }
+}
+
+Task<Result<Response>> Gateway::answer_protocol(Exchange& exchange, const Route& route) {
+  switch (route.endpoint) {
     case Endpoint::ServerLive:
       co_return json_text(server_live_json());
     case Endpoint::ServerReady: {
@@ -274,24 +299,6 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
       co_return refuse(reason::kUnsupported,
                        "':classify' and ':regress' take tf.Example records, which this node does "
                        "not serve; send tensors to ':predict'");
-    case Endpoint::CreateKey:
-    case Endpoint::ListKeys:
-    case Endpoint::RevokeKey:
-    case Endpoint::ShowAudit:
-    case Endpoint::ListProjects:
-    case Endpoint::CreateProject:
-    case Endpoint::SetQuotas:
-      co_return co_await parts_.identity.call(exchange, route);
-    case Endpoint::ListSecrets:
-    case Endpoint::SetSecret:
-    case Endpoint::DeleteSecret:
-      co_return co_await parts_.secrets.call(exchange, route);
-    case Endpoint::BlobState:
-      co_return co_await parts_.blobs.state(route.caller->project, route.version);
-    case Endpoint::BlobAppend:
-      co_return co_await parts_.blobs.append(exchange, route.caller->project, route.version);
-    case Endpoint::BlobUpload:
-      co_return co_await parts_.blobs.create(exchange, route.caller->project);
     default:
       co_return co_await parts_.control.call(exchange, route);
   }

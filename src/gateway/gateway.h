@@ -48,6 +48,7 @@ class Gateway {
 
  private:
   Task<Result<Response>> answer(Exchange& exchange, Route& route);
+  Task<Result<Response>> answer_protocol(Exchange& exchange, const Route& route);
   Task<Result<Response>> metrics(Exchange& exchange, const Route& route);
   Task<Result<Response>> model_metadata(const Route& route);
   Task<Result<Response>> model_ready(const Route& route);

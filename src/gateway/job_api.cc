@@ -28,6 +28,7 @@ constexpr Duration kMaxAge = std::chrono::days(7);
 constexpr Duration kKeep = std::chrono::days(7);
 constexpr Bytes kBatchMemory = gib(1);
 constexpr std::size_t kMostJobsListed = 1000;
+constexpr std::size_t kMaxBatchDetail = 24 * 1024;
 constexpr std::size_t kPieceOfFile = 256 * 1024;
 
 std::string place_of_job(std::string_view id) { return fmt::format("/api/v1/jobs/{}", id); }
@@ -73,7 +74,7 @@ Json describe_job(const JobRecord& job) {
     about["ended"] = format_time(job.ended);
     about["kept_until"] = format_time(job.ended + spec.keep);
   }
-  if (job.state == JobState::Done) about["result"] = json_or_null(job.result);
+  if (!job.result.empty()) about["result"] = json_or_null(job.result);
   if (!job.reason.empty()) {
     about["reason"] = job.reason;
     about["error"] = without_project(project_of(spec.function), job.message);
@@ -224,6 +225,10 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
     co_return refuse(reason::kBadRequest,
                      "job: input must say which uploaded file: {\"sha256\": \"…\"}");
   }
+  if (serving->manifest->streams) {
+    co_return refuse(reason::kUnsupported,
+                     "this function streams its replies; a batch needs one answer for each row");
+  }
   CO_TRY(detail.chunk_rows, most_rows(serving->signature(), detail.chunk_rows));
   const std::uint32_t most = serving->settings->max_instances;
   detail.window =
@@ -232,6 +237,10 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
   detail.input_bytes = file.size;
   read.inputs.push_back(std::move(file));
   read.job.detail = to_json(detail);
+  if (read.job.detail.size() > kMaxBatchDetail) {
+    co_return refuse(reason::kTooLarge, fmt::format("columns and keep are longer than {} together",
+                                                    to_string(Bytes{kMaxBatchDetail})));
+  }
   read.job.memory = std::min(kBatchMemory, parts_.engine.options().memory);
   co_return read;
 }
@@ -252,6 +261,7 @@ Task<Result<JobFile>> JobApi::adopt_input(const Json& input, const Route& route,
                     fmt::format("nothing with the digest {} was uploaded", sha256));
     }
     pin.add(*digest);
+    parts_.engine.store().watch(*digest);
     const BlobInfo info = TRY(parts_.blobs.adopt(*digest, parts_.uploads));
     return JobFile{.role = FileRole::Input, .name = "input", .digest = *digest, .size = info.size};
   });

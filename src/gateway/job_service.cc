@@ -24,9 +24,8 @@ using namespace std::chrono_literals;
 constexpr Duration kFirstPause = 20ms;
 constexpr Duration kLongestPause = 2s;
 // Rows are not to blame for these, and no smaller chunk helps.
-constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion,
-                               reason::kNotFound,        reason::kDraining,
-                               reason::kClientGone,      reason::kStorageFull};
+constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion, reason::kNotFound,
+                               reason::kUnsupported};
 
 RequestHead head_of_chunk(const ChunkAsk& ask) {
   RequestHead head;
@@ -120,7 +119,12 @@ Task<Result<ServingRef>> JobService::serving_of(const JobRecord& job) {
 Task<Result<JobCode>> JobService::code_of(const JobRecord& job) {
   CO_TRY(const ServingRef serving, co_await serving_of(job));
   CO_TRY(Path artifact, co_await serving->runtime->artifact());
-  co_return JobCode{.artifact = std::move(artifact), .environment = serving->runtime->environment};
+  JobCode code{
+      .artifact = std::move(artifact), .environment = serving->runtime->environment, .secrets = {}};
+  if (serving->runtime->secrets) {
+    CO_TRY(code.secrets, co_await serving->runtime->secrets());
+  }
+  co_return code;
 }
 
 Task<Result<Signature>> JobService::signature_of(const JobRecord& job) {
@@ -128,20 +132,19 @@ Task<Result<Signature>> JobService::signature_of(const JobRecord& job) {
   co_return serving->manifest->documents ? Signature{} : serving->signature();
 }
 
-// What the platform is to blame for is tried again; how long the job may take bounds it.
+// What the platform is to blame for is tried again, until the slice is to end.
 Task<ChunkReply> JobService::predict(ChunkAsk ask) {
   for (Duration pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
-    bool put_back = false;
-    ChunkReply reply = co_await predict_once(ask, put_back);
-    if (!put_back) co_return reply;
-    if (!co_await sleep_for(parts_.loop, pause, ask.cancel)) {
+    ChunkReply reply = co_await predict_once(ask);
+    if (!reply.put_back) co_return reply;
+    if (ask.stop.cancelled() || !co_await sleep_for(parts_.loop, pause, ask.cancel)) {
       reply.answer.fatal = true;
       co_return reply;
     }
   }
 }
 
-Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask, bool& put_back) {
+Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask) {
   const std::string_view project = project_of(ask.job.spec.function);
   StoredExchange exchange(head_of_chunk(ask), ask.body, ask.cancel);
   RouteResult found = find_route("POST", exchange.head().path());
@@ -150,8 +153,7 @@ Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask, bool& put_back) {
   route.name = qualified_name(project, route.name);
   route.caller = std::make_shared<const Principal>(
       Principal{.project = std::string(project), .name = ask.job.spec.caller, .scopes = {}});
-  EventTry tried{.attempt = {.event = invocation_id_of(ask.job.spec.id),
-                             .number = static_cast<std::uint16_t>(ask.job.slices + 1)},
+  EventTry tried{.attempt = {.event = invocation_id_of(ask.job.spec.id), .number = 1},
                  .source = fmt::format("{} jobs", project),
                  .outcome = {},
                  .record = {}};
@@ -164,17 +166,17 @@ Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask, bool& put_back) {
     reply.answer.header = header_length(exchange.headers());
   } else {
     reply.answer = refused(tried.outcome.error());
-    put_back = judge({.reason = reply.answer.reason, .tier = tier}, {.max_attempts = 2}) ==
-                   Verdict::PutBack &&
-               !reply.answer.fatal;
+    reply.put_back = judge({.reason = reply.answer.reason, .tier = tier}, {.max_attempts = 2}) ==
+                         Verdict::PutBack &&
+                     !reply.answer.fatal;
   }
   if (tried.record && tier != StartTier::None) {
     const Status written = co_await parts_.ledger.commit(
-        put_back ? unbilled(*std::move(tried.record)) : *std::move(tried.record));
+        reply.put_back ? unbilled(*std::move(tried.record)) : *std::move(tried.record));
     // What nobody can bill is not given away.
     if (!written) {
       reply.answer = refused(written.error());
-      put_back = true;
+      reply.put_back = true;
     }
   }
   co_return reply;
@@ -185,7 +187,7 @@ Task<void> JobService::bill(const JobRecord& job, const SliceBill& spent) {
     return std::chrono::duration_cast<std::chrono::microseconds>(time);
   };
   InvocationRecord record{.invocation = parts_.ids.next(),
-                          .attempt = static_cast<std::uint16_t>(job.slices + 1),
+                          .attempt = 1,
                           .time = spent.began,
                           .project = std::string(project_of(job.spec.function)),
                           .caller = job.spec.caller,

@@ -49,7 +49,7 @@ class JobService {
   Task<Result<JobCode>> code_of(const JobRecord& job);
   Task<Result<Signature>> signature_of(const JobRecord& job);
   Task<ChunkReply> predict(ChunkAsk ask);
-  Task<ChunkReply> predict_once(const ChunkAsk& ask, bool& put_back);
+  Task<ChunkReply> predict_once(const ChunkAsk& ask);
   Task<void> bill(const JobRecord& job, const SliceBill& bill);
   SliceParts slice_parts(const Parts& parts);
 

@@ -6,7 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <map>
+#include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "async/gate.h"
@@ -19,13 +23,13 @@
 namespace mayfly {
 namespace {
 
-constexpr std::uint64_t kMaxPart = std::uint64_t{1} << 40;
+constexpr std::uint64_t kMaxPart = std::uint64_t{1} << 36;
 constexpr std::uint32_t kMessages = 1'000'000;
 constexpr Bytes kMaxChunk = mib(64);
 constexpr std::string_view kErrors = "errors.jsonl";
 
-std::string part_name(std::uint32_t number) { return fmt::format("part-{:05}", number); }
-std::string errors_name(std::uint32_t number) { return fmt::format("errors-{:05}", number); }
+std::string part_name(std::uint32_t number) { return fmt::format("part-{:06}", number); }
+std::string errors_name(std::uint32_t number) { return fmt::format("errors-{:06}", number); }
 
 std::string output_name(TableFormat format) { return fmt::format("output.{}", to_string(format)); }
 
@@ -44,13 +48,20 @@ Result<std::string> read_chunk(const Path& path, std::uint64_t bytes) {
   return body;
 }
 
-// Whole and never to change: the worker maps it.
-Result<Fd> sealed_memory(std::string_view bytes) {
-  Fd memory(::memfd_create("mayfly-reply", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+std::string rows_text(std::uint64_t rows, std::uint64_t failed) {
+  return failed == 0 ? fmt::format("{} rows", rows)
+                     : fmt::format("{} rows, {} failed", rows, failed);
+}
+std::string rows_metrics(std::uint64_t rows, std::uint64_t failed) {
+  return Json{{"rows", rows}, {"failed", failed}}.dump();
+}
+
+// The server's memory until it is emptied: the worker reads it by its descriptor, and may keep
+// that.
+Result<Fd> in_memory(std::string_view bytes) {
+  Fd memory(::memfd_create("mayfly-reply", MFD_CLOEXEC));
   if (!memory) return fail_errno("memfd_create");
   TRY(write_all(memory.get(), bytes));
-  constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-  if (::fcntl(memory.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno("seal a reply");
   return memory;
 }
 
@@ -67,40 +78,56 @@ struct BatchSlices::Slice {
   Gate gate;  // of requests under way
   CancelSource over;
   Path work;
-  std::set<std::uint32_t> busy;  // slots
+  std::set<std::uint32_t> busy;         // slots
+  std::map<std::uint32_t, Fd> replies;  // of slots, emptied before the next
+  bool waits = false;                   // for the platform: the slice ended early for it
+  double fraction = -1;
 };
 
 Task<SliceOutcome> BatchSlices::run(SliceAsk ask, Duration length) {
-  SliceOutcome outcome{.result = JobStore::SliceResult{}, .pin = parts_.store.pin()};
-  outcome.result = co_await run_in(ask, length, outcome);
+  SliceOutcome outcome{.result = JobStore::SliceResult{}, .retry = true, .pin = parts_.store.pin()};
+  Slice slice(ask, parts_);
+  std::optional<SourceFolder> folder;
+  outcome.result = co_await run_in(slice, folder, length, outcome);
+  for (const auto& [slot, memory] : slice.replies) std::ignore = ::ftruncate(memory.get(), 0);
+  if (folder) co_await remove_folder(parts_.pool, *std::move(folder));
   co_return outcome;
 }
 
-Task<Result<JobStore::SliceResult>> BatchSlices::run_in(SliceAsk& ask, Duration length,
-                                                        SliceOutcome& outcome) {
-  Slice slice(ask, parts_);
+Task<Result<JobStore::SliceResult>> BatchSlices::run_in(Slice& slice,
+                                                        std::optional<SourceFolder>& folder,
+                                                        Duration length, SliceOutcome& outcome) {
+  SliceAsk& ask = slice.ask;
   CO_TRY(slice.detail, parse_batch_detail(ask.job.spec.detail));
   CO_TRY(slice.state, parse_batch_state(ask.job.checkpoint));
   CO_TRY(std::string request, co_await request_of(slice, length));
-  outcome.retry = true;
-  CO_TRY(const SourceFolder folder, co_await parts_.pool.run([&] {
+  CO_TRY(SourceFolder made, co_await parts_.pool.run([&] {
     return SourceFolder::create(parts_.tmp, sources_of(slice));
   }));
-  slice.work = folder.work();
-  const JobSpec spec = spec_of(slice, std::move(request), folder);
-  const CancelCallback stop(ask.stop,
-                            [&slice] { slice.jail.send(to_json(ServerMessage(StopBatch{}))); });
+  folder.emplace(std::move(made));
+  slice.work = folder->work();
+  const JobSpec spec = spec_of(slice, std::move(request), *folder);
   auto ended = co_await slice.jail.run(
-      spec, ask.kill, [this, &slice](std::string_view message) { answer(slice, message); });
+      spec,
+      {.stop = ask.stop, .kill = ask.kill, .stop_message = to_json(ServerMessage(StopBatch{}))},
+      [this, &slice](std::string_view message) { answer(slice, message); });
   slice.over.cancel();
   co_await slice.gate.close();
   if (!ended) co_return std::unexpected(std::move(ended).error());
   outcome.cpu = ended->cpu;
   outcome.memory = ended->peak_memory;
-  outcome.retry = may_retry_slice(*ended);
-  if (auto failure = failure_of_slice(*ended, spec)) co_return std::unexpected(*std::move(failure));
+  outcome.retry = may_retry_slice(slice.jail, *ended);
+  if (auto failure = failure_of_slice(slice.jail, *ended, spec))
+    co_return std::unexpected(*std::move(failure));
   outcome.retry = false;
-  co_return co_await parts_.pool.run([&] { return take(slice, outcome.pin); });
+  outcome.put_back = slice.waits;
+  CO_TRY(JobStore::SliceResult result,
+         co_await parts_.pool.run([&] { return take(slice, outcome.pin); }));
+  CO_TRY(const BatchState reached, parse_batch_state(result.checkpoint));
+  ask.on_progress({.fraction = slice.fraction,
+                   .text = rows_text(reached.rows, reached.failed),
+                   .metrics = rows_metrics(reached.rows, reached.failed)});
+  co_return result;
 }
 
 Task<Result<std::string>> BatchSlices::request_of(const Slice& slice, Duration length) {
@@ -162,8 +189,7 @@ JobSpec BatchSlices::spec_of(const Slice& slice, std::string request,
 void BatchSlices::answer(Slice& slice, std::string_view text) {
   const auto message = parse_worker_message(text);
   if (!message) return slice.jail.expel(message.error());
-  if (const auto* progress = std::get_if<BatchProgress>(&*message))
-    return slice.ask.on_progress(progress_of(slice.state, *progress));
+  if (const auto* progress = std::get_if<BatchProgress>(&*message)) return tell(slice, *progress);
   const auto& wanted = std::get<PredictMessage>(*message);
   if (wanted.slot >= slice.detail.window || !slice.busy.insert(wanted.slot).second) {
     return slice.jail.expel(
@@ -172,14 +198,15 @@ void BatchSlices::answer(Slice& slice, std::string_view text) {
   parts_.loop.spawn(predict(slice, wanted));
 }
 
-JobProgress BatchSlices::progress_of(const BatchState& before, const BatchProgress& said) {
-  const std::uint64_t rows = before.rows + said.rows;
-  const std::uint64_t failed = before.failed + said.failed;
-  const double done = static_cast<double>(said.done_bytes);
-  return {.fraction = said.total_bytes == 0 ? -1 : done / static_cast<double>(said.total_bytes),
-          .text = failed == 0 ? fmt::format("{} rows", rows)
-                              : fmt::format("{} rows, {} failed", rows, failed),
-          .metrics = Json{{"rows", rows}, {"failed", failed}}.dump()};
+void BatchSlices::tell(Slice& slice, const BatchProgress& said) {
+  const std::uint64_t rows = slice.state.rows + said.rows;
+  const std::uint64_t failed = slice.state.failed + said.failed;
+  if (said.total_bytes > 0) {
+    slice.fraction = static_cast<double>(said.done_bytes) / static_cast<double>(said.total_bytes);
+  }
+  slice.ask.on_progress({.fraction = slice.fraction,
+                         .text = rows_text(rows, failed),
+                         .metrics = rows_metrics(rows, failed)});
 }
 
 Task<void> BatchSlices::predict(Slice& slice, PredictMessage message) {
@@ -198,23 +225,29 @@ Task<void> BatchSlices::predict(Slice& slice, PredictMessage message) {
                                         .body = *std::move(body),
                                         .header = message.header,
                                         .rows = message.rows,
+                                        .stop = slice.ask.stop,
                                         .cancel = slice.over.token()});
-  slice.busy.erase(message.slot);
   reply.answer.slot = message.slot;
-  Fd memory;
-  if (reply.answer.status == 200) {
-    auto sealed = sealed_memory(reply.body);
-    if (sealed) {
-      memory = *std::move(sealed);
-    } else {
-      reply.answer = {.slot = message.slot,
-                      .status = 500,
-                      .reason = std::string(reason::kInternal),
-                      .error = sealed.error().message,
-                      .fatal = true};
-    }
+  slice.waits = slice.waits || reply.put_back;
+  Fd& kept = slice.replies[message.slot];
+  Result<Fd> memory = co_await parts_.pool.run([&]() -> Result<Fd> {
+    if (kept) std::ignore = ::ftruncate(kept.get(), 0);
+    if (reply.answer.status != 200) return Fd();
+    kept = TRY(in_memory(reply.body));
+    return kept.duplicate();
+  });
+  if (!memory) {
+    reply.answer = {.slot = message.slot,
+                    .status = 500,
+                    .bytes = 0,
+                    .header = 0,
+                    .reason = std::string(reason::kInternal),
+                    .error = memory.error().message,
+                    .fatal = true};
   }
-  slice.jail.send(to_json(ServerMessage(reply.answer)), std::move(memory));
+  slice.jail.hear();
+  slice.busy.erase(message.slot);
+  slice.jail.send(to_json(ServerMessage(reply.answer)), memory ? std::move(memory).value() : Fd());
 }
 
 Result<JobFile> BatchSlices::take_file(const Path& path, FileRole role, std::string name,
@@ -228,7 +261,9 @@ Result<JobStore::SliceResult> BatchSlices::take(const Slice& slice, Pin& pin) co
   const Fd file = TRY(open_left(slice.work / "slice.json", kMaxSliceEnd));
   const std::string text = TRY(read_all_fd(file.get(), kMaxSliceEnd));
   const SliceEnd end = TRY(parse_slice_end(text));
-  if (end.refused) return refuse(end.refused->reason, end.refused->message);
+  // What came before a refusal of the platform's stays.
+  const bool waits = slice.waits && end.rows > 0 && !slice.state.merging;
+  if (end.refused && !waits) return refuse(end.refused->reason, end.refused->message);
   if (slice.state.merging)
     return finished(slice, slice.state, {slice.work / "output", slice.work / kErrors}, pin);
   BatchState state = slice.state;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,11 +53,13 @@ struct ChunkAsk {
   std::string body;
   std::uint64_t header = 0;  // 0: a JSON document
   std::uint64_t rows = 0;
-  CancelToken cancel;
+  CancelToken stop;    // waits no longer for the platform
+  CancelToken cancel;  // nobody wants it any more
 };
 struct ChunkReply {
   BatchAnswer answer;  // but its slot
   std::string body;
+  bool put_back = false;  // the platform's fault
 };
 
 class BatchSlices {
@@ -74,7 +77,8 @@ class BatchSlices {
 
  private:
   struct Slice;
-  Task<Result<JobStore::SliceResult>> run_in(SliceAsk& ask, Duration slice, SliceOutcome& outcome);
+  Task<Result<JobStore::SliceResult>> run_in(Slice& slice, std::optional<SourceFolder>& folder,
+                                             Duration length, SliceOutcome& outcome);
   struct Left {
     Path output, errors;
   };
@@ -86,7 +90,7 @@ class BatchSlices {
                                          const Left& left, Pin& pin) const;
   Result<JobFile> take_file(const Path& file, FileRole role, std::string name, Pin& pin) const;
   void answer(Slice& slice, std::string_view text);
-  static JobProgress progress_of(const BatchState& before, const BatchProgress& said);
+  static void tell(Slice& slice, const BatchProgress& said);
   Task<void> predict(Slice& slice, PredictMessage message);
 
   SliceParts parts_;

@@ -70,8 +70,8 @@ struct JobRecord {
   JobState state = JobState::Queued;
   bool held = false;            // is paused, or will be when its slice ends
   std::uint64_t epoch = 0;      // of the last lease: what comes with an older one counts no more
-  std::uint32_t slices = 0;     // that ended with a checkpoint
-  std::uint32_t failures = 0;   // of slices, since the last one that did not
+  std::uint32_t slices = 0;     // checkpoints that were kept
+  std::uint32_t failures = 0;   // slices that failed, since the last one that did not
   WallTime due{};               // not before
   WallTime started{}, ended{};  // 0: not yet
   JobProgress progress;

@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kAfterTrouble = 1s;
 constexpr Duration kLongestWait = 1min;
+constexpr Duration kPlatformPause = 30s;
 
 }  // namespace
 
@@ -150,6 +151,7 @@ Task<bool> JobEngine::lease_one() {
       .now = now(), .after_project = last_project_, .memory = memory_left(), .cpus = cpus_left()};
   auto leased = co_await pool_.run([&] { return parts_.store.lease(ask); });
   if (!leased) LOG(error, "no job can be leased", {"error", leased.error().message});
+  if (gate_.closed()) co_return false;  // recover() puts it back
   if (!leased || !*leased) co_return false;
   JobRecord job = **std::move(leased);
   last_project_ = project_of(job.spec.function);
@@ -187,7 +189,11 @@ Task<void> JobEngine::watch_memory() {
   const auto hold = gate_.hold();
   while (!running_.empty() &&
          co_await sleep_for(parts_.loop, options_.look_at_memory, closing_.token())) {
-    if (!parts_.has_memory() && !running_.empty()) running_.rbegin()->second->stop.cancel();
+    if (parts_.has_memory()) continue;
+    const auto youngest =
+        std::ranges::find_if(running_.rbegin(), running_.rend(),
+                             [](const auto& running) { return !running.second->stop.cancelled(); });
+    if (youngest != running_.rend()) youngest->second->stop.cancel();
   }
   watching_ = false;
 }
@@ -198,7 +204,6 @@ Task<void> JobEngine::work(JobRecord job) {
                   .memory = job.spec.memory,
                   .cpus = job.spec.cpus,
                   .progress = job.progress,
-                  .failures = job.failures,
                   .stop = {},
                   .kill = {}};
   Running*& place = running_[job.spec.id];
@@ -207,10 +212,14 @@ Task<void> JobEngine::work(JobRecord job) {
   place = &running;
   if (stopped_) running.kill.cancel();
   if (!std::exchange(watching_, true)) parts_.loop.spawn(watch_memory());
-  const Status ended = co_await run_slice(job, running);
-  if (!ended && ended.error().reason != reason::kConflict) {
+  Status ended = co_await run_slice(job, running);
+  while (!ended && ended.error().reason != reason::kConflict) {
     LOG(error, "the end of a slice cannot be written", {"job", job.spec.id},
         {"error", ended.error().message});
+    if (!co_await sleep_for(parts_.loop, kAfterTrouble, closing_.token())) break;
+    const auto back =
+        co_await pool_.run([&] { return parts_.store.put_back(running.lease, now(), {}); });
+    ended = back ? Status{} : Status(std::unexpected(back.error()));
   }
   const auto mine = running_.find(job.spec.id);
   if (mine != running_.end() && mine->second == &running) running_.erase(mine);
@@ -235,9 +244,12 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
              return keep(running, std::move(checkpoint), std::move(made));
            }});
   slice.cancel();
+  if (outcome.result && outcome.result->finished) running.progress.fraction = 1;
   const JobStore::Spent spent{
       .progress = running.progress, .cpu = outcome.cpu, .ran = parts_.loop.clock().now() - begun};
-  const bool ended_by_platform = !outcome.result && running.kill.cancelled();
+  // Not what its owner cancelled.
+  const bool ended_by_platform =
+      !outcome.result && running.kill.cancelled() && closing_.cancelled();
   co_await parts_.bill(job,
                        {.began = began,
                         .ran = spent.ran,
@@ -249,9 +261,10 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
 }
 
 Task<Status> JobEngine::keep(Running& running, std::string checkpoint, std::vector<JobFile> files) {
+  // What it says meanwhile is another's.
+  const JobProgress progress = running.progress;
   Status kept = co_await pool_.run(
-      [&] { return parts_.store.keep(running.lease, checkpoint, files, running.progress); });
-  if (kept) running.failures = 0;
+      [&] { return parts_.store.keep(running.lease, checkpoint, files, progress); });
   // Somebody else has it, or it is over: what this slice does counts no longer.
   if (!kept && kept.error().reason == reason::kConflict) running.kill.cancel();
   co_return kept;
@@ -261,12 +274,14 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
                             JobStore::Spent spent) {
   JobStore& store = parts_.store;
   const JobLease& lease = running.lease;
+  // Whoever killed it knows why: the node stops, or the job was cancelled and its lease is lost.
+  const bool killed = running.kill.cancelled();
   Result<JobRecord> ended = co_await pool_.run([&]() -> Result<JobRecord> {
     if (outcome.result) return store.advance(lease, now(), *std::move(outcome.result), spent);
     const Error& why = outcome.result.error();
-    // Whoever killed it knows why: the node stops, or the job was cancelled and its lease is lost.
-    if (running.kill.cancelled()) return store.put_back(lease, now(), spent);
-    const std::uint32_t failures = running.failures + 1;
+    if (killed) return store.put_back(lease, now(), spent);
+    if (outcome.put_back) return store.put_back(lease, now() + kPlatformPause, spent);
+    const std::uint32_t failures = job.failures + 1;
     if (outcome.retry && failures < options_.max_failures) {
       const Duration wait = wait_after(options_.retries, failures, parts_.rng.next());
       return store.retry(lease, now() + wait, why, spent);

@@ -81,7 +81,6 @@ class JobEngine {
     Bytes memory;
     std::uint32_t cpus;
     JobProgress progress;
-    std::uint32_t failures;
     CancelSource stop, kill;
   };
 

@@ -234,14 +234,19 @@ TEST_CASE("a failed slice is tried again, and three in a row end the job") {
     CHECK(rig.until_over(rig.submit()).reason == reason::kFunctionError);
     CHECK(rig.order.size() == 1);
   }
-  SUBCASE("a checkpoint in between counts anew") {
-    rig.keeps = true;
+  SUBCASE("one in between that does not counts anew") {
     int slices = 0;
-    rig.slice = [&](const SliceAsk&) {
-      return ++slices < 6 ? JobRig::failed(reason::kInstanceCrashed, true) : rig.done();
+    rig.slice = [&](const SliceAsk& ask) {
+      return ++slices % 3 != 0 ? JobRig::failed(reason::kInstanceCrashed, true) : rig.step(ask, 1);
     };
     CHECK(rig.until_over(rig.submit()).state == JobState::Done);
     CHECK(rig.order.size() == 6);
+  }
+  SUBCASE("a checkpoint does not save one that always dies after it") {
+    rig.keeps = true;
+    rig.slice = [](const SliceAsk&) { return JobRig::failed(reason::kInstanceCrashed, true); };
+    CHECK(rig.until_over(rig.submit()).state == JobState::Failed);
+    CHECK(rig.order.size() == 3);
   }
 }
 
@@ -270,6 +275,7 @@ TEST_CASE("what a slice writes whose lease is lost changes nothing") {
   rig.memory = false;  // ends the slice
   rig.until([&] { return rig.running == 0 && !rig.bills.empty(); });
   CHECK(rig.kept.error().reason == reason::kConflict);
+  rig.until([&] { return rig.blob_bytes().empty(); });
   CHECK(rig.find(id).state == JobState::Cancelled);
   CHECK(rig.find(id).result.empty());
 }

@@ -6,15 +6,16 @@
 #include "jobs/job_store.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <span>
-#include <tuple>
 #include <utility>
 
+#include "base/log.h"
 #include "core/project.h"
 #include "core/reason.h"
 #include "publish/taken_file.h"
@@ -120,6 +121,16 @@ std::string select_jobs(std::string_view rest) {
   return fmt::format("SELECT {} FROM jobs {}", kJobColumns, rest);
 }
 
+// Without what may be long.
+std::string select_briefly(std::string_view rest) {
+  std::string columns(kJobColumns);
+  for (const std::string_view column : {" detail,", " checkpoint,", " result,"}) {
+    const std::size_t at = columns.find(column);
+    columns.replace(at, column.size(), " '',");
+  }
+  return fmt::format("SELECT {} FROM jobs {}", columns, rest);
+}
+
 Result<bool> changes_a_row(Statement& statement) {
   const bool changed = TRY(statement.step());
   TRY(statement.run());
@@ -154,24 +165,36 @@ Result<JobFile> JobStore::put(FileRole role, std::string name, int file, Pin& pi
   if (!digest) return fail(Code::Internal, "a digest that is none");
   // Pinned before it is looked for: nothing that is there goes any more.
   pin.add(*digest);
+  watch(*digest);
   std::optional<BlobInfo> info = TRY(blobs_.find(*digest));
   if (!info) info = TRY(write_blob(file));
+  watch(info->digest);
   if (info->digest != *digest)
     return fail(Code::DataLoss, fmt::format("{} changed while it was kept", name));
   return JobFile{.role = role, .name = std::move(name), .digest = *digest, .size = info->size};
 }
 
+void JobStore::watch(const Digest& digest) {
+  const std::scoped_lock lock(mutex_);
+  watched_.insert(digest);
+}
+
+// As much as there was when it was hashed: whoever made it may write on.
 Result<BlobInfo> JobStore::write_blob(int file) {
+  struct stat status{};
+  if (::fstat(file, &status) != 0) return fail_errno("fstat");
   if (::lseek(file, 0, SEEK_SET) != 0) return fail_errno("lseek");
   const auto writer = TRY(blobs_.create());
   std::vector<std::byte> piece(std::size_t{256} << 10);
-  for (;;) {
-    const ssize_t got = ::read(file, piece.data(), piece.size());
+  for (auto left = static_cast<std::size_t>(status.st_size); left > 0;) {
+    const ssize_t got = ::read(file, piece.data(), std::min(left, piece.size()));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail_errno("read");
-    if (got == 0) return writer->commit();
+    if (got == 0) break;
     TRY(writer->append(std::span(piece).first(static_cast<std::size_t>(got))));
+    left -= static_cast<std::size_t>(got);
   }
+  return writer->commit();
 }
 
 Status JobStore::insert_files(std::string_view id, std::uint32_t slice,
@@ -250,8 +273,9 @@ Result<std::optional<JobRecord>> JobStore::find(std::string_view id) {
 Result<std::vector<JobRecord>> JobStore::list(const ListAsk& ask) {
   const std::scoped_lock lock(mutex_);
   Statement query = TRY(database_.prepare(
-      "list jobs", select_jobs("WHERE project = ?1 AND id < ?2 AND (?3 = '' OR function = ?3) AND "
-                               "(?4 < 0 OR state = ?4) ORDER BY id DESC LIMIT ?5")));
+      "list jobs",
+      select_briefly("WHERE project = ?1 AND id < ?2 AND (?3 = '' OR function = ?3) AND "
+                     "(?4 < 0 OR state = ?4) ORDER BY id DESC LIMIT ?5")));
   query.bind(std::string_view(ask.project), ask.before.empty() ? "~" : std::string_view(ask.before),
              std::string_view(ask.function),
              ask.state ? std::int64_t{static_cast<std::uint8_t>(*ask.state)} : std::int64_t{-1},
@@ -330,7 +354,7 @@ Result<JobRecord> JobStore::end_slice(const JobLease& lease, std::string_view ho
 }
 
 Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceResult slice,
-                                    Spent spent) {
+                                    const Spent& spent) {
   std::vector<Digest> dropped;
   const auto commit = [&]() -> Result<JobRecord> {
     const std::scoped_lock lock(mutex_);
@@ -339,19 +363,19 @@ Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceRe
                              .ended = slice.finished ? now : WallTime{},
                              .checkpoint = std::move(slice.checkpoint),
                              .result = std::move(slice.result)};
-    const JobRecord moved =
+    const bool counts = !slice.finished && (!slice.files.empty() || !ending.checkpoint.empty());
+    JobRecord moved =
         TRY(end_slice(lease,
-                      slice.finished ? "slices = slices + 1, failures = 0, state = 3"
-                                     : "slices = slices + 1, failures = 0, "
-                                       "state = iif(held, 2, 0)",
+                      fmt::format("slices = slices + {}, failures = 0, state = {}", counts ? 1 : 0,
+                                  slice.finished ? "3" : "iif(held, 2, 0)"),
                       spent, ending));
-    TRY(insert_files(lease.id, moved.slices, slice.files));
+    TRY(insert_files(lease.id, moved.slices + (slice.finished ? 1 : 0), slice.files));
     dropped = TRY(drop_old_files(moved));
     TRY(transaction.commit());
     return moved;
   };
   auto moved = commit();
-  if (moved) TRY(remove_unnamed(dropped));
+  if (moved) clean_up(dropped);
   return moved;
 }
 
@@ -364,7 +388,7 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
     {
       Statement update = TRY(database_.prepare(
           "keep a checkpoint",
-          "UPDATE jobs SET slices = slices + 1, failures = 0, checkpoint = ?3, progress = ?4, "
+          "UPDATE jobs SET slices = slices + 1, checkpoint = ?3, progress = ?4, "
           "metrics = ?5, fraction = ?6 / 1000000.0 WHERE id = ?1 AND epoch = ?2 AND state = 1 "
           "RETURNING id"));
       update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch),
@@ -379,7 +403,14 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
     return transaction.commit();
   };
   TRY(commit());
-  return remove_unnamed(dropped);
+  clean_up(dropped);
+  return {};
+}
+
+// What is done is done: blobs that cannot be removed now are looked at again.
+void JobStore::clean_up(const std::vector<Digest>& digests) {
+  if (const Status removed = remove_unnamed(digests); removed) return;
+  for (const Digest& digest : digests) watch(digest);
 }
 
 // Of what is over only the result stays.
@@ -396,19 +427,19 @@ Result<std::vector<Digest>> JobStore::drop_old_files(const JobRecord& job) {
 }
 
 Result<JobRecord> JobStore::retry(const JobLease& lease, WallTime due, const Error& why,
-                                  Spent spent) {
+                                  const Spent& spent) {
   const std::scoped_lock lock(mutex_);
   return end_slice(lease, "failures = failures + 1, state = iif(held, 2, 0)", spent,
                    {.due = due, .reason = std::string(why.reason), .message = why.message});
 }
 
-Result<JobRecord> JobStore::put_back(const JobLease& lease, WallTime due, Spent spent) {
+Result<JobRecord> JobStore::put_back(const JobLease& lease, WallTime due, const Spent& spent) {
   const std::scoped_lock lock(mutex_);
   return end_slice(lease, "state = iif(held, 2, 0)", spent, {.due = due});
 }
 
 Result<JobRecord> JobStore::give_up(const JobLease& lease, WallTime now, const Error& why,
-                                    Spent spent) {
+                                    const Spent& spent) {
   {
     const std::scoped_lock lock(mutex_);
     TRY(end_slice(
@@ -426,7 +457,7 @@ Result<JobRecord> JobStore::end_job(std::string_view id) {
     ended = TRY(job(id));
     dropped = TRY(drop_old_files(*ended));
   }
-  TRY(remove_unnamed(dropped));
+  clean_up(dropped);
   return *std::move(ended);
 }
 
@@ -439,7 +470,7 @@ Result<JobRecord> JobStore::cancel(std::string_view id, WallTime now) {
         "RETURNING id"));
     update.bind(id, to_ns(now));
     if (!TRY(changes_a_row(update))) {
-      const JobRecord found = TRY(job(id));
+      JobRecord found = TRY(job(id));
       if (found.state == JobState::Cancelled) return found;
       return refuse(reason::kConflict,
                     fmt::format("the job is over already: {}", to_string(found.state)));
@@ -516,8 +547,16 @@ Result<std::vector<std::string>> JobStore::sweep(WallTime now) {
     return transaction.commit();
   };
   TRY(change());
-  for (const std::string& id : expired) TRY(end_job(id));
-  TRY(remove_unnamed(dropped));
+  {
+    const std::scoped_lock lock(mutex_);
+    dropped.insert(dropped.end(), watched_.begin(), watched_.end());
+    watched_.clear();
+  }
+  for (const std::string& id : expired) {
+    if (const auto ended = end_job(id); !ended)
+      LOG(warn, "files of an expired job stay", {"job", id}, {"error", ended.error().message});
+  }
+  clean_up(dropped);
   return expired;
 }
 
@@ -536,7 +575,9 @@ Status JobStore::remove_unnamed(const std::vector<Digest>& digests) {
   Sweep sweep = TRY(pins_.begin_sweep());
   for (const Digest& digest : digests) {
     if (TRY(is_named(digest))) continue;
-    std::ignore = TRY(sweep.remove_unless_pinned(digest, [&] { return blobs_.remove(digest); }));
+    const bool removed =
+        TRY(sweep.remove_unless_pinned(digest, [&] { return blobs_.remove(digest); }));
+    if (!removed) watch(digest);
   }
   return {};
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,7 @@ class JobStore {
     std::string before{};  // those older than this one
     std::size_t limit = 100;
   };
+  // Without detail, checkpoint and result.
   Result<std::vector<JobRecord>> list(const ListAsk& ask);
   Result<std::vector<JobFile>> files(std::string_view id);
 
@@ -64,15 +66,18 @@ class JobStore {
     Duration cpu{};
     Duration ran{};
   };
-  Result<JobRecord> advance(const JobLease& lease, WallTime now, SliceResult slice, Spent spent);
+  Result<JobRecord> advance(const JobLease& lease, WallTime now, SliceResult slice,
+                            const Spent& spent);
   // A checkpoint in the middle of a slice.
   Status keep(const JobLease& lease, const std::string& checkpoint,
               const std::vector<JobFile>& files, const JobProgress& progress);
   // A slice failed: it is tried again at `due`.
-  Result<JobRecord> retry(const JobLease& lease, WallTime due, const Error& why, Spent spent);
+  Result<JobRecord> retry(const JobLease& lease, WallTime due, const Error& why,
+                          const Spent& spent);
   // A slice was ended by the platform: that is nobody's fault.
-  Result<JobRecord> put_back(const JobLease& lease, WallTime due, Spent spent);
-  Result<JobRecord> give_up(const JobLease& lease, WallTime now, const Error& why, Spent spent);
+  Result<JobRecord> put_back(const JobLease& lease, WallTime due, const Spent& spent);
+  Result<JobRecord> give_up(const JobLease& lease, WallTime now, const Error& why,
+                            const Spent& spent);
 
   // not_found; conflict: it is over, or not paused.
   Result<JobRecord> cancel(std::string_view id, WallTime now);
@@ -89,6 +94,8 @@ class JobStore {
 
   // Bytes that are about to be named: pinned while `pin` lives.
   Result<JobFile> put(FileRole role, std::string name, int file, Pin& pin);
+  // A blob that may never be named: sweep() removes it then.
+  void watch(const Digest& digest);
   Pin pin() { return pins_.hold({}); }
   Result<Fd> open_file(const Digest& digest) const { return blobs_.open(digest); }
 
@@ -111,6 +118,7 @@ class JobStore {
   Result<JobRecord> end_job(std::string_view id);
   Result<BlobInfo> write_blob(int file);
   Result<bool> is_named(const Digest& digest);
+  void clean_up(const std::vector<Digest>& digests);
   Status remove_unnamed(const std::vector<Digest>& digests);
 
   Database database_;
@@ -118,6 +126,7 @@ class JobStore {
   Pins pins_;
   std::mutex mutex_;
   std::mutex sweeping_;  // held before mutex_
+  std::set<Digest> watched_;
 };
 
 }  // namespace mayfly

@@ -22,18 +22,21 @@ namespace {
 
 constexpr TreeLimits kLeftLimits{.depth = 8, .entries = 1000};
 constexpr std::size_t kMostMetrics = 100;
+constexpr std::size_t kMessagesOfRun = 500'000;
 constexpr std::size_t kLongestReply = 2000;
+constexpr Duration kSayEvery = std::chrono::milliseconds(50);
 
-std::vector<JobFile> last_checkpoint(const std::vector<JobFile>& files) {
-  std::uint32_t last = 0;
-  for (const JobFile& file : files) {
-    if (file.role == FileRole::Checkpoint) last = std::max(last, file.slice);
-  }
+std::vector<JobFile> checkpoint_files(const SliceAsk& ask) {
   std::vector<JobFile> found;
-  std::ranges::copy_if(files, std::back_inserter(found), [last](const JobFile& file) {
-    return file.role == FileRole::Checkpoint && file.slice == last;
+  std::ranges::copy_if(ask.files, std::back_inserter(found), [&ask](const JobFile& file) {
+    return file.role == FileRole::Checkpoint && file.slice == ask.job.slices;
   });
   return found;
+}
+
+// Names of files are whatever a function calls them.
+std::string dump_json(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -49,38 +52,51 @@ struct RunSlices::Slice {
   JobProgress progress;
   Json metrics = Json::object();
   bool keeping = false;
+  bool kept = false;  // since it began
+  TimePoint said{};
+
+  void say() {
+    progress.metrics = dump_json(metrics);
+    ask.on_progress(progress);
+  }
 };
 
 Task<SliceOutcome> RunSlices::run(SliceAsk ask) {
-  SliceOutcome outcome{.result = JobStore::SliceResult{}, .pin = parts_.store.pin()};
-  outcome.result = co_await run_in(ask, outcome);
+  SliceOutcome outcome{.result = JobStore::SliceResult{}, .retry = true, .pin = parts_.store.pin()};
+  auto folder = co_await parts_.pool.run([&] { return TempDir::create(parts_.tmp); });
+  if (!folder) {
+    outcome.result = std::unexpected(std::move(folder).error());
+    co_return outcome;
+  }
+  outcome.result = co_await run_in(ask, folder->path() / "work", outcome);
+  co_await remove_folder(parts_.pool, *std::move(folder));
   co_return outcome;
 }
 
-Task<Result<JobStore::SliceResult>> RunSlices::run_in(SliceAsk& ask, SliceOutcome& outcome) {
-  outcome.retry = true;
+Task<Result<JobStore::SliceResult>> RunSlices::run_in(SliceAsk& ask, Path work,
+                                                      SliceOutcome& outcome) {
   CO_TRY(const JobCode code, co_await find_code_(ask.job));
-  CO_TRY(const TempDir folder,
-         co_await parts_.pool.run([&] { return TempDir::create(parts_.tmp); }));
   Slice slice(ask, parts_);
-  slice.work = folder.path() / "work";
+  slice.work = std::move(work);
   slice.progress = ask.job.progress;
   if (const auto before = parse_json(slice.progress.metrics, "metrics");
       before && before->is_object())
     slice.metrics = *before;
   CO_TRY(const JobSpec spec,
          co_await parts_.pool.run([&] { return lay_out(ask, code, slice.work); }));
-  const CancelCallback stop(ask.stop, [&slice] { slice.jail.send(R"({"stop":true})"); });
   auto ended = co_await slice.jail.run(
-      spec, ask.kill, [this, &slice](std::string_view message) { answer(slice, message); });
+      spec, {.stop = ask.stop, .kill = ask.kill, .stop_message = R"({"stop":true})"},
+      [this, &slice](std::string_view message) { answer(slice, message); });
   co_await slice.gate.close();
   if (!ended) co_return std::unexpected(std::move(ended).error());
+  slice.say();
   outcome.cpu = ended->cpu;
   outcome.memory = ended->peak_memory;
-  outcome.retry = may_retry_slice(*ended);
-  if (auto failure = failure_of_slice(*ended, spec)) co_return std::unexpected(*std::move(failure));
+  outcome.retry = may_retry_slice(slice.jail, *ended);
+  if (auto failure = failure_of_slice(slice.jail, *ended, spec))
+    co_return std::unexpected(*std::move(failure));
   outcome.retry = false;  // what the function itself says stands
-  co_return co_await parts_.pool.run([&] { return take_end(slice.work, outcome.pin); });
+  co_return co_await parts_.pool.run([&] { return take_end(slice, outcome.pin); });
 }
 
 Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
@@ -88,7 +104,7 @@ Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
   const Path restored = work / "restored";
   TRY(make_directories(work));
   std::vector<SourceFile> files;
-  for (const JobFile& file : last_checkpoint(ask.files)) {
+  for (const JobFile& file : checkpoint_files(ask)) {
     files.push_back(
         {.file = {.path = file.name, .sha256 = to_string(file.digest), .size = file.size},
          .blob = parts_.blobs.path_of(file.digest)});
@@ -100,11 +116,13 @@ Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
                  .work = work,
                  .request = to_json(RunJob{.inputs = ask.job.spec.detail,
                                            .threads = ask.job.spec.cpus,
-                                           .restored = !files.empty(),
+                                           .restored = ask.job.slices > 0,
                                            .invocation = ask.job.spec.id}),
+                 .max_messages = kMessagesOfRun,
                  .memory = ask.job.spec.memory,
                  .threads = ask.job.spec.cpus,
                  .timeout = parts_.patience,
+                 .secrets = code.secrets,
                  .environment = code.environment,
                  .idle = true};
 }
@@ -120,15 +138,19 @@ void RunSlices::answer(Slice& slice, std::string_view text) {
     if (slice.metrics.size() > kMostMetrics)
       return slice.jail.expel(
           refuse(reason::kTooLarge, fmt::format("more than {} metrics", kMostMetrics)).error());
-    slice.progress.metrics = slice.metrics.dump();
   } else if (slice.keeping) {
     return slice.jail.expel(
         refuse(reason::kInstanceCrashed, "the job made two checkpoints at once").error());
   } else {
     slice.keeping = true;
     parts_.loop.spawn(keep(slice, std::get<RunCheckpoint>(*message).folder));
+    return;
   }
-  slice.ask.on_progress(slice.progress);
+  // However much it says.
+  const TimePoint now = parts_.loop.clock().now();
+  if (now - slice.said < kSayEvery) return;
+  slice.said = now;
+  slice.say();
 }
 
 Task<void> RunSlices::keep(Slice& slice, std::string folder) {
@@ -141,11 +163,14 @@ Task<void> RunSlices::keep(Slice& slice, std::string folder) {
     }));
     co_return co_await slice.ask.keep("", std::move(files));
   };
+  slice.say();
   const Status kept = co_await work();
   slice.keeping = false;
+  slice.kept = slice.kept || kept.has_value();
+  if (kept) slice.jail.hear();
   Json reply{{"kept", kept.has_value()}};
   if (!kept) reply["error"] = printable(kept.error().message, kLongestReply);
-  slice.jail.send(reply.dump());
+  slice.jail.send(dump_json(reply));
 }
 
 Result<std::vector<JobFile>> RunSlices::take(const Path& folder, FileRole role, Pin& pin) const {
@@ -159,16 +184,18 @@ Result<std::vector<JobFile>> RunSlices::take(const Path& folder, FileRole role, 
   return files;
 }
 
-Result<JobStore::SliceResult> RunSlices::take_end(const Path& work, Pin& pin) const {
-  const Fd file = TRY(open_left(work / "end.json", kMaxRunEnd));
+Result<JobStore::SliceResult> RunSlices::take_end(const Slice& slice, Pin& pin) const {
+  const Fd file = TRY(open_left(slice.work / "end.json", kMaxRunEnd));
   const std::string text = TRY(read_all_fd(file.get(), kMaxRunEnd));
   const RunEnd end = TRY(parse_run_end(text));
   if (end.how == RunEnd::How::Raised) return refuse(reason::kFunctionError, end.error);
   JobStore::SliceResult result;
   result.finished = end.how == RunEnd::How::Finished;
+  if (!result.finished && !slice.kept)
+    return refuse(reason::kInstanceCrashed, "the job stopped without a checkpoint");
   if (!result.finished) return result;
   result.result = end.result;
-  result.files = TRY(take(work / "output", FileRole::Result, pin));
+  result.files = TRY(take(slice.work / "output", FileRole::Result, pin));
   return result;
 }
 

@@ -20,7 +20,7 @@ namespace mayfly {
 struct JobCode {
   Path artifact;     // the compiled folder
   Path environment;  // Python packages; empty: none
-  std::uint32_t threads = 1;
+  Secrets secrets;   // null: none
 };
 using FindCode = std::function<Task<Result<JobCode>>(const JobRecord& job)>;
 
@@ -34,12 +34,12 @@ class RunSlices {
 
  private:
   struct Slice;
-  Task<Result<JobStore::SliceResult>> run_in(SliceAsk& ask, SliceOutcome& outcome);
+  Task<Result<JobStore::SliceResult>> run_in(SliceAsk& ask, Path work, SliceOutcome& outcome);
   Result<JobSpec> lay_out(const SliceAsk& ask, const JobCode& code, const Path& work) const;
   void answer(Slice& slice, std::string_view text);
   Task<void> keep(Slice& slice, std::string folder);
   Result<std::vector<JobFile>> take(const Path& folder, FileRole role, Pin& pin) const;
-  Result<JobStore::SliceResult> take_end(const Path& work, Pin& pin) const;
+  Result<JobStore::SliceResult> take_end(const Slice& slice, Pin& pin) const;
 
   SliceParts parts_;
   FindCode find_code_;

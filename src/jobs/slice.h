@@ -29,6 +29,7 @@ struct SliceOutcome {
   Result<JobStore::SliceResult> result;
   // Of an error: whether another slice may do better.
   bool retry = false;
+  bool put_back = false;  // of an error: the platform's, which may pass
   Duration cpu{};
   Bytes memory{};  // at most; 0: unknown
   Pin pin{};       // holds the files

@@ -13,26 +13,43 @@
 #include "publish/taken_file.h"
 
 namespace mayfly {
+namespace {
+
+constexpr Duration kForever = std::chrono::days(3650);  // a timer of its own is nearer
+
+}  // namespace
 
 std::string label_of(const JobRecord& job) {
   return fmt::format("{}@{}#{}", job.spec.function, job.spec.version, job.spec.id);
 }
 
-Task<Result<JobEnd>> SliceJail::run(JobSpec spec, CancelToken kill,
+Task<Result<JobEnd>> SliceJail::run(JobSpec spec, Orders orders,
                                     std::function<void(std::string_view message)> on_message) {
-  if (kill.cancelled()) co_return fail(Code::Cancelled, "the slice was ended before it began");
+  if (orders.kill.cancelled())
+    co_return fail(Code::Cancelled, "the slice was ended before it began");
   Future<Result<JobEnd>> ended(loop_);
   JobEvents events{.on_progress = [&on_message](std::string_view text) { on_message(text); },
                    .on_end = [promise = ended.promise()](
                                  Result<JobEnd> end) mutable { promise.set(std::move(end)); }};
+  patience_ = std::exchange(spec.timeout, kForever);
+  const std::string never =
+      fmt::format("the job neither ended nor made a checkpoint within {}", to_string(patience_));
   CO_TRY(job_, jobs_.run_job(std::move(spec), std::move(events)));
-  const CancelCallback killed(kill, [this] {
+  silence_ = std::make_unique<Timer>(
+      loop_, [this, never] { expel(refuse(reason::kDeadlineExceeded, never).error()); });
+  hear();
+  const CancelCallback stopped(orders.stop, [this, &orders] { send(orders.stop_message); });
+  const CancelCallback killed(orders.kill, [this] {
     if (job_) job_->kill();
   });
   Result<JobEnd> end = co_await ended;
+  silence_.reset();
   job_.reset();
-  if (complaint_) co_return std::unexpected(*std::move(complaint_));
   co_return end;
+}
+
+void SliceJail::hear() {
+  if (silence_) silence_->arm_in(patience_);
 }
 
 void SliceJail::send(std::string_view text, Fd descriptor) {
@@ -44,13 +61,9 @@ void SliceJail::expel(Error why) {
   if (job_) job_->kill();
 }
 
-std::optional<Error> failure_of_slice(const JobEnd& end, const JobSpec& spec) {
-  if (end.timed_out) {
-    return refuse(reason::kDeadlineExceeded,
-                  fmt::format("the job neither ended nor made a checkpoint within {}",
-                              to_string(spec.timeout)))
-        .error();
-  }
+std::optional<Error> failure_of_slice(const SliceJail& jail, const JobEnd& end,
+                                      const JobSpec& spec) {
+  if (jail.complaint()) return jail.complaint();
   if (end.exit.oom) {
     return refuse(reason::kOutOfMemory,
                   fmt::format("the job needed more than its memory = {}", to_string(spec.memory)))
@@ -71,7 +84,9 @@ std::optional<Error> failure_of_slice(const JobEnd& end, const JobSpec& spec) {
   return std::nullopt;
 }
 
-bool may_retry_slice(const JobEnd& end) { return !end.timed_out && !end.exit.oom; }
+bool may_retry_slice(const SliceJail& jail, const JobEnd& end) {
+  return !jail.complaint() && !end.exit.oom;
+}
 
 Result<Fd> open_left(const Path& path, std::uint64_t max) {
   Fd file = TRY(open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));

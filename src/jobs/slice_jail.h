@@ -12,6 +12,7 @@
 #include "async/loop.h"
 #include "async/pool.h"
 #include "async/task.h"
+#include "async/timer.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/result.h"
@@ -38,27 +39,42 @@ class SliceJail {
  public:
   SliceJail(Loop& loop, JobRunner& jobs) : loop_(loop), jobs_(jobs) {}  // both outlive me
 
-  // Runs it to its end; `ask.kill` kills it. Messages come on the loop thread. An Error when the
-  // jail could not be made; how the job ended says failure_of_slice.
-  Task<Result<JobEnd>> run(JobSpec spec, CancelToken kill,
+  // Runs it to its end. `kill` kills it; at `stop` it is told `stop_message`; and it is killed when
+  // it has not been heard of for spec.timeout: hear() is. Messages come on the loop thread. An
+  // Error when the jail could not be made; how the job ended says failure_of_slice.
+  struct Orders {
+    CancelToken stop, kill;
+    std::string stop_message;
+  };
+  Task<Result<JobEnd>> run(JobSpec spec, Orders orders,
                            std::function<void(std::string_view message)> on_message);
+  void hear();
   // Lost when the job is gone.
   void send(std::string_view text, Fd descriptor = {});
-  // Whoever breaks the protocol: run() ends with `why`.
+  // Whoever breaks the protocol: the job is killed, and `why` is its complaint().
   void expel(Error why);
-  bool running() const { return job_ != nullptr; }
+  const std::optional<Error>& complaint() const { return complaint_; }
 
  private:
   Loop& loop_;
   JobRunner& jobs_;
   std::unique_ptr<Job> job_;  // null: not yet, or no longer
+  Duration patience_{};
+  std::unique_ptr<Timer> silence_;
   std::optional<Error> complaint_;
 };
 
 // Why a slice that did not end well did not, naming the limit.
-std::optional<Error> failure_of_slice(const JobEnd& end, const JobSpec& spec);
-// Whether another try may end better: not what ran out of memory or time.
-bool may_retry_slice(const JobEnd& end);
+std::optional<Error> failure_of_slice(const SliceJail& jail, const JobEnd& end,
+                                      const JobSpec& spec);
+// Whether another try may end better: not of what ran out of memory or time, or broke the protocol.
+bool may_retry_slice(const SliceJail& jail, const JobEnd& end);
+
+// What is left of a folder in which a jail may have made any number of files. Blocking.
+template <typename Folder>
+Task<void> remove_folder(Pool& pool, Folder folder) {
+  co_await pool.run([&folder] { const Folder gone = std::move(folder); });
+}
 
 // What a jail left, a plain file of its own of at most `max` bytes. Blocking.
 Result<Fd> open_left(const Path& file, std::uint64_t max);

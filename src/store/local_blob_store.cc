@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -176,10 +177,14 @@ Result<BlobInfo> LocalBlobStore::adopt(const Digest& digest, const LocalBlobStor
   if (const auto known = TRY(find(digest))) return *known;
   const auto info = TRY(from.find(digest));
   if (!info) return fail(Code::NotFound, fmt::format("there is no blob {}", to_string(digest)));
-  const Path link = tmp_ / fmt::format("adopted-{}", to_string(digest));
-  if (::link(from.path_of(digest).c_str(), link.c_str()) != 0 && errno != EEXIST)
+  static std::atomic<std::uint64_t> next = 0;
+  const Path link = tmp_ / fmt::format("adopted-{}-{}", to_string(digest), next++);
+  if (::link(from.path_of(digest).c_str(), link.c_str()) != 0)
     return fail_storage(fmt::format("link {}", link.native()));
-  return publish(link, digest, info->size);
+  auto adopted = publish(link, digest, info->size);
+  // Two links to one file: its rename does nothing.
+  ::unlink(link.c_str());
+  return adopted;
 }
 
 Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create() {

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 import types
 
 import mayfly_runtime as runtime
@@ -20,6 +21,7 @@ RESTORED = os.path.join(WORK, "restored")
 OUTPUT = os.path.join(WORK, "output")
 SCRATCH = os.path.join(WORK, "scratch")
 MAX_MESSAGE = 8000
+TELL_EVERY = 0.05  # seconds
 
 
 class Stopped(BaseException):
@@ -64,10 +66,13 @@ class Control:
 class JobContext(runtime.Context):
     """What a run may know and do."""
 
-    def __init__(self, folder, parameters, control, request):
-        super().__init__(folder, parameters)
+    def __init__(self, folder, plan, control, request):
+        super().__init__(folder, types.MappingProxyType(plan.get("parameters", {})),
+                         plan.get("secrets", ()))
         self._control = control
         self._checkpoints = 0
+        self._untold = {}
+        self._told = 0.0
         self._restored = request["restored"]
         self.invocation_id = request["invocation"]
         self.threads = request["threads"]
@@ -81,6 +86,7 @@ class JobContext(runtime.Context):
     def checkpoint(self, folder):
         """Keeps the files of the folder; durable when it returns. What is restored next time is the
         last one. The slice may end here, and another one go on from it."""
+        self.tell_all()
         self._checkpoints += 1
         name = f"checkpoint-{self._checkpoints}"
         copy_files(folder, os.path.join(WORK, name))
@@ -99,14 +105,26 @@ class JobContext(runtime.Context):
     def progress(self, fraction=None, text=""):
         """How far the run is, from 0 to 1, and in words."""
         value = -1.0 if fraction is None else min(max(float(fraction), 0.0), 1.0)
-        self._control.send({"progress": {"fraction": value, "text": str(text)[:200]}})
+        self._tell(("progress", ""), {"fraction": value, "text": str(text)[:200]})
 
     def metric(self, name, value):
         """The last value of a metric, by its name."""
         value = float(value)
         if not math.isfinite(value):
             raise ValueError(f"metric {name!r} is {value}")
-        self._control.send({"metric": {"name": str(name), "value": value}})
+        self._tell(("metric", str(name)), {"name": str(name), "value": value})
+
+    def _tell(self, key, what):
+        """The last of each is told, a few times a second however often they are set."""
+        self._untold[key] = what
+        if time.monotonic() - self._told >= TELL_EVERY:
+            self.tell_all()
+
+    def tell_all(self):
+        for (kind, _), what in self._untold.items():
+            self._control.send({kind: what})
+        self._untold.clear()
+        self._told = time.monotonic()
 
 
 def copy_files(source, target):
@@ -144,9 +162,11 @@ def run(plan_text, request_text):
     plan, request = json.loads(plan_text), json.loads(request_text)["run"]
     handler = plan.get("handler", "function.py")
     control = Control()
-    context = JobContext(SOURCE, types.MappingProxyType(plan.get("parameters", {})), control, request)
+    context = JobContext(SOURCE, plan, control, request)
     try:
-        end({"result": call(runtime.import_handler(SOURCE, handler), handler, request, context)})
+        result = call(runtime.import_handler(SOURCE, handler), handler, request, context)
+        context.tell_all()
+        end({"result": result})
     except Stopped:
         end({"stopped": True})
     except runtime.Refused as error:

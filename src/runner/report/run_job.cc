@@ -12,8 +12,8 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kMaxText = 200;
-constexpr std::size_t kMaxError = 8000;
+constexpr std::size_t kMaxRunText = 200;
+constexpr std::size_t kMaxRunError = 8000;
 constexpr std::size_t kMaxRunMessage = 16 * 1024;
 
 std::unexpected<Error> bad_message(std::string_view why) {
@@ -37,15 +37,15 @@ Result<RunMessage> progress_of(const Json& said) {
   const auto text = text_in(said, "text");
   if (!fraction || !text || !std::isfinite(*fraction) || *fraction > 1)
     return bad_message("a progress that is none");
-  return RunProgress{.fraction = *fraction, .text = printable(*text, kMaxText)};
+  return RunProgress{.fraction = *fraction < 0 ? -1 : *fraction, .text = printable(*text, kMaxRunText)};
 }
 
 Result<RunMessage> metric_of(const Json& said) {
   const auto value = number_in(said, "value");
   const auto name = text_in(said, "name");
-  if (!value || !name || !std::isfinite(*value) || name->empty() || name->size() > kMaxText)
+  if (!value || !name || !std::isfinite(*value) || name->empty() || name->size() > kMaxRunText)
     return bad_message("a metric that is none");
-  return RunMetric{.name = printable(*name, kMaxText), .value = *value};
+  return RunMetric{.name = printable(*name, kMaxRunText), .value = *value};
 }
 
 bool is_plain_name(std::string_view name) {
@@ -97,7 +97,7 @@ Result<RunEnd> parse_run_end(std::string_view text) {
   const auto json = parse_json(text, "end.json");
   if (!json || !json->is_object()) return bad_message("end.json is no JSON object");
   if (const auto error = text_in(*json, "error"))
-    return RunEnd{.how = RunEnd::How::Raised, .result = "", .error = error->substr(0, kMaxError)};
+    return RunEnd{.how = RunEnd::How::Raised, .result = "", .error = error->substr(0, kMaxRunError)};
   if (json->contains("stopped"))
     return RunEnd{.how = RunEnd::How::Stopped, .result = "", .error = ""};
   if (!json->contains("result")) return bad_message("end.json says nothing");
