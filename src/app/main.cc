@@ -17,6 +17,7 @@ namespace {
 void add_verbs(CLI::App& app, CliContext& context) {
   add_serve_verb(app, context);
   add_init_verb(app, context);
+  add_dev_verb(app, context);
   add_deploy_verb(app, context);
   add_invoke_verb(app, context);
   add_events_verb(app, context);

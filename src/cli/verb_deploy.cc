@@ -4,10 +4,10 @@
 #include <toml++/toml.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 
 #include "cli/figures.h"
+#include "cli/folder_watch.h"
 #include "cli/local_file.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -61,13 +61,6 @@ Result<CliJson> read_options(const Path& file) {
                   fmt::format("{}:{}: {}", file.native(), e.source().begin.line, e.description()));
   }
   return options;
-}
-
-// Folders that tools leave beside code, and nobody means to deploy.
-bool is_litter(std::string_view folder) {
-  constexpr std::array<std::string_view, 6> kLitter = {
-      "__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache"};
-  return std::ranges::find(kLitter, folder) != kLitter.end();
 }
 
 Result<std::vector<LocalFile>> list_folder(const Path& folder) {
@@ -192,6 +185,13 @@ Status deploy(const DeployFlags& flags, const CliContext& context) {
 }
 
 }  // namespace
+
+Status deploy_path(const std::string& name, const Path& path, const CliContext& context) {
+  DeployFlags flags;
+  flags.name = name;
+  flags.path = path.native();
+  return deploy(flags, context);
+}
 
 void add_deploy_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb =

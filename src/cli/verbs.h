@@ -40,6 +40,7 @@ struct CliContext {
 
 void add_init_verb(CLI::App& app, CliContext& context);
 void add_deploy_verb(CLI::App& app, CliContext& context);
+void add_dev_verb(CLI::App& app, CliContext& context);
 void add_invoke_verb(CLI::App& app, CliContext& context);
 void add_events_verb(CLI::App& app, CliContext& context);
 void add_batch_verb(CLI::App& app, CliContext& context);
@@ -69,6 +70,9 @@ void add_gc_verb(CLI::App& app, CliContext& context);
 void add_backup_verb(CLI::App& app, CliContext& context);
 void add_completion_verb(CLI::App& app, CliContext& context);
 void add_help_verb(CLI::App& app, CliContext& context);
+
+// What mayfly deploy NAME PATH does.
+Status deploy_path(const std::string& name, const Path& path, const CliContext& context);
 
 // Of --rollout: "auto", or a JSON file.
 Result<CliJson> read_rollout_plan(const std::string& plan);

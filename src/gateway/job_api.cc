@@ -33,19 +33,21 @@ constexpr std::size_t kPieceOfFile = 256 * 1024;
 
 std::string place_of_job(std::string_view id) { return fmt::format("/api/v1/jobs/{}", id); }
 
-Json number_or_null(double value) { return value < 0 ? Json() : Json(value); }
-
 Json json_or_null(const std::string& text) {
   const auto json = parse_json(text, "kept JSON");
   return json ? *json : Json();
 }
 
-// Seconds until it is done, as things go.
-Json eta_of(const JobRecord& job) {
+Json describe_progress(const JobRecord& job) {
+  Json about{{"text", job.progress.text}, {"metrics", json_or_null(job.progress.metrics)}};
   const double fraction = job.progress.fraction;
-  if (job.state != JobState::Running || fraction <= 0 || job.ran <= Duration::zero()) return {};
+  if (fraction < 0) return about;
+  about["fraction"] = fraction;
+  if (job.state != JobState::Running || fraction == 0 || job.ran <= Duration::zero()) return about;
+  // As things go.
   const double ran = std::chrono::duration<double>(job.ran).count();
-  return std::max(0.0, ran / fraction - ran);
+  about["eta_s"] = std::max(0.0, ran / fraction - ran);
+  return about;
 }
 
 Json describe_job(const JobRecord& job) {
@@ -60,11 +62,7 @@ Json describe_job(const JobRecord& job) {
              {"submitted", format_time(spec.submitted)},
              {"expires", format_time(spec.expires)},
              {"slices", job.slices},
-             {"progress",
-              {{"fraction", number_or_null(job.progress.fraction)},
-               {"text", job.progress.text},
-               {"metrics", json_or_null(job.progress.metrics)},
-               {"eta_s", eta_of(job)}}},
+             {"progress", describe_progress(job)},
              {"cpu_s", std::chrono::duration<double>(job.cpu).count()},
              {"ran_s", std::chrono::duration<double>(job.ran).count()}};
   if (job.held && job.state == JobState::Running) about["pausing"] = true;
@@ -87,7 +85,7 @@ Result<std::uint32_t> most_rows(const Signature& signature, std::uint32_t wanted
   for (const TensorSpec& input : signature.inputs) {
     if (input.shape.empty() || input.shape.front() == -1) continue;
     if (input.shape.front() == 1) return 1U;
-    return refuse(reason::kUnsupported,
+    return refuse(reason::kBadRequest,
                   fmt::format("input '{}' takes exactly {} rows at once; a batch needs a model "
                               "whose first dimension is open (-1) or 1",
                               input.name, input.shape.front()));
@@ -194,7 +192,7 @@ Task<Result<JobApi::Submitted>> JobApi::read_run(const Json& wanted, ServingRef 
   CO_TRY_STATUS(reader.finish());
   const Manifest& manifest = *serving->manifest;
   if (!is_python(manifest.options)) {
-    co_return refuse(reason::kUnsupported,
+    co_return refuse(reason::kBadRequest,
                      "only Python functions have a run(inputs, ctx); a batch runs every function");
   }
   read.job.detail = inputs == nullptr ? "{}" : inputs->dump();
@@ -226,7 +224,7 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
                      "job: input must say which uploaded file: {\"sha256\": \"…\"}");
   }
   if (serving->manifest->streams) {
-    co_return refuse(reason::kUnsupported,
+    co_return refuse(reason::kBadRequest,
                      "this function streams its replies; a batch needs one answer for each row");
   }
   CO_TRY(detail.chunk_rows, most_rows(serving->signature(), detail.chunk_rows));

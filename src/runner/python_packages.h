@@ -1,5 +1,5 @@
-// What jobs do with Python: install a function's packages (runner/report/resolve_job.h says what that is
-// asked and what it leaves), and run its run().
+// What jobs do with Python: install a function's packages (runner/report/resolve_job.h says what
+// that is asked and what it leaves), and run its run().
 #pragma once
 
 #include <string>

@@ -79,7 +79,8 @@ void JailProcess::handle_born(Result<JailInit> init) {
   if (kill_when_born_) std::ignore = kill_process(init_.pidfd);
   if (making_.idle) {
     const Status idle = make_idle(init_.pid, *making_.idle);
-    if (!idle) LOG(warn, "a guest is not idle", {"label", label()}, {"error", idle.error().message});
+    if (!idle)
+      LOG(warn, "a guest is not idle", {"label", label()}, {"error", idle.error().message});
   }
   init_watch_ = std::make_unique<Watch>(loop_, init_.pidfd.get(), Trigger::Readable,
                                         [this](Ready) { handle_init_exit(); });

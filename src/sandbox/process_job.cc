@@ -86,10 +86,9 @@ void JobJail::handle_text(std::string_view text) {
   if (const auto failure = start_failure(text)) {
     complaint_ = refuse(reason::kStartFailed, std::string(*failure)).error();
   } else if (++messages_ > limits_.messages) {
-    complaint_ =
-        refuse(reason::kPublishFailed,
-               fmt::format("the job sent more than {} messages", limits_.messages))
-            .error();
+    complaint_ = refuse(reason::kPublishFailed,
+                        fmt::format("the job sent more than {} messages", limits_.messages))
+                     .error();
     jail_.close_control();
     jail_.kill();
   } else if (!abandoned_ && events_.on_progress) {

@@ -143,8 +143,7 @@ void ProcessSpawner::mount_python(JailPlan& plan, const Path& environment, Bytes
 }
 
 void ProcessSpawner::mount_tables(JailPlan& plan) const {
-  plan.mounts.push_back(
-      {.source = options_.tables, .target = "/runtime", .access = Access::Code});
+  plan.mounts.push_back({.source = options_.tables, .target = "/runtime", .access = Access::Code});
   plan.mounts.push_back(
       {.source = options_.python.libraries, .target = "/lib", .access = Access::Code});
 }
@@ -235,7 +234,9 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
     release(slot);
     return std::unexpected(std::move(made).error());
   }
-  const auto jail = std::make_shared<JobJail>(loop_, std::move(making), JobJail::Limits{spec.timeout, spec.max_messages}, std::move(events), [this, id, slot] {
+  const auto jail = std::make_shared<JobJail>(loop_, std::move(making),
+                                              JobJail::Limits{spec.timeout, spec.max_messages},
+                                              std::move(events), [this, id, slot] {
                                                 release(slot);
                                                 jobs_.erase(id);
                                               });

@@ -37,7 +37,7 @@ struct PythonFolders {
 struct ProcessSpawnerOptions {
   Path runner;  // the executable mayfly-runner
   PythonFolders python = {};
-  Path tables = {};  // libmayfly-batch.so and Arrow; at /runtime of jobs over tables
+  Path tables = {};                // libmayfly-batch.so and Arrow; at /runtime of jobs over tables
   NodeCgroups* cgroups = nullptr;  // outlives the spawner; none: nothing is limited by groups
   Bytes max_reply = mib(64);       // of outputs that do not fit the request's region
   std::uint32_t id_base = kDefaultIdBase;

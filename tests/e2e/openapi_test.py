@@ -26,6 +26,8 @@ TYPES = {
 }
 
 
+JOB_EXAMPLE = "019a5d3e-6c0f-7a31-9d52-3f0d8f1f7a11"
+
 class OpenApiTest(NodeCase):
     functions = {"iris": "iris"}
     arguments = ("--client-shm-uid", str(os.geteuid()))
@@ -113,6 +115,8 @@ class OpenApiTest(NodeCase):
             self.prepare_rollout(begin=method == "delete" or not path.endswith("/rollout"))
         if "/schedules" in path:
             self.prepare_schedule(there="{schedule}" in path)
+        if "jobs" in path:
+            target = concrete(path).replace(JOB_EXAMPLE, self.prepare_job(path)) + target[len(concrete(path)):]
         if "{id}" in path and "/events/" in path:
             target = path.format(id=self.prepare_event(good=not path.endswith("/redrive")))
         reply = self.node.request(method.upper(), target, text and text.encode(), headers)
@@ -128,6 +132,34 @@ class OpenApiTest(NodeCase):
         over = lambda: self.node.request("GET", f"/api/v1/events/{event}").status != 202
         self.node.wait_until(over, "the event ends")
         return event
+
+    def prepare_job(self, path: str) -> str:
+        """A job that is not over, paused where it is to be resumed; or one that is done, where its file is asked for."""
+        if self.node.request("GET", "/api/v1/functions/iris").status == 404:
+            self.node.deploy("iris")  # an example deleted it
+        if "{id}" not in path:
+            return self.upload(b"abc")
+        for job in self.node.cli_json("jobs")["jobs"]:  # of examples before
+            self.node.request("DELETE", f"/api/v1/jobs/{job['id']}")
+        if path.endswith("/file"):
+            header = b"sepal_length,sepal_width,petal_length,petal_width\n5.1,3.5,1.4,0.2\n"
+            wish, function = {"kind": "batch", "input": {"sha256": self.upload(header)}}, "iris"
+        else:
+            self.deploy_sleeper()
+            wish, function = {"kind": "run"}, "sleeper"
+        job = self.node.post_json(f"/api/v1/functions/{function}/jobs", wish).json()["id"]
+        if path.endswith("/file"):
+            self.node.wait_until(lambda: self.node.request("GET", f"/api/v1/jobs/{job}").json()["state"] == "done",
+                                 "the batch ends")
+        if path.endswith("/resume"):
+            self.node.request("POST", f"/api/v1/jobs/{job}/pause")
+        return job
+
+    def deploy_sleeper(self) -> None:
+        folder = self.folder / "sleeper"
+        folder.mkdir(exist_ok=True)
+        (folder / "function.py").write_text("import time\ndef run(inputs, ctx): time.sleep(600)\n")
+        self.node.deploy("sleeper", folder)
 
     def prepare_schedule(self, there: bool) -> None:
         if self.node.request("GET", "/api/v1/functions/iris").status == 404:

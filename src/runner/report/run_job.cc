@@ -37,7 +37,8 @@ Result<RunMessage> progress_of(const Json& said) {
   const auto text = text_in(said, "text");
   if (!fraction || !text || !std::isfinite(*fraction) || *fraction > 1)
     return bad_message("a progress that is none");
-  return RunProgress{.fraction = *fraction < 0 ? -1 : *fraction, .text = printable(*text, kMaxRunText)};
+  return RunProgress{.fraction = *fraction < 0 ? -1 : *fraction,
+                     .text = printable(*text, kMaxRunText)};
 }
 
 Result<RunMessage> metric_of(const Json& said) {
@@ -97,7 +98,8 @@ Result<RunEnd> parse_run_end(std::string_view text) {
   const auto json = parse_json(text, "end.json");
   if (!json || !json->is_object()) return bad_message("end.json is no JSON object");
   if (const auto error = text_in(*json, "error"))
-    return RunEnd{.how = RunEnd::How::Raised, .result = "", .error = error->substr(0, kMaxRunError)};
+    return RunEnd{
+        .how = RunEnd::How::Raised, .result = "", .error = error->substr(0, kMaxRunError)};
   if (json->contains("stopped"))
     return RunEnd{.how = RunEnd::How::Stopped, .result = "", .error = ""};
   if (!json->contains("result")) return bad_message("end.json says nothing");

@@ -309,7 +309,7 @@ class JobProgress:
 
     @staticmethod
     def of(raw: Raw) -> JobProgress:
-        return JobProgress(raw["fraction"], raw["text"], dict(raw["metrics"] or {}), raw["eta_s"])
+        return JobProgress(raw.get("fraction"), raw["text"], dict(raw["metrics"] or {}), raw.get("eta_s"))
 
     def __str__(self) -> str:
         share = None if self.fraction is None else f"{100 * self.fraction:.0f} %"
