@@ -94,16 +94,21 @@ void OrtModel::load() {
   name_outputs();
 }
 
+OrtValue* OrtModel::bind(const OrtMemoryInfo* memory, const OrtArguments::Input& input) const {
+  OrtValue* value = nullptr;
+  // Inputs are only read.
+  auto* bytes = const_cast<std::byte*>(input.bytes.data());
+  check(api_->CreateTensorWithDataAsOrtValue(memory, bytes, input.bytes.size(), input.shape.data(),
+                                             input.shape.size(), input.type, &value));
+  return value;
+}
+
 void OrtModel::bind_inputs() {
   OrtMemoryInfo* memory = nullptr;
   check(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
-  for (OrtArguments::Input& input : arguments_.inputs) {
-    OrtValue* value = nullptr;
-    check(api_->CreateTensorWithDataAsOrtValue(memory, input.bytes.data(), input.bytes.size(),
-                                               input.shape.data(), input.shape.size(), input.type,
-                                               &value));
+  for (const OrtArguments::Input& input : arguments_.inputs) {
     input_names_.push_back(input.name.c_str());
-    input_values_.push_back(value);
+    input_values_.push_back(bind(memory, input));
   }
   api_->ReleaseMemoryInfo(memory);
 }
@@ -122,12 +127,34 @@ void OrtModel::name_outputs() {
   for (const std::string& name : output_texts_) output_names_.push_back(name.c_str());
 }
 
-std::vector<OrtValue*> OrtModel::run_once() const {
+std::vector<OrtValue*> OrtModel::run_values(const std::vector<const char*>& names,
+                                            const std::vector<const OrtValue*>& values) const {
   std::vector<OrtValue*> outputs(output_names_.size());
-  check(api_->Run(session_, nullptr, input_names_.data(), input_values_.data(),
-                  input_values_.size(), output_names_.data(), output_names_.size(),
-                  outputs.data()));
+  check(api_->Run(session_, nullptr, names.data(), values.data(), values.size(),
+                  output_names_.data(), output_names_.size(), outputs.data()));
   return outputs;
+}
+
+std::vector<OrtValue*> OrtModel::run_once() const {
+  return run_values(input_names_, input_values_);
+}
+
+std::vector<std::vector<std::byte>> OrtModel::run_on(
+    const std::vector<OrtArguments::Input>& inputs) const {
+  OrtMemoryInfo* memory = nullptr;
+  check(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
+  std::vector<const char*> names;
+  std::vector<OrtValue*> values;
+  for (const OrtArguments::Input& input : inputs) {
+    names.push_back(input.name.c_str());
+    values.push_back(bind(memory, input));
+  }
+  api_->ReleaseMemoryInfo(memory);
+  std::vector<std::vector<std::byte>> results;
+  for (OrtValue* output : run_values(names, {values.begin(), values.end()}))
+    append_bytes(output, results.emplace_back());
+  for (OrtValue* value : values) api_->ReleaseValue(value);
+  return results;
 }
 
 void OrtModel::run() const {
@@ -145,14 +172,16 @@ std::size_t OrtModel::byte_size(OrtValue* value) const {
   return elements * element_size(type);
 }
 
+void OrtModel::append_bytes(OrtValue* output, std::vector<std::byte>& bytes) const {
+  void* data = nullptr;
+  check(api_->GetTensorMutableData(output, &data));
+  const auto* begin = static_cast<const std::byte*>(data);
+  bytes.insert(bytes.end(), begin, begin + byte_size(output));
+  api_->ReleaseValue(output);
+}
+
 void OrtModel::run_into(std::vector<std::byte>& outputs) const {
-  for (OrtValue* output : run_once()) {
-    void* data = nullptr;
-    check(api_->GetTensorMutableData(output, &data));
-    const auto* bytes = static_cast<const std::byte*>(data);
-    outputs.insert(outputs.end(), bytes, bytes + byte_size(output));
-    api_->ReleaseValue(output);
-  }
+  for (OrtValue* output : run_once()) append_bytes(output, outputs);
 }
 
 }  // namespace mayfly::bench

@@ -45,6 +45,8 @@ class OrtModel {
   void run() const;
   // The same, its outputs appended one after the other.
   void run_into(std::vector<std::byte>& outputs) const;
+  // The same on other inputs of the same names: each output's bytes, in the model's order.
+  std::vector<std::vector<std::byte>> run_on(const std::vector<OrtArguments::Input>& inputs) const;
   // The memory of the inputs, one after the other: what a request fills.
   std::vector<OrtArguments::Input>& inputs() { return arguments_.inputs; }
 
@@ -54,6 +56,10 @@ class OrtModel {
   void bind_inputs();
   void name_outputs();
   std::vector<OrtValue*> run_once() const;
+  std::vector<OrtValue*> run_values(const std::vector<const char*>& names,
+                                    const std::vector<const OrtValue*>& values) const;
+  OrtValue* bind(const OrtMemoryInfo* memory, const OrtArguments::Input& input) const;
+  void append_bytes(OrtValue* output, std::vector<std::byte>& bytes) const;
   std::size_t byte_size(OrtValue* value) const;
 
   OrtArguments arguments_;
