@@ -257,6 +257,7 @@ TEST_CASE("after a kill a job goes on from its last checkpoint") {
   const std::string id = rig.submit();
   rig.until([&] { return rig.running == 1; });
   // The slice's end never reaches the store: as when the server is killed.
+  rig.engine->stop();
   REQUIRE(rig.store->recover().value() == 1);
   rig.loop.run(rig.engine->close());
   CHECK(rig.store->find(id)->value().state == JobState::Queued);
