@@ -210,8 +210,7 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
   Submitted read;
   read.job.kind = JobKind::Batch;
   Json of_batch = wanted;
-  for (const char* key : {"kind", "max_age", "keep_for", "input", "window", "input_bytes"})
-    of_batch.erase(key);
+  for (const char* key : {"kind", "max_age", "keep_for", "input", "window"}) of_batch.erase(key);
   CO_TRY(BatchDetail detail, parse_batch_detail(of_batch.dump()));
   Json rest = wanted;
   for (const auto& [key, value] : of_batch.items()) rest.erase(key);
@@ -232,7 +231,6 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
   detail.window =
       std::clamp(most == 0 ? parts_.cores : std::min(most, parts_.cores), 1U, kMaxBatchWindow);
   CO_TRY(JobFile file, co_await adopt_input(*input, route, read.pin));
-  detail.input_bytes = file.size;
   read.inputs.push_back(std::move(file));
   read.job.detail = to_json(detail);
   if (read.job.detail.size() > kMaxBatchDetail) {

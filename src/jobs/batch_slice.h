@@ -29,8 +29,6 @@ struct BatchDetail {
   std::uint32_t chunk_rows = 8192;
   std::uint32_t window = 1;  // requests at the same time
   std::uint64_t max_errors = 100;
-  std::uint64_t input_bytes = 0;
-  bool operator==(const BatchDetail&) const = default;
 };
 std::string to_json(const BatchDetail& detail);
 Result<BatchDetail> parse_batch_detail(std::string_view json);
@@ -42,7 +40,6 @@ struct BatchState {
   std::uint32_t parts = 0;
   std::uint64_t rows = 0;
   std::uint64_t failed = 0;  // of those
-  bool operator==(const BatchState&) const = default;
 };
 std::string to_json(const BatchState& state);
 Result<BatchState> parse_batch_state(std::string_view json);  // "": the beginning

@@ -61,7 +61,7 @@ std::string to_json(const BatchDetail& detail) {
       {"format", to_string(detail.format)}, {"output_format", to_string(detail.output_format)},
       {"columns", detail.columns},          {"keep", kept_json(detail.keep)},
       {"chunk_rows", detail.chunk_rows},    {"window", detail.window},
-      {"max_errors", detail.max_errors},    {"input_bytes", detail.input_bytes}}
+      {"max_errors", detail.max_errors}}
       .dump();
 }
 
@@ -75,8 +75,7 @@ Result<BatchDetail> parse_batch_detail(std::string_view text) {
       .text("output_format", output_format)
       .integer("chunk_rows", detail.chunk_rows, 1U, kMaxChunkRows)
       .integer("window", detail.window, 1U, kMaxBatchWindow)
-      .integer("max_errors", detail.max_errors, std::uint64_t{0}, kMany)
-      .integer("input_bytes", detail.input_bytes, std::uint64_t{0}, kMany);
+      .integer("max_errors", detail.max_errors, std::uint64_t{0}, kMany);
   const Json* columns = reader.value("columns");
   const Json* keep = reader.value("keep");
   TRY(reader.finish());
