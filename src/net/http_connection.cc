@@ -16,7 +16,7 @@ namespace {
 // How long and how much a connection that is being closed still reads, so that the reply is not
 // lost to the reset that closing with unread input sends (RFC 9112 §9.6).
 constexpr Duration kLingerTime = std::chrono::seconds(2);
-constexpr std::size_t kLingerBytes = 4'194'304;
+constexpr std::size_t kLingerBytes = 67'108'864;
 // What a connection may keep for its next request while it waits for it.
 constexpr std::size_t kKeptBytes = 1024;
 

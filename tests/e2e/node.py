@@ -6,6 +6,7 @@ is one edit.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -60,7 +61,7 @@ class Node:
         self.data = data or Path(tempfile.mkdtemp(prefix="mayfly-e2e-"))
         self._arguments = arguments
         self.log = Path(f"{self.data}.log")
-        self._before = footprint()
+        self._before = footprint(self.data)
         self._seen: set[tuple[int, str]] = set()  # every descendant that was ever looked at
         self.start()
 
@@ -109,7 +110,7 @@ class Node:
                 status = self.stop()
                 assert status == 0, f"the node exited with {status}:\n{self.tail()}"
             wait_until(lambda: not alive(self._seen), "the node's processes end with it")
-            left = footprint() - self._before
+            left = footprint(self.data) - self._before
             assert not left, f"the node left behind: {sorted(left)}"
         finally:
             if self.process.poll() is None:
@@ -210,7 +211,10 @@ class Node:
     ) -> Reply:
         connection = self.connect()
         try:
-            connection.request(method, path, body, headers or {})
+            try:
+                connection.request(method, path, body, headers or {})
+            except BrokenPipeError:
+                pass  # the server has read enough of the body to refuse it: its reply is there
             response = connection.getresponse()
             return Reply(response.status, response.headers, response.read())
         finally:
@@ -313,13 +317,16 @@ def _stat(pid: int) -> list[str] | None:
     return [text[opened + 1 : closed], *text[closed + 2 :].split()]
 
 
-def footprint() -> set[str]:
-    """Mounts and control groups that bear the project's name: what a stopped node must not leave."""
+def footprint(data: Path | None = None) -> set[str]:
+    """Mounts and control groups that bear the project's name: what a stopped node must not leave.
+
+    With `data` those of the node with that data folder, whatever other nodes do meanwhile.
+    """
+    node = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12] if data else ""
     mounts = {
         line.split()[4]
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if "mayfly" in line
+        if "mayfly" in line and str(data or "") in line
     }
-    groups = {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "mayfly" in folder.lower()}
+    groups = {folder for folder, _, _ in os.walk("/sys/fs/cgroup") if f"mayfly-{node}" in folder}
     return mounts | groups
-
