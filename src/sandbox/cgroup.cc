@@ -122,6 +122,22 @@ void hand_down(CgroupFs& fs, const CgroupSupport& support, const Path& group) {
   }
 }
 
+// The least weight there is, and SCHED_IDLE for the group as a whole where the kernel knows it
+// (5.15).
+Status make_idle(CgroupFs& fs, const CgroupSupport& support, const Path& guests) {
+  Path group;
+  if (support.cpu) {
+    group = *support.cpu / guests;
+    TRY(fs.write(group / "cpu.shares", "2"));
+  } else if (support.unified_cpu) {
+    group = *support.unified / guests;
+    TRY(fs.write(group / "cpu.weight", "1"));
+  } else {
+    return {};
+  }
+  return fs.exists(group / "cpu.idle") ? fs.write(group / "cpu.idle", "1") : Status{};
+}
+
 std::string cpu_quota(double cpus) {
   const auto period = static_cast<double>(kCpuPeriod.count());
   return fmt::format("{}", static_cast<std::int64_t>(cpus * period));
@@ -345,25 +361,32 @@ void VersionCgroup::kill_all() {
 
 Result<NodeCgroups> NodeCgroups::open(CgroupFs& fs, CgroupSupport support, std::string_view node) {
   const Path name = fmt::format("mayfly-{}", node);
-  for (const Path& place : places_of(support)) {
-    TRY(remove_tree(fs, place / name, kSweepAttempts));
-    TRY(fs.make(place / name));
+  const Path guests = fmt::format("mayfly-{}-guests", node);
+  for (const Path& group : {name, guests}) {
+    for (const Path& place : places_of(support)) {
+      TRY(remove_tree(fs, place / group, kSweepAttempts));
+      TRY(fs.make(place / group));
+    }
+    if (support.unified) hand_down(fs, support, *support.unified / group);
   }
-  if (support.unified) hand_down(fs, support, *support.unified / name);
-  return NodeCgroups(fs, std::move(support), name);
+  TRY(make_idle(fs, support, guests));
+  return NodeCgroups(fs, std::move(support), name, guests);
 }
 
 NodeCgroups::NodeCgroups(NodeCgroups&& other) noexcept
     : fs_(std::exchange(other.fs_, nullptr)),
       support_(std::move(other.support_)),
-      name_(std::move(other.name_)) {}
+      name_(std::move(other.name_)),
+      guests_(std::move(other.guests_)) {}
 
 NodeCgroups::~NodeCgroups() {
-  if (fs_ != nullptr) remove_everywhere(*fs_, support_, name_);
+  if (fs_ == nullptr) return;
+  remove_everywhere(*fs_, support_, name_);
+  remove_everywhere(*fs_, support_, guests_);
 }
 
 Result<VersionCgroup> NodeCgroups::make_version(std::string_view key, const VersionLimits& limits) {
-  VersionCgroup version(*fs_, support_, name_ / key, limits);
+  VersionCgroup version(*fs_, support_, (limits.guest ? guests_ : name_) / key, limits);
   if (Status made = version.make(); !made) {
     return std::unexpected(std::move(made).error().in(fmt::format("control groups of {}", key)));
   }

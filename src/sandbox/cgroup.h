@@ -2,7 +2,10 @@
 //
 //   own group / mayfly-NODE / VERSION / template     the template, its weights, jail init
 //                                     / i-0, i-1 …   one instance each: a pool of ready groups
+//             / mayfly-NODE-guests / JOB / …           what gets processors that nobody else wants
 //
+// Guests are beside the rest, not among it: weights count between siblings, and the server itself
+// is a sibling of mayfly-NODE.
 // CPU and process limits stand on VERSION and are inherited; memory is limited per instance. In v1
 // the tree stands in each controller's hierarchy (template and i-K only in memory's); in v2 once.
 // Where no controller may be used the same objects exist, limit nothing, and say so (`support()`).
@@ -26,6 +29,7 @@ namespace mayfly {
 struct VersionLimits {
   double cpus = 0;               // 0: not limited
   std::uint32_t cpu_weight = 0;  // against other versions' 100 where processors are short; 0: 100
+  bool guest = false;            // processors only while nothing else of the machine wants them
   std::uint64_t processes = 0;   // 0: not limited
   Bytes instance_memory = {};    // per instance; 0: not limited
   Bytes template_memory = {};    // the template and the weights it reads; 0: not limited
@@ -89,7 +93,7 @@ class VersionCgroup {
 
   CgroupFs* fs_;
   CgroupSupport support_;
-  Path name_;  // mayfly-NODE/VERSION, below each own group
+  Path name_;  // mayfly-NODE/VERSION or mayfly-NODE-guests/JOB, below each own group
   VersionLimits limits_;
   std::vector<Fd> joins_;
   std::vector<Slot> slots_;
@@ -108,12 +112,16 @@ class NodeCgroups {
   const CgroupSupport& support() const { return support_; }
 
  private:
-  NodeCgroups(CgroupFs& fs, CgroupSupport support, Path name)
-      : fs_(&fs), support_(std::move(support)), name_(std::move(name)) {}
+  NodeCgroups(CgroupFs& fs, CgroupSupport support, Path name, Path guests)
+      : fs_(&fs),
+        support_(std::move(support)),
+        name_(std::move(name)),
+        guests_(std::move(guests)) {}
 
   CgroupFs* fs_;
   CgroupSupport support_;
   Path name_;
+  Path guests_;
 };
 
 }  // namespace mayfly

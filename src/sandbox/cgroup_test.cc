@@ -25,6 +25,7 @@ const std::map<std::string, std::string> kV2 = {{"cgroup.controllers", "cpu memo
                                                 {"cgroup.subtree_control", ""},
                                                 {"cpu.max", "max"},
                                                 {"cpu.weight", "100"},
+                                                {"cpu.idle", "0"},
                                                 {"cpu.stat", "usage_usec 1500\nuser_usec 0\n"},
                                                 {"pids.max", "max"},
                                                 {"memory.max", "max"},
@@ -114,6 +115,31 @@ TEST_CASE("v1 controllers limit CPU and processes of the version and memory of e
   CHECK(fs.text("/m/mayfly-n/k/i-0/memory.limit_in_bytes") == "67108864");
   CHECK(fs.text("/m/mayfly-n/k/template/memory.limit_in_bytes") == "max");
   CHECK(version->cpu_total() == std::chrono::nanoseconds(42));
+}
+
+TEST_CASE("guests are beside the node's group, idle as a whole, and go with it") {
+  const VersionLimits guest{.cpus = 1.5, .guest = true, .template_memory = mib(64)};
+  FakeCgroupFs v1;
+  mount_v1(v1);
+  {
+    auto node = NodeCgroups::open(v1, detect_cgroups(v1, kV1Hierarchies, "probe"), "n");
+    REQUIRE(node.has_value());
+    auto job = node->make_version("j", guest);
+    REQUIRE(job.has_value());
+    CHECK(v1.text("/c/mayfly-n-guests/cpu.shares") == "2");
+    CHECK(v1.text("/c/mayfly-n-guests/j/cpu.cfs_quota_us") == "150000");
+    CHECK_FALSE(v1.has_group("/c/mayfly-n/j"));
+  }
+  CHECK_FALSE(v1.has_group("/c/mayfly-n-guests"));
+  FakeCgroupFs v2;
+  v2.mount("/u", kV2);
+  auto node = NodeCgroups::open(v2, detect_cgroups(v2, kV2Hierarchies, "probe"), "n");
+  REQUIRE(node.has_value());
+  auto job = node->make_version("j", guest);
+  REQUIRE(job.has_value());
+  CHECK(v2.text("/u/mayfly-n-guests/cpu.weight") == "1");
+  CHECK(v2.text("/u/mayfly-n-guests/cpu.idle") == "1");
+  CHECK(v2.text("/u/mayfly-n-guests/j/memory.max") == "max");
 }
 
 TEST_CASE("a delegated v2 tree hands its controllers down and moves the server into a leaf") {

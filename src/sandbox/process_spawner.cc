@@ -25,12 +25,12 @@ std::string group_key(std::string_view label, std::uint64_t id) {
 constexpr double kCpuMargin = 0.5;
 // Deploys wait for predictions rather than the other way around.
 constexpr std::uint32_t kJobWeight = 25;
-constexpr std::uint32_t kIdleWeight = 1;
 constexpr Bytes kJobScratch = mib(64);  // of a job with Python
 
 VersionLimits job_limits(const JobSpec& spec) {
   return {.cpus = kCpuMargin + spec.threads,
-          .cpu_weight = spec.idle ? kIdleWeight : kJobWeight,
+          .cpu_weight = spec.idle ? 0 : kJobWeight,
+          .guest = spec.idle,
           .template_memory = spec.memory};
 }
 
