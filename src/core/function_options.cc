@@ -132,6 +132,9 @@ Json types_json(const std::vector<TensorSpec>& specs) {
 }  // namespace
 
 void read_function_options(JsonReader& reader, FunctionOptions& options) {
+  for (const std::string_view key : {"egress", "network"})
+    reader.unsupported(key,
+                       "a function's jail has no network; what it needs comes with its request");
   reader.text("handler", options.handler);
   if (const auto checked = check_artifact_path(options.handler); !checked)
     reader.error("handler", checked.error().message);

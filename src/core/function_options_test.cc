@@ -48,6 +48,8 @@ TEST_CASE("what cannot be is refused by name") {
     return refusal(std::string(R"({"runtime": "python", )") + std::string(rest) + "}");
   };
   CHECK(has(with(R"("handler": "../up.py")"), "handler"));
+  CHECK(has(with(R"("egress": {"allow": ["*"]})"), "'egress' is not supported"));
+  CHECK(has(with(R"("network": true)"), "'network' is not supported"));
   CHECK(has(with(R"("handler": "score.sh")"), "handler"));
   CHECK(has(with(R"("env": {"LD_PRELOAD": "x"})"), "LD_*"));
   CHECK(has(with(R"("env": {"PYTHONPATH": "x"})"), "PYTHON*"));

@@ -58,6 +58,11 @@ const Json* JsonReader::find(std::string_view key) {
   return found == json_.end() ? nullptr : &*found;
 }
 
+void JsonReader::unsupported(std::string_view key, std::string_view why) {
+  if (status_.has_value() && json_.contains(key))
+    error(key, fmt::format("is not supported: {}", why));
+}
+
 void JsonReader::error(std::string_view key, std::string_view complaint) {
   if (status_.has_value())
     status_ = refuse(reason_, fmt::format("{}: '{}' {}", what_, key, complaint));

@@ -40,6 +40,8 @@ class JsonReader {
   // The raw value, for nested objects and arrays; nullptr when absent.
   const Json* value(std::string_view key);
 
+  // A key that people look for in vain, and why there is none.
+  void unsupported(std::string_view key, std::string_view why);
   void error(std::string_view key, std::string_view complaint);
   // The first error, or one for the first undeclared key.
   Status finish();
