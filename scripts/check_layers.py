@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "rollout", "validation", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
@@ -14,6 +14,7 @@ ORDER = [
 FORBIDDEN = {
     "core": {"async"},                                   # values and codecs: no I/O, no waiting
     "rollout": {"async"},                                # the same
+    "validation": {"async", "core", "rollout"},
     "net": {"rollout"},
     "trace": {"rollout"},
     "store": {"rollout", "net", "trace"},
