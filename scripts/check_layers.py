@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "validation", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
@@ -15,6 +15,7 @@ FORBIDDEN = {
     "core": {"async"},                                   # values and codecs: no I/O, no waiting
     "rollout": {"async"},                                # the same
     "validation": {"async", "core", "rollout"},
+    "search": {"async", "rollout", "validation"},
     "net": {"rollout"},
     "trace": {"rollout"},
     "store": {"rollout", "net", "trace"},
