@@ -7,8 +7,8 @@
 namespace mayfly {
 namespace {
 
-constexpr std::int64_t kIrVersion = 8;
-constexpr std::int64_t kOpset = 17;
+constexpr std::int64_t kIrVersion = 9;
+constexpr std::int64_t kOpset = 20;  // StringSplit
 constexpr std::int64_t kMlOpset = 3;
 constexpr std::size_t kMostBytes = (std::size_t{1} << 31) - 1;
 
