@@ -48,11 +48,13 @@ TEST_CASE("a column that cannot be is refused by name") {
   CHECK(refusal({NumberFeature{.column = "a", .mean = NAN}}).find("'a'") != std::string::npos);
   CHECK(refusal({NumberFeature{.column = "a"}, NumberFeature{.column = "a"}}).find("twice") !=
         std::string::npos);
-  CHECK(refusal({CategoryFeature{.column = "a"}}).find("categories") != std::string::npos);
+  CHECK(refusal({CategoryFeature{.column = "a", .categories = {}}}).find("categories") !=
+        std::string::npos);
   CHECK(refusal({CategoryFeature{.column = "a", .categories = {"x", "x"}}}).find("twice") !=
         std::string::npos);
-  CHECK(refusal({DateFeature{.column = "a"}}).find("parts") != std::string::npos);
-  CHECK(refusal({TextFeature{.column = "a", .words = {"x"}}}).find("weights") != std::string::npos);
+  CHECK(refusal({DateFeature{.column = "a", .parts = {}}}).find("parts") != std::string::npos);
+  CHECK(refusal({TextFeature{.column = "a", .words = {"x"}, .pairs = {}, .weights = {}}})
+            .find("weights") != std::string::npos);
 }
 
 }  // namespace
