@@ -121,6 +121,8 @@ Task<Result<JobStore::SliceResult>> BatchSlices::run_in(Slice& slice,
   CO_TRY(JobStore::SliceResult result,
          co_await parts_.pool.run([&] { return take(slice, outcome.pin); }));
   CO_TRY(const BatchState reached, parse_batch_state(result.checkpoint));
+  outcome.rows = reached.rows - slice.state.rows;
+  outcome.failed_rows = reached.failed - slice.state.failed;
   ask.on_progress({.fraction = slice.fraction,
                    .text = rows_text(reached.rows, reached.failed),
                    .metrics = rows_metrics(reached.rows, reached.failed)});
