@@ -104,8 +104,8 @@ ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
           .max_body = config.max_body};
 }
 
-EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
-                                Predictions& predictions) {
+EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                                JobService& jobs) {
   return {.loop = base.loop,
           .rng = base.rng,
           .ids = plane.ids,
@@ -114,7 +114,8 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
           .catalog = plane.catalog,
           .predictions = predictions,
           .parse_pool = plane.parse_pool,
-          .bodies = plane.bodies};
+          .bodies = plane.bodies,
+          .jobs = jobs};
 }
 
 JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
@@ -134,6 +135,8 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
           .pins = base.pins,
           .data = base.data,
           .has_memory = has_memory,
+          .byte_limit = [&quotas = plane.quotas](
+                            std::string_view project) { return quotas.job_limit(project); },
           .cores = dispatch_options(base.config).cores};
 }
 

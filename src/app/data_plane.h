@@ -103,7 +103,8 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
                                 std::function<bool()> ready,
                                 std::function<std::size_t()> connections);
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);
-EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions);
+EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                                JobService& jobs);
 JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions);
 
 }  // namespace mayfly

@@ -296,13 +296,13 @@ Status serve(const Foundation& base) {
   Admission who(base, plane.quotas);
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
-  EventService events(base.wrap(TRY(EventStores::open(base.data))),
-                      event_parts(base, plane, predictions),
+  EventStores event_stores = base.wrap(TRY(EventStores::open(base.data)));
+  JobService jobs(TRY(JobStores::open(base.data, base.clock, *event_stores.schedules)),
+                  job_parts(base, plane, predictions), job_options(config));
+  TRY(jobs.engine().recover());
+  EventService events(std::move(event_stores), event_parts(base, plane, predictions, jobs),
                       {.concurrency = config.event_concurrency}, config.max_body);
   TRY(events.recover(base.ledger));
-  JobService jobs(TRY(JobStores::open(base.data, base.clock)), job_parts(base, plane, predictions),
-                  job_options(config));
-  TRY(jobs.engine().recover());
   HttpServer* listening = nullptr;
   ControlApi control(control_parts(base, plane, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();

@@ -45,8 +45,9 @@ Task<Outcome> Dispatcher::predict(Call call) {
   if (call.version->streams) {
     co_return Outcome{.reply =
                           refuse(reason::kUnsupported,
-                                 fmt::format("{} streams its replies: ask POST /functions/NAME or "
-                                             "/v2/models/NAME/generate_stream",
+                                 fmt::format("{} streams its replies: ask POST /functions/NAME, "
+                                             "/v2/models/NAME/generate_stream or over gRPC "
+                                             "ModelStreamInfer",
                                              call.version->label))};
   }
   Request request(*scheduler_, std::move(call));

@@ -47,8 +47,14 @@ EventService::EventService(EventStores stores, const Parts& parts, EventEngine::
                   .submission =
                       [&catalog = parts.catalog](const Schedule& schedule) {
                         return ScheduleApi::submission(catalog, schedule);
-                      }}),
-      schedule_api_({.scheduler = scheduler_, .engine = engine_, .catalog = parts.catalog}) {}
+                      },
+                  .jobs = parts.jobs.scheduled()}),
+      schedule_api_({.scheduler = scheduler_,
+                     .engine = engine_,
+                     .catalog = parts.catalog,
+                     .jobs = parts.jobs.api(),
+                     .job_engine = parts.jobs.engine(),
+                     .parse_pool = parts.parse_pool}) {}
 
 Status EventService::recover(Ledger& ledger) {
   TRY(engine_.recover(ledger));

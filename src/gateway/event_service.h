@@ -8,6 +8,7 @@
 #include "events/schedule_engine.h"
 #include "events/schedule_store.h"
 #include "gateway/event_api.h"
+#include "gateway/job_service.h"
 #include "gateway/schedule_api.h"
 #include "store/blob_store.h"
 #include "store/data_dir.h"
@@ -17,7 +18,7 @@ namespace mayfly {
 
 // Where events are kept.
 struct EventStores {
-  static Result<EventStores> open(const DataDir& data);
+  static Result<EventStores> open(const DataDir& data);  // schedules too
   std::unique_ptr<WorkQueue> queue;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<ScheduleStore> schedules;
@@ -35,6 +36,7 @@ class EventService {
     Predictions& predictions;
     Pool& parse_pool;
     BodyBudget& bodies;
+    JobService& jobs;
   };
   EventService(EventStores stores, const Parts& parts, EventEngine::Options options,
                Bytes max_body);

@@ -304,10 +304,11 @@ Task<Result<Response>> Gateway::answer_protocol(Exchange& exchange, const Route&
   }
 }
 
-// Of the data plane, and of events.
+// Of the data plane, of events and of jobs.
 Task<Result<Response>> Gateway::metrics(Exchange& exchange, const Route& route) {
   CO_TRY(Response response, co_await parts_.control.call(exchange, route));
   std::get<std::string>(response.body) += co_await parts_.schedules.metrics();
+  std::get<std::string>(response.body) += co_await parts_.jobs.metrics();
   co_return response;
 }
 

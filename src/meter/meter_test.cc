@@ -93,6 +93,25 @@ TEST_CASE("an attempt at an event has the event's id before its texts, others ar
   CHECK(decode_record(intact_frame(bytes_of(frames)).value()).value() == record);
 }
 
+TEST_CASE("a stream has the time to its first chunk before its texts, others are as they were") {
+  for (const bool of_event : {false, true}) {
+    InvocationRecord record = sample();
+    if (of_event) record.event.emplace().bytes.fill(std::byte{0xcd});
+    std::string plain;
+    encode_record(record, plain);
+    record.first_chunk = 258us;
+    std::string frames;
+    encode_record(record, frames);
+    const std::size_t texts = kFrameHead + 96 + (of_event ? 16 : 0);
+    CHECK(frames.size() == plain.size() + 8);
+    CHECK(frames[kFrameHead] == (of_event ? 6 : 5));
+    CHECK(frames.substr(texts, 8) == std::string("\x02\x01\0\0\0\0\0\0", 8));
+    CHECK(frames.substr(texts + 8) == plain.substr(texts));
+    CHECK(decode_record(intact_frame(bytes_of(frames)).value()).value() == record);
+    CHECK_FALSE(unbilled(record).first_chunk.has_value());
+  }
+}
+
 TEST_CASE("what the platform lost costs nothing, whatever it took") {
   InvocationRecord record = sample();
   record.tier = StartTier::Hot;
@@ -128,7 +147,8 @@ TEST_CASE("a payload of an unknown format, tier or length is data loss") {
   std::string frames;
   encode_record(sample(), frames);
   const std::string payload = frames.substr(kFrameHead);
-  for (const auto& [at, value] : {std::pair{0, 3}, std::pair{1, 0}, std::pair{1, 6}}) {
+  for (const auto& [at, value] :
+       {std::pair{0, 0}, std::pair{0, 9}, std::pair{1, 0}, std::pair{1, 6}}) {
     std::string bad = payload;
     bad[static_cast<std::size_t>(at)] = static_cast<char>(value);
     CHECK(decode_record(bytes_of(bad)).error().code == Code::DataLoss);

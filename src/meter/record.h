@@ -23,7 +23,9 @@
 //                  function, reason
 //
 // Format 2 is that of attempts at an event (events/): its 16 bytes of id stand at 96, the texts
-// after them. An attempt that was lost to the platform is tried again under its number.
+// after them. An attempt that was lost to the platform is tried again under its number. Formats 5
+// and 6 are 1 and 2 of streams that had a chunk: before the texts are 8 more bytes, the
+// microseconds from `time` to the first one.
 #pragma once
 
 #include <chrono>
@@ -62,6 +64,8 @@ struct InvocationRecord {
   Bytes sent;
   std::string reason;                   // a slug of core/reason.h; empty: answered
   std::optional<InvocationId> event{};  // that it is an attempt at
+  // Of a stream: since `time`.
+  std::optional<std::chrono::microseconds> first_chunk{};
   bool operator==(const InvocationRecord&) const = default;
 };
 
@@ -71,7 +75,7 @@ inline constexpr std::string_view kShadowCaller = "shadow";
 
 inline constexpr std::size_t kFrameHead = 8;
 inline constexpr std::size_t kMinPayload = 96 + 5;
-inline constexpr std::size_t kMaxPayload = 96 + 16 + 5 * 256;
+inline constexpr std::size_t kMaxPayload = 96 + 16 + 8 + 5 * 256;
 
 // What an attempt becomes that was lost to the platform: nobody is billed for it.
 InvocationRecord unbilled(InvocationRecord record);

@@ -81,6 +81,7 @@ InvocationRecord record_of(const Invocation& tried, std::string_view reason, std
     record.memory_limit = tried.outcome->memory_limit;
     record.memory_peak = tried.outcome->peak_memory;
   }
+  if (tried.first_chunk) record.first_chunk = to_us(*tried.first_chunk);
   if (tried.event) {
     record.event = tried.event->event;
     record.attempt = tried.event->number;
