@@ -5,6 +5,7 @@
 
 #include "async/task.h"
 #include "core/json_reader.h"
+#include "events/delivery_engine.h"
 #include "events/schedule_engine.h"
 #include "gateway/route.h"
 #include "net/exchange.h"
@@ -17,6 +18,7 @@ class ScheduleApi {
   struct Parts {  // all outlive me
     ScheduleEngine& scheduler;
     EventEngine& engine;
+    DeliveryEngine& deliveries;
     Catalog& catalog;
   };
 

@@ -32,7 +32,7 @@ struct GuardedRig {
       co_return;
     }
     if (target == "/silent") {
-      (void)co_await sleep_for(server.loop(), 30s);
+      (void)co_await sleep_for(server.loop(), 1h, exchange.disconnected());
     }
     Response response{.status = target == "/away" ? 302 : 200, .headers = {}, .body = "thanks"};
     if (target == "/away") response.headers.add("Location", "/elsewhere");

@@ -12,6 +12,7 @@ namespace mayfly {
 Result<std::unique_ptr<SqliteWorkQueue>> SqliteWorkQueue::open(const Path& path) {
   Database database = TRY(Database::open(path, OpenMode::Create));
   TRY(database.execute("create the table of work", kWorkSchema));
+  TRY(database.execute("create the tables of deliveries", kDeliverySchema));
   return std::unique_ptr<SqliteWorkQueue>(new SqliteWorkQueue(std::move(database)));
 }
 
@@ -115,6 +116,8 @@ Result<WorkQueue::Enqueued> SqliteWorkQueue::enqueue(const WorkSpec& spec, std::
                 to_ns(spec.expires), spec.max_attempts, spec.keep.count());
     TRY(insert.run());
   }
+  TRY(insert_notices(database_, spec));
+  if (!spec.told_by.item.empty()) TRY(settle_delivery(database_, spec.told_by, spec.accepted));
   TRY(transaction.commit());
   Enqueued accepted;
   accepted.item.spec = spec;
@@ -392,9 +395,11 @@ Result<WorkQueue::Swept> SqliteWorkQueue::sweep(WallTime now, std::size_t limit)
     update.bind(std::string_view(id), to_ns(now));
     TRY(update.run());
   }
-  const auto old =
-      TRY(ids("find what is over", "SELECT id FROM work WHERE gone <= ?1 ORDER BY gone LIMIT ?2",
-              now, limit));
+  const auto old = TRY(
+      ids("find what is over",
+          "SELECT id FROM work WHERE gone <= ?1 AND NOT EXISTS(SELECT 1 FROM delivery WHERE item = "
+          "id AND delivery.state < 2) ORDER BY gone LIMIT ?2",
+          now, limit));
   for (const std::string& id : old) TRY(clear(id, now, swept));
   TRY(transaction.commit());
   swept.changed = expired.size() + lapsed.size() + old.size();
