@@ -268,6 +268,16 @@ std::vector<Entry> other_settings() {
         "events (Prefer: respond-async) that run at the same time, as guests of the requests that "
         "somebody waits for"},
        number(&Config::event_concurrency, 1)},
+      {{"egress.allow", "--egress-allow", "MAYFLY_EGRESS_ALLOW", "",
+        "where webhooks may go besides https on the internet, comma-separated: 10.0.0.0/8, "
+        "127.0.0.1:9000, hooks.internal:8080; plain http goes nowhere else"},
+       list(&Config::egress_allow)},
+      {{"egress.ca", "--egress-ca", "MAYFLY_EGRESS_CA", "",
+        "a PEM file with authorities whose certificates webhooks trust besides the system's"},
+       [](Config& config, const std::string& value) -> Status {
+         config.egress_ca = value;
+         return {};
+       }},
       {{"jobs.cpus", "--jobs-cpus", "MAYFLY_JOBS_CPUS", "0",
         "cores that all jobs together may keep busy, as guests of requests; 0: every core"},
        number(&Config::job_cpus, 0)},

@@ -69,6 +69,9 @@ struct Config {
   double trace_sample = 1;     // of the requests whose caller does not decide
   // [events]
   std::uint32_t event_concurrency = 4;  // attempts at a time
+  // [egress]
+  std::vector<std::string> egress_allow;  // net/egress_policy.h
+  Path egress_ca;                         // trusted besides the system's; empty: none
   // [jobs]
   std::uint32_t job_cpus = 0;            // that all jobs together keep busy; 0: every core
   Bytes job_memory;                      // of all jobs together; 0: a quarter of the machine's

@@ -86,6 +86,7 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .statistics = plane.statistics,
           .logs = base.logs,
           .cgroups = base.cgroups,
+          .egress = base.egress.policy(),
           .prices = base.prices,
           .isolation = base.isolation,
           .ready = std::move(ready),
@@ -115,7 +116,9 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predic
           .predictions = predictions,
           .parse_pool = plane.parse_pool,
           .bodies = plane.bodies,
-          .jobs = jobs};
+          .jobs = jobs,
+          .secrets = base.secrets,
+          .client = base.egress};
 }
 
 JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {

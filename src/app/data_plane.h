@@ -25,6 +25,7 @@
 #include "identity/key_store.h"
 #include "identity/project_store.h"
 #include "identity/secret_store.h"
+#include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
@@ -71,6 +72,7 @@ struct Foundation {
   SecretStore& secrets;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
+  GuardedClient& egress;
 };
 
 // What predictions of every protocol go through. Members in the order of their making.

@@ -309,6 +309,7 @@ Status serve(const Foundation& base) {
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
   SecretApi secrets({base.pool, base.secrets, base.registry, plane.dispatcher});
+  WebhookApi webhooks({base.pool, base.secrets});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -321,6 +322,7 @@ Status serve(const Foundation& base) {
                    .callers = who.callers,
                    .identity = who.api,
                    .secrets = secrets,
+                   .webhooks = webhooks,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -363,6 +365,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   const Prices prices = TRY(prices_of(config));
   ProcessSpawnerOptions jails = TRY(spawner_options(config));
   const PackageIndex packages = TRY(package_index(config));
+  const auto egress = TRY(guarded_client(config));
 
   SystemClock clock;
   SystemRng rng;
@@ -433,7 +436,8 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .packages = packages,
                 .secrets = *secrets,
                 .trusted = trusted,
-                .wrap = wrap});
+                .wrap = wrap,
+                .egress = *egress});
 }
 
 }  // namespace mayfly

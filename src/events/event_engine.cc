@@ -145,7 +145,9 @@ Task<Result<WorkQueue::Enqueued>> EventEngine::accept(Submission submission) {
                 .accepted = at,
                 .expires = at + submission.max_age,
                 .max_attempts = submission.max_attempts,
-                .keep = submission.result_ttl};
+                .keep = submission.result_ttl,
+                .notices = std::move(submission.notices),
+                .told_by = std::move(submission.told_by)};
   CO_TRY(WorkQueue::Enqueued accepted, co_await pool_.run([&] {
     return parts_.store.accept(std::move(spec), submission.payload, submission.max_events);
   }));
@@ -160,6 +162,7 @@ Task<Result<WorkItem>> EventEngine::cancel(std::string id) {
     running->second->cancelled = true;
     running->second->cancel.cancel();
   }
+  note_end();
   co_return item;
 }
 
@@ -183,6 +186,11 @@ Task<Result<WorkItem>> EventEngine::find(std::string id) {
 
 Task<Result<std::string>> EventEngine::result(WorkItem item) {
   co_return co_await pool_.run([&] { return parts_.store.result(item); });
+}
+
+Task<Result<std::optional<std::string>>> EventEngine::result_up_to(WorkItem item,
+                                                                   std::size_t most) {
+  co_return co_await pool_.run([&] { return parts_.store.result_up_to(item, most); });
 }
 
 Task<Result<std::vector<WorkItem>>> EventEngine::list(WorkQueue::ListAsk ask) {
@@ -284,6 +292,7 @@ Task<void> EventEngine::sweep() {
     LOG(error, "events cannot be swept", {"error", swept.error().message});
   } else if (*swept > 0) {
     look_.request();
+    note_end();
   }
 }
 
@@ -348,6 +357,7 @@ Task<void> EventEngine::end(const WorkItem& item, const Running& running, Attemp
       {.attempts = item.attempts, .kills = item.kills, .max_attempts = item.spec.max_attempts});
   const Status written = co_await write_end(item, verdict, attempted);
   count(item, verdict, written);
+  if (written && (verdict == Verdict::Done || verdict == Verdict::Bury)) note_end();
   if (!written && written.error().reason != reason::kConflict)
     co_await keep_waiting(item, written.error());
   if (!attempted.record) co_return;

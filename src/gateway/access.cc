@@ -59,6 +59,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::GenerateStream:
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
+    case Endpoint::RedeliverEvent:
     case Endpoint::SubmitJob:
     case Endpoint::CancelJob:
     case Endpoint::PauseJob:
@@ -130,6 +131,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListSecrets:
     case Endpoint::SetSecret:
     case Endpoint::DeleteSecret:
+    case Endpoint::ShowWebhookKey:
+    case Endpoint::RotateWebhookKey:
       return Needs::Secrets;
     case Endpoint::Metrics:
       return Needs::Metrics;
@@ -217,6 +220,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "event.cancel";
     case Endpoint::RedriveEvent:
       return "event.redrive";
+    case Endpoint::RedeliverEvent:
+      return "event.redeliver";
     case Endpoint::SubmitJob:
       return "job.submit";
     case Endpoint::CancelJob:
@@ -243,6 +248,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "secret.set";
     case Endpoint::DeleteSecret:
       return "secret.delete";
+    case Endpoint::RotateWebhookKey:
+      return "webhook.rotate";
     case Endpoint::CreateProject:
       return "project.create";
     case Endpoint::SetQuotas:

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "events/delivery_engine.h"
 #include "events/event_engine.h"
 #include "events/event_store.h"
 #include "events/schedule_engine.h"
@@ -10,6 +11,9 @@
 #include "gateway/event_api.h"
 #include "gateway/job_service.h"
 #include "gateway/schedule_api.h"
+#include "gateway/webhook_sender.h"
+#include "identity/secret_store.h"
+#include "net/guarded_client.h"
 #include "store/blob_store.h"
 #include "store/data_dir.h"
 #include "store/work_queue.h"
@@ -37,6 +41,8 @@ class EventService {
     Pool& parse_pool;
     BodyBudget& bodies;
     JobService& jobs;
+    SecretStore& secrets;
+    GuardedClient& client;  // of webhooks alone: it ends with them
   };
   EventService(EventStores stores, const Parts& parts, EventEngine::Options options,
                Bytes max_body);
@@ -56,6 +62,8 @@ class EventService {
   EventStores stores_;
   EventStore store_;
   EventEngine engine_;
+  WebhookSender webhooks_;
+  DeliveryEngine deliveries_;
   EventApi api_;
   ScheduleEngine scheduler_;
   ScheduleApi schedule_api_;

@@ -163,14 +163,7 @@ EventEngine::Submission ScheduleApi::submission(const Catalog& catalog, const Sc
                              .project = schedule.project,
                              .caller = schedule.caller,
                              .request_id = ""};
-  return {.lane = lane,
-          .key = "",
-          .detail = to_json(request),
-          .payload = "",
-          .max_attempts = settings.max_attempts,
-          .max_age = settings.max_age,
-          .result_ttl = settings.result_ttl,
-          .max_events = settings.max_events};
+  return event_submission(request, lane, settings);
 }
 
 Task<std::string> ScheduleApi::metrics() {
@@ -178,6 +171,7 @@ Task<std::string> ScheduleApi::metrics() {
   EventMetrics::Gauges gauges{
       .queue = {}, .schedule_runs = parts_.scheduler.runs(), .now = parts_.engine.now()};
   if (queue) gauges.queue = *queue;
+  if (const auto unsettled = co_await parts_.deliveries.unsettled()) gauges.deliveries = *unsettled;
   co_return parts_.engine.metrics().expose(gauges);
 }
 

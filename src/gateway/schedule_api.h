@@ -5,6 +5,7 @@
 
 #include "async/task.h"
 #include "core/json_reader.h"
+#include "events/delivery_engine.h"
 #include "events/schedule_engine.h"
 #include "gateway/job_api.h"
 #include "gateway/route.h"
@@ -18,6 +19,7 @@ class ScheduleApi {
   struct Parts {  // all outlive me
     ScheduleEngine& scheduler;
     EventEngine& engine;
+    DeliveryEngine& deliveries;
     Catalog& catalog;
     JobApi& jobs;
     JobEngine& job_engine;
