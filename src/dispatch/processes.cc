@@ -328,33 +328,6 @@ void Scheduler::instance_started(Worker& worker) {
   run();
 }
 
-// Who waits for it takes it in this turn. Otherwise the function waits too, and the core is
-// others'.
-void Scheduler::chunk_arrived(Worker& worker, Reply chunk) {
-  tick();
-  if (worker.state != WorkerState::Running) return;
-  CHECK(worker.requests.size() == 1);
-  Request& request = *worker.requests.front();
-  if (request.closing) return;
-  if (!request.first_chunk) request.first_chunk = now_;
-  request.chunk = std::move(chunk);
-  if (request.resumption.handle) return wake(request);
-  request.paused = true;
-  release_tokens(worker);
-  contend_all(worker.pool.function);
-  run();
-}
-
-Reply Scheduler::take_chunk(Request& request) {
-  Reply chunk = *std::exchange(request.chunk, std::nullopt);
-  if (request.state != Request::State::Held || request.closing) return chunk;
-  tick();
-  // It has its instance, and its memory: it does not queue for the core again.
-  if (std::exchange(request.paused, false)) take_tokens(*request.worker);
-  request.worker->instance->go_on();
-  return chunk;
-}
-
 void Scheduler::instance_replied(Worker& worker, Replies replies) {
   tick();
   if (worker.state != WorkerState::Running) return;  // given up while the replies were under way

@@ -158,6 +158,9 @@ class Scheduler {
   void settle_batch(Worker& worker, Result<Reply> reply);
   void finish_batch(Worker& worker, std::vector<Reply> parts);
 
+  // Chunks (stream.cc)
+  void chunk_arrived(Worker& worker, Reply chunk);
+
   // Looking after versions (upkeep.cc)
   void look_after(VersionPool& pool);
   Keep keep_of(const VersionPool& pool) const;
@@ -198,7 +201,6 @@ class Scheduler {
   void instance_started(Worker& worker);
   void instance_replied(Worker& worker, Replies replies);
   void instance_slow(Worker& worker);
-  void chunk_arrived(Worker& worker, Reply chunk);
   bool begin_close(Request& request, const Error& why);
   void settle(Worker& worker, Replies replies);
   void instance_exited(Worker& worker, Exit exit);
