@@ -298,4 +298,16 @@ TEST_CASE("the back-off doubles from half a second to a minute") {
   CHECK(back_off(4'000'000'000U) == 60s);
 }
 
+TEST_CASE("what is waited for never ends where everybody who holds it waits in the circle") {
+  const std::optional<std::size_t> goes_on;
+  using Waiting = std::vector<HeldUp>;
+  CHECK(never_ends(Waiting{{{0}}}, 0));                 // itself
+  CHECK(never_ends(Waiting{{{1, 1}}, {{0}}}, 0));       // around
+  CHECK_FALSE(never_ends(Waiting{{{goes_on}}}, 0));     // somebody else's
+  CHECK_FALSE(never_ends(Waiting{{{0, goes_on}}}, 0));  // one of them ends
+  CHECK_FALSE(never_ends(Waiting{{{1}}, {{0, 2}}, {{goes_on}}}, 0));
+  CHECK(never_ends(Waiting{{{1}}, {{1}}, {{goes_on}}}, 0));  // waits for a circle
+  CHECK(never_ends(Waiting{{{}}}, 0));                       // nobody holds it
+}
+
 }  // namespace mayfly

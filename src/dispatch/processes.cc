@@ -219,6 +219,7 @@ InstanceEvents Scheduler::events_of(Worker& worker) {
           .on_replies =
               [this, &worker](Replies replies) { instance_replied(worker, std::move(replies)); },
           .on_chunk = [this, &worker](Reply chunk) { chunk_arrived(worker, std::move(chunk)); },
+          .on_call = [this, &worker](PlacedCall call) { instance_called(worker, std::move(call)); },
           .on_exit = [this, &worker](Exit exit) { instance_exited(worker, exit); }};
 }
 
@@ -269,6 +270,7 @@ void Scheduler::put_back(Request& request) {
   ++pool.queued;
   ++pool.function.queued;
   pool.queued_rows += request.rows;
+  pool.callees += request.call.caller ? 1 : 0;
 }
 
 // Leaves it the request that it has begun, if any; the others wait again, before everybody else.
@@ -456,6 +458,7 @@ Duration Scheduler::unbilled(Worker& worker) const {
 
 // The request's last figures; the instance has it no more.
 void Scheduler::bill(Request& request, Worker& worker, Duration ran, Duration cpu) {
+  end_call(request);
   request.timing.run = ran;
   request.timing.cpu = std::chrono::floor<std::chrono::microseconds>(cpu);
   worker.cpu_seen += request.timing.cpu;
