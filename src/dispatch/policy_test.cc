@@ -2,9 +2,12 @@
 #include "dispatch/policy.h"
 
 #include <array>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -299,15 +302,20 @@ TEST_CASE("the back-off doubles from half a second to a minute") {
 }
 
 TEST_CASE("what is waited for never ends where everybody who holds it waits in the circle") {
-  const std::optional<std::size_t> goes_on;
-  using Waiting = std::vector<HeldUp>;
-  CHECK(never_ends(Waiting{{{0}}}, 0));                 // itself
-  CHECK(never_ends(Waiting{{{1, 1}}, {{0}}}, 0));       // around
-  CHECK_FALSE(never_ends(Waiting{{{goes_on}}}, 0));     // somebody else's
-  CHECK_FALSE(never_ends(Waiting{{{0, goes_on}}}, 0));  // one of them ends
-  CHECK_FALSE(never_ends(Waiting{{{1}}, {{0, 2}}, {{goes_on}}}, 0));
-  CHECK(never_ends(Waiting{{{1}}, {{1}}, {{goes_on}}}, 0));  // waits for a circle
-  CHECK(never_ends(Waiting{{{}}}, 0));                       // nobody holds it
+  using Holder = std::optional<std::size_t>;
+  const Holder goes_on;
+  const auto held_by = [](std::vector<Holder> holders) { return HeldUp{std::move(holders)}; };
+  const auto stuck = [](const std::vector<HeldUp>& waiting) { return never_ends(waiting, 0); };
+  const Holder first = 0;
+  const Holder second = 1;
+  const Holder third = 2;
+  CHECK(stuck({held_by({first})}));                             // itself
+  CHECK(stuck({held_by({second, second}), held_by({first})}));  // around
+  CHECK_FALSE(stuck({held_by({goes_on})}));                     // somebody else
+  CHECK_FALSE(stuck({held_by({first, goes_on})}));              // one of them ends
+  CHECK_FALSE(stuck({held_by({second}), held_by({first, third}), held_by({goes_on})}));
+  CHECK(stuck({held_by({second}), held_by({second}), held_by({goes_on})}));  // behind a circle
+  CHECK(stuck({held_by({})}));                                               // nobody ever lets go
 }
 
 }  // namespace mayfly

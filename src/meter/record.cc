@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::uint8_t kFormat = 1;
 constexpr std::uint8_t kEventFormat = 2;
+constexpr std::uint8_t kWaited = 2;  // more than the format without
+constexpr std::uint8_t kLastFormat = kEventFormat + kWaited;
 
 std::uint64_t as_count(std::chrono::microseconds duration) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
@@ -23,7 +25,9 @@ std::chrono::microseconds get_duration(WireReader& in) {
 
 void encode_payload(const InvocationRecord& record, std::string& out) {
   WireWriter wire(out);
-  wire.put(record.event ? kEventFormat : kFormat);
+  const std::uint64_t waited = as_count(record.waited);
+  const std::uint8_t format = record.event ? kEventFormat : kFormat;
+  wire.put(static_cast<std::uint8_t>(format + (waited > 0 ? kWaited : 0)));
   wire.put(static_cast<std::uint8_t>(record.tier));
   wire.put(record.attempt);
   wire.put_bytes(record.invocation.bytes);
@@ -37,6 +41,7 @@ void encode_payload(const InvocationRecord& record, std::string& out) {
     wire.put(bytes.count);
   }
   if (record.event) wire.put_bytes(record.event->bytes);
+  if (waited > 0) wire.put(waited);
   for (const std::string* text :
        {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {
     wire.put_text(*text);
@@ -45,9 +50,9 @@ void encode_payload(const InvocationRecord& record, std::string& out) {
 
 bool is_sane(const InvocationRecord& record) {
   const auto tier = static_cast<std::uint8_t>(record.tier);
-  const bool durations =
-      std::ranges::all_of(std::initializer_list{record.queue, record.start, record.run, record.cpu},
-                          [](std::chrono::microseconds duration) { return duration.count() >= 0; });
+  const bool durations = std::ranges::all_of(
+      std::initializer_list{record.queue, record.start, record.run, record.cpu, record.waited},
+      [](std::chrono::microseconds duration) { return duration.count() >= 0; });
   return durations && tier >= static_cast<std::uint8_t>(StartTier::Hot) &&
          tier <= static_cast<std::uint8_t>(StartTier::None) && record.attempt > 0;
 }
@@ -56,7 +61,7 @@ bool is_sane(const InvocationRecord& record) {
 
 InvocationRecord unbilled(InvocationRecord record) {
   record.tier = StartTier::None;
-  record.queue = record.start = record.run = record.cpu = {};
+  record.queue = record.start = record.run = record.cpu = record.waited = {};
   record.received = record.sent = {};
   return record;
 }
@@ -86,7 +91,7 @@ std::optional<std::span<const std::byte>> intact_frame(std::span<const std::byte
 Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
   WireReader wire(payload);
   const auto format = wire.get<std::uint8_t>();
-  if (format != kFormat && format != kEventFormat) {
+  if (format < kFormat || format > kLastFormat) {
     return fail(Code::DataLoss, fmt::format("a ledger record has the unknown format {}", format));
   }
   InvocationRecord record;
@@ -101,10 +106,11 @@ Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
   for (Bytes* bytes : {&record.memory_limit, &record.memory_peak, &record.received, &record.sent}) {
     bytes->count = wire.get<std::uint64_t>();
   }
-  if (format == kEventFormat) {
+  if (format % 2 == kEventFormat % 2) {
     const auto event = wire.take(sizeof InvocationId::bytes);
     std::ranges::copy(event, record.event.emplace().bytes.begin());
   }
+  if (format > kWaited) record.waited = get_duration(wire);
   for (std::string* text :
        {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {
     *text = wire.get_text();

@@ -23,7 +23,9 @@
 //                  function, reason
 //
 // Format 2 is that of attempts at an event (events/): its 16 bytes of id stand at 96, the texts
-// after them. An attempt that was lost to the platform is tried again under its number.
+// after them. An attempt that was lost to the platform is tried again under its number. Formats 3
+// and 4 are 1 and 2 of functions that waited for others that they called: 8 more bytes before the
+// texts are the microseconds of that.
 #pragma once
 
 #include <chrono>
@@ -56,6 +58,7 @@ struct InvocationRecord {
   std::chrono::microseconds start{};
   std::chrono::microseconds run{};
   std::chrono::microseconds cpu{};
+  std::chrono::microseconds waited{};  // the part of `run` that its function waited for callees
   Bytes memory_limit;
   Bytes memory_peak;
   Bytes received;
@@ -71,7 +74,7 @@ inline constexpr std::string_view kShadowCaller = "shadow";
 
 inline constexpr std::size_t kFrameHead = 8;
 inline constexpr std::size_t kMinPayload = 96 + 5;
-inline constexpr std::size_t kMaxPayload = 96 + 16 + 5 * 256;
+inline constexpr std::size_t kMaxPayload = 96 + 16 + 8 + 5 * 256;
 
 // What an attempt becomes that was lost to the platform: nobody is billed for it.
 InvocationRecord unbilled(InvocationRecord record);
