@@ -51,6 +51,8 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
                .quotas = quotas,
                .tracer = tracer}),
       bodies(body_memory(base.config)),
+      callees({base.loop, parse_pool, dispatcher, invoker, bodies},
+              {.max_body = base.config.max_body, .max_reply = base.config.max_reply}),
       shared(base.config.client_shm_uid),
       repository({.loop = base.loop,
                   .pool = base.pool,

@@ -30,6 +30,7 @@
 #include "publish/publisher.h"
 #include "registry/registry.h"
 #include "sandbox/process_spawner.h"
+#include "serving/callees.h"
 #include "serving/invoker.h"
 #include "serving/model_repository.h"
 #include "serving/rollouts.h"
@@ -97,6 +98,7 @@ struct DataPlane {
   ResponseCache cache;
   Invoker invoker;  // one prediction
   BodyBudget bodies;
+  Callees callees;  // and what one calls
   ClientMemory shared;
   ModelRepository repository;
 };

@@ -261,6 +261,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.plane.shadows.close());
   loop.run(parts.plane.rollouts.close());
   loop.run(parts.plane.dispatcher.drain(5s));
+  loop.run(parts.plane.callees.close());
   loop.run(close(parts.background));
   loop.run(parts.plane.quotas.close());
   loop.run(parts.who.close());

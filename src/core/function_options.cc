@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/manifest.h"
+#include "core/names.h"
 #include "core/reason.h"
 #include "core/secret.h"
 
@@ -69,6 +70,26 @@ void read_secrets(JsonReader& reader, FunctionOptions& options) {
   const auto twice = std::ranges::adjacent_find(options.secrets);
   if (twice != options.secrets.end())
     reader.error("secrets", fmt::format("'{}' is named twice", *twice));
+}
+
+void read_calls(JsonReader& reader, FunctionOptions& options) {
+  const Json* calls = reader.value("calls");
+  if (calls == nullptr) return;
+  if (!calls->is_array() || calls->size() > kMostCalls) {
+    return reader.error("calls", fmt::format("must be a list of at most {} functions, like "
+                                             "[\"scale\"]",
+                                             kMostCalls));
+  }
+  for (const Json& item : *calls) {
+    if (!item.is_string()) return reader.error("calls", "must be names of functions");
+    const auto name = FunctionName::parse(item.get_ref<const std::string&>());
+    if (!name) return reader.error("calls", name.error().message);
+    options.calls.push_back(name->str());
+  }
+  std::ranges::sort(options.calls);
+  const auto twice = std::ranges::adjacent_find(options.calls);
+  if (twice != options.calls.end())
+    reader.error("calls", fmt::format("'{}' is named twice", *twice));
 }
 
 void read_parameters(JsonReader& reader, FunctionOptions& options) {
@@ -140,6 +161,7 @@ void read_function_options(JsonReader& reader, FunctionOptions& options) {
     reader.error("handler", checked.error().message);
   if (!options.handler.ends_with(".py")) reader.error("handler", "must be a .py file");
   read_secrets(reader, options);
+  read_calls(reader, options);
   read_env(reader, options);
   read_parameters(reader, options);
   read_types(reader, "inputs", options.types.inputs);
@@ -151,6 +173,7 @@ void read_function_options(JsonReader& reader, FunctionOptions& options) {
 void add_function_options(Json& json, const FunctionOptions& options) {
   json["handler"] = options.handler;
   if (!options.secrets.empty()) json["secrets"] = options.secrets;
+  if (!options.calls.empty()) json["calls"] = options.calls;
   if (!options.env.empty()) json["env"] = options.env;
   if (options.parameters != "{}") json["parameters"] = Json::parse(options.parameters);
   if (options.types.inputs.empty()) return;

@@ -3,12 +3,14 @@
 //
 //   handler = "function.py"                 the file with predict(), and load() where there is one
 //   secrets = ["API_KEY"]                   what it may know (core/secret.h); names only
+//   calls = ["scale"]                       functions of its project that ctx.call() may ask
 //   [env]         MODE = "fast"             variables of its process; part of the version
 //   [parameters]  threshold = 0.5           ctx.parameters; any JSON values
 //   [inputs]      x = "FP32[-1,30]"         types of what it takes and gives, where its annotations
 //   [outputs]     score = "FP32[-1]"        do not say; neither: JSON, or any bytes
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -20,9 +22,12 @@
 
 namespace mayfly {
 
+inline constexpr std::size_t kMostCalls = 64;
+
 struct FunctionOptions {
   std::string handler = "function.py";
   std::vector<std::string> secrets;  // sorted
+  std::vector<std::string> calls;    // sorted
   std::map<std::string, std::string> env;
   std::string parameters = "{}";  // a JSON object
   Signature types;                // empty lists: not declared

@@ -43,6 +43,23 @@ TEST_CASE("a model's options know nothing of functions, and a function has no mo
   CHECK(has(refusal(R"({"runtime": "ruby"})"), "runtime"));
 }
 
+TEST_CASE("the functions that one calls are names, each once, and no model has any") {
+  const auto options = parse_version_options(R"({"runtime": "python", "calls": ["scale", "a"]})");
+  REQUIRE_MESSAGE(options.has_value(), options.error().message);
+  CHECK(options->function.calls == std::vector<std::string>{"a", "scale"});
+  CHECK(*parse_function_options(to_json(options->function)) == options->function);
+  CHECK(has(refusal(R"({"calls": ["a"]})"), "no code that could call"));
+  const auto with = [](std::string_view rest) {
+    return refusal(std::string(R"({"runtime": "python", )") + std::string(rest) + "}");
+  };
+  CHECK(has(with(R"("calls": "a")"), "must be a list"));
+  CHECK(has(with(R"("calls": [1])"), "names of functions"));
+  CHECK(has(with(R"("calls": ["team/a"])"), "team/a"));
+  CHECK(has(with(R"("calls": ["a@2"])"), "a@2"));
+  CHECK(has(with(R"("calls": ["a", "a"])"), "twice"));
+  CHECK(has(with(R"("calls": ["a"], "max_batch": 8)"), "max_batch"));
+}
+
 TEST_CASE("what cannot be is refused by name") {
   const auto with = [](std::string_view rest) {
     return refusal(std::string(R"({"runtime": "python", )") + std::string(rest) + "}");
@@ -82,7 +99,7 @@ TEST_CASE("a manifest keeps what a function was deployed with") {
   // A model's manifest is what it was before there were functions: its digest must not change.
   Manifest model;
   model.files = {{"model.onnx", std::string(64, 'a'), 3}};
-  for (const char* word : {"handler", "documents", "environment"}) {
+  for (const char* word : {"handler", "documents", "environment", "calls"}) {
     CAPTURE(word);
     CHECK(!has(to_json(model), word));
   }

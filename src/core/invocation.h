@@ -50,10 +50,11 @@ std::string_view to_string(StartTier tier);
 
 // Taken by the server, from outside the jail.
 struct Timing {
-  Duration queue{};  // accepted → handed to an instance (or to its start)
-  Duration start{};  // → the instance begins to run; 0 when hot
-  Duration run{};    // → its reply
-  Duration cpu{};    // CPU time of the instance for this invocation
+  Duration queue{};   // accepted → handed to an instance (or to its start)
+  Duration start{};   // → the instance begins to run; 0 when hot
+  Duration run{};     // → its reply
+  Duration cpu{};     // CPU time of the instance for this invocation
+  Duration waited{};  // the part of `run` in which its function waited for those it called
 };
 
 }  // namespace mayfly

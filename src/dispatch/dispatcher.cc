@@ -37,9 +37,10 @@ Dispatcher::Dispatcher(Loop& loop, Spawner& spawner, DispatchOptions options)
 
 Dispatcher::~Dispatcher() = default;
 
+// What an accepted request calls is a part of it: its own hold is enough.
 Task<Outcome> Dispatcher::predict(Call call) {
   const std::optional<Gate::Hold> hold = calls_.hold();
-  if (!hold) {
+  if (!hold && !call.caller) {
     co_return Outcome{.reply = std::unexpected(draining()), .retry_after = 1s};
   }
   if (call.version->streams) {
@@ -69,6 +70,11 @@ std::unique_ptr<Stream> Dispatcher::open(Call call) {
                                             call.version->label))});
   }
   return std::make_unique<Stream>(*scheduler_, std::move(call), *std::move(hold));
+}
+
+void Dispatcher::set_calls(CallHandler handler) { scheduler_->set_calls(std::move(handler)); }
+void Dispatcher::answer(const CallOrigin& caller, PlacedCall answer) {
+  scheduler_->answer(caller, std::move(answer));
 }
 
 std::optional<Outcome> Dispatcher::refusal(VersionKey version) const {

@@ -17,6 +17,8 @@
 
 namespace mayfly {
 
+struct CallOrigin;
+
 // Of requests that name none.
 inline constexpr std::uint32_t kUsualPriority = 100;
 inline constexpr std::uint32_t kLastPriority = 1000;
@@ -31,11 +33,16 @@ struct Call {
   // 1 is the most urgent: within its version a request goes before all of a larger number.
   std::uint32_t priority = kUsualPriority;
   CancelToken cancel{};  // the client is gone: its work is ended
+  // Calls between functions (calls.h). The request's own, where its function may call; and its
+  // caller's, where a function has called it.
+  std::shared_ptr<CallOrigin> origin{};
+  std::shared_ptr<CallOrigin> caller{};
 };
 
 struct Outcome {
-  // Reasons of errors: queue_full, hopeless_deadline, memory_pressure, draining, start_failed,
-  // instance_crashed, out_of_memory, deadline_exceeded, client_gone, model_error, bad_reply.
+  // Reasons of errors: call_deadlock, queue_full, hopeless_deadline, memory_pressure, draining,
+  // start_failed, instance_crashed, out_of_memory, deadline_exceeded, client_gone, model_error,
+  // bad_reply.
   Result<Reply> reply;
   StartTier tier = StartTier::None;
   Timing timing{};

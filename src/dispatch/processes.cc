@@ -219,6 +219,7 @@ InstanceEvents Scheduler::events_of(Worker& worker) {
           .on_replies =
               [this, &worker](Replies replies) { instance_replied(worker, std::move(replies)); },
           .on_chunk = [this, &worker](Reply chunk) { chunk_arrived(worker, std::move(chunk)); },
+          .on_call = [this, &worker](PlacedCall call) { instance_called(worker, std::move(call)); },
           .on_exit = [this, &worker](Exit exit) { instance_exited(worker, exit); }};
 }
 
@@ -269,6 +270,7 @@ void Scheduler::put_back(Request& request) {
   ++pool.queued;
   ++pool.function.queued;
   pool.queued_rows += request.rows;
+  pool.callees += request.call.caller ? 1 : 0;
 }
 
 // Leaves it the request that it has begun, if any; the others wait again, before everybody else.
@@ -326,33 +328,6 @@ void Scheduler::instance_started(Worker& worker) {
     make_idle(worker);
   }
   run();
-}
-
-// Who waits for it takes it in this turn. Otherwise the function waits too, and the core is
-// others'.
-void Scheduler::chunk_arrived(Worker& worker, Reply chunk) {
-  tick();
-  if (worker.state != WorkerState::Running) return;
-  CHECK(worker.requests.size() == 1);
-  Request& request = *worker.requests.front();
-  if (request.closing) return;
-  if (!request.first_chunk) request.first_chunk = now_;
-  request.chunk = std::move(chunk);
-  if (request.resumption.handle) return wake(request);
-  request.paused = true;
-  release_tokens(worker);
-  contend_all(worker.pool.function);
-  run();
-}
-
-Reply Scheduler::take_chunk(Request& request) {
-  Reply chunk = *std::exchange(request.chunk, std::nullopt);
-  if (request.state != Request::State::Held || request.closing) return chunk;
-  tick();
-  // It has its instance, and its memory: it does not queue for the core again.
-  if (std::exchange(request.paused, false)) take_tokens(*request.worker);
-  request.worker->instance->go_on();
-  return chunk;
 }
 
 void Scheduler::instance_replied(Worker& worker, Replies replies) {
@@ -483,6 +458,7 @@ Duration Scheduler::unbilled(Worker& worker) const {
 
 // The request's last figures; the instance has it no more.
 void Scheduler::bill(Request& request, Worker& worker, Duration ran, Duration cpu) {
+  end_call(request);
   request.timing.run = ran;
   request.timing.cpu = std::chrono::floor<std::chrono::microseconds>(cpu);
   worker.cpu_seen += request.timing.cpu;

@@ -125,7 +125,13 @@ Scheduler::Flow Scheduler::step(VersionPool& pool) {
 }
 
 Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
-  if (decision.action == Action::Wait) return wait(pool, decision.why);
+  if (decision.action == Action::Wait) {
+    pool.waits_for = decision.why;
+    const Flow flow = wait(pool, decision.why);
+    if (pool.callees > 0) refuse_deadlocked(pool);
+    return flow;
+  }
+  pool.waits_for = Why::NothingWanted;
   unpark(pool);
   share_.remove(pool.contender);
   if (decision.action == Action::None) return Flow::GoOn;
@@ -247,6 +253,7 @@ void Scheduler::contend(VersionPool& pool) {
   if (pool.parked != VersionPool::Parked::No || !wants_something(pool)) return;
   const bool startable = pool.tmpl.state == TemplateState::Ready;
   if (!pool.idle.empty() || startable) {
+    pool.waits_for = Why::NothingWanted;
     share_.add(pool.contender);
   } else if (pool.tmpl.state == TemplateState::None) {
     park(pool, VersionPool::Parked::ForBuild);

@@ -60,6 +60,8 @@ class Scheduler {
   // wanted.
   Reply take_chunk(Request& request);
   void close(Request& request, Error why);
+  void set_calls(CallHandler handler) { call_handler_ = std::move(handler); }
+  void answer(const CallOrigin& caller, PlacedCall answer);
   // The request is being destroyed without an outcome.
   void abandon(Request& request);
 
@@ -158,6 +160,18 @@ class Scheduler {
   void settle_batch(Worker& worker, Result<Reply> reply);
   void finish_batch(Worker& worker, std::vector<Reply> parts);
 
+  // Chunks (stream.cc)
+  void chunk_arrived(Worker& worker, Reply chunk);
+
+  // Calls between functions (calls.cc)
+  void instance_called(Worker& worker, PlacedCall call);
+  void begin_call(Request& request);
+  void end_call(Request& request);
+  void leave_calls(Request& request);
+  struct WaitGraph;
+  WaitGraph wait_graph(VersionPool& pool) const;
+  void refuse_deadlocked(VersionPool& pool);
+
   // Looking after versions (upkeep.cc)
   void look_after(VersionPool& pool);
   Keep keep_of(const VersionPool& pool) const;
@@ -198,7 +212,6 @@ class Scheduler {
   void instance_started(Worker& worker);
   void instance_replied(Worker& worker, Replies replies);
   void instance_slow(Worker& worker);
-  void chunk_arrived(Worker& worker, Reply chunk);
   bool begin_close(Request& request, const Error& why);
   void settle(Worker& worker, Replies replies);
   void instance_exited(Worker& worker, Exit exit);
@@ -246,6 +259,8 @@ class Scheduler {
 
   std::vector<Worker*> gathering_;  // with open batches
   TurnEnd seal_;
+
+  CallHandler call_handler_;
 
   Timer patience_;
   std::vector<std::unique_ptr<Worker>> dead_workers_;

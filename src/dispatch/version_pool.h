@@ -149,8 +149,10 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
 
   PoolContender contender;
   enum class Parked : std::uint8_t { No, ForMemory, ForBuild } parked = Parked::No;
-  std::uint32_t starves = 0;  // 1: parked for memory while the function has no instance
-  bool touched = false;       // in Scheduler::touched_
+  Why waits_for = Why::NothingWanted;  // as decided last; of what waits for nothing now: nothing
+  std::uint32_t callees = 0;           // of those queued, what functions have called
+  std::uint32_t starves = 0;           // 1: parked for memory while the function has no instance
+  bool touched = false;                // in Scheduler::touched_
   ReclaimEntry reclaim_instance{*this, Action::EndInstance};
   ReclaimEntry reclaim_template{*this, Action::EvictTemplate};
   Timer due;               // upkeep, end of a back-off, next attempt to keep warm

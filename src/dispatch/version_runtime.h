@@ -66,6 +66,7 @@ struct VersionRuntime {
   std::uint32_t threads = 1;
   bool session_after_fork = false;
   bool streams = false;            // its replies come in chunks
+  bool calls = false;              // its function may call others
   Path environment{};              // Python packages; there once `artifact` has been asked for
   Bytes scratch{};                 // of /tmp, which the instances share; 0: there is none
   Bytes memory = mib(512);         // limit of one instance's private bytes

@@ -119,6 +119,10 @@ class ControlApi {
   Json describe_versions(const DispatchStatus& status) const;
   Status check_rollout(const FunctionName& function) const;
   Status check_canary(const FunctionName& function, std::uint32_t percent) const;
+  // Functions that call functions (control_calls.cc)
+  Status check_calls(const FunctionName& function, const VersionOptions& options) const;
+  Result<std::vector<std::string>> callers_of(const FunctionName& called) const;
+  Task<Status> check_callers(FunctionName called);
   Json describe_processes(std::string_view function) const;
 
   Parts parts_;

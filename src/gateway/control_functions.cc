@@ -216,6 +216,9 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
         fmt::format("{} was called in the last 10 minutes; confirm with --yes (?force=true)",
                     local_name(name.str())));
   }
+  if (!force) {
+    CO_TRY_STATUS(co_await check_callers(name));
+  }
   const Author author{.who = author_of(exchange, route), .why = "delete"};
   CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.registry.remove(name, author); }));
   parts_.catalog.publish(parts_.registry.snapshot());

@@ -89,6 +89,7 @@ Json bill_json(const Bill& bill) {
                     {"start_us", line.usage.start_us},
                     {"run_us", line.usage.run_us},
                     {"cpu_us", line.usage.cpu_us},
+                    {"waited_us", line.usage.waited_us},
                     {"bytes_in", line.usage.bytes_in},
                     {"bytes_out", line.usage.bytes_out},
                     {"gb_seconds", decimal(nano_gib_seconds)},

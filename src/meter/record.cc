@@ -13,6 +13,7 @@ namespace {
 // A format is this and what a record has besides.
 constexpr std::uint8_t kFormat = 1;
 constexpr std::uint8_t kWithEvent = 1;
+constexpr std::uint8_t kWithWaited = 2;
 constexpr std::uint8_t kWithFirstChunk = 4;
 
 std::uint64_t as_count(std::chrono::microseconds duration) {
@@ -24,7 +25,8 @@ std::chrono::microseconds get_duration(WireReader& in) {
 }
 
 std::uint8_t format_of(const InvocationRecord& record) {
-  const int with = (record.event ? kWithEvent : 0) | (record.first_chunk ? kWithFirstChunk : 0);
+  const int with = (record.event ? kWithEvent : 0) | (record.waited.count() > 0 ? kWithWaited : 0) |
+                   (record.first_chunk ? kWithFirstChunk : 0);
   return static_cast<std::uint8_t>(kFormat + with);
 }
 
@@ -44,6 +46,7 @@ void encode_payload(const InvocationRecord& record, std::string& out) {
     wire.put(bytes.count);
   }
   if (record.event) wire.put_bytes(record.event->bytes);
+  if (record.waited.count() > 0) wire.put(as_count(record.waited));
   if (record.first_chunk) wire.put(as_count(*record.first_chunk));
   for (const std::string* text :
        {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {
@@ -55,7 +58,7 @@ bool is_sane(const InvocationRecord& record) {
   const auto tier = static_cast<std::uint8_t>(record.tier);
   const bool durations =
       std::ranges::all_of(
-          std::initializer_list{record.queue, record.start, record.run, record.cpu},
+          std::initializer_list{record.queue, record.start, record.run, record.cpu, record.waited},
           [](std::chrono::microseconds duration) { return duration.count() >= 0; }) &&
       record.first_chunk.value_or(std::chrono::microseconds()).count() >= 0;
   return durations && tier >= static_cast<std::uint8_t>(StartTier::Hot) &&
@@ -66,7 +69,7 @@ bool is_sane(const InvocationRecord& record) {
 
 InvocationRecord unbilled(InvocationRecord record) {
   record.tier = StartTier::None;
-  record.queue = record.start = record.run = record.cpu = {};
+  record.queue = record.start = record.run = record.cpu = record.waited = {};
   record.first_chunk = {};
   record.received = record.sent = {};
   return record;
@@ -98,7 +101,7 @@ Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
   WireReader wire(payload);
   const auto format = wire.get<std::uint8_t>();
   const auto with = static_cast<std::uint8_t>(format - kFormat);
-  if ((with & ~(kWithEvent | kWithFirstChunk)) != 0) {
+  if ((with & ~(kWithEvent | kWithWaited | kWithFirstChunk)) != 0) {
     return fail(Code::DataLoss, fmt::format("a ledger record has the unknown format {}", format));
   }
   InvocationRecord record;
@@ -117,6 +120,7 @@ Result<InvocationRecord> decode_record(std::span<const std::byte> payload) {
     const auto event = wire.take(sizeof InvocationId::bytes);
     std::ranges::copy(event, record.event.emplace().bytes.begin());
   }
+  if ((with & kWithWaited) != 0) record.waited = get_duration(wire);
   if ((with & kWithFirstChunk) != 0) record.first_chunk = get_duration(wire);
   for (std::string* text :
        {&record.project, &record.caller, &record.request_id, &record.function, &record.reason}) {

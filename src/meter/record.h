@@ -23,9 +23,10 @@
 //                  function, reason
 //
 // Format 2 is that of attempts at an event (events/): its 16 bytes of id stand at 96, the texts
-// after them. An attempt that was lost to the platform is tried again under its number. Formats 5
-// and 6 are 1 and 2 of streams that had a chunk: before the texts are 8 more bytes, the
-// microseconds from `time` to the first one.
+// after them. An attempt that was lost to the platform is tried again under its number. A format is
+// 1, 1 more with an event, 2 more with `waited` (8 bytes: microseconds that a function waited for
+// others that it called), 4 more with `first_chunk` (8 bytes: microseconds from `time` to a
+// stream's first chunk). They stand before the texts in this order.
 #pragma once
 
 #include <chrono>
@@ -58,6 +59,7 @@ struct InvocationRecord {
   std::chrono::microseconds start{};
   std::chrono::microseconds run{};
   std::chrono::microseconds cpu{};
+  std::chrono::microseconds waited{};  // the part of `run` that its function waited for callees
   Bytes memory_limit;
   Bytes memory_peak;
   Bytes received;

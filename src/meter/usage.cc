@@ -30,6 +30,7 @@ void Usage::add(const InvocationRecord& record) {
   start_us += count(record.start);
   run_us += count(record.run);
   cpu_us += count(record.cpu);
+  waited_us += count(record.waited);
   const Uint128 held = Uint128{record.memory_limit.count} * count(record.run);
   memory_time += held;
   if (record.caller == kShadowCaller) shadow_memory_time += held;
@@ -45,6 +46,7 @@ void Usage::add(const Usage& other) {
   start_us += other.start_us;
   run_us += other.run_us;
   cpu_us += other.cpu_us;
+  waited_us += other.waited_us;
   bytes_in += other.bytes_in;
   bytes_out += other.bytes_out;
   memory_time += other.memory_time;

@@ -48,6 +48,7 @@ struct Usage {
   std::uint64_t start_us = 0;
   std::uint64_t run_us = 0;
   std::uint64_t cpu_us = 0;
+  std::uint64_t waited_us = 0;  // of run_us: for functions that they called
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
   Uint128 memory_time = 0;         // bytes × microseconds: the memory limit while the request ran

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "core/tensor.h"
+#include "runner/call_port.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -44,6 +45,9 @@ class Backend {
   virtual bool streams() const { return false; }
   virtual Result<const RunResults*> next_chunk() { return nullptr; }
   virtual void close_stream() {}
+
+  // In an instance: what a run may call other functions through. It outlives me.
+  virtual void set_call_port(CallPort& /*port*/) {}
 
   // Around the clone of an instance, in the template; and in the instance before its first request.
   virtual void before_fork() {}

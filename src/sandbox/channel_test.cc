@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "core/reason.h"
+#include "sandbox/doorbell.h"
 
 #include <doctest/doctest.h>
 

@@ -47,6 +47,7 @@ class InstanceHandle final : public Instance {
   std::vector<RequestMemory> take_back() override { return process_->take_back(); }
   void go_on() override { process_->go_on(); }
   void close_stream() override { process_->close_stream(); }
+  void answer(PlacedCall answer) override { process_->answer(std::move(answer)); }
   void kill() override { process_->kill(); }
   Duration cpu() const override { return process_->cpu(); }
   Bytes peak_memory() const override { return process_->peak_memory(); }

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "core/manifest.h"
 #include "core/secret.h"
+#include "sandbox/call_message.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -57,6 +58,13 @@ struct Reply {
 
 using Replies = std::vector<Result<Reply>>;
 
+// A call, or the answer to one. `region`: it lies there, written already, and is not in `message`.
+struct PlacedCall {
+  CallMessage message{};
+  std::shared_ptr<const void> memory{};  // the parts of `message` are valid as long
+  std::shared_ptr<Region> region{};
+};
+
 struct InstanceEvents {
   // The fresh instance is set up and about to read its first request.
   std::move_only_function<void()> on_started;
@@ -65,6 +73,8 @@ struct InstanceEvents {
   // The next chunk of the stream that it runs, checked. It waits for go_on() or close_stream(); the
   // stream's end is its reply, without outputs where it ended well.
   std::move_only_function<void(Reply)> on_chunk{};
+  // The request that it runs calls a function, and waits for answer().
+  std::move_only_function<void(PlacedCall)> on_call{};
   // The process is gone; no further event follows. What it had not answered stays so; collect() and
   // take_back() still tell.
   std::move_only_function<void(Exit)> on_exit;
@@ -90,6 +100,8 @@ class Instance {
   // Of the stream that it runs: no more is wanted. Further chunks are dropped; the reply comes when
   // the function has ended, if it ever does.
   virtual void close_stream() = 0;
+  // After on_call, once. Nothing where it no longer waits.
+  virtual void answer(PlacedCall answer) = 0;
   virtual void kill() = 0;
   // Taken from outside. CPU time since the process began; private bytes now and at most (0:
   // unknown).

@@ -133,6 +133,7 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
   runtime->threads = manifest->options.threads;
   runtime->session_after_fork = manifest->session_after_fork;
   runtime->streams = manifest->streams;
+  runtime->calls = !manifest->options.function.calls.empty();
   runtime->memory = manifest->options.memory;
   // Weights twice: mapped, and prepacked where that was chosen.
   runtime->template_memory =

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "core/reason.h"
+#include "runner/python/call_bridge.h"
 #include "runner/python/interpreter.h"
 #include "runner/python/object.h"
+#include "runner/python/values.h"
 #include "runner/python_function.h"
 
 namespace mayfly {
@@ -29,66 +31,6 @@ class InputMemory {
  private:
   PyRef view_;
 };
-
-// The bytes of one result: Python's, kept until they are copied.
-class OutputBytes {
- public:
-  static Result<OutputBytes> of(PyObject* object) {
-    OutputBytes bytes;
-    if (PyObject_GetBuffer(object, &bytes.buffer_, PyBUF_SIMPLE) != 0)
-      return fail(Code::Internal, take_exception());
-    bytes.held_ = true;
-    return bytes;
-  }
-  OutputBytes(OutputBytes&& other) noexcept
-      : buffer_(other.buffer_), held_(std::exchange(other.held_, false)) {}
-  OutputBytes& operator=(OutputBytes&&) = delete;
-  ~OutputBytes() {
-    if (held_) PyBuffer_Release(&buffer_);
-  }
-  std::span<const std::byte> bytes() const {
-    return {static_cast<const std::byte*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
-  }
-
- private:
-  OutputBytes() = default;
-  Py_buffer buffer_{};
-  bool held_ = false;
-};
-
-Result<PyRef> checked(PyObject* owned) {
-  if (owned == nullptr) return fail(Code::Internal, take_exception());
-  return PyRef(owned);
-}
-
-std::string text_of(PyObject* object) {
-  Py_ssize_t size = 0;
-  const char* text = PyUnicode_AsUTF8AndSize(object, &size);
-  if (text == nullptr) return take_exception();
-  return {text, static_cast<std::size_t>(size)};
-}
-
-Result<PyRef> to_python(std::span<const std::int64_t> shape) {
-  PyRef tuple = TRY(checked(PyTuple_New(static_cast<Py_ssize_t>(shape.size()))));
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(shape[i]));
-  return tuple;
-}
-
-Result<Shape> read_shape(PyObject* tuple) {
-  const PyRef items = TRY(checked(PySequence_Fast(tuple, "a shape must be a sequence")));
-  Shape shape;
-  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.get()); ++i)
-    shape.push_back(PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items.get(), i)));
-  if (PyErr_Occurred() != nullptr) return fail(Code::Internal, take_exception());
-  return shape;
-}
-
-Result<DataType> read_type(PyObject* name) {
-  const auto type = parse_data_type(text_of(name));
-  if (!type) return fail(Code::Internal, "an unknown datatype");
-  return *type;
-}
 
 // [(name, datatype, shape), …]
 Result<std::vector<TensorSpec>> read_specs(PyObject* list) {
@@ -151,6 +93,14 @@ class Function final : public PythonFunction {
     if (outputs_.empty()) return;
     const PyLock lock(thread_);
     outputs_.clear();
+  }
+
+  void set_call_port(CallPort& port) override {
+    const PyLock lock(thread_);
+    const auto bridge = make_call_bridge(port);
+    const PyRef done(bridge ? PyObject_CallMethod(function_.get(), "set_bridge", "O", bridge->get())
+                            : nullptr);
+    if (!done) PyErr_Print();
   }
 
   void before_fork() override {
@@ -240,16 +190,18 @@ class Function final : public PythonFunction {
     if (called == Py_None) return nullptr;
     if (PyTuple_Check(called) != 0) {
       const std::string why = text_of(PyTuple_GET_ITEM(called, 0));
-      const bool input = why == reason::kInvalidInput;
-      return refuse(input ? reason::kInvalidInput : reason::kFunctionError,
-                    text_of(PyTuple_GET_ITEM(called, 1)));
+      std::string words = text_of(PyTuple_GET_ITEM(called, 1));
+      for (const std::string_view known : {reason::kInvalidInput, reason::kUnsupported}) {
+        if (why == known) return refuse(known, std::move(words));
+      }
+      return refuse(reason::kFunctionError, std::move(words));
     }
     if (PyList_Check(called) == 0 || static_cast<std::size_t>(PyList_GET_SIZE(called)) != wanted_) {
       return fail(Code::Internal, "another number of outputs");
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(called); ++i) {
       PyObject* item = PyList_GET_ITEM(called, i);
-      OutputBytes bytes = TRY(OutputBytes::of(PyTuple_GET_ITEM(item, 2)));
+      HeldBytes bytes = TRY(HeldBytes::of(PyTuple_GET_ITEM(item, 2)));
       results_.plans.push_back({.type = TRY(read_type(PyTuple_GET_ITEM(item, 0))),
                                 .shape = TRY(read_shape(PyTuple_GET_ITEM(item, 1))),
                                 .bytes = bytes.bytes().size()});
@@ -263,7 +215,7 @@ class Function final : public PythonFunction {
   bool frozen_ = false;              // it has been forked
   FunctionFacts facts_;
   RunResults results_;
-  std::vector<OutputBytes> outputs_;
+  std::vector<HeldBytes> outputs_;
   std::size_t wanted_ = 0;  // outputs of the run
 };
 

@@ -14,18 +14,17 @@ import time
 import traceback
 import types
 
+from mayfly_calls import CallError, Calls, NothingAnswers
+from mayfly_values import (NUMPY, document_of, import_numpy, is_json, join_elements, json_document,
+                           to_array)
+
 # Datatypes of the Open Inference Protocol, in the order of their numbers in shared memory (from 1).
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
              "FP16", "FP32", "FP64", "BYTES", "BF16")
-NUMPY = {"BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
-         "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 MAX_RANK = 16
 SECRETS = "/secrets"
 
 END = object()  # of a stream
-
-# What curl and simple clients say of JSON when nobody told them better.
-JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
 
 
 class Refused(Exception):
@@ -39,11 +38,14 @@ class InvalidInput(Exception):
 class Context:
     """What a function may know: of itself, and of the invocation that it serves."""
 
-    def __init__(self, folder, parameters, secrets):
+    CallError = CallError  # what call() raises when the function that it called fails
+
+    def __init__(self, folder, plan):
         self._folder = folder
-        self._secrets = frozenset(secrets)
+        self._secrets = frozenset(plan.get("secrets", ()))
+        self._calls = Calls(plan.get("calls", ()))
         self._deadline = None
-        self.parameters = parameters
+        self.parameters = types.MappingProxyType(plan.get("parameters", {}))
         self.logger = logging.getLogger("function")
         self.invocation_id = None
         self.content_type = None
@@ -67,6 +69,13 @@ class Context:
         """A secret's value, as text."""
         with open(self.secret_path(name), encoding="utf-8", newline="") as file:
             return file.read()
+
+    def call(self, name, inputs):
+        """Asks another function of the project, one that mayfly.toml names in calls = [...], and
+        waits for its answer. A dict of NumPy arrays goes to it as tensors, anything else as JSON or
+        bytes. Gives a dict of arrays where the function has typed outputs, else what its JSON
+        says, or bytes; raises ctx.CallError where it fails."""
+        return self._calls.call(name, inputs)
 
     @property
     def deadline(self):
@@ -170,8 +179,8 @@ class Function:
         self._muted = True  # until it serves: what it says of made-up requests is nobody's log
         self._folder = folder
         handler = plan.get("handler", "function.py")
-        self.context = Context(folder, types.MappingProxyType(plan.get("parameters", {})),
-                               plan.get("secrets", ()))
+        self.context = Context(folder, plan)
+        self._calls = self.context._calls
         module = import_handler(folder, handler)
         self._predict = check_callable(module, handler)
         self.streams = inspect.isgeneratorfunction(self._predict)
@@ -179,7 +188,12 @@ class Function:
         self._wanted = []
         self.inputs, self.outputs = declared_types(plan, self._predict)
         if self.inputs:
-            import_numpy()
+            try:
+                import_numpy()
+            except ImportError as error:
+                raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be "
+                              f"imported ({error}); add it to requirements.txt or pyproject.toml") \
+                    from None
         load = getattr(module, "load", None)
         self._state = load(self.context) if callable(load) else None
 
@@ -221,9 +235,17 @@ class Function:
         if chunks is not None:
             self._guarded(self._aloud, chunks.close)
 
+    def set_bridge(self, bridge):
+        self._calls.set_bridge(bridge)
+
     def _guarded(self, work, *arguments):
         try:
+            if self._calls.names:
+                return self._calling(work, *arguments)
             return work(*arguments)
+        except NothingAnswers as stop:
+            self.close_stream()
+            return "unsupported", str(stop)
         except InvalidInput as error:
             self.close_stream()
             return "invalid_input", str(error)
@@ -234,6 +256,13 @@ class Function:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+
+    def _calling(self, work, *arguments):
+        self._calls.open()
+        try:
+            return work(*arguments)
+        finally:
+            self._calls.close()
 
     def _call(self, inputs, wanted):
         arguments = self._arrays(inputs) if self.inputs else self._document(inputs)
@@ -321,42 +350,6 @@ def quiet():
 # ---- Values --------------------------------------------------------------------------------------
 
 
-def import_numpy():
-    try:
-        import numpy
-    except ImportError as error:
-        raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be imported "
-                      f"({error}); add it to requirements.txt or pyproject.toml") from None
-    return numpy
-
-
-def to_array(datatype, shape, memory):
-    numpy = sys.modules["numpy"]
-    if datatype == "BYTES":
-        elements = numpy.empty(len_of(shape), dtype=object)
-        elements[:] = split_elements(memory, len(elements))
-        return elements.reshape(shape)
-    if len(memory) == 0:
-        return numpy.empty(shape, dtype=NUMPY[datatype])
-    return numpy.frombuffer(memory, dtype=NUMPY[datatype]).reshape(shape)
-
-
-def len_of(shape):
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-def split_elements(memory, count):
-    elements, offset = [], 0
-    for _ in range(count):
-        length = int.from_bytes(memory[offset:offset + 4], "little")
-        elements.append(bytes(memory[offset + 4:offset + 4 + length]))
-        offset += 4 + length
-    return elements
-
-
 def from_value(name, value, datatype, shape):
     numpy = sys.modules["numpy"]
     if datatype == "BYTES":
@@ -394,19 +387,6 @@ def converted(name, array, wanted, datatype):
     return result
 
 
-def join_elements(name, elements):
-    parts = []
-    for element in elements:
-        if isinstance(element, str):
-            element = element.encode()
-        if not isinstance(element, (bytes, bytearray, memoryview)):
-            raise TypeError(f"output {name!r} holds {type(element).__name__}; BYTES are texts or bytes")
-        element = bytes(element)
-        parts.append(len(element).to_bytes(4, "little"))
-        parts.append(element)
-    return b"".join(parts)
-
-
 def document_bytes(entry):
     """The body, or the one element of a BYTES tensor, without a copy."""
     if entry is None:
@@ -419,7 +399,7 @@ def document_bytes(entry):
 
 def document_arguments(body, content_type):
     kind = content_type.split(";")[0].strip().lower()
-    if kind not in JSON_TYPES and not kind.endswith("+json"):
+    if not is_json(content_type):
         return {"body": bytes(body)}
     if len(body) == 0:
         return {}
@@ -429,34 +409,6 @@ def document_arguments(body, content_type):
         hint = "" if kind == "application/json" else \
             "; send Content-Type: application/octet-stream for what is no JSON"
         raise InvalidInput(f"the body is no JSON: {error}{hint}") from None
-
-
-def document_of(result):
-    """What predict returned → (bytes, content type)."""
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str) \
-            and isinstance(result[0], (bytes, bytearray, memoryview, str)):
-        content, content_type = result
-        return content.encode() if isinstance(content, str) else bytes(content), content_type
-    if isinstance(result, (bytes, bytearray, memoryview)):
-        return bytes(result), "application/octet-stream"
-    return json_document(result)
-
-
-def json_document(result):
-    text = json.dumps(result, default=plain, ensure_ascii=False, allow_nan=False,
-                      separators=(",", ":"))
-    return text.encode(), "application/json"
-
-
-def plain(value):
-    """NumPy's and pandas' values as JSON has them."""
-    for attribute in ("tolist", "to_dict", "isoformat"):
-        convert = getattr(value, attribute, None)
-        if callable(convert):
-            return convert()
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    raise TypeError(f"predict gave a {type(value).__name__}, which has no form in JSON")
 
 
 # ---- Complaints ----------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class FakeInstance final : public Instance {
   std::vector<RequestMemory> take_back() override;
   void go_on() override { ++wanted_; }
   void close_stream() override { closing_ = true; }
+  void answer(PlacedCall answer) override { answers_.push_back(std::move(answer.message)); }
   void kill() override;
   Duration cpu() const override { return cpu_; }
   Bytes peak_memory() const override;
@@ -67,8 +68,12 @@ class FakeInstance final : public Instance {
   void reply(Result<Reply> reply = Reply{});   // to all it has
   void reply_unrung();                         // to the oldest, for collect() to find
   void chunk() { events_.on_chunk(Reply{}); }  // of a stream, which hangs otherwise
+  void call(std::string name) {                // a function, without tensors
+    events_.on_call({.message = {.kind = CallKind::Tensors, .name = std::move(name)}});
+  }
   void exit(Exit how);
 
+  const std::vector<CallMessage>& answers() const { return answers_; }
   std::size_t wanted() const { return wanted_; }  // chunks, beside the first
   bool closing() const { return closing_; }
   const std::string& label() const { return label_; }
@@ -99,6 +104,7 @@ class FakeInstance final : public Instance {
   bool gone_ = false;
   std::size_t wanted_ = 0;
   bool closing_ = false;
+  std::vector<CallMessage> answers_;
 };
 
 class FakeTemplate final : public Template {
