@@ -367,7 +367,6 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   ProcessSpawnerOptions jails = TRY(spawner_options(config));
   const PackageIndex packages = TRY(package_index(config));
   const auto egress = TRY(guarded_client(config));
-
   SystemClock clock;
   SystemRng rng;
   Loop loop(clock);
@@ -394,7 +393,6 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   Pins pins(clock);
   const auto ledger = TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));
   Pool pool(loop, "control", 2);
-
   RealCgroupFs cgroup_fs;
   const CgroupSupport support = TRY(detect_cgroups(cgroup_fs));
   const std::vector<LayerHealth> layers = examine_layers(support);

@@ -15,16 +15,16 @@
 namespace mayfly {
 namespace {
 
-std::string_view header_of(const EventReply& reply, std::string_view name) {
+std::string_view header_of(const EventHeaders& headers, std::string_view name) {
   const auto found = std::ranges::find_if(
-      reply.headers, [&](const auto& header) { return equals_ignoring_case(header.first, name); });
-  return found == reply.headers.end() ? std::string_view() : found->second;
+      headers, [&](const auto& header) { return equals_ignoring_case(header.first, name); });
+  return found == headers.end() ? std::string_view() : found->second;
 }
 
 // Whether it may stand in the letter as it is: its text is spliced in, so that numbers stay what
 // they are and no nesting is walked.
-bool is_json(const EventReply& reply, const std::string& body) {
-  return header_of(reply, "Content-Type").starts_with("application/json") &&
+bool is_json(const EventHeaders& headers, const std::string& body) {
+  return header_of(headers, "Content-Type").starts_with("application/json") &&
          nlohmann::json::accept(body);
 }
 
@@ -33,7 +33,7 @@ void add_reply(Json& data, const Delivery& delivery, const WorkItem& item) {
   const auto reply = parse_event_reply(item.result->detail);
   if (!reply) return;
   data["status"] = reply->status;
-  if (const auto version = header_of(*reply, "Mayfly-Version"); !version.empty())
+  if (const auto version = header_of(reply->headers, "Mayfly-Version"); !version.empty())
     data["version"] = version;
   data["result_path"] = fmt::format("/api/v1/events/{}", delivery.key.item);
 }
@@ -62,7 +62,7 @@ std::string webhook_letter(const Delivery& delivery, const WorkItem& item,
   const bool has_result = delivery.end == WorkState::Done && item.result && result;
   if (!has_result || result->size() > kResultInLetter) return text;
   const auto reply = parse_event_reply(item.result->detail);
-  if (!reply || !is_json(*reply, *result)) return text;
+  if (!reply || !is_json(reply->headers, *result)) return text;
   // Behind the last of `data`: "}}" ends it and the letter.
   text.resize(text.size() - 2);
   return fmt::format("{},\"result\":{}}}}}", text, *result);

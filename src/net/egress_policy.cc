@@ -98,11 +98,12 @@ Status EgressPolicy::check(const WebUrl& url, const IpAddress& address,
     return std::ranges::find(own, asked) != own.end();
   };
   const IpAddress meant = embedded_v4(address).value_or(address);
+  const std::string_view purpose = special_purpose(address);
+  if (!purpose.empty())
+    return forbidden(fmt::format("the address {} is not on the internet ({})", shown, purpose));
   if (is_own(meant) || is_own(address))
     return forbidden(fmt::format("the address {} is the node's own", shown));
-  const std::string_view purpose = special_purpose(address);
-  if (purpose.empty()) return {};
-  return forbidden(fmt::format("the address {} is not on the internet ({})", shown, purpose));
+  return {};
 }
 
 }  // namespace mayfly
