@@ -49,7 +49,7 @@ bool is_sane(const InvocationRecord& record) {
       std::ranges::all_of(std::initializer_list{record.queue, record.start, record.run, record.cpu},
                           [](std::chrono::microseconds duration) { return duration.count() >= 0; });
   return durations && tier >= static_cast<std::uint8_t>(StartTier::Hot) &&
-         tier <= static_cast<std::uint8_t>(StartTier::None) && record.attempt > 0;
+         tier <= static_cast<std::uint8_t>(StartTier::Environment) && record.attempt > 0;
 }
 
 }  // namespace
