@@ -242,6 +242,12 @@ std::vector<Entry> other_settings() {
         "hosts besides the index's own that files may be fetched from, comma-separated: "
         "files.example.org or files.example.org:8443"},
        list(&Config::index_hosts)},
+      {{"python.environment_templates", "--environment-templates", "MAYFLY_ENVIRONMENT_TEMPLATES",
+        "kept",
+        "kept: a process with the packages of each environment in use imported waits for the next "
+        "function that needs it; none: cold starts import them"},
+       choice(&Config::environment_templates,
+              {{"kept", EnvironmentPolicy::Kept}, {"none", EnvironmentPolicy::None}})},
       {{"client_shm.uid", "--client-shm-uid", "MAYFLY_CLIENT_SHM_UID", "",
         "the numeric user whose POSIX shared-memory segments (/mayfly.PROJECT.NAME) requests may "
         "name; empty: nobody's"},

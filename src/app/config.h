@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "dispatch/environment_slot.h"
 #include "meter/ledger.h"
 
 namespace mayfly {
@@ -57,6 +58,7 @@ struct Config {
   // [python]
   std::string index_url;                 // of packages; empty: as pip is configured; "off": none
   std::vector<std::string> index_hosts;  // besides the index's own
+  EnvironmentPolicy environment_templates = EnvironmentPolicy::Kept;
   // [client_shm]
   std::optional<std::uint32_t> client_shm_uid;  // whose shared memory requests may name
   // [ledger]

@@ -93,11 +93,19 @@ void print_packages(const std::string& lock) {
     fmt::print("  {}\n", line.substr(0, line.find(' ')));
 }
 
+std::string_view start_text(std::string_view tier) {
+  if (tier == "hot") return "hot: an instance is idle";
+  if (tier == "template") return "a fork of its template";
+  if (tier == "environment") return "a start with its packages imported already (environment)";
+  return "cold";
+}
+
 void print_description(const CliJson& about) {
   fmt::print("{}@{}  {}\n", about.value("name", ""), about.value("version", 0),
              about.value("state", ""));
   fmt::print("  inputs   {}\n  outputs  {}\n", tensors_text(about["inputs"]),
              tensors_text(about["outputs"]));
+  fmt::print("  next     the next call will be {}\n", start_text(about.value("next_start", "")));
   if (about.value("streams", false)) fmt::print("  replies  streams of such outputs\n");
   print_group(about, "options");
   if (about.contains("environment")) print_packages(about["environment"].value("lock", ""));

@@ -40,11 +40,12 @@ class InvocationIds {
 
 // How the instance that served a request came to be. Numbers stand in ledger records: append only.
 enum class StartTier : std::uint8_t {
-  Hot = 1,       // was idle
-  Template = 2,  // forked from a template
-  Cold = 3,      // the template was built first, from the compiled artifact
-  Origin = 4,    // the artifact was fetched first
-  None = 5,      // no instance served it: refused, timed out or gone before
+  Hot = 1,          // was idle
+  Template = 2,     // forked from a template
+  Cold = 3,         // the template was built first, from the compiled artifact
+  Origin = 4,       // the artifact was fetched first
+  None = 5,         // no instance served it: refused, timed out or gone before
+  Environment = 6,  // as cold, but the packages of a Python function were imported already
 };
 std::string_view to_string(StartTier tier);
 

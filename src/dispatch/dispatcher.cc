@@ -109,6 +109,9 @@ void Dispatcher::renew(std::string_view project, std::string_view secret) {
 }
 Bytes Dispatcher::relieve(Bytes wanted) { return scheduler_->relieve(wanted); }
 bool Dispatcher::holds_memory() const { return scheduler_->memory_used().count > 0; }
+StartTier Dispatcher::next_start(const VersionRuntime& version) const {
+  return scheduler_->next_start(version);
+}
 DispatchStatus Dispatcher::status() const { return scheduler_->status(); }
 
 Task<void> Dispatcher::drain(Duration timeout) {

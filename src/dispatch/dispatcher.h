@@ -100,6 +100,8 @@ class Dispatcher {
   Task<void> drain(Duration timeout);
 
   DispatchStatus status() const;
+  // How the next call of the version would find its instance.
+  StartTier next_start(const VersionRuntime& version) const;
 
  private:
   Gate calls_;

@@ -17,8 +17,6 @@ using namespace std::chrono_literals;
 
 // Of a version that has never answered: what its first calls are charged in advance.
 constexpr Duration kUnknownRun = 10ms;
-// Of guests, against the 100 of others.
-constexpr std::uint32_t kGuestWeight = 2;
 // Reading an instance's peak memory is a system call or two; a peak this old is good enough.
 constexpr Duration kSampleInterval = 100ms;
 
@@ -73,28 +71,10 @@ Task<void> Scheduler::build(std::shared_ptr<const VersionRuntime> runtime, std::
   run();
 }
 
-void Scheduler::start_template(VersionPool& pool, Path artifact, Secrets secrets) {
-  const VersionRuntime& runtime = *pool.runtime;
-  TemplateSpec spec{.label = runtime.label,
-                    .runtime = runtime.kind,
-                    .artifact = std::move(artifact),
-                    .environment = runtime.environment,
-                    .secrets = std::move(secrets),
-                    .signature = runtime.signature,
-                    .cpu_weight = runtime.rank == Rank::Guest ? kGuestWeight : 0,
-                    .threads = runtime.threads,
-                    .session_after_fork = runtime.session_after_fork,
-                    .scratch = runtime.scratch,
-                    .memory = runtime.memory,
-                    .template_memory = runtime.template_memory,
-                    .start_timeout = runtime.start_timeout};
-  TemplateEvents events{
-      .on_ready = [this,
-                   &pool](Result<TemplateReady> ready) { template_ready(pool, std::move(ready)); },
-      .on_lost = [this, &pool](Exit exit) { template_lost(pool, exit); }};
-  auto started = spawner_.start_template(std::move(spec), std::move(events));
-  if (!started) return start_failed(pool, std::move(started).error());
-  pool.tmpl.process = *std::move(started);
+TemplateEvents Scheduler::template_events(VersionPool& pool) {
+  return {.on_ready = [this, &pool](
+                          Result<TemplateReady> ready) { template_ready(pool, std::move(ready)); },
+          .on_lost = [this, &pool](Exit exit) { template_lost(pool, exit); }};
 }
 
 void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
@@ -111,9 +91,13 @@ void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
       pool.tmpl.bytes = std::max(pool.runtime->template_bytes, ready->private_bytes);
     charge(pool, pool.tmpl.charged, pool.tmpl.bytes);
     pool.last_used = now_;
+    use_environment(pool);
     answer_warming(pool, {});
     contend(pool);
     touch(pool);
+  } else if (pool.tmpl.source == TemplateSource::Environment &&
+             ready.error().code == Code::Aborted) {
+    start_without_environment(pool, ready.error());
   } else {
     start_failed(pool, std::move(ready).error());
   }
@@ -205,7 +189,8 @@ void Scheduler::fork(VersionPool& pool) {
   if (request->found_template != pool.tmpl.build) {
     // The wait for the template belongs to the start, the wait for a core before and after to the
     // queue.
-    request->tier = StartTier::Cold;
+    const bool environment = pool.tmpl.source == TemplateSource::Environment;
+    request->tier = environment ? StartTier::Environment : StartTier::Cold;
     const TimePoint begun = std::max(request->accepted, pool.tmpl.begun);
     request->timing.start = pool.tmpl.ready - begun;
     request->timing.queue -= request->timing.start;
@@ -543,16 +528,22 @@ void Scheduler::sample(Worker& worker) {
   worker.pool.instance_bytes = std::max(worker.pool.instance_bytes, worker.peak);
 }
 
-void Scheduler::charge(const VersionPool& pool, Bytes& slot, Bytes amount) {
+void Scheduler::charge(MemoryShare* share, Bytes& slot, Bytes amount) {
   if (amount < slot) memory_freed_ = true;
   memory_used_ = memory_used_ + amount - slot;
-  if (MemoryShare* share = pool.runtime->share.get()) share->used = share->used + amount - slot;
+  if (share != nullptr) share->used = share->used + amount - slot;
   slot = amount;
 }
 
 void Scheduler::bury(std::unique_ptr<Template> process) {
   if (process == nullptr) return;
   dead_templates_.push_back(std::move(process));
+  burial_.arm(now_);
+}
+
+void Scheduler::bury(std::unique_ptr<EnvironmentTemplate> process) {
+  if (process == nullptr) return;
+  dead_environments_.push_back(std::move(process));
   burial_.arm(now_);
 }
 

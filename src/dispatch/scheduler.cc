@@ -42,6 +42,7 @@ Scheduler::Scheduler(Loop& loop, Spawner& spawner, DispatchOptions options)
       burial_(loop, [this] {
         dead_workers_.clear();
         dead_templates_.clear();
+        dead_environments_.clear();
       }) {}
 
 Scheduler::~Scheduler() { destroy_all(); }
@@ -65,6 +66,7 @@ void Scheduler::run() {
       look_after(pool);
     }
   }
+  prepare_environments();
   running_ = false;
 }
 
@@ -281,6 +283,12 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
   const MemoryShare share = pool.runtime->share ? *pool.runtime->share : MemoryShare{};
   const FunctionSettings& settings = *pool.function.settings;
   const bool kept = pool.current() && now_ >= pool.keep_retry;
+  // What the environment template holds already becomes the template's.
+  Bytes template_bytes = pool.tmpl.bytes;
+  if (pool.tmpl.state == TemplateState::None) {
+    if (const EnvironmentSlot* slot = ready_environment(*pool.runtime))
+      template_bytes = template_bytes - std::min(template_bytes, slot->charged);
+  }
   return {.queued = pool.queued,
           .idle = static_cast<std::uint32_t>(pool.idle.size()),
           .starting = pool.starting,
@@ -294,7 +302,7 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
           .rank = pool.runtime->rank,
           .threads = pool.runtime->threads,
           .instance_bytes = pool.instance_bytes,
-          .template_bytes = pool.tmpl.bytes,
+          .template_bytes = template_bytes,
           .quota = share.limit,
           .quota_used = share.used,
           .waited = pool.queued > 0 ? now_ - pool.queue.oldest_accepted() : Duration::zero()};

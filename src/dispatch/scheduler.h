@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,6 +32,7 @@
 #include "base/result.h"
 #include "core/reason.h"
 #include "dispatch/dispatcher.h"
+#include "dispatch/environment_slot.h"
 #include "dispatch/fair_share.h"
 #include "dispatch/policy.h"
 #include "dispatch/status.h"
@@ -71,6 +73,7 @@ class Scheduler {
   void warm(std::shared_ptr<const VersionRuntime> version,
             std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence,
             Promise<void> warmed);
+  StartTier next_start(const VersionRuntime& runtime);
   bool has_room_for_guests() const { return tokens_used_ < options_.cores && share_.size() == 0; }
   bool resident(FunctionId function) const { return functions_.contains(function); }
   void retire(FunctionId function);
@@ -196,6 +199,7 @@ class Scheduler {
   void begin_build(VersionPool& pool);
   Task<void> build(std::shared_ptr<const VersionRuntime> runtime, std::uint64_t number);
   void start_template(VersionPool& pool, Path artifact, Secrets secrets);
+  TemplateEvents template_events(VersionPool& pool);
   void template_ready(VersionPool& pool, Result<TemplateReady> ready);
   void template_lost(VersionPool& pool, Exit exit);
   void end_template(VersionPool& pool, Why why);
@@ -227,9 +231,35 @@ class Scheduler {
   void take_tokens(Worker& worker);
   void release_tokens(Worker& worker);
   void sample(Worker& worker);
-  void charge(const VersionPool& pool, Bytes& slot, Bytes amount);
+  void charge(MemoryShare* share, Bytes& slot, Bytes amount);
+  void charge(const VersionPool& pool, Bytes& slot, Bytes amount) {
+    charge(pool.runtime->share.get(), slot, amount);
+  }
   void bury(std::unique_ptr<Template> process);
+  void bury(std::unique_ptr<EnvironmentTemplate> process);
   void bury(Worker& worker);
+
+  // Environment templates (environments.cc)
+  EnvironmentSlot* environment_of(const VersionRuntime& runtime) const;
+  EnvironmentSlot* ready_environment(const VersionRuntime& runtime) const;
+  EnvironmentSlot* find_attempt(const std::string& key, std::uint64_t attempt) const;
+  bool start_from_environment(VersionPool& pool, const TemplateSpec& spec);
+  void start_without_environment(VersionPool& pool, const Error& cause);
+  void use_environment(const VersionPool& pool);
+  void prepare_environments();
+  Task<void> prepare(std::string key, std::vector<std::shared_ptr<const VersionRuntime>> users,
+                     std::uint64_t attempt);
+  void environment_ready(const std::string& key, std::uint64_t attempt,
+                         Result<TemplateReady> ready);
+  void environment_lost(const std::string& key, std::uint64_t attempt, Exit exit);
+  void environment_failed(EnvironmentSlot& slot, const Error& cause);
+  void end_environment(EnvironmentSlot& slot, TimePoint again);
+  void forget_environment(const std::string& key);
+  void look_after_environment(const std::string& key);
+  bool evict_environment(const MemoryShare* of);
+  void leave_environments(FunctionId function, std::optional<std::uint32_t> version);
+  void end_environments();
+  EnvironmentsStatus environments_status() const;
 
   Loop& loop_;
   Spawner& spawner_;
@@ -261,10 +291,14 @@ class Scheduler {
   TurnEnd seal_;
 
   CallHandler call_handler_;
+  std::map<std::string, std::unique_ptr<EnvironmentSlot>> environments_;  // by key
+  bool environments_wanted_ = false;  // some may be prepared as soon as there is room
+  std::uint32_t preparing_ = 0;
 
   Timer patience_;
   std::vector<std::unique_ptr<Worker>> dead_workers_;
   std::vector<std::unique_ptr<Template>> dead_templates_;
+  std::vector<std::unique_ptr<EnvironmentTemplate>> dead_environments_;
   Timer burial_;
 };
 

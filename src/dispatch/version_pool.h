@@ -70,8 +70,12 @@ struct Worker {
   Bytes charged{};  // to the node's memory
 };
 
+// What the template is made from.
+enum class TemplateSource : std::uint8_t { Artifact, Environment };
+
 struct TemplateSlot {
   TemplateState state = TemplateState::None;
+  TemplateSource source = TemplateSource::Artifact;
   std::unique_ptr<Template> process;
   std::uint64_t build = 0;  // tells a build that was given up from its successor
   TimePoint begun{};        // the build

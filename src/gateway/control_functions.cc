@@ -137,6 +137,7 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
       processes["template"] == "none" && processes["idle"] == 0 && processes["running"] == 0
           ? "zero"
           : "running";
+  about["next_start"] = to_string(parts_.dispatcher.next_start(*serving->runtime));
   about["current"] = resolved.function->current == serving->version;
   about["weight"] = weight_of(*resolved.function, serving->version);
   about["traffic"] = describe_traffic(*resolved.function);

@@ -62,7 +62,7 @@ bool is_sane(const InvocationRecord& record) {
           [](std::chrono::microseconds duration) { return duration.count() >= 0; }) &&
       record.first_chunk.value_or(std::chrono::microseconds()).count() >= 0;
   return durations && tier >= static_cast<std::uint8_t>(StartTier::Hot) &&
-         tier <= static_cast<std::uint8_t>(StartTier::None) && record.attempt > 0;
+         tier <= static_cast<std::uint8_t>(StartTier::Environment) && record.attempt > 0;
 }
 
 }  // namespace

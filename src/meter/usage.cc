@@ -25,7 +25,9 @@ void Usage::add(const InvocationRecord& record) {
   requests += record.attempt == 1;
   ++attempts;
   errors += !record.reason.empty();
-  ++starts[static_cast<std::size_t>(record.tier) - 1];
+  // Totals on disk know four tiers: a start from an environment template counts as a cold one.
+  const StartTier tier = record.tier == StartTier::Environment ? StartTier::Cold : record.tier;
+  ++starts[static_cast<std::size_t>(tier) - 1];
   queue_us += count(record.queue);
   start_us += count(record.start);
   run_us += count(record.run);

@@ -57,7 +57,7 @@ class Trying {
   Status run(const ChildSay& say) {
     TRY(import());
     TRY(run_example());
-    try_fork();
+    TRY(try_fork());
     report_.files = {{"function.json", 1}};  // what is there is listed when it is sealed
     say(to_json(PublishOutcome(report_)));
     return {};
@@ -125,7 +125,7 @@ class Trying {
   }
 
   // As the template will do it: loaded, warm, then forked.
-  void try_fork() {
+  Status try_fork() {
     const ChildLimits limits{
         .first = job_.timeout, .next = job_.timeout, .birth = ChildLimits::Birth::Clone};
     function_->before_fork();
@@ -137,12 +137,19 @@ class Trying {
       return std::unexpected(outputs.error());
     });
     function_->after_fork_in_parent();
-    if (survived) return;
+    if (survived) return note_imports();
     report_.session_after_fork = true;
     report_.notes.push_back(fmt::format(
         "it does not survive a fork ({}), as packages with threads or open handles do not: each "
         "instance imports and loads it anew, so its start takes as long as that",
         survived.error().message.substr(0, 500)));
+    return {};
+  }
+
+  // For environment templates.
+  Status note_imports() {
+    const std::string imports = function_->imports();
+    return imports.empty() ? Status() : write_file(out_ / kImportsFile, imports);
   }
 
   const PublishJob& job_;

@@ -14,7 +14,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr std::string_view kMagic = "MJP3";
+constexpr std::string_view kMagic = "MJP4";
 constexpr std::size_t kMaxMounts = 8;
 constexpr std::size_t kMaxPath = 1024;
 constexpr std::size_t kMaxTarget = 32;
@@ -141,6 +141,8 @@ Status validate(const JailPlan& plan) {
     return bad_plan("the host's root may not be mapped");
   if (plan.has_secrets && !is_python(plan.profile))
     return bad_plan("only code can be given secrets");
+  if (plan.awaits_version && (plan.profile != Profile::PythonTemplate || plan.has_secrets))
+    return bad_plan("only a template of Python awaits a version, and it has no secrets before");
   if (plan.mounts.size() > kMaxMounts) return bad_plan("too many mounts");
   for (auto mount = plan.mounts.begin(); mount != plan.mounts.end(); ++mount) {
     if (!is_target(mount->target)) return bad_plan("a mount's target must be like \"/artifact\"");
@@ -163,6 +165,7 @@ Result<std::vector<std::byte>> encode_plan(const JailPlan& plan) {
   writer.number(plan.limits.file_bytes);
   writer.number(plan.limits.scratch_bytes);
   writer.number(static_cast<std::uint8_t>(plan.has_secrets ? 1 : 0));
+  writer.number(static_cast<std::uint8_t>(plan.awaits_version ? 1 : 0));
   writer.number(static_cast<std::uint8_t>(plan.mounts.size()));
   for (const JailMount& mount : plan.mounts) {
     writer.number(static_cast<std::uint8_t>(mount.access));
@@ -189,6 +192,9 @@ Result<JailPlan> decode_plan(std::span<const std::byte> bytes) {
   const auto has_secrets = TRY(reader.number<std::uint8_t>());
   if (has_secrets > 1) return bad_plan("neither with secrets nor without");
   plan.has_secrets = has_secrets == 1;
+  const auto awaits_version = TRY(reader.number<std::uint8_t>());
+  if (awaits_version > 1) return bad_plan("neither with a version nor without");
+  plan.awaits_version = awaits_version == 1;
   const auto mounts = TRY(reader.number<std::uint8_t>());
   for (unsigned i = 0; i < mounts; ++i) plan.mounts.push_back(TRY(decode_mount(reader)));
   if (!reader.at_end()) return bad_plan("bytes after the end");

@@ -118,6 +118,8 @@ struct JailPlan {
   // which travels in the same way.
   bool has_secrets = false;
   int secrets = -1;
+  // It is made before its version is known: fit_jail() mounts /artifact, and /secrets, later.
+  bool awaits_version = false;
 
   LayerSet layers() const { return layers_; }
 
@@ -135,9 +137,9 @@ Status validate(const JailPlan& plan);
 
 // The wire form (little-endian), strict in both directions: a plan that does not validate is
 // neither encoded nor decoded.
-//   "MJP3"  u8 profile  u32 user  u32 group  u64 open_files  u64 processes  u64 file_bytes
-//   u64 scratch_bytes  u8 has_secrets  u8 mounts  { u8 access  u16 length source  u16 length target
-//   }...
+//   "MJP4"  u8 profile  u32 user  u32 group  u64 open_files  u64 processes  u64 file_bytes
+//   u64 scratch_bytes  u8 has_secrets  u8 awaits_version  u8 mounts  { u8 access  u16 length source
+//   u16 length target }...
 inline constexpr std::size_t kMaxEncodedPlan = 32 * 1024;
 Result<std::vector<std::byte>> encode_plan(const JailPlan& plan);
 Result<JailPlan> decode_plan(std::span<const std::byte> bytes);

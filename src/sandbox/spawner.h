@@ -128,11 +128,38 @@ class Template {
   virtual Result<std::unique_ptr<Instance>> fork(InstanceEvents events) = 0;
 };
 
+// A jail of Python without a version: the interpreter, and modules of the environment imported.
+struct EnvironmentSpec {
+  std::string label;    // for logs and the control group's name
+  Path environment;     // mounted at /environment
+  std::string options;  // core/function_options.h, as JSON; `env` matters
+  std::string imports;  // what publishing saw imported, a module a line; opaque here
+  std::uint32_t cpu_weight = 0;
+  std::uint32_t threads = 1;
+  Bytes scratch{};
+  Bytes template_memory;
+  Duration start_timeout = std::chrono::seconds(60);
+};
+
+// An environment template: it waits, and becomes the template of one version. Destroying it ends it
+// unless it was given.
+class EnvironmentTemplate {
+ public:
+  virtual ~EnvironmentTemplate() = default;
+  // Once, when ready. What comes of it tells with `events`, and none of its own any more; it has
+  // the version's limits. Its spec has the same environment, scratch and threads, and the session
+  // goes before the fork. Aborted, here or of on_ready: it does not suit the version, which is not
+  // to blame.
+  virtual Result<std::unique_ptr<Template>> give(TemplateSpec spec, TemplateEvents events) = 0;
+};
+
 class Spawner {
  public:
   virtual ~Spawner() = default;
   virtual Result<std::unique_ptr<Template>> start_template(TemplateSpec spec,
                                                            TemplateEvents events) = 0;
+  virtual Result<std::unique_ptr<EnvironmentTemplate>> start_environment(EnvironmentSpec spec,
+                                                                         TemplateEvents events) = 0;
 };
 
 }  // namespace mayfly

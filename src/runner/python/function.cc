@@ -60,6 +60,12 @@ class Function final : public PythonFunction {
   const Signature& signature() const override { return facts_.signature; }
   const FunctionFacts& facts() const override { return facts_; }
 
+  std::string imports() const override {
+    const PyLock lock(thread_);
+    const PyRef names(PyObject_CallMethod(function_.get(), "imports", nullptr));
+    return names ? text_of(names.get()) : take_exception();
+  }
+
   Result<const RunResults*> run(const RequestView& request, RequestSpan /*memory*/,
                                 std::uint64_t /*outputs_begin*/) override {
     const PyLock lock(thread_);
@@ -211,18 +217,38 @@ class Function final : public PythonFunction {
   }
 
   PyRef function_;
-  PyThreadState* thread_ = nullptr;  // while the lock is not held
-  bool frozen_ = false;              // it has been forked
+  mutable PyThreadState* thread_ = nullptr;  // while the lock is not held
+  bool frozen_ = false;                      // it has been forked
   FunctionFacts facts_;
   RunResults results_;
   std::vector<HeldBytes> outputs_;
   std::size_t wanted_ = 0;  // outputs of the run
 };
 
-Result<std::unique_ptr<Function>> load(const PythonTask& task) {
+Status prepare(const PythonTask& task, const std::string& imports) {
   const FunctionOptions plan = TRY(parse_function_options(task.plan));
   TRY(start_interpreter({.env = plan.env, .threads = task.threads}));
   const PyRef runtime = TRY(checked(PyImport_ImportModule("mayfly_runtime")));
+  const PyRef done =
+      TRY(checked(PyObject_CallMethod(runtime.get(), "prepare", "s", imports.c_str())));
+  return {};
+}
+
+Status check_suits(const PyRef& runtime, const std::string& code) {
+  const PyRef shadowed =
+      TRY(checked(PyObject_CallMethod(runtime.get(), "shadowed", "s", code.c_str())));
+  const std::string names = text_of(shadowed.get());
+  if (names.empty()) return {};
+  return fail(Code::Aborted, fmt::format("{}the function has its own {}", kUnfit, names));
+}
+
+Result<std::unique_ptr<Function>> load(const PythonTask& task) {
+  const FunctionOptions plan = TRY(parse_function_options(task.plan));
+  // By prepare(), of which this thread has kept the lock.
+  const bool prepared = Py_IsInitialized() != 0;
+  if (!prepared) TRY(start_interpreter({.env = plan.env, .threads = task.threads}));
+  const PyRef runtime = TRY(checked(PyImport_ImportModule("mayfly_runtime")));
+  if (prepared) TRY(check_suits(runtime, task.code));
   PyRef loaded = TRY(checked(
       PyObject_CallMethod(runtime.get(), "load", "ss", task.code.c_str(), task.plan.c_str())));
   if (PyUnicode_Check(loaded.get()) != 0)
@@ -238,6 +264,13 @@ extern "C" __attribute__((visibility("default"))) PythonFunction* mayfly_load_py
   if (loaded) return loaded->release();
   *complaint = std::move(loaded).error().message;
   return nullptr;
+}
+
+extern "C" __attribute__((visibility("default"))) bool mayfly_prepare_python(
+    const PythonTask& task, const std::string& imports, std::string* complaint) {
+  const Status done = prepare(task, imports);
+  if (!done) *complaint = done.error().message;
+  return done.has_value();
 }
 
 }  // namespace mayfly

@@ -4,6 +4,7 @@ but the `ctx` that their functions are given."""
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import inspect
 import json
@@ -201,6 +202,11 @@ class Function:
     def takes_documents(self):
         return not self.inputs
 
+    def imports(self):
+        """What it has had imported that others of its environment may have too, a name a line, in the
+        order in which the imports began."""
+        return packages_imported()
+
     def freeze(self):
         """Before the first fork: what is there now is shared, and no collection writes to it."""
         gc.collect()
@@ -347,6 +353,55 @@ def quiet():
         logging.disable(logging.NOTSET)
 
 
+# ---- Environments --------------------------------------------------------------------------------
+
+SHARED = ("/environment/", "/python/")
+MOST_IMPORTS = 32 * 1024
+
+
+def packages_imported():
+    """In the order of sys.modules, which is that in which imports began: who imports these names one
+    after another does what was done here. Cut off at MOST_IMPORTS."""
+    names = []
+    for name, module in list(sys.modules.items()):
+        origin = getattr(getattr(module, "__spec__", None), "origin", None)
+        if isinstance(origin, str) and origin.startswith(SHARED) and name.isprintable():
+            names.append(name)
+    text = "\n".join(names)
+    return text if len(text) <= MOST_IMPORTS else text[:text.rindex("\n", 0, MOST_IMPORTS)]
+
+
+def prepare(names):
+    """Imports them, in a process that has no function yet. What fails will fail, or not, where a
+    function wants it."""
+    speak_in_lines()
+    for name in names.splitlines():
+        if name and name not in sys.modules:
+            with contextlib.suppress(BaseException):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def shadowed(folder):
+    """Names of modules that the function brings itself, and that were imported from elsewhere before
+    it came; empty text: none."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    own = set()
+    for entry in os.scandir(folder):
+        name, dot, suffix = entry.name.partition(".")
+        if entry.is_dir() or suffix in ("py", "pyc") or suffix.endswith("so"):
+            own.add(name)
+    return ", ".join(sorted(own & imported))
+
+
+def speak_in_lines():
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
 # ---- Values --------------------------------------------------------------------------------------
 
 
@@ -429,8 +484,7 @@ def own_traceback(error, folder):
 
 def load(folder, plan_text):
     """A Function; or the words why there is none."""
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+    speak_in_lines()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     sys.path.insert(0, folder)
     plan = json.loads(plan_text)
