@@ -166,14 +166,20 @@ Task<Result<WorkItem>> EventEngine::cancel(std::string id) {
   co_return item;
 }
 
-Task<Result<WorkItem>> EventEngine::redrive(std::string id, Duration max_age) {
-  CO_TRY(WorkItem item, co_await pool_.run([&] {
+Task<Result<WorkItem>> EventEngine::redrive(WorkItem item, Duration max_age,
+                                            std::uint64_t max_events) {
+  CO_TRY(WorkItem again, co_await pool_.run([&]() -> Result<WorkItem> {
+    WorkQueue& queue = parts_.store.queue();
+    const WorkQueue::Counts counts = TRY(queue.counts(item.spec.lane));
+    const auto count = [&](WorkState state) { return counts[static_cast<std::size_t>(state)]; };
+    if (count(WorkState::Waiting) + count(WorkState::Leased) >= max_events)
+      return refuse(reason::kQueueFull, fmt::format("{} events wait or run already", max_events));
     const WallTime at = now();
-    return parts_.store.queue().redrive(id, at, at + max_age);
+    return queue.redrive(item.spec.id, at, at + max_age);
   }));
   wanted_ = true;
   look_.request();
-  co_return item;
+  co_return again;
 }
 
 Task<Result<WorkItem>> EventEngine::find(std::string id) {

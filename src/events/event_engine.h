@@ -100,7 +100,8 @@ class EventEngine {
   // Durable when it ends. conflict, queue_full, storage_full.
   Task<Result<WorkQueue::Enqueued>> accept(Submission submission);
   Task<Result<WorkItem>> cancel(std::string id);
-  Task<Result<WorkItem>> redrive(std::string id, Duration max_age);
+  // queue_full: `max_events` of its lane are not over.
+  Task<Result<WorkItem>> redrive(WorkItem item, Duration max_age, std::uint64_t max_events);
   WallTime now() const { return parts_.loop.clock().wall_now(); }
   // not_found.
   Task<Result<WorkItem>> find(std::string id);

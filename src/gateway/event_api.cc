@@ -168,6 +168,14 @@ Json counts_json(const WorkQueue::Counts& counts) {
 
 }  // namespace
 
+// Of two requests with one key: another version, or another protocol, is another question.
+Status check_same_target(const std::string& first, const std::string& second) {
+  const std::string target = TRY(parse_event_request(first)).target;
+  if (target == TRY(parse_event_request(second)).target) return {};
+  return refuse(reason::kConflict,
+                fmt::format("the Idempotency-Key is that of a request to {}", target));
+}
+
 Response accepted_event(const WorkItem& item) {
   Response response = json_response(describe(item), 202);
   response.headers.add("Location", place_of(item.spec.id));
@@ -211,7 +219,11 @@ Task<Result<Response>> EventApi::accept(Exchange& exchange, const Route& route) 
   CO_TRY(BodyReader body, BodyReader::open(exchange, parts_.max_body, "limits.max_body"));
   CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = parts_.bodies}));
   CO_TRY(submitted.payload, co_await body.read_rest());
+  const std::string asked = submitted.detail;
   CO_TRY(const WorkQueue::Enqueued accepted, co_await parts_.engine.accept(std::move(submitted)));
+  if (!accepted.fresh) {
+    CO_TRY_STATUS(check_same_target(accepted.item.spec.detail, asked));
+  }
   Response response = accepted_event(accepted.item);
   response.headers.add("Preference-Applied", "respond-async");
   co_return response;
@@ -284,8 +296,9 @@ Task<Result<Response>> EventApi::call(Exchange& exchange, const Route& route) {
 // A function that is deployed again may have other settings than the event was accepted with.
 Task<Result<Response>> EventApi::redrive(WorkItem item) {
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(item.spec.lane, ""));
-  const Duration max_age = resolved.function->settings->max_age;
-  CO_TRY(const WorkItem again, co_await parts_.engine.redrive(item.spec.id, max_age));
+  const FunctionSettings& settings = *resolved.function->settings;
+  CO_TRY(const WorkItem again,
+         co_await parts_.engine.redrive(std::move(item), settings.max_age, settings.max_events));
   co_return json_response(describe(again));
 }
 

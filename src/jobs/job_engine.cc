@@ -23,6 +23,18 @@ constexpr Duration kAfterTrouble = 1s;
 constexpr Duration kLongestWait = 1min;
 constexpr Duration kPlatformPause = 30s;
 
+SliceFate meant_fate(const SliceOutcome& outcome, bool killed) {
+  if (outcome.result) return SliceFate::Checkpoint;
+  return killed || outcome.put_back ? SliceFate::PutBack : SliceFate::Failed;
+}
+
+// What became of a job by a slice that was `meant` to end so.
+SliceFate fate_of(const Result<JobRecord>& ended, SliceFate meant) {
+  if (!ended) return SliceFate::Lost;
+  if (ended->state == JobState::Done) return SliceFate::Done;
+  return ended->state == JobState::Failed ? SliceFate::Failed : meant;
+}
+
 }  // namespace
 
 JobEngine::JobEngine(Parts parts, Options options)
@@ -290,11 +302,7 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
   const JobLease& lease = running.lease;
   // Whoever killed it knows why: the node stops, or the job was cancelled and its lease is lost.
   const bool killed = running.kill.cancelled();
-  JobMetrics::Slice slice{
-      .ran = spent.ran, .cpu = spent.cpu, .rows = outcome.rows, .failed_rows = outcome.failed_rows};
-  if (!outcome.result)
-    slice.end = killed || outcome.put_back ? SliceFate::PutBack : SliceFate::Failed;
-  const bool outcome_kept = outcome.result.has_value();
+  const SliceFate meant = meant_fate(outcome, killed);
   const Bytes limit = parts_.byte_limit(project_of(job.spec.function));
   Result<JobRecord> ended = co_await pool_.run([&]() -> Result<JobRecord> {
     if (outcome.result) {
@@ -312,11 +320,11 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
     }
     return store.give_up(lease, now(), why, spent);
   });
-  if (!ended) slice.end = SliceFate::Lost;
-  if (ended && outcome_kept && ended->state != JobState::Done) {
-    slice.end = ended->state == JobState::Failed ? SliceFate::Failed : SliceFate::Checkpoint;
-  }
-  metrics_.slice(job.spec.kind, slice);
+  metrics_.slice(job.spec.kind, {.end = fate_of(ended, meant),
+                                 .ran = spent.ran,
+                                 .cpu = spent.cpu,
+                                 .rows = outcome.rows,
+                                 .failed_rows = outcome.failed_rows});
   if (ended) {
     LOG(info, "slice ended", {"job", job.spec.id}, {"state", to_string(ended->state)},
         {"reason", ended->reason});

@@ -59,7 +59,8 @@ void JobMetrics::slice(JobKind kind, const Slice& slice) {
   families_->slices.Add({{"kind", word}, {"outcome", std::string(fate)}}).Increment();
   families_->seconds.Add({{"kind", word}}).Increment(seconds_of(slice.ran));
   families_->cpu.Add({{"kind", word}}).Increment(seconds_of(slice.cpu));
-  if (kind != JobKind::Batch || slice.end == SliceFate::Lost) return;
+  const bool kept = slice.end == SliceFate::Done || slice.end == SliceFate::Checkpoint;
+  if (kind != JobKind::Batch || !kept) return;
   const std::uint64_t good = slice.rows - std::min(slice.failed_rows, slice.rows);
   families_->rows.Add({{"outcome", "done"}}).Increment(static_cast<double>(good));
   families_->rows.Add({{"outcome", "failed"}}).Increment(static_cast<double>(slice.failed_rows));

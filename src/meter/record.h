@@ -77,7 +77,7 @@ inline constexpr std::string_view kShadowCaller = "shadow";
 
 inline constexpr std::size_t kFrameHead = 8;
 inline constexpr std::size_t kMinPayload = 96 + 5;
-inline constexpr std::size_t kMaxPayload = 96 + 16 + 8 + 5 * 256;
+inline constexpr std::size_t kMaxPayload = 96 + 16 + 8 + 8 + 5 * 256;
 
 // What an attempt becomes that was lost to the platform: nobody is billed for it.
 InvocationRecord unbilled(InvocationRecord record);
