@@ -82,7 +82,11 @@ void read_calls(JsonReader& reader, FunctionOptions& options) {
   }
   for (const Json& item : *calls) {
     if (!item.is_string()) return reader.error("calls", "must be names of functions");
-    const auto name = FunctionName::parse(item.get_ref<const std::string&>());
+    const auto& text = item.get_ref<const std::string&>();
+    // Inside the node the names of other projects have one.
+    if (text.find('/') != std::string::npos)
+      return reader.error("calls", fmt::format("'{}' is no function of this project", text));
+    const auto name = FunctionName::parse(text);
     if (!name) return reader.error("calls", name.error().message);
     options.calls.push_back(name->str());
   }

@@ -181,7 +181,8 @@ TEST_CASE("memory that only callers hold is a deadlock; while another request ru
   CHECK(rig.instance(2).answers()[0].name == reason::kCallDeadlock);
   rig.replies(rig.instance(2));
   CHECK(other->ok());
-  // What it held was ended for the callee.
+  // What it held is ended for the callee.
+  rig.node.run_for(3ms);
   REQUIRE(rig.node.spawner.instances("f3@1").size() == 1);
   rig.replies(rig.instance(3));
   REQUIRE(rig.instance(1).answers().size() == 1);

@@ -422,8 +422,11 @@ void Scheduler::make_idle(Worker& worker) {
   worker.since = now_;
   worker.pool.idle.push_back(&worker);
   worker.pool.last_used = now_;
-  unpark(worker.pool);                                    // what it lacked it has now
-  if (!parked_for_memory_.empty()) memory_freed_ = true;  // it may be ended for them
+  unpark(worker.pool);  // what it lacked it has now
+  if (!parked_for_memory_.empty()) {
+    list_for_reclaim(worker.pool);  // it may be ended for them, at once
+    memory_freed_ = true;
+  }
   contend_all(worker.pool.function);
   touch(worker.pool);
 }
