@@ -1,6 +1,7 @@
 #include "app/node.h"
 
 #include "app/data_plane.h"
+#include "app/debian_mirrors.h"
 #include "app/holdings.h"
 #include "app/listen.h"
 #include "app/memory_watch.h"
@@ -362,7 +363,8 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   const auto tls = TRY(tls_files_of(config));
   const Prices prices = TRY(prices_of(config));
   ProcessSpawnerOptions jails = TRY(spawner_options(config));
-  const PackageIndex packages = TRY(package_index(config));
+  PackageIndex packages = TRY(package_index(config));
+  packages.debian_hosts = debian_mirrors();
 
   SystemClock clock;
   SystemRng rng;

@@ -72,6 +72,7 @@ class ProcessSpawner final : public Spawner, public JobRunner {
   JailProcess::Making begin(std::string label, Profile profile);
   void mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const;
   void mount_tables(JailPlan& plan) const;
+  void mount_tools(JailPlan& plan, JobTools tools) const;
   VersionLimits version_limits(const TemplateSpec& spec) const;
   Status make_groups(JailProcess::Making& making, VersionLimits limits);
   std::function<void(std::string_view)> log_of(const std::string& label) const;
