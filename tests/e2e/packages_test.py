@@ -109,7 +109,7 @@ class BuiltPackagesTest(PythonCase):
         )
         found = self.call("attacked", {}).json()
         self.assertEqual({name for name, how in found.items() if how == "done"} - {"kill"}, set(), found)
-        self.assertEqual(len(found), 12)
+        self.assertEqual(len(found), 13)
 
     def test_requirements_that_only_the_build_knows_are_fetched_then(self) -> None:
         backend = """
