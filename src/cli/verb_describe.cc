@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -85,12 +86,14 @@ void print_group(const CliJson& about, const char* group) {
   }
 }
 
-// "numpy==2.4.6 --hash=sha256:…" a line each.
+// "numpy==2.4.6 --hash=sha256:…" a line each, or "# debian: python3-yaml 6.0-3 amd64 sha256:…".
 void print_packages(const std::string& lock) {
   fmt::print("packages\n");
   std::istringstream lines(lock);
-  for (std::string line; std::getline(lines, line);)
-    fmt::print("  {}\n", line.substr(0, line.find(' ')));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# ")) line.erase(0, 2);
+    fmt::print("  {}\n", line.substr(0, std::min(line.find(" sha256:"), line.find(" --hash="))));
+  }
 }
 
 std::string_view start_text(std::string_view tier) {

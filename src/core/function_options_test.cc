@@ -25,6 +25,7 @@ bool has(std::string_view text, std::string_view part) {
 TEST_CASE("a function's options go through their JSON unchanged") {
   const auto options = parse_version_options(
       R"({"runtime": "python", "handler": "score.py", "env": {"MODE": "fast", "_x1": ""},
+          "build": true, "debian": ["python3-scipy", "libc++1=1:14.0-1+b~x"],
           "parameters": {"threshold": 0.5, "labels": ["a", null]},
           "inputs": {"x": "FP32[-1,30]", "s": "BYTES[]"}, "outputs": {"y": "INT64[ -1 ]"}})");
   REQUIRE_MESSAGE(options.has_value(), options.error().message);
@@ -73,6 +74,13 @@ TEST_CASE("what cannot be is refused by name") {
   CHECK(has(with(R"("env": {"1A": "x"})"), "'1A'"));
   CHECK(has(with(R"("env": {"A": 1})"), "'A' must be a text"));
   CHECK(has(with(R"("parameters": [1])"), "parameters"));
+  CHECK(has(with(R"("build": "yes")"), "build"));
+  CHECK(has(with(R"("debian": "python3-scipy")"), "must be a list"));
+  for (const char* package : {"a", "-o=Dir::Etc=/x", "Python3-X", "a b", "x/y",
+                              "python3-x=", "python3-x=1 2", "python3-x=-1", "../x"}) {
+    CAPTURE(package);
+    CHECK(has(with(fmt::format(R"("debian": ["{}"])", package)), "must be a package's name"));
+  }
   for (const char* type : {"FP33[1]", "FP32", "FP32[", "FP32[-2]", "FP32[1,]", "FP32[a]", "BF16[1]",
                            "FP32[99999999999999999999]"}) {
     CAPTURE(type);

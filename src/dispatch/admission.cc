@@ -295,6 +295,7 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
     request.cancelled_.reset();
     --request.pool->function.in_flight;
   }
+  std::string traceback = reply ? std::string() : take_traceback(reply.error());
   request.outcome.emplace(Outcome{.reply = std::move(reply),
                                   .tier = request.tier,
                                   .timing = request.timing,
@@ -305,7 +306,8 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
                                   .batch = request.batch,
                                   .leads = request.leads,
                                   .batch_rows = request.batch_rows,
-                                  .batch_run = request.batch_run});
+                                  .batch_run = request.batch_run,
+                                  .traceback = std::move(traceback)});
   request.state = Request::State::Done;
   request.pool = nullptr;
   wake(request);

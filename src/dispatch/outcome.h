@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "async/cancel.h"
 #include "base/bytes.h"
@@ -54,6 +55,7 @@ struct Outcome {
   bool leads = true;                   // of each batch, one
   std::uint64_t batch_rows = 0;        // of the whole batch; 0: it ran in none
   Duration batch_run{};                // the whole run, of which timing.run is a share
+  std::string traceback{};             // of a function_error: for who may read the function's logs
 };
 
 }  // namespace mayfly

@@ -125,6 +125,7 @@ Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
                  .timeout = parts_.patience,
                  .secrets = code.secrets,
                  .environment = code.environment,
+                 .tools = JobTools::Programs,
                  .idle = true};
 }
 

@@ -36,6 +36,8 @@ class Backend {
   // streams: the first chunk; null: there is none.
   virtual Result<const RunResults*> run(const RequestView& request, RequestSpan memory,
                                         std::uint64_t outputs_begin) = 0;
+  // Lines of the user's code that the last function_error came through; empty: none are known.
+  virtual std::string take_traceback() { return {}; }
   virtual Status copy_results(const OutputPlacement& placement, RequestSpan target) const = 0;
   // Frees what the last run allocated. Afterwards copy_results has nothing to copy.
   virtual void release_results() = 0;

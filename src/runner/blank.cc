@@ -157,7 +157,7 @@ class Blank {
 
   int run_worker(const JailTask& task) {
     const bool python = is_python(task.plan.profile);
-    if (task.plan.profile == Profile::Publish || task.plan.profile == Profile::PythonPublish) {
+    if (is_job(task.plan.profile)) {
       return task_.job == nullptr ? 1 : task_.job(task_.runtime, kControlFd, task.request);
     }
     return task_.serve_template({.runtime = task_.runtime,

@@ -51,6 +51,9 @@ inline constexpr std::size_t kInstanceRegion = 256 * 1024;
 inline constexpr std::size_t kLanes = 16;
 inline constexpr std::size_t kLane = kInstanceRegion / kLanes;
 inline constexpr std::size_t kMaxErrorText = 4096;
+// A function's error may go on after its text: this character, and lines of its code.
+inline constexpr char kTracebackMark = '\x1e';
+inline constexpr std::size_t kMaxTraceback = 16 * 1024;
 
 struct RegionHeader {
   std::uint32_t magic;
@@ -201,9 +204,13 @@ struct OutputView {
 
 // `slots`: the memory that holds header and slots; `outputs`: that which holds the output bytes
 // (the same unless an OutputRegion was sent). A model's own complaint is an Error with reason
-// model_error, a function's function_error or invalid_input; anything malformed is bad_reply.
+// model_error, a function's function_error or invalid_input; anything malformed is bad_reply. The
+// message of a function_error is to be given to take_traceback before anybody sees it.
 Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout, const Signature& signature);
+// What such an error says of the function's code, for who may know it; the message is without it
+// then. Empty: nothing.
+std::string take_traceback(Error& error);
 
 // Whether a stream is over, and well. To be asked once, when Done was rung.
 bool has_ended(RequestSpan slots);
@@ -246,6 +253,8 @@ std::uint64_t outputs_offset(RequestSpan memory);
 void write_reply_slots(RequestSpan slots, std::span<const OutputPlan> outputs,
                        const OutputPlacement& placement);
 void write_reply_end(RequestSpan slots);
-void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text);
+// As much of the traceback as there is room for: its end.
+void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text,
+                       std::string_view traceback = {});
 
 }  // namespace mayfly

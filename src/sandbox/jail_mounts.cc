@@ -26,7 +26,8 @@ Result<Fd> open_source(const JailMount& mount) {
   if (!tree) return fail_errno(fmt::format("bind {}", mount.source));
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-  if (mount.access != Access::Code) attributes.attr_set |= MOUNT_ATTR_NOEXEC;
+  if (mount.access != Access::Code && mount.access != Access::Programs)
+    attributes.attr_set |= MOUNT_ATTR_NOEXEC;
   if (mount.access != Access::ReadWrite) attributes.attr_set |= MOUNT_ATTR_RDONLY;
   attributes.propagation = MS_PRIVATE;
   if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
@@ -142,7 +143,7 @@ Status enter_root(const JailPlan& plan, MountSources sources) {
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return fail_errno("keep mounts from propagating");
   }
-  if (::mount("mayfly", kMountPoint, "tmpfs", kRootFlags, "mode=0755,size=64k,nr_inodes=32") != 0) {
+  if (::mount("mayfly", kMountPoint, "tmpfs", kRootFlags, "mode=0755,size=64k,nr_inodes=64") != 0) {
     return fail_errno(fmt::format("mount the empty root at {}", kMountPoint));
   }
   if (::chdir(kMountPoint) != 0) return fail_errno("chdir to the empty root");

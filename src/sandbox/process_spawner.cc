@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 namespace mayfly {
@@ -27,6 +28,19 @@ constexpr double kCpuMargin = 0.5;
 // Deploys wait for predictions rather than the other way around.
 constexpr std::uint32_t kJobWeight = 25;
 constexpr Bytes kJobScratch = mib(64);  // of a job with Python
+
+constexpr const char* kAptFolder = "/etc/apt";
+
+bool is_folder(const Path& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+Profile profile_of(const JobSpec& spec) {
+  if (spec.runtime == RuntimeKind::Onnx) return Profile::Publish;
+  if (spec.tools == JobTools::Build || spec.tools == JobTools::Debian) return Profile::PythonBuild;
+  return spec.tools == JobTools::Programs ? Profile::PythonTraining : Profile::PythonPublish;
+}
 
 VersionLimits job_limits(const JobSpec& spec) {
   return {.cpus = kCpuMargin + spec.threads,
@@ -193,6 +207,8 @@ void ProcessSpawner::mount_python(JailPlan& plan, const Path& environment, Bytes
   mount(options_.python.library, "/python");
   mount(options_.python.libraries, "/lib");
   if (!environment.empty()) mount(environment, "/environment");
+  // Packages of Debian find their files and libraries where they expect them.
+  if (!environment.empty() && is_folder(environment / "usr")) mount(environment / "usr", "/usr");
   plan.limits.scratch_bytes = scratch.count;
   plan.limits.file_bytes = std::max(plan.limits.file_bytes, scratch.count);
 }
@@ -201,6 +217,31 @@ void ProcessSpawner::mount_tables(JailPlan& plan) const {
   plan.mounts.push_back({.source = options_.tables, .target = "/runtime", .access = Access::Code});
   plan.mounts.push_back(
       {.source = options_.python.libraries, .target = "/lib", .access = Access::Code});
+}
+
+void ProcessSpawner::mount_tools(JailPlan& plan, JobTools tools) const {
+  const auto show = [&plan](const Path& source, const char* target) {
+    plan.mounts.push_back({.source = source, .target = target, .access = Access::ReadOnly});
+  };
+  if (tools == JobTools::Install || tools == JobTools::Build || tools == JobTools::Debian) {
+    show(options_.python.packages, "/pip");
+    show(options_.python.certificates, "/certificates");
+  }
+  if (tools == JobTools::Debian && is_folder(kAptFolder)) show(kAptFolder, "/apt");
+  if (!starts_programs(plan.profile)) return;
+  // Of all that is code there may be programs, and all libraries where a program's loader looks.
+  for (JailMount& mount : plan.mounts) {
+    if (mount.target == "/lib") mount.source = "/lib";
+    if (mount.access == Access::Code) mount.access = Access::Programs;
+  }
+  const auto mount = [&plan](const char* folder, const char* target) {
+    if (is_folder(folder))
+      plan.mounts.push_back({.source = folder, .target = target, .access = Access::Programs});
+  };
+  mount("/bin", "/bin");
+  mount("/lib64", "/lib64");
+  // A run's own /usr may be that of its packages; an interpreter finds its library beside itself.
+  mount("/usr", tools == JobTools::Programs ? "/node" : "/usr");
 }
 
 Status ProcessSpawner::make_groups(JailProcess::Making& making, VersionLimits limits) {
@@ -287,9 +328,7 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
   if (spec.request.size() > kMaxJobRequest)
     return fail(Code::InvalidArgument, "the job's request is too long");
   const bool python = spec.runtime == RuntimeKind::Python;
-  const bool opens_libraries = spec.runtime != RuntimeKind::Onnx;
-  JailProcess::Making making =
-      begin(spec.label, opens_libraries ? Profile::PythonPublish : Profile::Publish);
+  JailProcess::Making making = begin(spec.label, profile_of(spec));
   const std::uint32_t slot = making.slot;
   const std::uint64_t id = next_id_;
   making.plan.mounts.push_back(
@@ -298,11 +337,7 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
       {.source = spec.work, .target = "/work", .access = Access::ReadWrite});
   if (python) mount_python(making.plan, spec.environment, kJobScratch);
   if (spec.runtime == RuntimeKind::Tables) mount_tables(making.plan);
-  if (spec.installs) {
-    making.plan.mounts.push_back({.source = options_.python.packages, .target = "/pip"});
-    making.plan.mounts.push_back(
-        {.source = options_.python.certificates, .target = "/certificates"});
-  }
+  mount_tools(making.plan, spec.tools);
   making.request = std::move(spec.request);
   if (spec.idle) {
     const bool by_group = options_.cgroups != nullptr && options_.cgroups->support().limits_cpu();

@@ -75,6 +75,7 @@ class ProcessSpawner final : public Spawner, public JobRunner {
   JailProcess::Making begin(std::string label, Profile profile);
   void mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const;
   void mount_tables(JailPlan& plan) const;
+  void mount_tools(JailPlan& plan, JobTools tools) const;
   VersionLimits version_limits(const TemplateSpec& spec) const;
   struct TemplateParts {
     std::shared_ptr<const Signature> signature;

@@ -95,6 +95,8 @@ class Function final : public PythonFunction {
     return {};
   }
 
+  std::string take_traceback() override { return std::exchange(traceback_, {}); }
+
   void release_results() override {
     if (outputs_.empty()) return;
     const PyLock lock(thread_);
@@ -189,12 +191,14 @@ class Function final : public PythonFunction {
                                        static_cast<long long>(request.deadline)));
   }
 
-  // [(datatype, shape, bytes), …], (reason, message), or None.
+  // [(datatype, shape, bytes), …], (reason, message, traceback), or None.
   Result<const RunResults*> take(PyObject* called) {
     outputs_.clear();
     results_.plans.clear();
+    traceback_.clear();
     if (called == Py_None) return nullptr;
     if (PyTuple_Check(called) != 0) {
+      traceback_ = text_of(PyTuple_GET_ITEM(called, 2));
       const std::string why = text_of(PyTuple_GET_ITEM(called, 0));
       std::string words = text_of(PyTuple_GET_ITEM(called, 1));
       for (const std::string_view known : {reason::kInvalidInput, reason::kUnsupported}) {
@@ -222,6 +226,7 @@ class Function final : public PythonFunction {
   FunctionFacts facts_;
   RunResults results_;
   std::vector<HeldBytes> outputs_;
+  std::string traceback_;
   std::size_t wanted_ = 0;  // outputs of the run
 };
 

@@ -26,6 +26,8 @@ MAX_RANK = 16
 SECRETS = "/secrets"
 
 END = object()  # of a stream
+TRACEBACK_MARK = "\x1e"  # sandbox/channel.h
+MAX_TRACEBACK = 16 * 1024
 
 
 class Refused(Exception):
@@ -224,8 +226,8 @@ class Function:
 
     def call(self, inputs, wanted, invocation, deadline):
         """inputs: (index, is document, datatype, shape, memory) each. Returns a list of
-        (datatype, shape, bytes-like), one per wanted output; or (reason, message). Of a generator:
-        its first chunk, None where it has none."""
+        (datatype, shape, bytes-like), one per wanted output; or (reason, message, traceback). Of a
+        generator: its first chunk, None where it has none."""
         context = self.context
         context.invocation_id = invocation
         context._deadline = deadline / 1e9 if deadline else None
@@ -254,11 +256,12 @@ class Function:
             return "unsupported", str(stop)
         except InvalidInput as error:
             self.close_stream()
-            return "invalid_input", str(error)
+            return "invalid_input", str(error), ""
         except BaseException as error:  # SystemExit too: it is the function's, not the instance's
-            complaint = self._tell(error)
+            sys.stderr.write(own_traceback(error, self._folder))
+            complaint, lines = summary_of(error), own_lines(error, self._folder)
             self.close_stream()
-            return "function_error", complaint
+            return "function_error", complaint, lines
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -284,10 +287,6 @@ class Function:
             self._chunks = None
             return None
         return self._results(chunk, self._wanted)
-
-    def _tell(self, error):
-        sys.stderr.write(own_traceback(error, self._folder))
-        return summary_of(error)
 
     def _run(self, arguments):
         return self._aloud(self._predict, arguments, self._state, self.context)
@@ -470,7 +469,8 @@ def document_arguments(body, content_type):
 
 
 def summary_of(error):
-    return "".join(traceback.format_exception_only(type(error), error)).strip()
+    words = "".join(traceback.format_exception_only(type(error), error)).strip()
+    return words.replace(TRACEBACK_MARK, "?")
 
 
 def own_traceback(error, folder):
@@ -480,6 +480,33 @@ def own_traceback(error, folder):
         frames = frames.tb_next
     error = error.with_traceback(frames) if frames is not None else error
     return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def own_lines(error, folder):
+    """The traceback with the user's own lines only, as a caller who may read the logs is shown it:
+    files relative to the folder, and the end where it is long."""
+    try:
+        shown = traceback.TracebackException.from_exception(error)
+        keep_own_frames(shown, folder, set())
+        lines = "".join(shown.format()).rstrip("\n")
+    except Exception:  # an exception whose own words fail, a file that is gone: the logs have it
+        return ""
+    lines = lines.encode("utf-8", "backslashreplace")
+    if len(lines) > MAX_TRACEBACK:
+        lines = lines[-MAX_TRACEBACK:].partition(b"\n")[2]
+    return lines.decode("utf-8", "replace")
+
+
+def keep_own_frames(shown, folder, seen):
+    if shown is None or id(shown) in seen:
+        return
+    seen.add(id(shown))
+    shown.stack = traceback.StackSummary.from_list([
+        traceback.FrameSummary(os.path.relpath(frame.filename, folder), frame.lineno, frame.name,
+                               lookup_line=False, line=frame.line)
+        for frame in shown.stack if frame.filename.startswith(folder + os.sep)])
+    for other in [shown.__cause__, shown.__context__, *(shown.exceptions or ())]:
+        keep_own_frames(other, folder, seen)
 
 
 def load(folder, plan_text):
