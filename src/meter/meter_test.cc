@@ -148,7 +148,7 @@ TEST_CASE("a payload of an unknown format, tier or length is data loss") {
   encode_record(sample(), frames);
   const std::string payload = frames.substr(kFrameHead);
   for (const auto& [at, value] :
-       {std::pair{0, 0}, std::pair{0, 9}, std::pair{1, 0}, std::pair{1, 6}}) {
+       {std::pair{0, 0}, std::pair{0, 9}, std::pair{1, 0}, std::pair{1, 7}}) {
     std::string bad = payload;
     bad[static_cast<std::size_t>(at)] = static_cast<char>(value);
     CHECK(decode_record(bytes_of(bad)).error().code == Code::DataLoss);

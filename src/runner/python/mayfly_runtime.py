@@ -253,7 +253,7 @@ class Function:
             return work(*arguments)
         except NothingAnswers as stop:
             self.close_stream()
-            return "unsupported", str(stop)
+            return "unsupported", str(stop), ""
         except InvalidInput as error:
             self.close_stream()
             return "invalid_input", str(error), ""
