@@ -38,6 +38,8 @@ EnvironmentSlot* Scheduler::environment_of(const VersionRuntime& runtime) const 
 EnvironmentSlot* Scheduler::ready_environment(const VersionRuntime& runtime) const {
   EnvironmentSlot* slot = environment_of(runtime);
   if (slot == nullptr || slot->state != EnvironmentState::Ready) return nullptr;
+  // What others import may be more than this version may have.
+  if (runtime.template_memory.count > 0 && slot->bytes > runtime.template_memory) return nullptr;
   const auto unfit = slot->unfit.find(runtime.key);
   return unfit != slot->unfit.end() && now_ < unfit->second ? nullptr : slot;
 }
@@ -86,6 +88,7 @@ bool Scheduler::start_from_environment(VersionPool& pool, const TemplateSpec& sp
   if (!given) {
     LOG(warn, "environment template not given", {"version", pool.runtime->label},
         {"cause", given.error().message});
+    slot->unfit[pool.runtime->key] = now_ + kUnfitFor;
     return false;
   }
   pool.tmpl.process = *std::move(given);

@@ -72,9 +72,16 @@ Task<void> Scheduler::build(std::shared_ptr<const VersionRuntime> runtime, std::
 }
 
 TemplateEvents Scheduler::template_events(VersionPool& pool) {
-  return {.on_ready = [this, &pool](
-                          Result<TemplateReady> ready) { template_ready(pool, std::move(ready)); },
-          .on_lost = [this, &pool](Exit exit) { template_lost(pool, exit); }};
+  // What an earlier one still says is not about the one that is built now.
+  const std::uint64_t build = pool.tmpl.build;
+  return {.on_ready =
+              [this, &pool, build](Result<TemplateReady> ready) {
+                if (pool.tmpl.build == build) template_ready(pool, std::move(ready));
+              },
+          .on_lost =
+              [this, &pool, build](Exit exit) {
+                if (pool.tmpl.build == build) template_lost(pool, exit);
+              }};
 }
 
 void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {

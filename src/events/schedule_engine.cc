@@ -65,13 +65,14 @@ Status ScheduleEngine::recover() {
   for (const Schedule& schedule : TRY(parts_.schedules.due(at, kMostDue))) {
     const auto run = TRY(unnoted(schedule));
     if (!run) continue;
-    TRY(parts_.schedules.note(schedule.id, {.run = {.planned = *schedule.next,
-                                                    .at = run->at,
-                                                    .event = run->id,
-                                                    .reason = "",
-                                                    .message = ""},
-                                            .was = schedule.next,
-                                            .next = next_or_none(schedule, *schedule.next)}));
+    TRY(parts_.schedules.note(schedule.id,
+                              {.run = {.planned = *schedule.next,
+                                       .at = run->at,
+                                       .event = run->id,
+                                       .reason = "",
+                                       .message = ""},
+                               .was = schedule.next,
+                               .next = next_or_none(schedule, std::max(run->at, *schedule.next))}));
   }
   return {};
 }
@@ -194,8 +195,8 @@ Task<void> ScheduleEngine::run_due() {
   trouble_ = false;
   while (std::exchange(wanted_, false) && !stopped_) {
     const WallTime at = now();
-    // What a failing disk made late was not missed.
-    const WallTime looked = trouble_since_.value_or(at);
+    // What a failing disk, or those before it, made late was not missed.
+    const WallTime looked = std::min(at, trouble_since_.value_or(many_since_.value_or(at)));
     auto due = co_await pool_.run([&] { return parts_.schedules.due(at, kDueAtOnce); });
     trouble_ = !due;
     if (!due) LOG(error, "schedules cannot be read", {"error", due.error().message});
@@ -207,7 +208,9 @@ Task<void> ScheduleEngine::run_due() {
           {"error", fired.error().message});
     }
     trouble_since_ = trouble_ ? std::optional(looked) : std::nullopt;
-    if (due && due->size() == kDueAtOnce && !trouble_) wanted_ = true;
+    const bool more = due && due->size() == kDueAtOnce && !trouble_;
+    many_since_ = more ? std::optional(looked) : std::nullopt;
+    if (more) wanted_ = true;
   }
   if (!stopped_) co_await arm();
   running_ = false;

@@ -113,7 +113,8 @@ class ScheduleEngine {
   bool wanted_ = false;   // something changed while it ran
   bool trouble_ = false;  // what is due could not be run
   std::optional<WallTime> trouble_since_;
-  bool stopped_ = true;  // until start()
+  std::optional<WallTime> many_since_;  // more were due than are read at once
+  bool stopped_ = true;                 // until start()
 };
 
 }  // namespace mayfly

@@ -80,6 +80,11 @@ class InferenceService::Stream {
       last = co_await service_.run(tried, *asked);
     }
     last = co_await conclude(tried, std::move(last), sent);
+    // A client that reads nothing keeps no memory of bodies.
+    message.Clear();
+    {
+      const BodyBudget::Hold done = std::move(held);
+    }
     if (!last) {
       (void)co_await say(answers, failure(last.error(), id));
     } else if (!last->empty()) {

@@ -85,7 +85,14 @@ Result<WebhookKeys> SecretStore::rotate_webhook_key(std::string_view project,
     return std::unexpected(std::move(before).error());
   Transaction transaction = TRY(Transaction::begin(database_));
   const bool known = before && *before;
-  if (known) TRY(keep_own(project, kPreviousName, (*before)->value, who));
+  if (known) {
+    TRY(keep_own(project, kPreviousName, (*before)->value, who));
+  } else {
+    Statement drop = TRY(database_.prepare("drop the previous key of webhooks",
+                                           "DELETE FROM secret WHERE project = ?1 AND name = ?2"));
+    drop.bind(project, kPreviousName);
+    TRY(drop.run());
+  }
   WebhookKeys keys = TRY(make_webhook_key(project, who));
   TRY(transaction.commit());
   if (known) {

@@ -88,11 +88,12 @@ Result<Bytes> JobStore::bytes_of(std::string_view project) {
   return sum_bytes(project);
 }
 
-// Within the transaction that named them.
-Status JobStore::check_bytes(std::string_view project, Bytes limit) {
+// Within the transaction that named them. `before` it the project kept so much: what adds nothing
+// is not refused, though the limit was lowered or others have filled it.
+Status JobStore::check_bytes(std::string_view project, Bytes limit, Bytes before) {
   if (limit == Bytes{}) return {};
   const Bytes sum = TRY(sum_bytes(project));
-  if (sum <= limit) return {};
+  if (sum <= limit || sum <= before) return {};
   return refuse(
       reason::kQuotaExceeded,
       fmt::format("job_bytes: the project's jobs would keep {} of its {}; what is over is "

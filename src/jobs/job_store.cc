@@ -208,8 +208,9 @@ Status JobStore::submit(const JobSubmission& job, const std::vector<JobFile>& in
                 to_ns(job.expires), job.keep.count(), job.cpus);
     TRY(insert.run());
   }
+  const Bytes before = limits.bytes == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
   TRY(insert_files(job.id, 0, inputs));
-  TRY(check_bytes(project, limits.bytes));
+  TRY(check_bytes(project, limits.bytes, before));
   return transaction.commit();
 }
 
@@ -331,9 +332,11 @@ Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceRe
                       fmt::format("slices = slices + {}, failures = 0, state = {}", counts ? 1 : 0,
                                   slice.finished ? "3" : "iif(held, 2, 0)"),
                       spent, ending));
+    const std::string_view project = project_of(moved.spec.function);
+    const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, moved.slices + (slice.finished ? 1 : 0), slice.files));
     dropped = TRY(drop_old_files(moved));
-    TRY(check_bytes(project_of(moved.spec.function), limit));
+    TRY(check_bytes(project, limit, before));
     TRY(transaction.commit());
     return moved;
   };
@@ -361,9 +364,11 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
       if (!TRY(changes_a_row(update))) return lost(lease);
     }
     const JobRecord now = TRY(job(lease.id));
+    const std::string_view project = project_of(now.spec.function);
+    const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, now.slices, files));
     dropped = TRY(drop_old_files(now));
-    TRY(check_bytes(project_of(now.spec.function), limit));
+    TRY(check_bytes(project, limit, before));
     return transaction.commit();
   };
   TRY(commit());

@@ -140,7 +140,7 @@ class JobStore {
                               const SliceEnding& ending);
   Result<JobRecord> end_job(std::string_view id);
   Result<Bytes> sum_bytes(std::string_view project);
-  Status check_bytes(std::string_view project, Bytes limit);
+  Status check_bytes(std::string_view project, Bytes limit, Bytes before);
   Result<BlobInfo> write_blob(int file);
   Result<bool> is_named(const Digest& digest);
   void clean_up(const std::vector<Digest>& digests);

@@ -137,6 +137,8 @@ bool may_follow(ResolveStep step, ResolveStep next, bool build) {
 // Of one job, at a time: pip asks for few, and each may hold a thread of the pool while it waits.
 constexpr int kMaxConnecting = 4;
 constexpr int kMaxRounds = 32;
+// Hundreds of packages of Debian, each with connections of its own.
+constexpr std::size_t kMostMessages = 20'000;
 
 struct Environments::Installing {
   Installing(Wanted what, SourceFolder where, Progress tell, TimePoint until)
@@ -170,9 +172,10 @@ Task<Result<Environment>> Environments::provide(Wanted wanted, Progress progress
   std::vector<ArtifactFile> files;
   for (const SourceFile& source : sources) files.push_back(source.file);
   std::string request = environment_request(project_of(wanted.label), files);
-  if (wanted.build) request = sha256_hex(request + " build");
-  for (const std::string& package : wanted.debian) request = sha256_hex(request + " " + package);
-  if (!wanted.lock.empty()) request = sha256_hex(request + wanted.lock);
+  if (wanted.build) request = sha256_hex(fmt::format("{} build", request));
+  for (const std::string& package : wanted.debian)
+    request = sha256_hex(fmt::format("{} {}", request, package));
+  if (!wanted.lock.empty()) request = sha256_hex(fmt::format("{}{}", request, wanted.lock));
   CO_TRY(std::optional<Environment> found,
          co_await parts_.pool.run([this, request] { return store_.find(request); }));
   if (found) co_return *std::move(found);
@@ -193,9 +196,14 @@ Task<Result<Environment>> Environments::install(Wanted wanted, std::vector<Sourc
   std::string lock;
   for (int round = 0;; ++round) {
     CO_TRY(Resolved resolved, co_await run_step(installing, step));
-    if (!resolved.next) {
+    // What packages' code could have written ends nothing.
+    if (!resolved.next && step == ResolveStep::Install) {
       lock = std::move(resolved.lock);
       break;
+    }
+    if (!resolved.next) {
+      co_return refuse(reason::kInvalidModel,
+                       "packages cannot be installed: what builds them ended before they were");
     }
     if (round == kMaxRounds || !may_follow(step, *resolved.next, asked.build)) {
       co_return refuse(reason::kInvalidModel,
@@ -232,6 +240,7 @@ JobSpec Environments::spec_of(const Installing& installing, ResolveStep step) co
           .source = installing.folder.source(),
           .work = installing.folder.work(),
           .request = to_json(job),
+          .max_messages = kMostMessages,
           .memory = wanted.memory,
           .timeout = std::max<Duration>(left, std::chrono::milliseconds(1)),
           .tools = tools_of(step)};

@@ -148,10 +148,14 @@ Status limit_memory(CgroupFs& fs, const CgroupSupport& support, const Path& grou
   if (limit.count == 0) return {};
   const std::string text = fmt::format("{}", limit.count);
   if (support.memory) {
-    TRY(fs.write(group / "memory.limit_in_bytes", text));
-    // With swap accounting the sum is limited too, else what is over the limit moves to swap.
+    // With swap accounting the sum is limited too, else what is over the limit moves to swap. The
+    // sum is never below the limit: it goes first when a limit is raised, and last when it is
+    // lowered.
     const Path sum = group / "memory.memsw.limit_in_bytes";
-    return fs.exists(sum) ? fs.write(sum, text) : Status{};
+    if (!fs.exists(sum)) return fs.write(group / "memory.limit_in_bytes", text);
+    const bool lowered = fs.write(group / "memory.limit_in_bytes", text).has_value();
+    TRY(fs.write(sum, text));
+    return lowered ? Status{} : fs.write(group / "memory.limit_in_bytes", text);
   }
   TRY(fs.write(group / "memory.max", text));
   // One out-of-memory kill ends the group: there is no half of an instance.

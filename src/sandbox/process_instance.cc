@@ -128,7 +128,9 @@ void InstanceProcess::go_on() {
 
 void InstanceProcess::close_stream() {
   if (!streams() || gone_ || std::exchange(closing_, true)) return;
-  if (rung_) tell(DoorbellKind::Close);
+  if (!rung_) return;
+  paused_ = false;  // it goes on, to its end
+  tell(DoorbellKind::Close);
 }
 
 Replies InstanceProcess::collect() {
@@ -176,9 +178,14 @@ void InstanceProcess::handle_message(ReceivedMessage received) {
   if (current && calling_) return violate("a message while it waits for an answer");
   if (current && message.kind == DoorbellKind::Done) return handle_done();
   if (current && message.kind == DoorbellKind::NeedOutputRegion) return handle_need(message);
-  if (current && message.kind == DoorbellKind::Chunk && streams() && !paused_)
-    return handle_chunk();
-  const bool may_call = current && burst_.size() == 1 && !paused_;
+  if (!current || paused_) return violate("a message that nobody waits for");
+  handle_midway(message);
+}
+
+// Of a request that goes on.
+void InstanceProcess::handle_midway(const DoorbellMessage& message) {
+  if (message.kind == DoorbellKind::Chunk && streams()) return handle_chunk();
+  const bool may_call = burst_.size() == 1;
   if (may_call && message.kind == DoorbellKind::NeedCallRegion) return handle_need_call(message);
   if (may_call && message.kind == DoorbellKind::Call && call_region_) return handle_call();
   violate("a message that nobody waits for");
@@ -211,7 +218,7 @@ void InstanceProcess::handle_need(const DoorbellMessage& message) {
 }
 
 void InstanceProcess::handle_chunk() {
-  paused_ = true;
+  paused_ = !closing_;
   Held& held = burst_.front();
   // Told to close it goes on at once, and writes its end where the chunk was.
   if (closing_) return held.room.reset();
@@ -234,7 +241,11 @@ Result<Reply> InstanceProcess::chunk_of(Held& held) const {
 
 void InstanceProcess::handle_need_call(const DoorbellMessage& message) {
   DoorbellMessage answer{.kind = DoorbellKind::CallRegion, .sequence = sequence_};
-  if (auto room = make_room(std::max<std::uint64_t>(message.bytes, kCallRoom))) {
+  // Each is at least twice the one before: there are few of them, whatever it asks for.
+  const std::uint64_t had = call_region_ ? call_region_->size() : 0;
+  if (call_region_ && message.bytes <= had) return violate("a message that nobody waits for");
+  const std::uint64_t twice = std::min<std::uint64_t>(2 * had, making_.max_reply.count);
+  if (auto room = make_room(std::max({message.bytes, twice, std::uint64_t{kCallRoom}}))) {
     call_region_ = *std::move(room);
     answer.bytes = call_region_->size();
     std::ignore = send_message(making_.doorbell.get(), answer, call_region_->fd());

@@ -69,6 +69,7 @@ class InstanceProcess {
   void handle_done();
   void handle_need(const DoorbellMessage& message);
   void handle_chunk();
+  void handle_midway(const DoorbellMessage& message);
   void handle_need_call(const DoorbellMessage& message);
   void handle_call();
   void violate(std::string_view what);

@@ -177,6 +177,8 @@ bool TemplateJail::handle_control() {
 }
 
 void TemplateJail::handle_message(SpawnMessage message) {
+  // Nothing is asked of it while it waits: what it says then is meant for nobody.
+  if (state_ == State::Waiting) return jail_.kill();
   if (message.header.kind == SpawnKind::Ready) return handle_ready();
   if (message.header.kind == SpawnKind::StartFailed) {
     complaint_ = printable(message.body);
@@ -206,8 +208,9 @@ void TemplateJail::handle_ready() {
   state_ = origin_ == Origin::Environment ? State::Waiting : State::Ready;
   answered_ = true;
   start_timer_.cancel();
-  events_.on_ready(
-      TemplateReady{.build = loop_.now() - asked_, .private_bytes = jail_.worker_memory()});
+  // It may be given away meanwhile, with other events.
+  auto on_ready = std::move(events_.on_ready);
+  on_ready(TemplateReady{.build = loop_.now() - asked_, .private_bytes = jail_.worker_memory()});
 }
 
 void TemplateJail::handle_template_gone() {

@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS delivery(
 CREATE INDEX IF NOT EXISTS delivery_waiting ON delivery(project, due) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery(due) WHERE state = 0;
 CREATE INDEX IF NOT EXISTS delivery_sending ON delivery(host) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS delivery_untold ON delivery(lane) WHERE state < 2;
 CREATE TRIGGER IF NOT EXISTS work_over AFTER UPDATE OF state ON work
   WHEN old.state < 2 AND new.state >= 2 BEGIN
   INSERT INTO delivery SELECT new.id, new.epoch, new.lane,
@@ -103,10 +104,13 @@ std::unexpected<Error> not_being_sent(const DeliveryKey& key) {
                 fmt::format("the delivery {} is not being sent", to_string(key)));
 }
 
-// Of what its function's settings said, which were checked; "": nobody.
-std::string host_at(const std::string& destination) {
+// Of what its function's settings said, which were checked; "": nobody. Functions of the same name
+// in other projects are others.
+std::string host_at(std::string_view lane, const std::string& destination) {
   const auto parsed = parse_destination(destination);
-  return parsed ? parsed->host() : destination;
+  if (!parsed) return destination;
+  if (!parsed->is_function()) return parsed->host();
+  return fmt::format("{}/{}", project_of(lane), parsed->host());
 }
 
 }  // namespace
@@ -123,8 +127,8 @@ std::string_view to_string(DeliveryState state) {
 Status insert_notices(Database& database, const WorkSpec& spec) {
   const Notices& notices = spec.notices;
   if (notices.success.empty() && notices.failure.empty()) return {};
-  const std::string success_host = host_at(notices.success);
-  const std::string failure_host = host_at(notices.failure);
+  const std::string success_host = host_at(spec.lane, notices.success);
+  const std::string failure_host = host_at(spec.lane, notices.failure);
   Statement insert = TRY(database.prepare("note whom to tell",
                                           "INSERT INTO notice(item, project, success, "
                                           "success_host, failure, failure_host, depth) "
@@ -133,6 +137,14 @@ Status insert_notices(Database& database, const WorkSpec& spec) {
               unless_empty(success_host), unless_empty(notices.failure), unless_empty(failure_host),
               notices.depth);
   return insert.run();
+}
+
+Result<std::uint64_t> untold_of(Database& database, std::string_view lane) {
+  Statement query = TRY(database.prepare(
+      "count ends to be told", "SELECT count(*) FROM delivery WHERE state < 2 AND lane = ?1"));
+  query.bind(lane);
+  if (!TRY(query.step())) return 0;
+  return static_cast<std::uint64_t>(query.integer(0));
 }
 
 Status settle_delivery(Database& database, const DeliveryKey& key, WallTime now) {

@@ -97,8 +97,11 @@ Status SqliteWorkQueue::check_room(std::string_view lane, std::uint64_t limit) {
   const Counts counts = TRY(counts_of(lane));
   const std::uint64_t open = counts[static_cast<std::size_t>(WorkState::Waiting)] +
                              counts[static_cast<std::size_t>(WorkState::Leased)];
-  if (open < limit) return {};
-  return refuse(reason::kQueueFull, fmt::format("{} events of {} wait or run already", open, lane));
+  const std::uint64_t untold = TRY(untold_of(database_, lane));
+  if (open + untold < limit) return {};
+  return refuse(reason::kQueueFull,
+                fmt::format("{} events of {} wait or run already, and {} ended ones are to be told",
+                            open, lane, untold));
 }
 
 Result<WorkQueue::Enqueued> SqliteWorkQueue::enqueue(const WorkSpec& spec, std::uint64_t limit) {

@@ -433,7 +433,8 @@ class GrpcStreamsTest(StreamsTestParts):
         self.deploy("flood", """
             def predict(inputs, state, ctx):
                 if "count" in inputs:
-                    with open("/tmp/count") as file:
+                    with open("/tmp/count", "a+") as file:  # it may not be there yet
+                        file.seek(0)
                         yield int(file.read() or 0)
                     return
                 for i in range(200):

@@ -197,7 +197,7 @@ class Function final : public PythonFunction {
     results_.plans.clear();
     traceback_.clear();
     if (called == Py_None) return nullptr;
-    if (PyTuple_Check(called) != 0) {
+    if (PyTuple_Check(called) != 0 && PyTuple_GET_SIZE(called) == 3) {
       traceback_ = text_of(PyTuple_GET_ITEM(called, 2));
       const std::string why = text_of(PyTuple_GET_ITEM(called, 0));
       std::string words = text_of(PyTuple_GET_ITEM(called, 1));

@@ -114,8 +114,10 @@ class Method:
         proxy = None if not proxy or proxy == "DIRECT" else urlsplit(unquote(proxy))
         place = (parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme])
         through_plain = proxy is not None and parts.scheme == "http"
-        target = uri if through_plain else parts._replace(scheme="", netloc="").geturl() or "/"
-        headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "apt"}
+        host = parts.netloc.rpartition("@")[2]  # a name and a password of the mirror are not sent
+        bare = parts._replace(netloc=host) if through_plain else parts._replace(scheme="", netloc="")
+        target = bare.geturl() or "/"
+        headers = {"Host": host, "User-Agent": "apt"}
         for attempt in (1, 2):
             connection = self._connections.get(place) or self._connect(place, proxy)
             self._connections[place] = connection

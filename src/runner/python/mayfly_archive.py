@@ -4,6 +4,7 @@ import gzip
 import os
 import tarfile
 import zipfile
+import zlib
 
 MAX_BYTES = 2 << 30  # unpacked
 MAX_ENTRIES = 100_000
@@ -76,6 +77,8 @@ def look_through_zip(path):
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if looked.entry(member.filename, member.file_size):
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise Unfit(f"it cannot be read: {member.filename[:200]!r} is compressed in another way")
                 with archive.open(member) as stream:
                     looked.take(stream)
     return looked.text
@@ -88,6 +91,7 @@ def check(path):
             return look_through_tar(path)
         if path.endswith(".zip"):
             return look_through_zip(path)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, UnicodeDecodeError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError,
+            OverflowError) as error:  # RuntimeError: it is encrypted
         raise Unfit(f"it cannot be read: {error}") from None
     raise Unfit("only .tar.gz and .zip are built")

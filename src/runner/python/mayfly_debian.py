@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tarfile
 
-from mayfly_resolver import WORK, Refused
+from mayfly_resolver import DEBIAN_LINE, WORK, Refused, debian_line
 
 SOURCES = "/apt"  # the machine's /etc/apt
 METHOD = "/runtime/mayfly_apt_method.py"
@@ -27,7 +27,6 @@ MAX_BYTES = 8 << 30
 MAX_ENTRIES = 200_000
 PIECE = 1 << 20
 KEPT_WORDS = 4000
-LOCK_LINE = re.compile(r"# debian: (\S+) (\S+) (\S+) sha256:([0-9a-f]{64})")
 # Maintainers' scripts would make links to one of these; here the first there is, is it.
 ALTERNATIVES = re.compile(r"lib(blas|lapack|cblas)\.so\.\d+")
 
@@ -40,8 +39,7 @@ def architecture():
 
 
 class Apt:
-    def __init__(self, connections):
-        self._connections = connections
+    def __init__(self):
         for folder in (f"{STATE}/lists/partial", f"{STATE}/cache", f"{ARCHIVES}/partial"):
             os.makedirs(folder)
         self._status = f"{STATE}/status"
@@ -77,7 +75,6 @@ class Apt:
                 file.write("Status: install ok installed\n" + stanza + "\n\n")
 
     def run(self, *arguments):
-        self._connections.tell("packages", " ".join(arguments)[:150])
         done = subprocess.run(arguments, env=self._environment, stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace",
                               pass_fds=(KEPT_CONTROL,), cwd=ARCHIVES, check=False)
@@ -97,20 +94,21 @@ def base_of(apt):
     if not version.startswith(minor + "."):
         raise Refused(f"debian: apt's sources have Python {version or 'nowhere'}, and functions run on Python "
                       f"{minor} here: what they hold would not load")
-    shown = apt.run("apt-cache", "--no-all-versions", "show", *[f"{name}={number}" for name, number in names])
+    shown = apt.run("apt-cache", "--no-all-versions", "show", "--",
+                    *[f"{name}={number}" for name, number in names])
     return [stanza for stanza in shown.split("\n\n") if stanza.strip()]
 
 
 def fetch_locked(apt, lock):
+    wanted = []
     for name, version, machine, _ in lock:
         if machine not in ("all", architecture()):
             raise Refused(f"debian: {name} is for {machine}, and this node is {architecture()}")
-        try:
-            apt.run("apt-get", "download", f"{name}:{machine}={version}" if machine != "all" else
-                    f"{name}={version}")
-        except Refused as error:
-            raise Refused(f"debian: {name} {version}, which it was deployed with, cannot be had any more: "
-                          f"{error}") from None
+        wanted.append(f"{name}={version}" if machine == "all" else f"{name}:{machine}={version}")
+    try:
+        apt.run("apt-get", "download", "--", *wanted)
+    except Refused as error:
+        raise Refused(f"debian: what it was deployed with cannot be had any more: {error}") from None
 
 
 def digest_of(path):
@@ -237,14 +235,15 @@ def fetch(job, connections):
     if not shutil.which("apt-get", path="/usr/bin") or not os.path.isdir(SOURCES):
         raise Refused("debian: this node has no apt: packages of Debian are fetched with it")
     connections.tell("packages", "resolving packages of Debian")
-    lock = [match.groups() for match in map(LOCK_LINE.fullmatch, job["lock"].splitlines()) if match]
-    apt = Apt(connections)
+    lock = [match.groups() for match in map(DEBIAN_LINE.fullmatch, job["lock"].splitlines()) if match]
+    apt = Apt()
     apt.run("apt-get", "update", "-o", "APT::Update::Error-Mode=any")
+    connections.tell("packages", "fetching packages of Debian")
     if lock:
         fetch_locked(apt, lock)
     else:
         apt.install(base_of(apt))
-        apt.run("apt-get", "install", "--download-only", *job["debian"])
+        apt.run("apt-get", "install", "--download-only", "--", *job["debian"])
     found = lock_of(apt)
     if lock:
         check_lock(found, lock)
@@ -260,8 +259,7 @@ def fetch(job, connections):
     compileall.compile_dir(f"{TARGET}/usr/lib/python3", quiet=2,
                            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
                            stripdir=TARGET)
-    lines = [f"# debian: {name} {version} {machine} sha256:{digest}\n"
-             for name, version, machine, digest, _ in found]
+    lines = [debian_line(*entry[:4]) + "\n" for entry in found]
     with open(f"{TARGET}/debian.json", "w", encoding="utf-8") as file:
         json.dump({"lock": "".join(lines)}, file)
     return {"next": "install"}

@@ -33,6 +33,8 @@ class Control:
 
     def __init__(self):
         self._socket = socket.socket(fileno=os.dup(CONTROL))
+        with open(os.devnull, "rb") as nothing:  # what programs that run() starts would read
+            os.dup2(nothing.fileno(), CONTROL)
         self.stop = False
 
     def send(self, message):

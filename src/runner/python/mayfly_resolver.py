@@ -322,7 +322,7 @@ class Fetching:
         self.state["packages"].append(package)
         return package
 
-    def take_requirements(self, package, requirements):
+    def take_requirements(self, package, requirements, locked=False):
         """As wheels: nothing of what builds is built."""
         if not requirements:
             return
@@ -331,7 +331,7 @@ class Fetching:
         path = f"{WORK}/requires.txt"
         with open(path, "w", encoding="utf-8") as file:
             file.write("\n".join(requirements) + "\n")
-        if all("--hash=" in requirement for requirement in requirements):
+        if locked:
             arguments += ["--no-deps", "--require-hashes"]
         if run_pip([*arguments, "-r", path], self._words) != 0:
             raise Refused(f"{package}: what building it asks for: {complaint_of(self._words)}")
@@ -339,23 +339,58 @@ class Fetching:
 
 def build_requires(path):
     """What pyproject.toml asks for, read and not asked of anybody."""
-    from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
     name = os.path.basename(path)
     try:
         text = archive.check(path)
         system = tomllib.loads(text).get("build-system", {}) if text is not None else {}
         listed = system.get("requires", ["setuptools>=40.8.0", "wheel"])
-        requirements = [Requirement(requirement) for requirement in listed]
-    except (archive.Unfit, InvalidRequirement, ValueError, TypeError, AttributeError,
-            RecursionError) as error:
+    except (archive.Unfit, ValueError, AttributeError, RecursionError) as error:
         raise Refused(f"{name}: {error}") from None
-    if any(requirement.url for requirement in requirements):
-        raise Refused(f"{name}: building it asks for a URL, and only packages of the index are fetched")
-    return [str(requirement) for requirement in requirements]
+    return checked_requirements(name, listed)
 
 
-BUILT_LINE = re.compile(r"# built: (\S+) (\S+) sha256:([0-9a-f]{64})")
-WITH_LINE = re.compile(r"# with: (\S+) sha256:([0-9a-f]{64})")
+def checked_requirements(file, listed):
+    """What an archive or its build says that it asks for, as pip may read it: packages of the index, and no
+    option."""
+    from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
+    if not isinstance(listed, list):
+        raise Refused(f"{file}: what building it asks for is no list")
+    checked = []
+    for text in listed:
+        try:
+            requirement = Requirement(text)
+        except (InvalidRequirement, TypeError, ValueError, RecursionError) as error:
+            raise Refused(f"{file}: {error}") from None
+        if requirement.url:
+            raise Refused(f"{file}: building it asks for a URL, and only packages of the index are fetched")
+        plain = str(requirement)
+        if not plain.isprintable() or " -" in plain or "${" in plain:  # in a string of a marker
+            raise Refused(f"{file}: building it asks for {plain[:200]!r}")
+        checked.append(plain)
+    return checked
+
+
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+FILE = "[A-Za-z0-9][A-Za-z0-9._+!-]*"
+DIGEST = "([0-9a-f]{64})"
+PACKAGE_LINE = re.compile(f"{NAME}==[A-Za-z0-9][A-Za-z0-9.+!_-]* --hash=sha256:{DIGEST}")
+BUILT_LINE = re.compile(f"# built: ({NAME}) ({FILE}) sha256:{DIGEST}")
+WITH_LINE = re.compile(rf"# with: ({FILE}\.whl) sha256:{DIGEST}")
+# core/function_options.cc: is_debian_package
+DEBIAN_LINE = re.compile(r"# debian: ([a-z0-9][a-z0-9+.-]+) ([A-Za-z0-9+.:~][A-Za-z0-9+.:~-]*) ([a-z0-9-]+) "
+                         f"sha256:{DIGEST}")
+
+
+def debian_line(name, version, machine, digest):
+    return f"# debian: {name} {version} {machine} sha256:{digest}"
+
+
+def check_lock(lock):
+    """Of lines as they are written here, and nothing that would be an option to pip or apt."""
+    for line in lock.split("\n"):
+        if line and not any(kind.fullmatch(line) for kind in (PACKAGE_LINE, BUILT_LINE, WITH_LINE, DEBIAN_LINE)):
+            raise Refused(f"{line[:200]!r} is no line of a lock")
+    return lock
 
 
 def lock_of_building(fetching):
@@ -389,17 +424,24 @@ def lock_with_built(lock):
 
 
 def fetch_locked(job, fetching):
-    from pip._vendor.packaging.utils import parse_wheel_filename
+    from pip._vendor.packaging.utils import InvalidWheelFilename, InvalidVersion, parse_wheel_filename
     built = [match.groups() for match in map(BUILT_LINE.fullmatch, job["lock"].splitlines()) if match]
     if not built or fetching.state["packages"]:
         return
     for name, file, digest in built:
         fetching.take_locked(name, file, digest)
-    requirements = []
+    rounds = []  # name → line: pip takes one version of each at a time
     for match in filter(None, map(WITH_LINE.fullmatch, job["lock"].splitlines())):
-        name, version, *_ = parse_wheel_filename(match[1])
-        requirements.append(f"{name}=={version} --hash=sha256:{match[2]}")
-    fetching.take_requirements("packages that are built", requirements)
+        try:
+            name, version, *_ = parse_wheel_filename(match[1])
+        except (InvalidWheelFilename, InvalidVersion) as error:
+            raise Refused(str(error)) from None
+        into = next((lines for lines in rounds if name not in lines), None)
+        if into is None:
+            rounds.append(into := {})
+        into[name] = f"{name}=={version} --hash=sha256:{match[2]}"
+    for lines in rounds:
+        fetching.take_requirements("packages that are built", list(lines.values()), locked=True)
 
 
 NOTHING_FITS = re.compile(r"ERROR: No matching distribution found for (.+)")
@@ -420,13 +462,16 @@ def go_on(job, fetching):
     """What to do about what was said last; None: it is pip's turn."""
     last = (said() or [{}])[-1]
     if "needs" in last:
-        package = next(each for each in fetching.state["packages"] if each["file"] == last["file"])
-        new = [need for need in last["needs"] if need not in package["requires"]]
+        package = next((each for each in fetching.state["packages"] if each["file"] == last["file"]), None)
+        if package is None:
+            raise Refused("what was built is none of what was to be")
+        needs = checked_requirements(package["file"], last["needs"])
+        new = [need for need in needs if need not in package["requires"]]
         if not new:
-            raise Refused(f"{last['file']}: building it asks for {', '.join(last['needs'])}, which was "
-                          f"fetched and does not fit")
+            raise Refused(f"{package['file']}: building it asks for {', '.join(needs)}, which was fetched "
+                          f"and does not fit")
         package["requires"] += new
-        fetching.take_requirements(last["file"], new)
+        fetching.take_requirements(package["file"], new)
         return fetching.leave()
     fetch_locked(job, fetching)
     return fetching.leave() if fetching.waits() else None
@@ -436,7 +481,7 @@ def installed(job, connections):
     debian = read_json(DEBIAN)["lock"] if os.path.exists(DEBIAN) else ""
     requirements = None if job["lock"] else requirements_file()
     if not without_comments(job["lock"]) and requirements is None:
-        return {"lock": debian}
+        return {"lock": check_lock(debian)}
     import pip._vendor.urllib3.util.connection as connection
     connection.create_connection = connections.connect
     words = Words(connections)
@@ -457,7 +502,7 @@ def installed(job, connections):
         return fetching.leave()
     lock = job["lock"]
     if not lock:
-        lock = lock_of(read_json(f"{WORK}/report.json")) + lock_of_building(fetching) + debian
+        lock = check_lock(lock_of(read_json(f"{WORK}/report.json")) + lock_of_building(fetching) + debian)
     mark_requested()
     connections.tell("packages", "compiling")
     compileall.compile_dir(ENVIRONMENT, quiet=2,
@@ -492,6 +537,7 @@ def resolve(text):
     sys.path.insert(0, PIP)
     connections = Connections()
     try:
+        check_lock(job["lock"])
         if job["resolve"] == "build":
             import mayfly_builder
             result = mayfly_builder.build(connections)
