@@ -229,7 +229,8 @@ class DeliveryTest(WebhookCase):
         self.assertEqual(len(self.receiver.of("/hang")), 2)
         late = [place for place in hanging if self.delivery(place)["state"] == "sending"]
         self.assertEqual(len(late), 2)
-        self.assertIn("takes too long", self.tried(late[0])["last_error"])
+        # Its time as a whole and its time without a byte are equally long.
+        self.assertRegex(self.tried(late[0])["last_error"], "takes too long|does not answer")
 
     def test_for_a_day_both_keys_are_good(self) -> None:
         first = self.secret()
