@@ -53,12 +53,12 @@ struct GuardedRig {
     return parse_web_url("http://hooks.test:" + std::to_string(server.port()) + path).value();
   }
 
-  ServerThread server;
   std::atomic<int> asked = 0;
   std::string host;
   std::string target;
   int resolved = 0;
   std::string address = "127.0.0.1";
+  ServerThread server;  // ends before what its handler writes to
 };
 
 }  // namespace

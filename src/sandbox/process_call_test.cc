@@ -62,6 +62,7 @@ TEST_CASE("what a hostile instance says of calls is refused and ends it") {
     const auto instance = play.rig.fork(*play.model);
     instance->handle->run(bytes_request(act));
     REQUIRE(play.rig.wait([&] { return instance->replies.size() == 1; }));
+    REQUIRE_FALSE(instance->replies[0].has_value());
     CHECK(instance->replies[0].error().reason == reason::kBadReply);
     CHECK(play.rig.wait([&] { return instance->exit.has_value(); }));
   }

@@ -331,7 +331,8 @@ void InstanceProcess::spoil(std::unexpected<Error> why) {
   violated_ = true;
   kill();
   if (abandoned_ || answered_ == burst_.size()) return;
-  Replies replies = collect();
+  // While it waits for an answer nothing that it wrote is its reply.
+  Replies replies = calling_ ? Replies() : collect();
   if (answered_ < burst_.size()) {
     replies.push_back(std::move(why));
     ++answered_;
