@@ -343,7 +343,7 @@ void check_delivery_turns(const ReopenQueue& reopen) {
   REQUIRE(queue.enqueue(elsewhere, kPlenty).has_value());
   REQUIRE(queue.cancel("f", kStart + 1s).has_value());
   CHECK(told(to_tell(queue, kStart + 1s, 2)) == "eabf");  // "function:no" is one host a project
-  CHECK(to_tell(queue, kStart + 1s, 10).empty());  // three of a project at most
+  CHECK(to_tell(queue, kStart + 1s, 10).empty());         // three of a project at most
 }
 
 }  // namespace mayfly
