@@ -242,6 +242,12 @@ std::vector<Entry> other_settings() {
         "hosts besides the index's own that files may be fetched from, comma-separated: "
         "files.example.org or files.example.org:8443"},
        list(&Config::index_hosts)},
+      {{"python.environment_templates", "--environment-templates", "MAYFLY_ENVIRONMENT_TEMPLATES",
+        "kept",
+        "kept: a process with the packages of each environment in use imported waits for the next "
+        "function that needs it; none: cold starts import them"},
+       choice(&Config::environment_templates,
+              {{"kept", EnvironmentPolicy::Kept}, {"none", EnvironmentPolicy::None}})},
       {{"client_shm.uid", "--client-shm-uid", "MAYFLY_CLIENT_SHM_UID", "",
         "the numeric user whose POSIX shared-memory segments (/mayfly.PROJECT.NAME) requests may "
         "name; empty: nobody's"},
@@ -268,6 +274,16 @@ std::vector<Entry> other_settings() {
         "events (Prefer: respond-async) that run at the same time, as guests of the requests that "
         "somebody waits for"},
        number(&Config::event_concurrency, 1)},
+      {{"egress.allow", "--egress-allow", "MAYFLY_EGRESS_ALLOW", "",
+        "where webhooks may go besides https on the internet, comma-separated: 10.0.0.0/8, "
+        "127.0.0.1:9000, hooks.internal:8080; plain http goes nowhere else"},
+       list(&Config::egress_allow)},
+      {{"egress.ca", "--egress-ca", "MAYFLY_EGRESS_CA", "",
+        "a PEM file with authorities whose certificates webhooks trust besides the system's"},
+       [](Config& config, const std::string& value) -> Status {
+         config.egress_ca = value;
+         return {};
+       }},
       {{"jobs.cpus", "--jobs-cpus", "MAYFLY_JOBS_CPUS", "0",
         "cores that all jobs together may keep busy, as guests of requests; 0: every core"},
        number(&Config::job_cpus, 0)},

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "dispatch/environment_slot.h"
 #include "meter/ledger.h"
 
 namespace mayfly {
@@ -57,6 +58,7 @@ struct Config {
   // [python]
   std::string index_url;                 // of packages; empty: as pip is configured; "off": none
   std::vector<std::string> index_hosts;  // besides the index's own
+  EnvironmentPolicy environment_templates = EnvironmentPolicy::Kept;
   // [client_shm]
   std::optional<std::uint32_t> client_shm_uid;  // whose shared memory requests may name
   // [ledger]
@@ -69,6 +71,9 @@ struct Config {
   double trace_sample = 1;     // of the requests whose caller does not decide
   // [events]
   std::uint32_t event_concurrency = 4;  // attempts at a time
+  // [egress]
+  std::vector<std::string> egress_allow;  // net/egress_policy.h
+  Path egress_ca;                         // trusted besides the system's; empty: none
   // [jobs]
   std::uint32_t job_cpus = 0;            // that all jobs together keep busy; 0: every core
   Bytes job_memory;                      // of all jobs together; 0: a quarter of the machine's

@@ -29,7 +29,8 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
                 target, supplies(base)),
       dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
       quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
-      catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token()),
+      catalog({base.registry, base.blobs, publisher, read_pool, quotas}, cut_short.token(),
+              base.config.environment_templates),
       metrics(base.clock),
       ledger(base.loop, base.ledger),
       ids(base.clock, base.rng),
@@ -51,6 +52,8 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
                .quotas = quotas,
                .tracer = tracer}),
       bodies(body_memory(base.config)),
+      callees({base.loop, parse_pool, dispatcher, invoker, bodies},
+              {.max_body = base.config.max_body, .max_reply = base.config.max_reply}),
       shared(base.config.client_shm_uid),
       repository({.loop = base.loop,
                   .pool = base.pool,
@@ -86,6 +89,7 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .statistics = plane.statistics,
           .logs = base.logs,
           .cgroups = base.cgroups,
+          .egress = base.egress.policy(),
           .prices = base.prices,
           .isolation = base.isolation,
           .ready = std::move(ready),
@@ -104,8 +108,8 @@ ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
           .max_body = config.max_body};
 }
 
-EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
-                                Predictions& predictions) {
+EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                                JobService& jobs) {
   return {.loop = base.loop,
           .rng = base.rng,
           .ids = plane.ids,
@@ -114,7 +118,10 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane,
           .catalog = plane.catalog,
           .predictions = predictions,
           .parse_pool = plane.parse_pool,
-          .bodies = plane.bodies};
+          .bodies = plane.bodies,
+          .jobs = jobs,
+          .secrets = base.secrets,
+          .client = base.egress};
 }
 
 JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
@@ -134,6 +141,8 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
           .pins = base.pins,
           .data = base.data,
           .has_memory = has_memory,
+          .byte_limit = [&quotas = plane.quotas](
+                            std::string_view project) { return quotas.job_limit(project); },
           .cores = dispatch_options(base.config).cores};
 }
 

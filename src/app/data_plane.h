@@ -25,10 +25,12 @@
 #include "identity/key_store.h"
 #include "identity/project_store.h"
 #include "identity/secret_store.h"
+#include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
 #include "sandbox/process_spawner.h"
+#include "serving/callees.h"
 #include "serving/invoker.h"
 #include "serving/model_repository.h"
 #include "serving/rollouts.h"
@@ -71,6 +73,7 @@ struct Foundation {
   SecretStore& secrets;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
+  GuardedClient& egress;
 };
 
 // What predictions of every protocol go through. Members in the order of their making.
@@ -95,6 +98,7 @@ struct DataPlane {
   ResponseCache cache;
   Invoker invoker;  // one prediction
   BodyBudget bodies;
+  Callees callees;  // and what one calls
   ClientMemory shared;
   ModelRepository repository;
 };
@@ -103,7 +107,8 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
                                 std::function<bool()> ready,
                                 std::function<std::size_t()> connections);
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);
-EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions);
+EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                                JobService& jobs);
 JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions);
 
 }  // namespace mayfly

@@ -42,6 +42,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_top_verb(app, context);
   add_key_verb(app, context);
   add_secret_verb(app, context);
+  add_webhook_verb(app, context);
   add_project_verb(app, context);
   add_audit_verb(app, context);
   add_gc_verb(app, context);

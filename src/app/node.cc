@@ -261,6 +261,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   loop.run(parts.plane.shadows.close());
   loop.run(parts.plane.rollouts.close());
   loop.run(parts.plane.dispatcher.drain(5s));
+  loop.run(parts.plane.callees.close());
   loop.run(close(parts.background));
   loop.run(parts.plane.quotas.close());
   loop.run(parts.who.close());
@@ -296,19 +297,20 @@ Status serve(const Foundation& base) {
   Admission who(base, plane.quotas);
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
-  EventService events(base.wrap(TRY(EventStores::open(base.data))),
-                      event_parts(base, plane, predictions),
+  EventStores event_stores = base.wrap(TRY(EventStores::open(base.data)));
+  JobService jobs(TRY(JobStores::open(base.data, base.clock, *event_stores.schedules)),
+                  job_parts(base, plane, predictions), job_options(config));
+  TRY(jobs.engine().recover());
+  EventService events(std::move(event_stores), event_parts(base, plane, predictions, jobs),
                       {.concurrency = config.event_concurrency}, config.max_body);
   TRY(events.recover(base.ledger));
-  JobService jobs(TRY(JobStores::open(base.data, base.clock)), job_parts(base, plane, predictions),
-                  job_options(config));
-  TRY(jobs.engine().recover());
   HttpServer* listening = nullptr;
   ControlApi control(control_parts(base, plane, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
   SecretApi secrets({base.pool, base.secrets, base.registry, plane.dispatcher});
+  WebhookApi webhooks({base.pool, base.secrets});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -321,6 +323,7 @@ Status serve(const Foundation& base) {
                    .callers = who.callers,
                    .identity = who.api,
                    .secrets = secrets,
+                   .webhooks = webhooks,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -363,7 +366,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   const Prices prices = TRY(prices_of(config));
   ProcessSpawnerOptions jails = TRY(spawner_options(config));
   const PackageIndex packages = TRY(package_index(config));
-
+  const auto egress = TRY(guarded_client(config));
   SystemClock clock;
   SystemRng rng;
   Loop loop(clock);
@@ -390,7 +393,6 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   Pins pins(clock);
   const auto ledger = TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));
   Pool pool(loop, "control", 2);
-
   RealCgroupFs cgroup_fs;
   const CgroupSupport support = TRY(detect_cgroups(cgroup_fs));
   const std::vector<LayerHealth> layers = examine_layers(support);
@@ -433,7 +435,8 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .packages = packages,
                 .secrets = *secrets,
                 .trusted = trusted,
-                .wrap = wrap});
+                .wrap = wrap,
+                .egress = *egress});
 }
 
 }  // namespace mayfly

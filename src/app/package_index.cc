@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <ranges>
 
+#include "app/debian_mirrors.h"
 #include "core/python_version.h"
 #include "core/reason.h"
 
@@ -98,7 +99,9 @@ std::string host_of_index(std::string_view url) {
   return has_port ? std::string(authority) : fmt::format("{}:{}", authority, port);
 }
 
-Result<PackageIndex> package_index(const Config& config) {
+namespace {
+
+Result<PackageIndex> pip_index(const Config& config) {
   if (config.index_url == "off") return PackageIndex{};
   PackageIndex index{.url = config.index_url, .hosts = {}};
   if (index.url.empty()) {
@@ -119,6 +122,14 @@ Result<PackageIndex> package_index(const Config& config) {
   // As they are compared: pip lowers what it asks for.
   for (std::string& known : index.hosts)
     std::ranges::transform(known, known.begin(), [](unsigned char c) { return std::tolower(c); });
+  return index;
+}
+
+}  // namespace
+
+Result<PackageIndex> package_index(const Config& config) {
+  PackageIndex index = TRY(pip_index(config));
+  index.debian_hosts = debian_mirrors();
   return index;
 }
 

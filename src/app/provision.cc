@@ -86,6 +86,14 @@ Result<ProcessSpawnerOptions> spawner_options(const Config& config) {
   return options;
 }
 
+Result<std::unique_ptr<GuardedClient>> guarded_client(const Config& config) {
+  auto policy = EgressPolicy::parse(config.egress_allow);
+  if (!policy) return std::unexpected(std::move(policy).error().in("egress.allow"));
+  auto client = GuardedClient::create(*std::move(policy), config.egress_ca);
+  if (!client) return std::unexpected(std::move(client).error().in("egress.ca"));
+  return client;
+}
+
 std::uint32_t fit_descriptors(std::uint32_t connections) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return connections;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "gateway/predictions.h"
 #include "jobs/job_engine.h"
 #include "meter/prices.h"
+#include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "sandbox/doctor.h"
 #include "sandbox/process_spawner.h"
@@ -38,6 +40,9 @@ Result<ProcessSpawnerOptions> spawner_options(const Config& config);
 // Raises the limit of descriptors to fit, and returns how many connections fit into it: each takes
 // one, and a quarter is left for instances, which take three, and for files.
 std::uint32_t fit_descriptors(std::uint32_t connections);
+
+// By which requests leave that users of the node ask for.
+Result<std::unique_ptr<GuardedClient>> guarded_client(const Config& config);
 
 // "full", or what is missing, which is logged.
 std::string isolation_of(const std::vector<LayerHealth>& layers);

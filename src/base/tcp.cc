@@ -35,22 +35,37 @@ int connect_within(int socket, const sockaddr* address, socklen_t size, Duration
   return error;
 }
 
-Result<Fd> connect_tcp(const std::string& host, std::uint16_t port, Duration limit) {
+Result<std::vector<SocketAddress>> resolve_tcp(const std::string& host, std::uint16_t port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
   if (code != 0) return fail(Code::Unavailable, ::gai_strerror(code));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, &::freeaddrinfo);
+  std::vector<SocketAddress> addresses;
+  for (const addrinfo* next = found; next != nullptr; next = next->ai_next) {
+    SocketAddress& address = addresses.emplace_back();
+    address.size = std::min<socklen_t>(next->ai_addrlen, sizeof address.storage);
+    std::memcpy(&address.storage, next->ai_addr, address.size);
+  }
+  return addresses;
+}
+
+Result<Fd> connect_tcp(std::span<const SocketAddress> addresses, Duration limit) {
   const auto deadline = Steady::now() + limit;
   int error = ECONNREFUSED;
-  for (const addrinfo* next = found; next != nullptr; next = next->ai_next) {
-    Fd socket(::socket(next->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  for (const SocketAddress& next : addresses) {
+    Fd socket(::socket(next.get().sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket) return fail_errno("socket");
-    error = connect_within(socket.get(), next->ai_addr, next->ai_addrlen, deadline - Steady::now());
+    error = connect_within(socket.get(), &next.get(), next.size, deadline - Steady::now());
     if (error == 0) return socket;
   }
   return fail(Code::Unavailable, std::strerror(error));
+}
+
+Result<Fd> connect_tcp(const std::string& host, std::uint16_t port, Duration limit) {
+  const std::vector<SocketAddress> addresses = TRY(resolve_tcp(host, port));
+  return connect_tcp(addresses, limit);
 }
 
 }  // namespace mayfly

@@ -62,11 +62,22 @@ Error error_of(int status, const std::string& body) {
   return error;
 }
 
+std::string traceback_of(const std::string& body) {
+  const CliJson json = CliJson::parse(body, nullptr, false);
+  std::string text;
+  if (!json.is_object() || !json.contains("traceback") || !json["traceback"].is_array())
+    return text;
+  for (const CliJson& line : json["traceback"]) {
+    if (line.is_string()) text += line.get<std::string>() + "\n";
+  }
+  return text;
+}
+
 // The lines of server-sent events (core/wire/chunk.h) as they arrive.
 class EventLines {
  public:
-  explicit EventLines(const std::function<void(std::string_view)>& on_chunk)
-      : on_chunk_(on_chunk) {}
+  EventLines(const std::function<void(std::string_view)>& on_chunk, std::string& traceback)
+      : on_chunk_(on_chunk), traceback_(traceback) {}
 
   Status take(std::string_view piece) {
     std::size_t begin = 0;
@@ -87,6 +98,7 @@ class EventLines {
     line.remove_prefix(kData.size());
     if (is_error_) {
       Error error = error_of(500, std::string(line));
+      traceback_ = traceback_of(std::string(line));
       if (const ReasonEntry* entry = find_reason(error.reason)) error.code = entry->code;
       return std::unexpected(std::move(error));
     }
@@ -95,6 +107,7 @@ class EventLines {
   }
 
   const std::function<void(std::string_view)>& on_chunk_;
+  std::string& traceback_;  // of the function, where the event of an error tells it
   std::string pending_;
   bool is_error_ = false;
 };
@@ -223,7 +236,8 @@ Result<RawReply> NodeClient::post_events(const std::string& path, std::string bo
                                          const Headers& headers,
                                          const std::function<void(std::string_view)>& on_chunk) {
   std::optional<WaitingLine> waiting("predicting");
-  EventLines events(on_chunk);
+  traceback_.clear();
+  EventLines events(on_chunk, traceback_);
   std::string collected;
   bool are_events = false;
   ClientRequest request{
@@ -238,7 +252,10 @@ Result<RawReply> NodeClient::post_events(const std::string& path, std::string bo
     return {};
   };
   ClientResponse response = TRY(call(std::move(request)));
-  if (response.status / 100 != 2) return std::unexpected(error_of(response.status, response.body));
+  if (response.status / 100 != 2) {
+    traceback_ = traceback_of(response.body);
+    return std::unexpected(error_of(response.status, response.body));
+  }
   return RawReply{response.status, std::move(response.headers), std::move(collected)};
 }
 

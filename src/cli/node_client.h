@@ -48,6 +48,8 @@ class NodeClient {
   // goes to on_chunk as it arrives, and an error among them is ours.
   Result<RawReply> post_events(const std::string& path, std::string body, const Headers& headers,
                                const std::function<void(std::string_view)>& on_chunk);
+  // Of the function, where post_events failed in it and the node told: lines.
+  const std::string& traceback() const { return traceback_; }
   Result<RawReply> get_raw(const std::string& path);
   // The body of a 2xx reply, piece by piece, as long as it may be.
   Status fetch(const std::string& path, const std::function<Status(std::string_view)>& take);
@@ -75,6 +77,7 @@ class NodeClient {
   Result<std::string> key_;
   Status usable_;  // whether url_ is a URL of a node
   HttpClient http_;
+  std::string traceback_;
 };
 
 // "a b/c" → "a%20b%2Fc"

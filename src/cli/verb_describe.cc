@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -85,12 +86,21 @@ void print_group(const CliJson& about, const char* group) {
   }
 }
 
-// "numpy==2.4.6 --hash=sha256:…" a line each.
+// "numpy==2.4.6 --hash=sha256:…" a line each, or "# debian: python3-yaml 6.0-3 amd64 sha256:…".
 void print_packages(const std::string& lock) {
   fmt::print("packages\n");
   std::istringstream lines(lock);
-  for (std::string line; std::getline(lines, line);)
-    fmt::print("  {}\n", line.substr(0, line.find(' ')));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# ")) line.erase(0, 2);
+    fmt::print("  {}\n", line.substr(0, std::min(line.find(" sha256:"), line.find(" --hash="))));
+  }
+}
+
+std::string_view start_text(std::string_view tier) {
+  if (tier == "hot") return "hot: an instance is idle";
+  if (tier == "template") return "a fork of its template";
+  if (tier == "environment") return "a start with its packages imported already (environment)";
+  return "cold";
 }
 
 void print_description(const CliJson& about) {
@@ -98,6 +108,7 @@ void print_description(const CliJson& about) {
              about.value("state", ""));
   fmt::print("  inputs   {}\n  outputs  {}\n", tensors_text(about["inputs"]),
              tensors_text(about["outputs"]));
+  fmt::print("  next     the next call will be {}\n", start_text(about.value("next_start", "")));
   if (about.value("streams", false)) fmt::print("  replies  streams of such outputs\n");
   print_group(about, "options");
   if (about.contains("environment")) print_packages(about["environment"].value("lock", ""));

@@ -84,7 +84,7 @@ Result<CliJson> act_on_events(EventsFlags flags, NodeClient& node) {
   const std::string path = event_path(TRY(named(flags)));
   if (flags.action == "show") return node.get(path + "/state");
   if (flags.action == "cancel") return node.send("DELETE", path, CliJson());
-  return node.send("POST", path + "/redrive", CliJson::object());
+  return node.send("POST", fmt::format("{}/{}", path, flags.action), CliJson::object());
 }
 
 Status events(const EventsFlags& flags, const CliContext& context) {
@@ -111,9 +111,10 @@ void add_events_verb(CLI::App& app, CliContext& context) {
   verb->add_option(
           "ACTION", flags->action,
           "list (default), show EVENT, cancel EVENT, dead (list the dead letters), redrive "
-          "[EVENT] (without it: all dead letters)")
-      ->check(CLI::IsMember({"list", "show", "cancel", "dead", "redrive"}));
-  verb->add_option("EVENT", flags->id, "of show, cancel and redrive");
+          "[EVENT] (without it: all dead letters), redeliver EVENT (tells of its last end once "
+          "more)")
+      ->check(CLI::IsMember({"list", "show", "cancel", "dead", "redrive", "redeliver"}));
+  verb->add_option("EVENT", flags->id, "of show, cancel, redrive and redeliver");
   verb->add_option("--state", flags->state,
                    "of list: waiting, running, done, dead, cancelled or expired");
   verb->add_option("--before", flags->before, "of list: those that are older than this event");

@@ -98,7 +98,7 @@ void add_delete_verb(CLI::App& app, CliContext& context) {
   auto name = std::make_shared<std::string>();
   auto yes = std::make_shared<bool>(false);
   verb->add_option("NAME", *name, "the function")->required();
-  verb->add_flag("--yes", *yes, "also when it was called recently");
+  verb->add_flag("--yes", *yes, "also when it was called recently, or functions call it");
   verb->callback([name, yes, &context] { context.outcome = remove(*name, *yes, context); });
 }
 

@@ -105,7 +105,12 @@ Status invoke(const InvokeFlags& flags, const CliContext& context) {
     fmt::print("{}\n", chunk);
     std::fflush(stdout);
   };
-  const RawReply reply = TRY(node.post_events(path, std::move(body), headers, print_chunk));
+  const auto answered = node.post_events(path, std::move(body), headers, print_chunk);
+  if (!answered) {
+    fmt::print(stderr, "{}", node.traceback());
+    return std::unexpected(answered.error());
+  }
+  const RawReply& reply = *answered;
   if (flags.async) return send_event(flags, context, node, reply);
   const bool streamed =
       reply.headers.find("Content-Type").value_or("").starts_with("text/event-stream");

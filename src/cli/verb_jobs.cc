@@ -4,8 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "cli/batch_request.h"
 #include "cli/job_watch.h"
-#include "cli/local_file.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "core/names.h"
@@ -18,15 +18,9 @@ constexpr std::size_t kMaxInputs = 1 << 20;
 
 struct BatchFlags {
   std::string name;
-  std::string input;
+  BatchOptions batch;
   std::string output;
   std::string errors;
-  std::string format;
-  std::string output_format;
-  std::vector<std::string> columns;  // X=a,b,c
-  std::string keep;
-  std::uint32_t chunk_rows = 0;
-  std::int64_t max_errors = -1;
   bool detach = false;
 };
 
@@ -46,48 +40,6 @@ struct JobsFlags {
   std::string state;
   std::uint32_t limit = 100;
 };
-
-std::vector<std::string> split_names(std::string_view text) {
-  std::vector<std::string> names;
-  while (true) {
-    const std::size_t comma = text.find(',');
-    names.emplace_back(text.substr(0, comma));
-    if (comma == std::string_view::npos) return names;
-    text.remove_prefix(comma + 1);
-  }
-}
-
-// By the end of its name.
-Result<std::string> format_of(const std::string& flag, const std::string& file) {
-  if (!flag.empty()) return flag;
-  for (const char* known : {"csv", "jsonl", "parquet"}) {
-    if (file.ends_with(fmt::format(".{}", known))) return known;
-  }
-  if (file.ends_with(".ndjson")) return "jsonl";
-  return refuse(reason::kBadRequest,
-                fmt::format("{}: what it is cannot be told by its name; say --format csv, jsonl or "
-                            "parquet (for the output --output-format)",
-                            file));
-}
-
-Result<CliJson> batch_request(const BatchFlags& flags) {
-  CliJson wanted{{"kind", "batch"}};
-  wanted["format"] = TRY(format_of(flags.format, flags.input));
-  wanted["output_format"] = TRY(format_of(flags.output_format, flags.output));
-  if (flags.chunk_rows > 0) wanted["chunk_rows"] = flags.chunk_rows;
-  if (flags.max_errors >= 0) wanted["max_errors"] = flags.max_errors;
-  if (flags.keep == "*") wanted["keep"] = "*";
-  if (!flags.keep.empty() && flags.keep != "*") wanted["keep"] = split_names(flags.keep);
-  for (const std::string& mapping : flags.columns) {
-    const std::size_t equals = mapping.find('=');
-    if (equals == std::string::npos) {
-      return refuse(reason::kBadRequest,
-                    fmt::format("'{}': write --columns INPUT=column,column", mapping));
-    }
-    wanted["columns"][mapping.substr(0, equals)] = split_names(mapping.substr(equals + 1));
-  }
-  return wanted;
-}
 
 std::string jobs_of(const std::string& function) { return function_path(function) + "/jobs"; }
 
@@ -115,14 +67,7 @@ Status print_done(const CliJson& job, const CliContext& context, const std::stri
 Status batch(const BatchFlags& flags, const CliContext& context) {
   TRY(parse_model_ref(flags.name));
   NodeClient node = context.node();
-  CliJson wanted = TRY(batch_request(flags));
-  {
-    ProgressLine progress;
-    LocalFile input = TRY(local_file(flags.input, Path(flags.input).filename().native()));
-    input.sha256 = TRY(digest_of(input, progress));
-    TRY(upload_blob(node, input, progress));
-    wanted["input"] = {{"sha256", input.sha256}};
-  }
+  const CliJson wanted = TRY(batch_request(node, flags.batch, flags.output));
   const CliJson accepted = TRY(node.send("POST", jobs_of(flags.name), wanted));
   const std::string id = accepted.value("id", "");
   if (flags.detach) {
@@ -251,19 +196,11 @@ void add_batch_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb = app.add_subcommand("batch", "Predict for every row of a file");
   auto flags = std::make_shared<BatchFlags>();
   verb->add_option("NAME", flags->name, "the function, or one of its versions: NAME@3")->required();
-  verb->add_option("--input", flags->input, "a .csv, .jsonl or .parquet file")->required();
   verb->add_option("--output", flags->output, "where the predictions go: .csv, .jsonl or .parquet")
       ->required();
   verb->add_option("--errors", flags->errors,
                    "where rows that failed go, with why; OUTPUT.errors.jsonl");
-  verb->add_option("--format", flags->format, "of the input, where its name does not say");
-  verb->add_option("--output-format", flags->output_format, "of the output, likewise");
-  verb->add_option("--columns", flags->columns,
-                   "INPUT=column,column: which columns make an input, where names do not say so");
-  verb->add_option("--keep", flags->keep, "columns of the input to copy to the output; '*': all");
-  verb->add_option("--chunk-rows", flags->chunk_rows, "rows of one request, at most; 8192");
-  verb->add_option("--max-errors", flags->max_errors,
-                   "failed rows that are put up with; 100. One more fails the job");
+  add_batch_options(*verb, flags->batch)->required();
   verb->add_flag("--detach", flags->detach, "do not wait; mayfly jobs says how far it is");
   verb->callback([flags, &context] { context.outcome = batch(*flags, context); });
 }

@@ -93,13 +93,14 @@ struct ProjectFlags {
 };
 
 void print_projects(const CliJson& projects) {
-  Table table({"PROJECT", "REQUESTS/S", "CONCURRENCY", "GB-SECONDS A MONTH", "MEMORY", "STORED"});
+  Table table(
+      {"PROJECT", "REQUESTS/S", "CONCURRENCY", "GB-SECONDS A MONTH", "MEMORY", "STORED", "JOBS"});
   for (const CliJson& project : projects) {
     const CliJson quotas = project.value("quotas", CliJson::object());
     const auto number = [&](const char* key) { return std::to_string(quotas.value(key, 0ULL)); };
     table.add({project.value("name", ""), number("requests_per_second"), number("concurrency"),
                number("gb_seconds_per_month"), quotas.value("memory", ""),
-               quotas.value("stored_bytes", "")});
+               quotas.value("stored_bytes", ""), quotas.value("job_bytes", "")});
   }
   fmt::print("{}", table.str());
 }
@@ -131,7 +132,7 @@ Result<std::pair<std::string, CliJson>> parse_quota(const std::string& text) {
   const std::string name = text.substr(0, equals);
   const std::string value = equals == std::string::npos ? "" : text.substr(equals + 1);
   const CliJson number = CliJson::parse(value, nullptr, false);
-  const bool size = name == "memory" || name == "stored_bytes";
+  const bool size = name == "memory" || name.ends_with("_bytes");
   if (size && !value.empty())
     return std::pair(name, CliJson(number.is_number() ? value + "B" : value));
   if (number.is_number_unsigned()) return std::pair(name, number);
@@ -243,7 +244,8 @@ void add_project_verb(CLI::App& app, CliContext& context) {
   quota->add_option("PROJECT", flags->name, "the project")->required();
   quota
       ->add_option("QUOTA=NUMBER", flags->quotas,
-                   "requests_per_second, concurrency, gb_seconds_per_month, memory, stored_bytes")
+                   "requests_per_second, concurrency, gb_seconds_per_month, memory, stored_bytes, "
+                   "job_bytes")
       ->required();
   add_data_option(*quota, flags->data);
   quota->callback([flags, &context] { context.outcome = set_quotas(*flags, context); });

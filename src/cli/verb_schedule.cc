@@ -1,4 +1,4 @@
-// mayfly schedule: what is sent to a function when, as events.
+// mayfly schedule: what is sent to a function when, as events or as jobs.
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
@@ -6,8 +6,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "base/file.h"
+#include "cli/batch_request.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "core/reason.h"
@@ -27,6 +29,9 @@ struct ScheduleFlags {
   Path file;
   std::string content_type;
   std::string missed = "one";
+  std::string overlap = "skip";
+  BatchOptions batch;  // without input: none
+  bool run = false;
   bool paused = false;
 };
 
@@ -64,11 +69,42 @@ Status add_payload(const ScheduleFlags& flags, CliJson& body) {
   return {};
 }
 
+// A payload, or a job.
+Status add_work(const ScheduleFlags& flags, NodeClient& node, CliJson& body) {
+  if (flags.batch.input.empty() && !flags.run) return add_payload(flags, body);
+  if (flags.run && !flags.batch.input.empty())
+    return refuse(reason::kBadRequest, "name either --run or --input, of a batch");
+  if (!flags.content_type.empty())
+    return refuse(reason::kBadRequest, "a job has no payload, and so no --content-type");
+  if (flags.run) {
+    TRY(add_payload(flags, body));
+    body["job"] = {{"kind", "run"}, {"inputs", body.value("payload", CliJson::object())}};
+    body.erase("payload");
+    return {};
+  }
+  if (!flags.data.empty() || !flags.file.empty())
+    return refuse(reason::kBadRequest, "a batch's rows come from --input; it has no -d and no -f");
+  body["job"] = TRY(batch_request(node, flags.batch, ""));
+  return {};
+}
+
+void print_runs(const CliJson& runs) {
+  Table table({"PLANNED", "OUTCOME", "EVENT OR JOB", "STATE", "REASON"});
+  for (const CliJson& run : runs) {
+    table.add({run.value("planned", ""), run.value("outcome", ""),
+               run.value("job", run.value("event", "-")), run.value("state", "-"),
+               run.value("reason", "")});
+  }
+  fmt::print("\n{}", table.str());
+}
+
 void print_schedule(const CliJson& schedule) {
   for (const auto& [key, value] : schedule.items()) {
-    if (key == "last") continue;
+    if (key == "last" || key == "runs") continue;
     fmt::print("{:16} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
+  const CliJson runs = schedule.value("runs", CliJson::array());
+  if (!runs.empty()) return print_runs(runs);
   if (!schedule.contains("last")) return;
   for (const auto& [key, value] : schedule["last"].items())
     fmt::print("{:16} {}\n", "last " + key, value.get<std::string>());
@@ -92,9 +128,10 @@ Status show_or_print(const CliJson& about, const CliContext& context) {
 Status create_schedule(const ScheduleFlags& flags, const CliContext& context) {
   CliJson body{{"name", flags.name},     {"function", flags.function},
                {"cron", flags.cron},     {"timezone", flags.timezone},
-               {"missed", flags.missed}, {"paused", flags.paused}};
-  TRY(add_payload(flags, body));
+               {"missed", flags.missed}, {"overlap", flags.overlap},
+               {"paused", flags.paused}};
   NodeClient node = context.node();
+  TRY(add_work(flags, node, body));
   return show_or_print(TRY(node.send("POST", std::string(kSchedules), body)), context);
 }
 
@@ -145,7 +182,8 @@ Status delete_schedule(const ScheduleFlags& flags, const CliContext& context) {
 
 void add_schedule_create(CLI::App& verb, const std::shared_ptr<ScheduleFlags>& flags,
                          CliContext& context) {
-  CLI::App* create = verb.add_subcommand("create", "Send a payload to a function again and again");
+  CLI::App* create = verb.add_subcommand(
+      "create", "Send a payload to a function again and again, or run a batch or a job of it");
   create->add_option("NAME", flags->name, "of the schedule")->required();
   create->add_option("FUNCTION", flags->function, "as for invoke: NAME, NAME@VERSION, NAME@ALIAS")
       ->required();
@@ -160,6 +198,14 @@ void add_schedule_create(CLI::App& verb, const std::shared_ptr<ScheduleFlags>& f
                    "what becomes of runs that were missed while the node was down: one (a single "
                    "run for all of them; the default) or skip")
       ->check(CLI::IsMember({"one", "skip"}));
+  create
+      ->add_option("--overlap", flags->overlap,
+                   "what becomes of a run that is due while the one before has not ended: skip (it "
+                   "is passed over; the default) or allow")
+      ->check(CLI::IsMember({"skip", "allow"}));
+  create->add_flag("--run", flags->run, "each time a job of its run(inputs, ctx); -d: its inputs");
+  add_batch_options(*create, flags->batch)
+      ->description("each time a batch over this .csv, .jsonl or .parquet file, uploaded now");
   create->add_flag("--paused", flags->paused, "until it is resumed");
   create->callback([flags, &context] { context.outcome = create_schedule(*flags, context); });
 }
@@ -176,6 +222,7 @@ void add_schedule_verb(CLI::App& app, CliContext& context) {
       ->callback([&context] { context.outcome = list_schedules(context); });
   const auto add = [&](const char* action, const char* what, auto act) {
     CLI::App* sub = verb->add_subcommand(action, what);
+    if (std::string_view(action) == "show") sub->alias("describe");
     sub->add_option("NAME", flags->name, "of the schedule")->required();
     sub->callback(
         [flags, action, act, &context] { context.outcome = act(*flags, action, context); });
@@ -186,11 +233,11 @@ void add_schedule_verb(CLI::App& app, CliContext& context) {
   const auto remove = [](const ScheduleFlags& of, std::string_view, const CliContext& in) {
     return delete_schedule(of, in);
   };
-  add("show", "One of them, and what became of its last run", show);
+  add("show", "One of them, and what became of its last runs", show);
   add("pause", "No more runs until it is resumed", move_schedule);
   add("resume", "Go on; what was planned meanwhile is not made up for", move_schedule);
-  add("run", "Run it now, out of turn; prints the event's id", move_schedule);
-  add("delete", "Forget it; events that wait or run go on", remove);
+  add("run", "Run it now, out of turn; prints the event's or the job's id", move_schedule);
+  add("delete", "Forget it; its events and jobs go on", remove);
 }
 
 }  // namespace mayfly

@@ -54,6 +54,7 @@ void add_delete_verb(CLI::App& app, CliContext& context);
 void add_configure_verb(CLI::App& app, CliContext& context);
 void add_key_verb(CLI::App& app, CliContext& context);
 void add_secret_verb(CLI::App& app, CliContext& context);
+void add_webhook_verb(CLI::App& app, CliContext& context);
 void add_project_verb(CLI::App& app, CliContext& context);
 void add_audit_verb(CLI::App& app, CliContext& context);
 void add_traffic_verb(CLI::App& app, CliContext& context);

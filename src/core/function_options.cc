@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/manifest.h"
+#include "core/names.h"
 #include "core/reason.h"
 #include "core/secret.h"
 
@@ -15,6 +16,9 @@ namespace {
 
 constexpr std::size_t kMaxVariables = 64;
 constexpr std::size_t kMaxText = 16 * 1024;  // of all variables, and of the parameters
+
+constexpr std::size_t kMostDebianPackages = 32;
+constexpr std::size_t kLongestDebianName = 200;
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
@@ -69,6 +73,66 @@ void read_secrets(JsonReader& reader, FunctionOptions& options) {
   const auto twice = std::ranges::adjacent_find(options.secrets);
   if (twice != options.secrets.end())
     reader.error("secrets", fmt::format("'{}' is named twice", *twice));
+}
+
+void read_calls(JsonReader& reader, FunctionOptions& options) {
+  const Json* calls = reader.value("calls");
+  if (calls == nullptr) return;
+  if (!calls->is_array() || calls->size() > kMostCalls) {
+    return reader.error("calls", fmt::format("must be a list of at most {} functions, like "
+                                             "[\"scale\"]",
+                                             kMostCalls));
+  }
+  for (const Json& item : *calls) {
+    if (!item.is_string()) return reader.error("calls", "must be names of functions");
+    const auto& text = item.get_ref<const std::string&>();
+    // Inside the node the names of other projects have one.
+    if (text.find('/') != std::string::npos)
+      return reader.error("calls", fmt::format("'{}' is no function of this project", text));
+    const auto name = FunctionName::parse(text);
+    if (!name) return reader.error("calls", name.error().message);
+    options.calls.push_back(name->str());
+  }
+  std::ranges::sort(options.calls);
+  const auto twice = std::ranges::adjacent_find(options.calls);
+  if (twice != options.calls.end())
+    reader.error("calls", fmt::format("'{}' is named twice", *twice));
+}
+
+bool is_one_of(char c, std::string_view others) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || others.contains(c);
+}
+
+// As Debian's policy spells names (5.6.7) and versions (5.6.12).
+bool is_debian_package(std::string_view text) {
+  if (text.size() > kLongestDebianName) return false;
+  const std::size_t equals = text.find('=');
+  const std::string_view name = text.substr(0, equals);
+  if (name.size() < 2 || !is_one_of(name.front(), "")) return false;
+  if (!std::ranges::all_of(name, [](char c) { return is_one_of(c, "+-."); })) return false;
+  if (equals == std::string_view::npos) return true;
+  const std::string_view version = text.substr(equals + 1);
+  return !version.empty() && version.front() != '-' && std::ranges::all_of(version, [](char c) {
+    return (c >= 'A' && c <= 'Z') || is_one_of(c, "+-.:~");
+  });
+}
+
+void read_debian(JsonReader& reader, FunctionOptions& options) {
+  const Json* packages = reader.value("debian");
+  if (packages == nullptr) return;
+  if (!packages->is_array() || packages->size() > kMostDebianPackages) {
+    return reader.error("debian", fmt::format("must be a list of at most {} packages, like "
+                                              "[\"python3-scipy\"]",
+                                              kMostDebianPackages));
+  }
+  for (const Json& item : *packages) {
+    if (!item.is_string() || !is_debian_package(item.get_ref<const std::string&>())) {
+      return reader.error("debian", fmt::format("{} must be a package's name, or name=version",
+                                                item.dump(-1, ' ', true)));
+    }
+    options.debian.push_back(item.get<std::string>());
+  }
+  std::ranges::sort(options.debian);
 }
 
 void read_parameters(JsonReader& reader, FunctionOptions& options) {
@@ -140,6 +204,9 @@ void read_function_options(JsonReader& reader, FunctionOptions& options) {
     reader.error("handler", checked.error().message);
   if (!options.handler.ends_with(".py")) reader.error("handler", "must be a .py file");
   read_secrets(reader, options);
+  read_calls(reader, options);
+  reader.boolean("build", options.build);
+  read_debian(reader, options);
   read_env(reader, options);
   read_parameters(reader, options);
   read_types(reader, "inputs", options.types.inputs);
@@ -151,6 +218,9 @@ void read_function_options(JsonReader& reader, FunctionOptions& options) {
 void add_function_options(Json& json, const FunctionOptions& options) {
   json["handler"] = options.handler;
   if (!options.secrets.empty()) json["secrets"] = options.secrets;
+  if (!options.calls.empty()) json["calls"] = options.calls;
+  if (options.build) json["build"] = true;
+  if (!options.debian.empty()) json["debian"] = options.debian;
   if (!options.env.empty()) json["env"] = options.env;
   if (options.parameters != "{}") json["parameters"] = Json::parse(options.parameters);
   if (options.types.inputs.empty()) return;

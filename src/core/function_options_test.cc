@@ -25,6 +25,7 @@ bool has(std::string_view text, std::string_view part) {
 TEST_CASE("a function's options go through their JSON unchanged") {
   const auto options = parse_version_options(
       R"({"runtime": "python", "handler": "score.py", "env": {"MODE": "fast", "_x1": ""},
+          "build": true, "debian": ["python3-scipy", "libc++1=1:14.0-1+b~x"],
           "parameters": {"threshold": 0.5, "labels": ["a", null]},
           "inputs": {"x": "FP32[-1,30]", "s": "BYTES[]"}, "outputs": {"y": "INT64[ -1 ]"}})");
   REQUIRE_MESSAGE(options.has_value(), options.error().message);
@@ -43,6 +44,23 @@ TEST_CASE("a model's options know nothing of functions, and a function has no mo
   CHECK(has(refusal(R"({"runtime": "ruby"})"), "runtime"));
 }
 
+TEST_CASE("the functions that one calls are names, each once, and no model has any") {
+  const auto options = parse_version_options(R"({"runtime": "python", "calls": ["scale", "a"]})");
+  REQUIRE_MESSAGE(options.has_value(), options.error().message);
+  CHECK(options->function.calls == std::vector<std::string>{"a", "scale"});
+  CHECK(*parse_function_options(to_json(options->function)) == options->function);
+  CHECK(has(refusal(R"({"calls": ["a"]})"), "no code that could call"));
+  const auto with = [](std::string_view rest) {
+    return refusal(std::string(R"({"runtime": "python", )") + std::string(rest) + "}");
+  };
+  CHECK(has(with(R"("calls": "a")"), "must be a list"));
+  CHECK(has(with(R"("calls": [1])"), "names of functions"));
+  CHECK(has(with(R"("calls": ["team/a"])"), "team/a"));
+  CHECK(has(with(R"("calls": ["a@2"])"), "a@2"));
+  CHECK(has(with(R"("calls": ["a", "a"])"), "twice"));
+  CHECK(has(with(R"("calls": ["a"], "max_batch": 8)"), "max_batch"));
+}
+
 TEST_CASE("what cannot be is refused by name") {
   const auto with = [](std::string_view rest) {
     return refusal(std::string(R"({"runtime": "python", )") + std::string(rest) + "}");
@@ -56,6 +74,13 @@ TEST_CASE("what cannot be is refused by name") {
   CHECK(has(with(R"("env": {"1A": "x"})"), "'1A'"));
   CHECK(has(with(R"("env": {"A": 1})"), "'A' must be a text"));
   CHECK(has(with(R"("parameters": [1])"), "parameters"));
+  CHECK(has(with(R"("build": "yes")"), "build"));
+  CHECK(has(with(R"("debian": "python3-scipy")"), "must be a list"));
+  for (const char* package : {"a", "-o=Dir::Etc=/x", "Python3-X", "a b", "x/y",
+                              "python3-x=", "python3-x=1 2", "python3-x=-1", "../x"}) {
+    CAPTURE(package);
+    CHECK(has(with(fmt::format(R"("debian": ["{}"])", package)), "must be a package's name"));
+  }
   for (const char* type : {"FP33[1]", "FP32", "FP32[", "FP32[-2]", "FP32[1,]", "FP32[a]", "BF16[1]",
                            "FP32[99999999999999999999]"}) {
     CAPTURE(type);
@@ -82,7 +107,7 @@ TEST_CASE("a manifest keeps what a function was deployed with") {
   // A model's manifest is what it was before there were functions: its digest must not change.
   Manifest model;
   model.files = {{"model.onnx", std::string(64, 'a'), 3}};
-  for (const char* word : {"handler", "documents", "environment"}) {
+  for (const char* word : {"handler", "documents", "environment", "calls"}) {
     CAPTURE(word);
     CHECK(!has(to_json(model), word));
   }

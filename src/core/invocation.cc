@@ -56,6 +56,8 @@ std::string_view to_string(StartTier tier) {
       return "origin";
     case StartTier::None:
       return "none";
+    case StartTier::Environment:
+      return "environment";
   }
   return "none";
 }

@@ -40,20 +40,22 @@ class InvocationIds {
 
 // How the instance that served a request came to be. Numbers stand in ledger records: append only.
 enum class StartTier : std::uint8_t {
-  Hot = 1,       // was idle
-  Template = 2,  // forked from a template
-  Cold = 3,      // the template was built first, from the compiled artifact
-  Origin = 4,    // the artifact was fetched first
-  None = 5,      // no instance served it: refused, timed out or gone before
+  Hot = 1,          // was idle
+  Template = 2,     // forked from a template
+  Cold = 3,         // the template was built first, from the compiled artifact
+  Origin = 4,       // the artifact was fetched first
+  None = 5,         // no instance served it: refused, timed out or gone before
+  Environment = 6,  // as cold, but the packages of a Python function were imported already
 };
 std::string_view to_string(StartTier tier);
 
 // Taken by the server, from outside the jail.
 struct Timing {
-  Duration queue{};  // accepted → handed to an instance (or to its start)
-  Duration start{};  // → the instance begins to run; 0 when hot
-  Duration run{};    // → its reply
-  Duration cpu{};    // CPU time of the instance for this invocation
+  Duration queue{};   // accepted → handed to an instance (or to its start)
+  Duration start{};   // → the instance begins to run; 0 when hot
+  Duration run{};     // → its reply
+  Duration cpu{};     // CPU time of the instance for this invocation
+  Duration waited{};  // the part of `run` in which its function waited for those it called
 };
 
 }  // namespace mayfly

@@ -19,6 +19,14 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kMaxFiles = 10'000;
 
+// What only Python functions may say.
+void refuse_of_function(JsonReader& reader) {
+  if (reader.value("secrets") != nullptr)
+    reader.error("secrets", "is of runtime \"python\": a model has no code that could read them");
+  if (reader.value("calls") != nullptr)
+    reader.error("calls", "is of runtime \"python\": a model has no code that could call them");
+}
+
 void read_options(JsonReader& reader, VersionOptions& options) {
   std::string isolation(to_string(options.isolation));
   reader.text("runtime", options.runtime)
@@ -35,8 +43,8 @@ void read_options(JsonReader& reader, VersionOptions& options) {
     if (!options.model.empty()) reader.error("model", "is of runtime \"onnx\"; use handler");
   } else if (options.runtime != "onnx") {
     reader.error("runtime", "must be \"onnx\" or \"python\": there is no other");
-  } else if (reader.value("secrets") != nullptr) {
-    reader.error("secrets", "is of runtime \"python\": a model has no code that could read them");
+  } else {
+    refuse_of_function(reader);
   }
   for (const Isolation choice : {Isolation::Instance, Isolation::Request}) {
     if (isolation == to_string(choice)) options.isolation = choice;
@@ -50,6 +58,9 @@ void read_options(JsonReader& reader, VersionOptions& options) {
     reader.error("cache", "shares a reply among requests, which isolation = \"request\" forbids");
   if (options.batching.mode != BatchMode::Off && options.isolation == Isolation::Request)
     reader.error("max_batch", "shares a run among requests, which isolation = \"request\" forbids");
+  if (options.batching.mode != BatchMode::Off && !options.function.calls.empty())
+    reader.error("max_batch",
+                 "shares a run among requests; one that calls has a request of its own");
   for (const auto& [key, path] :
        {std::pair("model", &options.model), std::pair("example", &options.example)}) {
     if (path->empty()) continue;

@@ -97,4 +97,22 @@ Result<ModelRef> parse_model_ref(std::string_view text) {
   return ModelRef{std::move(function), std::nullopt, std::string(which)};
 }
 
+std::string without_project(std::string_view project, std::string text) {
+  if (project == kDefaultProject) return text;
+  const std::string prefix = fmt::format("{}/", project);
+  const auto within_name = [&](std::size_t at) {
+    const char before = at == 0 ? ' ' : text[at - 1];
+    return before == '/' || before == '.' || before == '-' || before == '_' ||
+           (before >= 'a' && before <= 'z') || (before >= '0' && before <= '9');
+  };
+  for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
+    if (within_name(at)) {
+      at += prefix.size();
+    } else {
+      text.erase(at, prefix.size());
+    }
+  }
+  return text;
+}
+
 }  // namespace mayfly

@@ -18,6 +18,8 @@ inline constexpr std::string_view kDefaultProject = "default";
 std::string qualified_name(std::string_view project, std::string_view name);
 std::string_view project_of(std::string_view qualified);
 std::string_view local_name(std::string_view qualified);  // "team/fraud@3" → "fraud@3"
+// "function 'team/fraud' …", for somebody of `team`, who knows it as 'fraud'.
+std::string without_project(std::string_view project, std::string text);
 // Spelled like a function's name.
 Status check_project(std::string_view name);
 

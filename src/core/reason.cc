@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "core/call_reason.h"
 #include "core/caller_reason.h"
 #include "core/event_reason.h"
 #include "core/secret.h"
@@ -81,6 +82,9 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
      "the server died while the event's attempt ran; it is tried again and not billed"},
     {reason::kSecretUnavailable, FailedPrecondition, 409,
      "a secret that the function names is not set, or cannot be opened with the node's key"},
+    {reason::kCallDeadlock, FailedPrecondition, 409,
+     "the called function could only start where its own callers end, which wait for it"},
+    {reason::kCallTooDeep, FailedPrecondition, 409, "functions called functions more than 8 deep"},
     {reason::kConflict, Aborted, 409, "somebody else changed this first"},
     {reason::kInternal, Internal, 500, "a fault of the server"},
 });

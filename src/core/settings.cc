@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "core/destination.h"
 #include "core/json_reader.h"
 #include "core/reason.h"
 #include "core/units.h"
@@ -27,7 +29,9 @@ Json as_json(const FunctionSettings& settings) {
           {"max_attempts", settings.max_attempts},
           {"max_age", to_string(settings.max_age)},
           {"result_ttl", to_string(settings.result_ttl)},
-          {"max_events", settings.max_events}};
+          {"max_events", settings.max_events},
+          {"on_success", settings.on_success},
+          {"on_failure", settings.on_failure}};
 }
 
 Result<FunctionSettings> read_settings(const FunctionSettings& base, const Json& json) {
@@ -44,9 +48,17 @@ Result<FunctionSettings> read_settings(const FunctionSettings& base, const Json&
       .integer("max_attempts", settings.max_attempts, 1U, 100U)
       .duration("max_age", settings.max_age, 1s, 24h * 30)
       .duration("result_ttl", settings.result_ttl, 1s, 24h * 30)
-      .integer("max_events", settings.max_events, 0U, kMany);
+      .integer("max_events", settings.max_events, 0U, kMany)
+      .text("on_success", settings.on_success)
+      .text("on_failure", settings.on_failure);
   if (settings.max_instances != 0 && settings.min_instances > settings.max_instances) {
     reader.error("min_instances", "must not exceed max_instances");
+  }
+  for (const auto& [key, text] : {std::pair("on_success", settings.on_success),
+                                  std::pair("on_failure", settings.on_failure)}) {
+    if (text.empty()) continue;
+    const auto destination = parse_destination(text);
+    if (!destination) reader.error(key, destination.error().message);
   }
   TRY(reader.finish());
   return settings;

@@ -27,6 +27,9 @@ struct FunctionSettings {
   Duration max_age = std::chrono::hours(24);     // what has not ended by then expires
   Duration result_ttl = std::chrono::hours(24);  // how long results can be fetched
   std::uint32_t max_events = 100'000;  // accepted and not over; the next one gets 429 queue_full
+  // Who is told of results, and who of all other ends (core/destination.h); empty: nobody.
+  std::string on_success = {};
+  std::string on_failure = {};
   bool operator==(const FunctionSettings&) const = default;
 };
 

@@ -54,10 +54,12 @@ void Scheduler::admit(Request& request) {
     finish(request, std::unexpected(std::move(refused->error)), refused->retry_after);
   } else {
     ++pool.function.in_flight;
+    begin_call(request);
     watch_for_end(request);
     if (!dispatch_at_once(request, pool)) enqueue(request, pool);
   }
   run();
+  if (request.state == Request::State::Queued && pool.callees > 0) refuse_deadlocked(pool);
   // What must wait needs a place in the queue. A version that has no process yet may always have
   // one caller wait for it: a queue_limit of 0 means "no waiting for others", not "never start".
   if (request.state != Request::State::Queued) return;
@@ -209,6 +211,7 @@ Worker* Scheduler::joinable(const Request& request, const VersionPool& pool) con
   if (batches(pool)) return open_batch(request, pool);
   Worker* worker = pool.last_given;
   if (worker == nullptr || worker->state != WorkerState::Running) return nullptr;
+  if (pool.runtime->calls) return nullptr;  // nobody may wait for what another one has called
   if (pool.runtime->isolation == Isolation::Request || worker->afterwards == Afterwards::End) {
     return nullptr;
   }
@@ -232,6 +235,7 @@ void Scheduler::enqueue(Request& request, VersionPool& pool) {
   ++pool.queued;
   ++pool.function.queued;
   pool.queued_rows += request.rows;
+  pool.callees += request.call.caller ? 1 : 0;
   contend(pool);
 }
 
@@ -241,6 +245,7 @@ Request& Scheduler::take_from_queue(Request& request) {
   --request.pool->queued;
   --request.pool->function.queued;
   request.pool->queued_rows -= request.rows;
+  request.pool->callees -= request.call.caller ? 1 : 0;
   request.timing.queue = now_ - request.accepted;
   request.state = Request::State::New;
   if (request.pool->queued == 0) unpark(*request.pool);  // nobody needs to yield for it any more
@@ -290,6 +295,7 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
     request.cancelled_.reset();
     --request.pool->function.in_flight;
   }
+  std::string traceback = reply ? std::string() : take_traceback(reply.error());
   request.outcome.emplace(Outcome{.reply = std::move(reply),
                                   .tier = request.tier,
                                   .timing = request.timing,
@@ -300,10 +306,12 @@ void Scheduler::finish(Request& request, Result<Reply> reply, std::chrono::secon
                                   .batch = request.batch,
                                   .leads = request.leads,
                                   .batch_rows = request.batch_rows,
-                                  .batch_run = request.batch_run});
+                                  .batch_run = request.batch_run,
+                                  .traceback = std::move(traceback)});
   request.state = Request::State::Done;
   request.pool = nullptr;
   wake(request);
+  leave_calls(request);
 }
 
 void Scheduler::wake(Request& request) {
@@ -317,6 +325,7 @@ bool Scheduler::begin_close(Request& request, const Error& why) {
   if (request.state != Request::State::Held || !request.runs) return false;
   request.closing = why;
   request.chunk.reset();
+  if (request.call.origin) request.call.origin->callees.cancel();
   request.deadline_.arm(now_ + kCloseGrace);
   request.worker->instance->close_stream();
   return true;

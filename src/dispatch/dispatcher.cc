@@ -37,16 +37,18 @@ Dispatcher::Dispatcher(Loop& loop, Spawner& spawner, DispatchOptions options)
 
 Dispatcher::~Dispatcher() = default;
 
+// What an accepted request calls is a part of it: its own hold is enough.
 Task<Outcome> Dispatcher::predict(Call call) {
   const std::optional<Gate::Hold> hold = calls_.hold();
-  if (!hold) {
+  if (!hold && !call.caller) {
     co_return Outcome{.reply = std::unexpected(draining()), .retry_after = 1s};
   }
   if (call.version->streams) {
     co_return Outcome{.reply =
                           refuse(reason::kUnsupported,
-                                 fmt::format("{} streams its replies: ask POST /functions/NAME or "
-                                             "/v2/models/NAME/generate_stream",
+                                 fmt::format("{} streams its replies: ask POST /functions/NAME, "
+                                             "/v2/models/NAME/generate_stream or over gRPC "
+                                             "ModelStreamInfer",
                                              call.version->label))};
   }
   Request request(*scheduler_, std::move(call));
@@ -68,6 +70,11 @@ std::unique_ptr<Stream> Dispatcher::open(Call call) {
                                             call.version->label))});
   }
   return std::make_unique<Stream>(*scheduler_, std::move(call), *std::move(hold));
+}
+
+void Dispatcher::set_calls(CallHandler handler) { scheduler_->set_calls(std::move(handler)); }
+void Dispatcher::answer(const CallOrigin& caller, PlacedCall answer) {
+  scheduler_->answer(caller, std::move(answer));
 }
 
 std::optional<Outcome> Dispatcher::refusal(VersionKey version) const {
@@ -102,6 +109,9 @@ void Dispatcher::renew(std::string_view project, std::string_view secret) {
 }
 Bytes Dispatcher::relieve(Bytes wanted) { return scheduler_->relieve(wanted); }
 bool Dispatcher::holds_memory() const { return scheduler_->memory_used().count > 0; }
+StartTier Dispatcher::next_start(const VersionRuntime& version) const {
+  return scheduler_->next_start(version);
+}
 DispatchStatus Dispatcher::status() const { return scheduler_->status(); }
 
 Task<void> Dispatcher::drain(Duration timeout) {

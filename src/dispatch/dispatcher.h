@@ -27,6 +27,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "core/settings.h"
+#include "dispatch/calls.h"
 #include "dispatch/outcome.h"
 #include "dispatch/status.h"
 #include "dispatch/stream.h"
@@ -54,6 +55,11 @@ class Dispatcher {
   Task<Outcome> predict(Call call);
   // unsupported: the version does not stream.
   std::unique_ptr<Stream> open(Call call);
+  // Who answers what functions call; without one they are told that nobody does. Called on the loop
+  // thread, before it returns to the loop.
+  void set_calls(CallHandler handler);
+  // The answer for the call that the request waits for, if it still does.
+  void answer(const CallOrigin& caller, PlacedCall answer);
   // What predict() would answer at once to any call of the version, as things stand.
   std::optional<Outcome> refusal(VersionKey version) const;
 
@@ -94,6 +100,8 @@ class Dispatcher {
   Task<void> drain(Duration timeout);
 
   DispatchStatus status() const;
+  // How the next call of the version would find its instance.
+  StartTier next_start(const VersionRuntime& version) const;
 
  private:
   Gate calls_;

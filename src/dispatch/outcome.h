@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "async/cancel.h"
 #include "base/bytes.h"
@@ -16,6 +17,8 @@
 #include "sandbox/spawner.h"
 
 namespace mayfly {
+
+struct CallOrigin;
 
 // Of requests that name none.
 inline constexpr std::uint32_t kUsualPriority = 100;
@@ -31,11 +34,16 @@ struct Call {
   // 1 is the most urgent: within its version a request goes before all of a larger number.
   std::uint32_t priority = kUsualPriority;
   CancelToken cancel{};  // the client is gone: its work is ended
+  // Calls between functions (calls.h). The request's own, where its function may call; and its
+  // caller's, where a function has called it.
+  std::shared_ptr<CallOrigin> origin{};
+  std::shared_ptr<CallOrigin> caller{};
 };
 
 struct Outcome {
-  // Reasons of errors: queue_full, hopeless_deadline, memory_pressure, draining, start_failed,
-  // instance_crashed, out_of_memory, deadline_exceeded, client_gone, model_error, bad_reply.
+  // Reasons of errors: call_deadlock, queue_full, hopeless_deadline, memory_pressure, draining,
+  // start_failed, instance_crashed, out_of_memory, deadline_exceeded, client_gone, model_error,
+  // bad_reply.
   Result<Reply> reply;
   StartTier tier = StartTier::None;
   Timing timing{};
@@ -47,6 +55,7 @@ struct Outcome {
   bool leads = true;                   // of each batch, one
   std::uint64_t batch_rows = 0;        // of the whole batch; 0: it ran in none
   Duration batch_run{};                // the whole run, of which timing.run is a share
+  std::string traceback{};             // of a function_error: for who may read the function's logs
 };
 
 }  // namespace mayfly

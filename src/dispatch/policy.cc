@@ -39,6 +39,7 @@ constexpr std::array<WhyText, kWhys> kWhyTexts = {{
     {"memory_full", "the node's memory is taken by running work"},
     {"too_large_for_node", "needs more memory than the node may use"},
     {"over_quota", "its project would hold more memory than its quota"},
+    {"call_deadlock", "what it waits for is held by those who wait for it"},
     {"sibling_idle", "an idle instance of another version counts towards max_instances"},
     {"yield_memory", "a function without an instance waits for memory"},
     {"idle_timeout", "idle longer than idle_timeout"},
@@ -197,6 +198,17 @@ std::uint64_t batch_rows(const BatchShare& share) {
   const std::uint64_t parts =
       std::min(static_cast<std::uint64_t>(worth), std::uint64_t{share.instances});
   return std::min(most, (share.waiting + parts - 1) / parts);
+}
+
+bool never_ends(std::span<const HeldUp> waiting, std::size_t of) {
+  std::vector<std::size_t> looked_at = {of};
+  for (std::size_t i = 0; i < looked_at.size(); ++i) {
+    for (const std::optional<std::size_t>& holder : waiting[looked_at[i]].holders) {
+      if (!holder) return false;
+      if (std::ranges::find(looked_at, *holder) == looked_at.end()) looked_at.push_back(*holder);
+    }
+  }
+  return true;
 }
 
 Upkeep upkeep(const RestView& view, TimePoint now) {

@@ -11,13 +11,18 @@
 //     for it, least valuable first (value.h). What an owner's processes hold together is bounded
 //     likewise where he has a quota, and room is made among his own; but who finds none is refused
 //     instead of waiting, unless an instance of the version will be free again.
+// What a function has called waits like any other request, unless it would wait for its own caller
+// (never_ends()): then it is refused.
 // Which function is asked first is fair_share.h's business. Nothing is forked ahead of demand but
 // min_instances.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -57,6 +62,7 @@ enum class Why : std::uint8_t {
   MemoryFull,
   TooLargeForNode,
   OverQuota,
+  CallDeadlock,
   SiblingIdle,
   YieldMemory,
   IdleTimeout,
@@ -74,7 +80,7 @@ enum class Why : std::uint8_t {
   TemplateLost,
   Stopping,
 };
-inline constexpr std::size_t kWhys = 32;
+inline constexpr std::size_t kWhys = 33;
 std::string_view slug(Why why);     // "idle_timeout": for metrics
 std::string_view explain(Why why);  // "idle longer than idle_timeout": for people
 
@@ -182,6 +188,20 @@ struct BatchShare {
 // How many rows a batch takes: the largest preferred size that there is, else as many as may be. No
 // instance takes what another could begin with, where each part is worth waking one.
 std::uint64_t batch_rows(const BatchShare& share);
+
+// ---- Calls: requests that other requests wait for
+// ------------------------------------------------
+
+// Requests of one version that wait for what others hold. Each holder goes on by itself (nullopt),
+// or waits for a function that it called, which waits in the queue of another of these, by index.
+struct HeldUp {
+  std::vector<std::optional<std::size_t>> holders{};
+};
+
+// Whether what the requests of `waiting[of]` wait for is never let go of: whoever holds it, and
+// whoever they wait for, waits in these queues himself. It is enough that one of them goes on: once
+// he has ended, it is asked again.
+bool never_ends(std::span<const HeldUp> waiting, std::size_t of);
 
 // ---- What a version keeps while nobody asks -----------------------------------------------------
 

@@ -2,9 +2,12 @@
 #include "dispatch/policy.h"
 
 #include <array>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -296,6 +299,23 @@ TEST_CASE("the back-off doubles from half a second to a minute") {
   CHECK(back_off(7) == 32s);
   CHECK(back_off(8) == 60s);
   CHECK(back_off(4'000'000'000U) == 60s);
+}
+
+TEST_CASE("what is waited for never ends where everybody who holds it waits in the circle") {
+  using Holder = std::optional<std::size_t>;
+  const Holder goes_on;
+  const auto held_by = [](std::vector<Holder> holders) { return HeldUp{std::move(holders)}; };
+  const auto stuck = [](const std::vector<HeldUp>& waiting) { return never_ends(waiting, 0); };
+  const Holder first = 0;
+  const Holder second = 1;
+  const Holder third = 2;
+  CHECK(stuck({held_by({first})}));                             // itself
+  CHECK(stuck({held_by({second, second}), held_by({first})}));  // around
+  CHECK_FALSE(stuck({held_by({goes_on})}));                     // somebody else
+  CHECK_FALSE(stuck({held_by({first, goes_on})}));              // one of them ends
+  CHECK_FALSE(stuck({held_by({second}), held_by({first, third}), held_by({goes_on})}));
+  CHECK(stuck({held_by({second}), held_by({second}), held_by({goes_on})}));  // behind a circle
+  CHECK(stuck({held_by({})}));                                               // nobody ever lets go
 }
 
 }  // namespace mayfly

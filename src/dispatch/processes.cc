@@ -17,8 +17,6 @@ using namespace std::chrono_literals;
 
 // Of a version that has never answered: what its first calls are charged in advance.
 constexpr Duration kUnknownRun = 10ms;
-// Of guests, against the 100 of others.
-constexpr std::uint32_t kGuestWeight = 2;
 // Reading an instance's peak memory is a system call or two; a peak this old is good enough.
 constexpr Duration kSampleInterval = 100ms;
 
@@ -73,28 +71,17 @@ Task<void> Scheduler::build(std::shared_ptr<const VersionRuntime> runtime, std::
   run();
 }
 
-void Scheduler::start_template(VersionPool& pool, Path artifact, Secrets secrets) {
-  const VersionRuntime& runtime = *pool.runtime;
-  TemplateSpec spec{.label = runtime.label,
-                    .runtime = runtime.kind,
-                    .artifact = std::move(artifact),
-                    .environment = runtime.environment,
-                    .secrets = std::move(secrets),
-                    .signature = runtime.signature,
-                    .cpu_weight = runtime.rank == Rank::Guest ? kGuestWeight : 0,
-                    .threads = runtime.threads,
-                    .session_after_fork = runtime.session_after_fork,
-                    .scratch = runtime.scratch,
-                    .memory = runtime.memory,
-                    .template_memory = runtime.template_memory,
-                    .start_timeout = runtime.start_timeout};
-  TemplateEvents events{
-      .on_ready = [this,
-                   &pool](Result<TemplateReady> ready) { template_ready(pool, std::move(ready)); },
-      .on_lost = [this, &pool](Exit exit) { template_lost(pool, exit); }};
-  auto started = spawner_.start_template(std::move(spec), std::move(events));
-  if (!started) return start_failed(pool, std::move(started).error());
-  pool.tmpl.process = *std::move(started);
+TemplateEvents Scheduler::template_events(VersionPool& pool) {
+  // What an earlier one still says is not about the one that is built now.
+  const std::uint64_t build = pool.tmpl.build;
+  return {.on_ready =
+              [this, &pool, build](Result<TemplateReady> ready) {
+                if (pool.tmpl.build == build) template_ready(pool, std::move(ready));
+              },
+          .on_lost =
+              [this, &pool, build](Exit exit) {
+                if (pool.tmpl.build == build) template_lost(pool, exit);
+              }};
 }
 
 void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
@@ -111,9 +98,13 @@ void Scheduler::template_ready(VersionPool& pool, Result<TemplateReady> ready) {
       pool.tmpl.bytes = std::max(pool.runtime->template_bytes, ready->private_bytes);
     charge(pool, pool.tmpl.charged, pool.tmpl.bytes);
     pool.last_used = now_;
+    use_environment(pool);
     answer_warming(pool, {});
     contend(pool);
     touch(pool);
+  } else if (pool.tmpl.source == TemplateSource::Environment &&
+             ready.error().code == Code::Aborted) {
+    start_without_environment(pool, ready.error());
   } else {
     start_failed(pool, std::move(ready).error());
   }
@@ -205,7 +196,8 @@ void Scheduler::fork(VersionPool& pool) {
   if (request->found_template != pool.tmpl.build) {
     // The wait for the template belongs to the start, the wait for a core before and after to the
     // queue.
-    request->tier = StartTier::Cold;
+    const bool environment = pool.tmpl.source == TemplateSource::Environment;
+    request->tier = environment ? StartTier::Environment : StartTier::Cold;
     const TimePoint begun = std::max(request->accepted, pool.tmpl.begun);
     request->timing.start = pool.tmpl.ready - begun;
     request->timing.queue -= request->timing.start;
@@ -219,6 +211,7 @@ InstanceEvents Scheduler::events_of(Worker& worker) {
           .on_replies =
               [this, &worker](Replies replies) { instance_replied(worker, std::move(replies)); },
           .on_chunk = [this, &worker](Reply chunk) { chunk_arrived(worker, std::move(chunk)); },
+          .on_call = [this, &worker](PlacedCall call) { instance_called(worker, std::move(call)); },
           .on_exit = [this, &worker](Exit exit) { instance_exited(worker, exit); }};
 }
 
@@ -269,6 +262,7 @@ void Scheduler::put_back(Request& request) {
   ++pool.queued;
   ++pool.function.queued;
   pool.queued_rows += request.rows;
+  pool.callees += request.call.caller ? 1 : 0;
 }
 
 // Leaves it the request that it has begun, if any; the others wait again, before everybody else.
@@ -326,33 +320,6 @@ void Scheduler::instance_started(Worker& worker) {
     make_idle(worker);
   }
   run();
-}
-
-// Who waits for it takes it in this turn. Otherwise the function waits too, and the core is
-// others'.
-void Scheduler::chunk_arrived(Worker& worker, Reply chunk) {
-  tick();
-  if (worker.state != WorkerState::Running) return;
-  CHECK(worker.requests.size() == 1);
-  Request& request = *worker.requests.front();
-  if (request.closing) return;
-  if (!request.first_chunk) request.first_chunk = now_;
-  request.chunk = std::move(chunk);
-  if (request.resumption.handle) return wake(request);
-  request.paused = true;
-  release_tokens(worker);
-  contend_all(worker.pool.function);
-  run();
-}
-
-Reply Scheduler::take_chunk(Request& request) {
-  Reply chunk = *std::exchange(request.chunk, std::nullopt);
-  if (request.state != Request::State::Held || request.closing) return chunk;
-  tick();
-  // It has its instance, and its memory: it does not queue for the core again.
-  if (std::exchange(request.paused, false)) take_tokens(*request.worker);
-  request.worker->instance->go_on();
-  return chunk;
 }
 
 void Scheduler::instance_replied(Worker& worker, Replies replies) {
@@ -462,8 +429,11 @@ void Scheduler::make_idle(Worker& worker) {
   worker.since = now_;
   worker.pool.idle.push_back(&worker);
   worker.pool.last_used = now_;
-  unpark(worker.pool);                                    // what it lacked it has now
-  if (!parked_for_memory_.empty()) memory_freed_ = true;  // it may be ended for them
+  unpark(worker.pool);  // what it lacked it has now
+  if (!parked_for_memory_.empty()) {
+    list_for_reclaim(worker.pool);  // it may be ended for them, at once
+    memory_freed_ = true;
+  }
   contend_all(worker.pool.function);
   touch(worker.pool);
 }
@@ -483,6 +453,7 @@ Duration Scheduler::unbilled(Worker& worker) const {
 
 // The request's last figures; the instance has it no more.
 void Scheduler::bill(Request& request, Worker& worker, Duration ran, Duration cpu) {
+  end_call(request);
   request.timing.run = ran;
   request.timing.cpu = std::chrono::floor<std::chrono::microseconds>(cpu);
   worker.cpu_seen += request.timing.cpu;
@@ -567,16 +538,22 @@ void Scheduler::sample(Worker& worker) {
   worker.pool.instance_bytes = std::max(worker.pool.instance_bytes, worker.peak);
 }
 
-void Scheduler::charge(const VersionPool& pool, Bytes& slot, Bytes amount) {
+void Scheduler::charge(MemoryShare* share, Bytes& slot, Bytes amount) {
   if (amount < slot) memory_freed_ = true;
   memory_used_ = memory_used_ + amount - slot;
-  if (MemoryShare* share = pool.runtime->share.get()) share->used = share->used + amount - slot;
+  if (share != nullptr) share->used = share->used + amount - slot;
   slot = amount;
 }
 
 void Scheduler::bury(std::unique_ptr<Template> process) {
   if (process == nullptr) return;
   dead_templates_.push_back(std::move(process));
+  burial_.arm(now_);
+}
+
+void Scheduler::bury(std::unique_ptr<EnvironmentTemplate> process) {
+  if (process == nullptr) return;
+  dead_environments_.push_back(std::move(process));
   burial_.arm(now_);
 }
 

@@ -56,6 +56,7 @@ class Request : public Hook {
   std::optional<TimePoint> first_chunk;
   bool paused = false;
   std::optional<Error> closing;
+  std::optional<TimePoint> called;  // since when its function waits for one that it called
   std::optional<Outcome> outcome;
   Resumption resumption;
 

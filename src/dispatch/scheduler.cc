@@ -42,6 +42,7 @@ Scheduler::Scheduler(Loop& loop, Spawner& spawner, DispatchOptions options)
       burial_(loop, [this] {
         dead_workers_.clear();
         dead_templates_.clear();
+        dead_environments_.clear();
       }) {}
 
 Scheduler::~Scheduler() { destroy_all(); }
@@ -65,6 +66,7 @@ void Scheduler::run() {
       look_after(pool);
     }
   }
+  prepare_environments();
   running_ = false;
 }
 
@@ -125,7 +127,13 @@ Scheduler::Flow Scheduler::step(VersionPool& pool) {
 }
 
 Scheduler::Flow Scheduler::act(VersionPool& pool, Decision decision) {
-  if (decision.action == Action::Wait) return wait(pool, decision.why);
+  if (decision.action == Action::Wait) {
+    pool.waits_for = decision.why;
+    const Flow flow = wait(pool, decision.why);
+    if (pool.callees > 0) refuse_deadlocked(pool);
+    return flow;
+  }
+  pool.waits_for = Why::NothingWanted;
   unpark(pool);
   share_.remove(pool.contender);
   if (decision.action == Action::None) return Flow::GoOn;
@@ -247,6 +255,7 @@ void Scheduler::contend(VersionPool& pool) {
   if (pool.parked != VersionPool::Parked::No || !wants_something(pool)) return;
   const bool startable = pool.tmpl.state == TemplateState::Ready;
   if (!pool.idle.empty() || startable) {
+    pool.waits_for = Why::NothingWanted;
     share_.add(pool.contender);
   } else if (pool.tmpl.state == TemplateState::None) {
     park(pool, VersionPool::Parked::ForBuild);
@@ -274,6 +283,12 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
   const MemoryShare share = pool.runtime->share ? *pool.runtime->share : MemoryShare{};
   const FunctionSettings& settings = *pool.function.settings;
   const bool kept = pool.current() && now_ >= pool.keep_retry;
+  // What the environment template holds already becomes the template's.
+  Bytes template_bytes = pool.tmpl.bytes;
+  if (pool.tmpl.state == TemplateState::None) {
+    if (const EnvironmentSlot* slot = ready_environment(*pool.runtime))
+      template_bytes = template_bytes - std::min(template_bytes, slot->charged);
+  }
   return {.queued = pool.queued,
           .idle = static_cast<std::uint32_t>(pool.idle.size()),
           .starting = pool.starting,
@@ -287,7 +302,7 @@ VersionLoad Scheduler::load_of(VersionPool& pool) const {
           .rank = pool.runtime->rank,
           .threads = pool.runtime->threads,
           .instance_bytes = pool.instance_bytes,
-          .template_bytes = pool.tmpl.bytes,
+          .template_bytes = template_bytes,
           .quota = share.limit,
           .quota_used = share.used,
           .waited = pool.queued > 0 ? now_ - pool.queue.oldest_accepted() : Duration::zero()};

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,6 +32,7 @@
 #include "base/result.h"
 #include "core/reason.h"
 #include "dispatch/dispatcher.h"
+#include "dispatch/environment_slot.h"
 #include "dispatch/fair_share.h"
 #include "dispatch/policy.h"
 #include "dispatch/status.h"
@@ -60,6 +62,8 @@ class Scheduler {
   // wanted.
   Reply take_chunk(Request& request);
   void close(Request& request, Error why);
+  void set_calls(CallHandler handler) { call_handler_ = std::move(handler); }
+  void answer(const CallOrigin& caller, PlacedCall answer);
   // The request is being destroyed without an outcome.
   void abandon(Request& request);
 
@@ -69,6 +73,7 @@ class Scheduler {
   void warm(std::shared_ptr<const VersionRuntime> version,
             std::shared_ptr<const FunctionSettings> settings, std::uint64_t sequence,
             Promise<void> warmed);
+  StartTier next_start(const VersionRuntime& runtime);
   bool has_room_for_guests() const { return tokens_used_ < options_.cores && share_.size() == 0; }
   bool resident(FunctionId function) const { return functions_.contains(function); }
   void retire(FunctionId function);
@@ -158,6 +163,18 @@ class Scheduler {
   void settle_batch(Worker& worker, Result<Reply> reply);
   void finish_batch(Worker& worker, std::vector<Reply> parts);
 
+  // Chunks (stream.cc)
+  void chunk_arrived(Worker& worker, Reply chunk);
+
+  // Calls between functions (calls.cc)
+  void instance_called(Worker& worker, PlacedCall call);
+  void begin_call(Request& request);
+  void end_call(Request& request);
+  void leave_calls(Request& request);
+  struct WaitGraph;
+  WaitGraph wait_graph(VersionPool& pool) const;
+  void refuse_deadlocked(VersionPool& pool);
+
   // Looking after versions (upkeep.cc)
   void look_after(VersionPool& pool);
   Keep keep_of(const VersionPool& pool) const;
@@ -182,6 +199,7 @@ class Scheduler {
   void begin_build(VersionPool& pool);
   Task<void> build(std::shared_ptr<const VersionRuntime> runtime, std::uint64_t number);
   void start_template(VersionPool& pool, Path artifact, Secrets secrets);
+  TemplateEvents template_events(VersionPool& pool);
   void template_ready(VersionPool& pool, Result<TemplateReady> ready);
   void template_lost(VersionPool& pool, Exit exit);
   void end_template(VersionPool& pool, Why why);
@@ -198,7 +216,6 @@ class Scheduler {
   void instance_started(Worker& worker);
   void instance_replied(Worker& worker, Replies replies);
   void instance_slow(Worker& worker);
-  void chunk_arrived(Worker& worker, Reply chunk);
   bool begin_close(Request& request, const Error& why);
   void settle(Worker& worker, Replies replies);
   void instance_exited(Worker& worker, Exit exit);
@@ -214,9 +231,35 @@ class Scheduler {
   void take_tokens(Worker& worker);
   void release_tokens(Worker& worker);
   void sample(Worker& worker);
-  void charge(const VersionPool& pool, Bytes& slot, Bytes amount);
+  void charge(MemoryShare* share, Bytes& slot, Bytes amount);
+  void charge(const VersionPool& pool, Bytes& slot, Bytes amount) {
+    charge(pool.runtime->share.get(), slot, amount);
+  }
   void bury(std::unique_ptr<Template> process);
+  void bury(std::unique_ptr<EnvironmentTemplate> process);
   void bury(Worker& worker);
+
+  // Environment templates (environments.cc)
+  EnvironmentSlot* environment_of(const VersionRuntime& runtime) const;
+  EnvironmentSlot* ready_environment(const VersionRuntime& runtime) const;
+  EnvironmentSlot* find_attempt(const std::string& key, std::uint64_t attempt) const;
+  bool start_from_environment(VersionPool& pool, const TemplateSpec& spec);
+  void start_without_environment(VersionPool& pool, const Error& cause);
+  void use_environment(const VersionPool& pool);
+  void prepare_environments();
+  Task<void> prepare(std::string key, std::vector<std::shared_ptr<const VersionRuntime>> users,
+                     std::uint64_t attempt);
+  void environment_ready(const std::string& key, std::uint64_t attempt,
+                         Result<TemplateReady> ready);
+  void environment_lost(const std::string& key, std::uint64_t attempt, Exit exit);
+  void environment_failed(EnvironmentSlot& slot, const Error& cause);
+  void end_environment(EnvironmentSlot& slot, TimePoint again);
+  void forget_environment(const std::string& key);
+  void look_after_environment(const std::string& key);
+  bool evict_environment(const MemoryShare* of);
+  void leave_environments(FunctionId function, std::optional<std::uint32_t> version);
+  void end_environments();
+  EnvironmentsStatus environments_status() const;
 
   Loop& loop_;
   Spawner& spawner_;
@@ -247,9 +290,15 @@ class Scheduler {
   std::vector<Worker*> gathering_;  // with open batches
   TurnEnd seal_;
 
+  CallHandler call_handler_;
+  std::map<std::string, std::unique_ptr<EnvironmentSlot>> environments_;  // by key
+  bool environments_wanted_ = false;  // some may be prepared as soon as there is room
+  std::uint32_t preparing_ = 0;
+
   Timer patience_;
   std::vector<std::unique_ptr<Worker>> dead_workers_;
   std::vector<std::unique_ptr<Template>> dead_templates_;
+  std::vector<std::unique_ptr<EnvironmentTemplate>> dead_environments_;
   Timer burial_;
 };
 

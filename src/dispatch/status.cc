@@ -53,6 +53,7 @@ DispatchStatus Scheduler::status() const {
                  .builds = builds_,
                  .memory = options_.memory,
                  .memory_used = memory_used_,
+                 .environments = environments_status(),
                  .functions_waiting_for_memory = without_memory_,
                  .decisions = counts_};
   status.versions.reserve(pools_.size());

@@ -88,12 +88,20 @@ struct VersionStatus {
   std::vector<DecisionRecord> decisions{};
 };
 
+// Environment templates: not of a version yet.
+struct EnvironmentsStatus {
+  std::uint32_t ready = 0;
+  std::uint32_t preparing = 0;
+  Bytes memory{};  // charged, of the node's
+};
+
 struct NodeStatus {
   std::uint32_t tokens = 0;
   std::uint32_t tokens_used = 0;
   std::uint32_t builds = 0;
   Bytes memory{};
   Bytes memory_used{};
+  EnvironmentsStatus environments{};
   std::uint32_t queued = 0;
   std::uint32_t functions_waiting_for_memory = 0;
   // Since the node started, by action and reason: counters for metrics. Waits count when they

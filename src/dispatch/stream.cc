@@ -3,6 +3,7 @@
 #include <coroutine>
 #include <utility>
 
+#include "base/check.h"
 #include "dispatch/request.h"
 #include "dispatch/scheduler.h"
 
@@ -23,6 +24,37 @@ struct Arrival {
 };
 
 }  // namespace
+
+// ---- In the scheduler ---------------------------------------------------------------------------
+
+// Who waits for it takes it in this turn. Otherwise the function waits too, and the core is
+// others'.
+void Scheduler::chunk_arrived(Worker& worker, Reply chunk) {
+  tick();
+  if (worker.state != WorkerState::Running) return;
+  CHECK(worker.requests.size() == 1);
+  Request& request = *worker.requests.front();
+  if (request.closing) return;
+  if (!request.first_chunk) request.first_chunk = now_;
+  request.chunk = std::move(chunk);
+  if (request.resumption.handle) return wake(request);
+  request.paused = true;
+  release_tokens(worker);
+  contend_all(worker.pool.function);
+  run();
+}
+
+Reply Scheduler::take_chunk(Request& request) {
+  Reply chunk = *std::exchange(request.chunk, std::nullopt);
+  if (request.state != Request::State::Held || request.closing) return chunk;
+  tick();
+  // It has its instance, and its memory: it does not queue for the core again.
+  if (std::exchange(request.paused, false)) take_tokens(*request.worker);
+  request.worker->instance->go_on();
+  return chunk;
+}
+
+// ---- For whoever takes the chunks ---------------------------------------------------------------
 
 Stream::Stream(Scheduler& scheduler, Call call, Gate::Hold hold)
     : hold_(std::move(hold)), scheduler_(&scheduler) {

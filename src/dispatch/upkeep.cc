@@ -247,16 +247,20 @@ Room Scheduler::make_room(const MemoryShare* of) {
     reclaim(*least, of == nullptr ? Why::MemoryPressure : Why::OverQuota);
     return Room::MayBeMade;
   }
-  return end_guest(of) ? Room::MayBeMade : Room::NoneLeft;
+  return end_guest(of) || evict_environment(of) ? Room::MayBeMade : Room::NoneLeft;
 }
 
 Bytes Scheduler::relieve(Bytes wanted) {
   tick();
   Bytes freed;
   while (freed < wanted) {
-    ReclaimEntry* least = victim();
-    if (least == nullptr) break;
-    freed = freed + reclaim(*least, Why::MemoryPressure);
+    const Bytes before = memory_used_;
+    if (ReclaimEntry* least = victim()) {
+      reclaim(*least, Why::MemoryPressure);
+    } else if (!evict_environment(nullptr)) {
+      break;
+    }
+    freed = freed + before - memory_used_;
   }
   run();
   return freed;
@@ -321,6 +325,7 @@ void Scheduler::retire(VersionPool& pool) {
 void Scheduler::retire(VersionKey version) {
   tick();
   if (VersionPool* pool = find(version)) retire(*pool);
+  leave_environments(version.function, version.version);
   run();
 }
 
@@ -330,6 +335,7 @@ void Scheduler::retire(FunctionId function) {
   if (found != functions_.end()) {
     for (VersionPool* pool : found->second->pools) retire(*pool);
   }
+  leave_environments(function, std::nullopt);
   run();
 }
 
@@ -398,10 +404,13 @@ void Scheduler::stop() {
     if (pool->tmpl.state == TemplateState::BackingOff) pool->tmpl.state = TemplateState::None;
     touch(*pool);
   }
+  end_environments();
   run();
 }
 
 void Scheduler::destroy_all() {
+  environments_.clear();
+  dead_environments_.clear();
   gathering_.clear();
   reclaim_order_.clear();
   share_.clear();

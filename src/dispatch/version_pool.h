@@ -70,8 +70,12 @@ struct Worker {
   Bytes charged{};  // to the node's memory
 };
 
+// What the template is made from.
+enum class TemplateSource : std::uint8_t { Artifact, Environment };
+
 struct TemplateSlot {
   TemplateState state = TemplateState::None;
+  TemplateSource source = TemplateSource::Artifact;
   std::unique_ptr<Template> process;
   std::uint64_t build = 0;  // tells a build that was given up from its successor
   TimePoint begun{};        // the build
@@ -149,8 +153,10 @@ class VersionPool : public Hook {  // the hook: parked until memory or a build s
 
   PoolContender contender;
   enum class Parked : std::uint8_t { No, ForMemory, ForBuild } parked = Parked::No;
-  std::uint32_t starves = 0;  // 1: parked for memory while the function has no instance
-  bool touched = false;       // in Scheduler::touched_
+  Why waits_for = Why::NothingWanted;  // as decided last; of what waits for nothing now: nothing
+  std::uint32_t callees = 0;           // of those queued, what functions have called
+  std::uint32_t starves = 0;           // 1: parked for memory while the function has no instance
+  bool touched = false;                // in Scheduler::touched_
   ReclaimEntry reclaim_instance{*this, Action::EndInstance};
   ReclaimEntry reclaim_template{*this, Action::EvictTemplate};
   Timer due;               // upkeep, end of a back-off, next attempt to keep warm

@@ -65,8 +65,15 @@ struct VersionRuntime {
   Batching batching{};
   std::uint32_t threads = 1;
   bool session_after_fork = false;
-  bool streams = false;            // its replies come in chunks
-  Path environment{};              // Python packages; there once `artifact` has been asked for
+  bool streams = false;  // its replies come in chunks
+  bool calls = false;    // its function may call others
+  Path environment{};    // Python packages; there once `artifact` has been asked for
+  // What must be the same for an environment template to serve it: project, packages, variables and
+  // all else that shapes its interpreter before it is loaded. Empty: it uses none.
+  std::string environment_key{};
+  std::string environment_options{};  // EnvironmentSpec::options
+  // EnvironmentSpec::imports, as it was published. Called on the loop thread.
+  std::function<Task<Result<std::string>>()> imports{};
   Bytes scratch{};                 // of /tmp, which the instances share; 0: there is none
   Bytes memory = mib(512);         // limit of one instance's private bytes
   Bytes template_memory = gib(4);  // limit of the template

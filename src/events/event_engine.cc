@@ -145,7 +145,9 @@ Task<Result<WorkQueue::Enqueued>> EventEngine::accept(Submission submission) {
                 .accepted = at,
                 .expires = at + submission.max_age,
                 .max_attempts = submission.max_attempts,
-                .keep = submission.result_ttl};
+                .keep = submission.result_ttl,
+                .notices = std::move(submission.notices),
+                .told_by = std::move(submission.told_by)};
   CO_TRY(WorkQueue::Enqueued accepted, co_await pool_.run([&] {
     return parts_.store.accept(std::move(spec), submission.payload, submission.max_events);
   }));
@@ -160,17 +162,24 @@ Task<Result<WorkItem>> EventEngine::cancel(std::string id) {
     running->second->cancelled = true;
     running->second->cancel.cancel();
   }
+  note_end();
   co_return item;
 }
 
-Task<Result<WorkItem>> EventEngine::redrive(std::string id, Duration max_age) {
-  CO_TRY(WorkItem item, co_await pool_.run([&] {
+Task<Result<WorkItem>> EventEngine::redrive(WorkItem item, Duration max_age,
+                                            std::uint64_t max_events) {
+  CO_TRY(WorkItem again, co_await pool_.run([&]() -> Result<WorkItem> {
+    WorkQueue& queue = parts_.store.queue();
+    const WorkQueue::Counts counts = TRY(queue.counts(item.spec.lane));
+    const auto count = [&](WorkState state) { return counts[static_cast<std::size_t>(state)]; };
+    if (count(WorkState::Waiting) + count(WorkState::Leased) >= max_events)
+      return refuse(reason::kQueueFull, fmt::format("{} events wait or run already", max_events));
     const WallTime at = now();
-    return parts_.store.queue().redrive(id, at, at + max_age);
+    return queue.redrive(item.spec.id, at, at + max_age);
   }));
   wanted_ = true;
   look_.request();
-  co_return item;
+  co_return again;
 }
 
 Task<Result<WorkItem>> EventEngine::find(std::string id) {
@@ -183,6 +192,11 @@ Task<Result<WorkItem>> EventEngine::find(std::string id) {
 
 Task<Result<std::string>> EventEngine::result(WorkItem item) {
   co_return co_await pool_.run([&] { return parts_.store.result(item); });
+}
+
+Task<Result<std::optional<std::string>>> EventEngine::result_up_to(WorkItem item,
+                                                                   std::size_t most) {
+  co_return co_await pool_.run([&] { return parts_.store.result_up_to(item, most); });
 }
 
 Task<Result<std::vector<WorkItem>>> EventEngine::list(WorkQueue::ListAsk ask) {
@@ -284,6 +298,7 @@ Task<void> EventEngine::sweep() {
     LOG(error, "events cannot be swept", {"error", swept.error().message});
   } else if (*swept > 0) {
     look_.request();
+    note_end();
   }
 }
 
@@ -348,6 +363,7 @@ Task<void> EventEngine::end(const WorkItem& item, const Running& running, Attemp
       {.attempts = item.attempts, .kills = item.kills, .max_attempts = item.spec.max_attempts});
   const Status written = co_await write_end(item, verdict, attempted);
   count(item, verdict, written);
+  if (written && (verdict == Verdict::Done || verdict == Verdict::Bury)) note_end();
   if (!written && written.error().reason != reason::kConflict)
     co_await keep_waiting(item, written.error());
   if (!attempted.record) co_return;

@@ -63,7 +63,8 @@ class EventEngine {
     InvocationIds& ids;
     LedgerWriter& ledger;
     Run run;
-    std::function<bool()> has_room;  // for guests
+    std::function<bool()> has_room;          // for guests
+    std::function<void()> on_end = nullptr;  // an event may have ended
   };
   struct Options {
     std::uint32_t concurrency = 4;
@@ -93,15 +94,20 @@ class EventEngine {
     Duration max_age{};
     Duration result_ttl{};
     std::uint64_t max_events = 0;
+    Notices notices = {};
+    DeliveryKey told_by = {};  // the delivery that it is
   };
   // Durable when it ends. conflict, queue_full, storage_full.
   Task<Result<WorkQueue::Enqueued>> accept(Submission submission);
   Task<Result<WorkItem>> cancel(std::string id);
-  Task<Result<WorkItem>> redrive(std::string id, Duration max_age);
+  // queue_full: `max_events` of its lane are not over.
+  Task<Result<WorkItem>> redrive(WorkItem item, Duration max_age, std::uint64_t max_events);
   WallTime now() const { return parts_.loop.clock().wall_now(); }
   // not_found.
   Task<Result<WorkItem>> find(std::string id);
   Task<Result<std::string>> result(WorkItem item);
+  // nullopt: it is larger than that.
+  Task<Result<std::optional<std::string>>> result_up_to(WorkItem item, std::size_t most);
   Task<Result<std::vector<WorkItem>>> list(WorkQueue::ListAsk ask);
   Task<Result<WorkQueue::Counts>> counts(std::string lane);
   Task<Result<WorkQueue::Overview>> overview();
@@ -128,6 +134,9 @@ class EventEngine {
   Task<Attempted> attempt(const WorkItem& item, CancelToken cancel);
   Task<void> end(const WorkItem& item, const Running& running, Attempted attempted);
   Task<Status> write_end(const WorkItem& item, Verdict verdict, Attempted& attempted);
+  void note_end() const {
+    if (parts_.on_end) parts_.on_end();
+  }
   void count(const WorkItem& item, Verdict verdict, const Status& written);
   Task<void> keep_waiting(const WorkItem& item, Error why);
   WallTime next_attempt(const WorkItem& item, Verdict verdict);

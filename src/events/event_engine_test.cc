@@ -216,7 +216,9 @@ TEST_CASE("what fails is tried again, each attempt with a record, and then given
     CHECK(rig.records()[i].run == 1ms);
   }
   rig.answer = EngineRig::done;
-  REQUIRE(rig.loop.run(rig.engine->redrive(id, 1h)).has_value());
+  CHECK(rig.loop.run(rig.engine->redrive(rig.find(id), 1h, 0)).error().reason ==
+        reason::kQueueFull);
+  REQUIRE(rig.loop.run(rig.engine->redrive(rig.find(id), 1h, 1)).has_value());
   rig.until_over(id);
   CHECK(rig.find(id).state == WorkState::Done);
 }

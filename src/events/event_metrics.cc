@@ -41,6 +41,13 @@ std::string_view attempt_outcome(std::optional<Verdict> verdict) {
   return "lost";
 }
 
+// nullopt: it is no attempt.
+std::optional<std::string_view> delivery_outcome(Told told, DeliveryState state) {
+  if (told == Told::CutOff) return std::nullopt;
+  if (state == DeliveryState::Delivered) return "delivered";
+  return state == DeliveryState::GivenUp ? "given_up" : "failed";
+}
+
 }  // namespace
 
 struct EventMetrics::EventFamilies {
@@ -65,6 +72,14 @@ struct EventMetrics::EventFamilies {
                             .Name("mayfly_schedule_runs_total")
                             .Help("Runs of schedules, by outcome")
                             .Register(registry);
+  CounterFamily& deliveries = prometheus::BuildCounter()
+                                  .Name("mayfly_delivery_attempts_total")
+                                  .Help("Attempts to tell of the ends of events, by outcome")
+                                  .Register(registry);
+  GaugeFamily& unsettled = prometheus::BuildGauge()
+                               .Name("mayfly_deliveries_unsettled")
+                               .Help("Ends of events that wait to be told or are being told")
+                               .Register(registry);
 };
 
 EventMetrics::EventMetrics() : families_(std::make_unique<EventFamilies>()) {}
@@ -79,6 +94,11 @@ void EventMetrics::ended(WorkState state, Duration after) {
       .Observe(in_seconds(std::max(after, Duration(0))));
 }
 
+void EventMetrics::told(Told told, DeliveryState state) {
+  if (const auto outcome = delivery_outcome(told, state))
+    families_->deliveries.Add({{"outcome", std::string(*outcome)}}).Increment();
+}
+
 std::string EventMetrics::expose(const Gauges& gauges) {
   for (std::size_t i = 0; gauges.queue && i < kWorkStates; ++i) {
     const std::string state(to_string(static_cast<WorkState>(i)));
@@ -89,6 +109,7 @@ std::string EventMetrics::expose(const Gauges& gauges) {
     const Duration age = oldest ? std::max(gauges.now - *oldest, Duration(0)) : Duration(0);
     families_->oldest.Add({}).Set(in_seconds(age));
   }
+  if (gauges.deliveries) families_->unsettled.Add({}).Set(static_cast<double>(*gauges.deliveries));
   for (std::size_t i = 0; i < kRunOutcomes; ++i) {
     const std::string outcome(to_string(static_cast<RunOutcome>(i)));
     prometheus::Counter& runs = families_->runs.Add({{"outcome", outcome}});

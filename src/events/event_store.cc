@@ -52,6 +52,15 @@ Result<std::string> EventStore::result(const WorkItem& item) const {
   return get(item.result->blob);
 }
 
+Result<std::optional<std::string>> EventStore::result_up_to(const WorkItem& item,
+                                                            std::size_t most) const {
+  if (!item.result) return std::nullopt;
+  const auto known = TRY(blobs_.find(item.result->blob));
+  if (!known || known->size > most) return std::nullopt;
+  std::string body = TRY(get(item.result->blob));
+  return body;
+}
+
 Status EventStore::complete(const Lease& lease, WallTime now, Answer answer) {
   Digest body{};
   const auto attempt = [&]() -> Status {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,8 @@ class EventStore {
   Result<std::string> payload(const WorkItem& item) const;
   // data_loss: its bytes are missing.
   Result<std::string> result(const WorkItem& item) const;
+  // nullopt: it is larger than that, or there is none.
+  Result<std::optional<std::string>> result_up_to(const WorkItem& item, std::size_t most) const;
 
   struct Answer {
     std::string detail;  // of its head

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "core/printable.h"
 #include "core/project.h"
@@ -13,7 +15,9 @@
 namespace mayfly {
 namespace {
 
+constexpr std::array<std::string_view, 3> kKindWords = {"event", "batch", "run"};
 constexpr std::array<std::string_view, 2> kMissedWords = {"one", "skip"};
+constexpr std::array<std::string_view, 2> kOverlapWords = {"skip", "allow"};
 constexpr std::array<std::string_view, kRunOutcomes> kOutcomeWords = {"accepted", "missed",
                                                                       "overlapping", "refused"};
 
@@ -30,6 +34,21 @@ std::optional<MissedRuns> parse_missed_runs(std::string_view text) {
   return std::nullopt;
 }
 
+std::string_view to_string(ScheduleTarget::Kind kind) {
+  return kKindWords[static_cast<std::size_t>(kind)];
+}
+
+std::string_view to_string(OverlappingRuns overlap) {
+  return kOverlapWords[static_cast<std::size_t>(overlap)];
+}
+
+std::optional<OverlappingRuns> parse_overlapping_runs(std::string_view text) {
+  for (const OverlappingRuns overlap : {OverlappingRuns::Skip, OverlappingRuns::Allow}) {
+    if (to_string(overlap) == text) return overlap;
+  }
+  return std::nullopt;
+}
+
 std::string_view to_string(RunOutcome outcome) {
   return kOutcomeWords[static_cast<std::size_t>(outcome)];
 }
@@ -38,6 +57,20 @@ std::string_view to_string(RunOutcome outcome) {
 std::string run_key(const Schedule& schedule) {
   return fmt::format("schedule·{}·{}", schedule.id,
                      schedule.next ? format_time(*schedule.next) : "");
+}
+
+// The layout of InvocationIds, with a hash where those have a counter and random bits.
+InvocationId run_job_id(const Schedule& schedule) {
+  using std::chrono::milliseconds;
+  const Duration since = schedule.next ? schedule.next->time_since_epoch() : Duration::zero();
+  const auto ms = static_cast<std::uint64_t>(std::chrono::floor<milliseconds>(since).count());
+  InvocationId id;
+  for (std::size_t i = 0; i < 6; ++i) id.bytes[i] = static_cast<std::byte>(ms >> (8 * (5 - i)));
+  const Digest hash = sha256(run_key(schedule));
+  std::copy_n(hash.bytes.begin(), 10, id.bytes.begin() + 6);
+  id.bytes[6] = (id.bytes[6] & std::byte{0x0f}) | std::byte{0x70};
+  id.bytes[8] = (id.bytes[8] & std::byte{0x3f}) | std::byte{0x80};
+  return id;
 }
 
 std::string lane_of(const Schedule& schedule) {

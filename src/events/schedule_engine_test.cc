@@ -2,7 +2,9 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,7 +56,13 @@ class ScheduleRig {
         .events = *store,
         .engine = *engine,
         .ids = ids,
-        .submission = [this](const Schedule& schedule) { return submission(schedule); }});
+        .submission = [this](const Schedule& schedule) { return submission(schedule); },
+        .jobs = {.submit =
+                     [this](Schedule, std::string id, std::string request) {
+                       return submit_job(std::move(id), std::move(request));
+                     },
+                 .find = [this](const std::string& id) { return find_job(id); },
+                 .drop = [this](const Digest& input) { dropped.push_back(input); }}});
     REQUIRE(scheduler->recover().has_value());
     scheduler->start();
     settle();
@@ -64,6 +72,25 @@ class ScheduleRig {
     if (engine) loop.run(engine->close());
     scheduler.reset();
     engine.reset();
+  }
+
+  Task<Status> submit_job(std::string id, std::string request) {
+    if (job_error) co_return std::unexpected(*job_error);
+    CHECK(request == "payload");
+    jobs.try_emplace(id, ScheduledJobs::Found{.submitted = clock.wall_now(),
+                                              .over = false,
+                                              .state = "running",
+                                              .reason = "",
+                                              .message = ""});
+    co_return Status{};
+  }
+  Result<std::optional<ScheduledJobs::Found>> find_job(const std::string& id) {
+    const auto found = jobs.find(id);
+    if (found == jobs.end()) return std::nullopt;
+    return found->second;
+  }
+  void end_jobs() {
+    for (auto& [id, job] : jobs) job.over = true;
   }
 
   EventEngine::Submission submission(const Schedule& schedule) const {
@@ -88,6 +115,12 @@ class ScheduleRig {
     schedule.caller = "ci";
     return schedule;
   }
+  static Schedule nightly_batch() {
+    Schedule schedule = daily();
+    schedule.target.kind = ScheduleTarget::Kind::Batch;
+    schedule.input = sha256("rows");
+    return schedule;
+  }
   Result<Schedule> create(Schedule schedule) {
     auto made = loop.run(scheduler->create(std::move(schedule), "payload"));
     settle();
@@ -108,6 +141,16 @@ class ScheduleRig {
   void advance(Duration by) {
     clock.advance(by);
     settle();
+  }
+  // What could not be run is tried again each second, by a timer that may be armed only after the
+  // clock has moved: it moves until nothing is due.
+  void retry_until_run() {
+    do {
+      clock.advance(2s);
+      loop.poll();
+      (void)loop.run(scheduler->list("team"));
+      loop.poll();
+    } while (!schedules->due(clock.wall_now(), 1)->empty());
   }
   void advance_to(const std::string& time) { advance(parse_time(time).value() - clock.wall_now()); }
   // As if the node died: nothing of what it knew is left.
@@ -132,6 +175,9 @@ class ScheduleRig {
   std::unique_ptr<LedgerWriter> writer;
   std::unique_ptr<EventStore> store;
   std::uint64_t max_events = 100;
+  std::map<std::string, ScheduledJobs::Found> jobs;
+  std::optional<Error> job_error;
+  std::vector<Digest> dropped;
   std::unique_ptr<EventEngine> engine;
   std::unique_ptr<ScheduleEngine> scheduler;
 };
@@ -256,7 +302,7 @@ TEST_CASE("what is paused does not run, and has missed nothing when it goes on")
   CHECK(rig.events().empty());
   CHECK(minute_of(rig.found().next) == "2026-06-06T00:00");
   const auto run = rig.loop.run(rig.scheduler->run_now(rig.found()));
-  CHECK(rig.found().last->event == run->spec.id);
+  CHECK(rig.found().last->event == *run);
   CHECK(minute_of(rig.found().next) == "2026-06-06T00:00");
 }
 
@@ -297,4 +343,121 @@ TEST_CASE("a schedule's payload stays as long as the schedule") {
   CHECK(rig.store->read(sha256("payload")).value() == "payload");
   REQUIRE(rig.loop.run(rig.scheduler->remove(rig.found())).has_value());
   CHECK_FALSE(rig.store->read(sha256("payload")).has_value());
+}
+
+TEST_CASE("a schedule of a job submits one each time it is due, under an id of its own") {
+  ScheduleRig rig;
+  rig.advance_to("2026-06-01T12:00:00Z");
+  REQUIRE(rig.create(ScheduleRig::nightly_batch()).has_value());
+  CHECK(rig.schedules->has_input(sha256("rows")).value());
+  rig.advance_to("2026-06-02T00:00:00Z");
+  REQUIRE(rig.jobs.size() == 1);
+  CHECK(rig.events().empty());
+  // Ordered by the planned time, as the ids of all jobs are by theirs.
+  const std::string id = rig.jobs.begin()->first;
+  CHECK(id.substr(0, 15) == to_string(rig.ids.next()).substr(0, 15));
+  CHECK(rig.found().last->event == id);
+  rig.advance_to("2026-06-03T00:00:00Z");
+  CHECK(rig.jobs.size() == 1);
+  CHECK(rig.found().last->outcome == RunOutcome::Overlapping);
+  rig.end_jobs();
+  rig.advance_to("2026-06-04T00:00:00Z");
+  CHECK(rig.jobs.size() == 2);
+  const auto runs = rig.loop.run(rig.scheduler->last_runs(rig.found(), 10)).value();
+  REQUIRE(runs.size() == 3);
+  CHECK(runs[0].run.outcome == RunOutcome::Accepted);
+  CHECK(runs[1].run.outcome == RunOutcome::Overlapping);
+  CHECK(runs[1].state.empty());
+  CHECK(runs[2].run.event == id);
+  CHECK(runs[2].state == "running");
+  REQUIRE(rig.loop.run(rig.scheduler->remove(rig.found())).has_value());
+  CHECK(rig.dropped == std::vector{sha256("rows")});
+  CHECK_FALSE(rig.schedules->has_input(sha256("rows")).value());
+}
+
+TEST_CASE("a node that dies between a run's job and its note submits no second one") {
+  ScheduleRig rig;
+  rig.advance_to("2026-06-01T12:00:00Z");
+  Schedule schedule = ScheduleRig::nightly_batch();
+  schedule.missed = MissedRuns::Skip;
+  REQUIRE(rig.create(schedule).has_value());
+  const Schedule before = rig.found();
+  rig.advance_to("2026-06-02T00:00:00Z");
+  REQUIRE(rig.jobs.size() == 1);
+  rig.stop();
+  REQUIRE(rig.schedules->set_next(before.id, before.next).has_value());
+  rig.clock.advance(5h);
+  rig.start();
+  CHECK(rig.jobs.size() == 1);
+  CHECK(rig.found().last->outcome == RunOutcome::Accepted);
+  CHECK(minute_of(rig.found().next) == "2026-06-03T00:00");
+}
+
+TEST_CASE("runs that may overlap are made beside the one before") {
+  ScheduleRig rig;
+  rig.advance_to("2026-06-01T12:00:00Z");
+  Schedule schedule = ScheduleRig::nightly_batch();
+  schedule.overlap = OverlappingRuns::Allow;
+  REQUIRE(rig.create(schedule).has_value());
+  rig.advance_to("2026-06-02T00:00:00Z");
+  rig.advance_to("2026-06-03T00:00:00Z");
+  CHECK(rig.jobs.size() == 2);
+}
+
+TEST_CASE(
+    "a job that its function refuses is a refused run, and one that the node cannot take waits") {
+  ScheduleRig rig;
+  rig.advance_to("2026-06-01T12:00:00Z");
+  REQUIRE(rig.create(ScheduleRig::nightly_batch()).has_value());
+  rig.job_error = refuse(reason::kUnknownFunction, "gone").error();
+  rig.advance_to("2026-06-02T00:00:00Z");
+  CHECK(rig.found().last->outcome == RunOutcome::Refused);
+  CHECK(rig.found().last->reason == reason::kUnknownFunction);
+  rig.job_error = refuse(reason::kStorageFull, "full").error();
+  rig.clock.advance(parse_time("2026-06-03T00:00:00Z").value() - rig.clock.wall_now());
+  rig.loop.poll();
+  (void)rig.loop.run(rig.scheduler->list("team"));
+  CHECK(minute_of(rig.found().next) == "2026-06-03T00:00");
+  rig.job_error.reset();
+  rig.retry_until_run();
+  CHECK(rig.jobs.size() == 1);
+  CHECK(minute_of(rig.found().last->planned) == "2026-06-03T00:00");
+}
+
+TEST_CASE("the last runs of a schedule are kept, and no more") {
+  ScheduleRig rig;
+  REQUIRE(rig.create(ScheduleRig::daily()).has_value());
+  const Schedule schedule = rig.found();
+  for (std::size_t i = 0; i < ScheduleStore::kKeptRuns + 7; ++i) {
+    const ScheduleRun run{.planned = WallTime(Duration(i)),
+                          .at = {},
+                          .outcome = RunOutcome::Missed,
+                          .event = "",
+                          .reason = "",
+                          .message = ""};
+    REQUIRE(rig.schedules->note(schedule.id, {.run = run, .was = {}, .next = {}}).has_value());
+  }
+  const auto runs = rig.schedules->runs(schedule.id, 1000).value();
+  REQUIRE(runs.size() == ScheduleStore::kKeptRuns);
+  CHECK(runs.front().planned == WallTime(Duration(ScheduleStore::kKeptRuns + 6)));
+}
+
+TEST_CASE("a run that waits for the disk is late, and not missed") {
+  ScheduleRig rig;
+  rig.advance_to("2026-06-01T12:00:00Z");
+  Schedule schedule = ScheduleRig::nightly_batch();
+  schedule.missed = MissedRuns::Skip;
+  REQUIRE(rig.create(schedule).has_value());
+  rig.job_error = refuse(reason::kStorageFull, "full").error();
+  rig.clock.advance(parse_time("2026-06-02T00:00:00Z").value() - rig.clock.wall_now());
+  for (int i = 0; i < 5; ++i) {
+    rig.loop.poll();
+    (void)rig.loop.run(rig.scheduler->list("team"));
+    rig.loop.poll();
+    rig.clock.advance(1min);
+  }
+  rig.job_error.reset();
+  rig.retry_until_run();
+  CHECK(rig.found().last->outcome == RunOutcome::Accepted);
+  CHECK(rig.jobs.size() == 1);
 }

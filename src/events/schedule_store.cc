@@ -39,17 +39,39 @@ CREATE TABLE IF NOT EXISTS schedule(
 ) STRICT;
 CREATE INDEX IF NOT EXISTS schedule_due ON schedule(next) WHERE next IS NOT NULL;
 CREATE INDEX IF NOT EXISTS schedule_by_payload ON schedule(payload);
+CREATE TABLE IF NOT EXISTS schedule_run(
+  number INTEGER PRIMARY KEY,
+  schedule TEXT NOT NULL REFERENCES schedule(id) ON DELETE CASCADE,
+  planned INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  outcome INTEGER NOT NULL,
+  event TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  message TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS schedule_runs ON schedule_run(schedule, number);
 )sql";
 
 // In the order in which read_schedule() takes them.
 constexpr std::string_view kScheduleColumns =
     "id, project, name, target_kind, target, cron, timezone, content_type, payload, missed, "
-    "created, caller, next, ran_planned, ran_at, ran_outcome, ran_reason, ran_message, event";
+    "created, caller, next, ran_planned, ran_at, ran_outcome, ran_reason, ran_message, event, "
+    "overlap, input";
 
 std::int64_t schedule_ns(WallTime time) { return time.time_since_epoch().count(); }
 WallTime schedule_time(std::int64_t ns) { return WallTime(Duration(ns)); }
 std::optional<std::int64_t> optional_ns(const std::optional<WallTime>& time) {
   return time ? std::optional(schedule_ns(*time)) : std::nullopt;
+}
+
+Digest digest_of(std::span<const std::byte> bytes) {
+  Digest digest;
+  if (bytes.size() == digest.bytes.size()) std::ranges::copy(bytes, digest.bytes.begin());
+  return digest;
+}
+
+RunOutcome read_outcome(std::int64_t number) {
+  return static_cast<RunOutcome>(std::clamp<std::int64_t>(number, 0, kRunOutcomes - 1));
 }
 
 Schedule read_schedule(const Statement& row) {
@@ -61,23 +83,22 @@ Schedule read_schedule(const Statement& row) {
       .cron = row.text(5),
       .timezone = row.text(6),
       .content_type = row.text(7),
-      .payload = {},
+      .payload = digest_of(row.blob(8)),
       .missed = row.integer(9) == 0 ? MissedRuns::One : MissedRuns::Skip,
+      .overlap = row.integer(19) == 0 ? OverlappingRuns::Skip : OverlappingRuns::Allow,
       .paused = row.is_null(12),
       .created = schedule_time(row.integer(10)),
       .caller = row.text(11),
       .next = {},
       .last = {},
-      .event = row.text(18)};
-  const auto digest = row.blob(8);
-  if (digest.size() == schedule.payload.bytes.size())
-    std::ranges::copy(digest, schedule.payload.bytes.begin());
+      .event = row.text(18),
+      .input = {}};
+  if (!row.is_null(20)) schedule.input = digest_of(row.blob(20));
   if (!schedule.paused) schedule.next = schedule_time(row.integer(12));
   if (!row.is_null(14)) {
-    const auto outcome = std::clamp<std::int64_t>(row.integer(15), 0, kRunOutcomes - 1);
     schedule.last = ScheduleRun{.planned = schedule_time(row.integer(13)),
                                 .at = schedule_time(row.integer(14)),
-                                .outcome = static_cast<RunOutcome>(outcome),
+                                .outcome = read_outcome(row.integer(15)),
                                 .event = "",
                                 .reason = row.text(16),
                                 .message = row.text(17)};
@@ -105,6 +126,9 @@ std::unexpected<Error> no_schedule(std::string_view name) {
 Result<std::unique_ptr<ScheduleStore>> ScheduleStore::open(const Path& path) {
   Database database = TRY(Database::open(path, OpenMode::Create));
   TRY(database.execute("create the table of schedules", kScheduleSchema));
+  // Of later versions than the table.
+  TRY(database.add_column("schedule", "overlap", "INTEGER NOT NULL DEFAULT 0"));
+  TRY(database.add_column("schedule", "input", "BLOB"));
   return std::unique_ptr<ScheduleStore>(new ScheduleStore(std::move(database)));
 }
 
@@ -138,15 +162,18 @@ Status ScheduleStore::add(const Schedule& schedule) {
     Statement insert = TRY(database_.prepare(
         "add a schedule",
         "INSERT INTO schedule(id, project, name, target_kind, target, cron, timezone, "
-        "content_type, payload, missed, created, caller, next) "
-        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"));
+        "content_type, payload, missed, created, caller, next, overlap, input) "
+        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"));
+    const auto input = schedule.input
+                           ? std::optional(std::span<const std::byte>(schedule.input->bytes))
+                           : std::nullopt;
     insert.bind(std::string_view(schedule.id), std::string_view(schedule.project),
                 std::string_view(schedule.name), static_cast<std::int64_t>(schedule.target.kind),
                 std::string_view(schedule.target.name), std::string_view(schedule.cron),
                 std::string_view(schedule.timezone), std::string_view(schedule.content_type),
                 std::span(schedule.payload.bytes), static_cast<std::int64_t>(schedule.missed),
                 schedule_ns(schedule.created), std::string_view(schedule.caller),
-                optional_ns(schedule.next));
+                optional_ns(schedule.next), static_cast<std::int64_t>(schedule.overlap), input);
     TRY(insert.run());
   }
   return transaction.commit();
@@ -220,6 +247,7 @@ Status ScheduleStore::note(std::string_view id, const Noted& noted) {
                 std::string_view(run.message), std::string_view(run.event));
     TRY(update.run());
   }
+  TRY(add_run(id, noted.run));
   if (noted.was) {
     Statement update =
         TRY(database_.prepare("when a schedule is due again",
@@ -228,6 +256,51 @@ Status ScheduleStore::note(std::string_view id, const Noted& noted) {
     TRY(update.run());
   }
   return transaction.commit();
+}
+
+// One more, and none of those that are too many then. Of a schedule that is gone: none.
+Status ScheduleStore::add_run(std::string_view id, const ScheduleRun& run) {
+  Statement insert = TRY(database_.prepare(
+      "keep a run",
+      "INSERT INTO schedule_run(schedule, planned, at, outcome, event, reason, message) "
+      "SELECT id, ?2, ?3, ?4, ?5, ?6, ?7 FROM schedule WHERE id = ?1"));
+  insert.bind(id, schedule_ns(run.planned), schedule_ns(run.at),
+              static_cast<std::int64_t>(run.outcome), std::string_view(run.event),
+              std::string_view(run.reason), std::string_view(run.message));
+  TRY(insert.run());
+  Statement forget = TRY(database_.prepare(
+      "forget old runs",
+      "DELETE FROM schedule_run WHERE schedule = ?1 AND number <= (SELECT number FROM schedule_run "
+      "WHERE schedule = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)"));
+  forget.bind(id, static_cast<std::int64_t>(kKeptRuns));
+  return forget.run();
+}
+
+Result<std::vector<ScheduleRun>> ScheduleStore::runs(std::string_view id, std::size_t limit) {
+  const std::scoped_lock lock(mutex_);
+  Statement query = TRY(database_.prepare(
+      "list a schedule's runs",
+      "SELECT planned, at, outcome, event, reason, message FROM schedule_run WHERE schedule = ?1 "
+      "ORDER BY number DESC LIMIT ?2"));
+  query.bind(id, static_cast<std::int64_t>(limit));
+  std::vector<ScheduleRun> found;
+  while (TRY(query.step())) {
+    found.push_back({.planned = schedule_time(query.integer(0)),
+                     .at = schedule_time(query.integer(1)),
+                     .outcome = read_outcome(query.integer(2)),
+                     .event = query.text(3),
+                     .reason = query.text(4),
+                     .message = query.text(5)});
+  }
+  return found;
+}
+
+Result<bool> ScheduleStore::has_input(const Digest& file) {
+  const std::scoped_lock lock(mutex_);
+  Statement query = TRY(database_.prepare("look for a schedule's input",
+                                          "SELECT 1 FROM schedule WHERE input = ?1 LIMIT 1"));
+  query.bind(std::span(file.bytes));
+  return query.step();
 }
 
 Result<bool> ScheduleStore::refers_to(const Digest& blob) {

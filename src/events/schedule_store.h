@@ -19,6 +19,7 @@ namespace mayfly {
 class ScheduleStore {
  public:
   static constexpr std::size_t kMostOfProject = 1000;
+  static constexpr std::size_t kKeptRuns = 100;  // of a schedule, the last ones
   static Result<std::unique_ptr<ScheduleStore>> open(const Path& path);
 
   // conflict: the project has one of this name. quota_exceeded: it has kMostOfProject.
@@ -40,13 +41,17 @@ class ScheduleStore {
     std::optional<WallTime> next;
   };
   Status note(std::string_view id, const Noted& noted);
+  Result<std::vector<ScheduleRun>> runs(std::string_view id, std::size_t limit);  // latest first
   // Whether any has it as payload.
   Result<bool> refers_to(const Digest& blob);
+  // Whether any has it as its batch's input.
+  Result<bool> has_input(const Digest& file);
 
  private:
   explicit ScheduleStore(Database database) : database_(std::move(database)) {}
   // With mutex_ held.
   Result<std::optional<Schedule>> find_one(std::string_view project, std::string_view name);
+  Status add_run(std::string_view id, const ScheduleRun& run);
 
   std::mutex mutex_;
   Database database_;

@@ -59,6 +59,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::GenerateStream:
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
+    case Endpoint::RedeliverEvent:
     case Endpoint::SubmitJob:
     case Endpoint::CancelJob:
     case Endpoint::PauseJob:
@@ -130,6 +131,8 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListSecrets:
     case Endpoint::SetSecret:
     case Endpoint::DeleteSecret:
+    case Endpoint::ShowWebhookKey:
+    case Endpoint::RotateWebhookKey:
       return Needs::Secrets;
     case Endpoint::Metrics:
       return Needs::Metrics;
@@ -217,6 +220,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "event.cancel";
     case Endpoint::RedriveEvent:
       return "event.redrive";
+    case Endpoint::RedeliverEvent:
+      return "event.redeliver";
     case Endpoint::SubmitJob:
       return "job.submit";
     case Endpoint::CancelJob:
@@ -243,6 +248,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "secret.set";
     case Endpoint::DeleteSecret:
       return "secret.delete";
+    case Endpoint::RotateWebhookKey:
+      return "webhook.rotate";
     case Endpoint::CreateProject:
       return "project.create";
     case Endpoint::SetQuotas:
@@ -282,24 +289,6 @@ Result<std::string> admit(const Principal& caller, Needs needs, std::string_view
                   "a function's name holds no '/': the key says which project is meant");
   }
   return name.empty() ? std::string() : qualified_name(caller.project, name);
-}
-
-std::string without_project(std::string_view project, std::string text) {
-  if (project == kDefaultProject) return text;
-  const std::string prefix = fmt::format("{}/", project);
-  const auto within_name = [&](std::size_t at) {
-    const char before = at == 0 ? ' ' : text[at - 1];
-    return before == '/' || before == '.' || before == '-' || before == '_' ||
-           (before >= 'a' && before <= 'z') || (before >= '0' && before <= '9');
-  };
-  for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at)) {
-    if (within_name(at)) {
-      at += prefix.size();
-    } else {
-      text.erase(at, prefix.size());
-    }
-  }
-  return text;
 }
 
 }  // namespace mayfly

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "core/project.h"
 #include "gateway/route.h"
 #include "identity/principal.h"
 
@@ -49,7 +50,5 @@ bool may_see(const Principal& caller, std::string_view qualified);
 // Both at once: "fraud@3", as a client wrote it → "team/fraud@3" if the caller may; an empty name
 // stays empty. bad_request for a name with a '/'.
 Result<std::string> admit(const Principal& caller, Needs needs, std::string_view name);
-// "function 'team/fraud' …", for somebody of `team`, who knows it as 'fraud'.
-std::string without_project(std::string_view project, std::string text);
 
 }  // namespace mayfly

@@ -15,6 +15,7 @@
 #include "identity/blob_owners.h"
 #include "meter/ledger.h"
 #include "meter/prices.h"
+#include "net/egress_policy.h"
 #include "net/exchange.h"
 #include "publish/publisher.h"
 #include "registry/pins.h"
@@ -56,6 +57,7 @@ class ControlApi {
     Statistics& statistics;
     FunctionLogs& logs;
     const CgroupSupport& cgroups;
+    const EgressPolicy& egress;  // where functions may have others told
     Prices prices;
     std::string isolation;        // "full", or what is missing
     std::function<bool()> ready;  // readiness of the node
@@ -87,6 +89,7 @@ class ControlApi {
   Task<Result<Response>> history(const Route& route);
   Task<Result<Response>> evict(const Route& route);
   Result<Response> settings(const Route& route) const;
+  Status check_destinations(const Route& route, std::string_view changes) const;
   Task<bool> called_recently(std::string function);
   // Traffic
   Result<Response> traffic(const Route& route) const;
@@ -116,6 +119,10 @@ class ControlApi {
   Json describe_versions(const DispatchStatus& status) const;
   Status check_rollout(const FunctionName& function) const;
   Status check_canary(const FunctionName& function, std::uint32_t percent) const;
+  // Functions that call functions (control_calls.cc)
+  Status check_calls(const FunctionName& function, const VersionOptions& options) const;
+  Result<std::vector<std::string>> callers_of(const FunctionName& called) const;
+  Task<Status> check_callers(FunctionName called);
   Json describe_processes(std::string_view function) const;
 
   Parts parts_;

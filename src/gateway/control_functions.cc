@@ -9,6 +9,7 @@
 #include "core/units.h"
 #include "gateway/access.h"
 #include "gateway/control_api.h"
+#include "gateway/webhook_api.h"
 #include "meter/ledger_reader.h"
 #include "serving/guest.h"
 #include "serving/traffic_json.h"
@@ -136,6 +137,7 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
       processes["template"] == "none" && processes["idle"] == 0 && processes["running"] == 0
           ? "zero"
           : "running";
+  about["next_start"] = to_string(parts_.dispatcher.next_start(*serving->runtime));
   about["current"] = resolved.function->current == serving->version;
   about["weight"] = weight_of(*resolved.function, serving->version);
   about["traffic"] = describe_traffic(*resolved.function);
@@ -215,6 +217,9 @@ Task<Result<Response>> ControlApi::remove(const Exchange& exchange, const Route&
         fmt::format("{} was called in the last 10 minutes; confirm with --yes (?force=true)",
                     local_name(name.str())));
   }
+  if (!force) {
+    CO_TRY_STATUS(co_await check_callers(name));
+  }
   const Author author{.who = author_of(exchange, route), .why = "delete"};
   CO_TRY_STATUS(co_await parts_.pool.run([&] { return parts_.registry.remove(name, author); }));
   parts_.catalog.publish(parts_.registry.snapshot());
@@ -236,9 +241,22 @@ Result<Response> ControlApi::settings(const Route& route) const {
   return json_response(settings_json(*resolved.function->settings));
 }
 
+// Of a change to them: what was set before stays, whatever became of it.
+Status ControlApi::check_destinations(const Route& route, std::string_view changes) const {
+  const ResolvedVersion resolved = TRY(parts_.catalog.resolve(route.name, ""));
+  const FunctionSettings& before = *resolved.function->settings;
+  const FunctionSettings after = TRY(apply_settings(before, changes));
+  for (const auto member : {&FunctionSettings::on_success, &FunctionSettings::on_failure}) {
+    if (after.*member != before.*member)
+      TRY(check_destination(after.*member, *route.caller, parts_.catalog, parts_.egress));
+  }
+  return {};
+}
+
 Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::string changes, co_await read_control_body(exchange));
+  CO_TRY_STATUS(check_destinations(route, changes));
   const Author author{.who = author_of(exchange, route), .why = "configure"};
   CO_TRY(const FunctionSettings settings, co_await parts_.pool.run([&] {
     return parts_.registry.configure(name, changes, author);

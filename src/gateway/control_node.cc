@@ -89,6 +89,7 @@ Json bill_json(const Bill& bill) {
                     {"start_us", line.usage.start_us},
                     {"run_us", line.usage.run_us},
                     {"cpu_us", line.usage.cpu_us},
+                    {"waited_us", line.usage.waited_us},
                     {"bytes_in", line.usage.bytes_in},
                     {"bytes_out", line.usage.bytes_out},
                     {"gb_seconds", decimal(nano_gib_seconds)},
@@ -204,18 +205,22 @@ std::optional<SpanExporter::Counts> ControlApi::spans_exported() const {
 Result<Response> ControlApi::metrics() const {
   const DispatchStatus now = parts_.dispatcher.status();
   const Sums sums = sums_of(now);
-  std::string text = parts_.metrics.expose({.functions = parts_.catalog.table()->size(),
-                                            .instances_idle = sums.idle,
-                                            .instances_running = sums.running,
-                                            .instances_starting = sums.starting,
-                                            .templates_ready = sums.ready,
-                                            .templates_building = sums.building,
-                                            .queued = now.node.queued,
-                                            .memory_bytes = now.node.memory_used.count,
-                                            .memory_budget_bytes = now.node.memory.count,
-                                            .connections = parts_.connections(),
-                                            .cache = parts_.cache.counts(),
-                                            .spans = spans_exported()});
+  std::string text =
+      parts_.metrics.expose({.functions = parts_.catalog.table()->size(),
+                             .instances_idle = sums.idle,
+                             .instances_running = sums.running,
+                             .instances_starting = sums.starting,
+                             .templates_ready = sums.ready,
+                             .templates_building = sums.building,
+                             .environments_ready = now.node.environments.ready,
+                             .environments_preparing = now.node.environments.preparing,
+                             .environments_bytes = now.node.environments.memory.count,
+                             .queued = now.node.queued,
+                             .memory_bytes = now.node.memory_used.count,
+                             .memory_budget_bytes = now.node.memory.count,
+                             .connections = parts_.connections(),
+                             .cache = parts_.cache.counts(),
+                             .spans = spans_exported()});
   text +=
       "# HELP mayfly_decisions_total What the scaling policy decided, and why\n# TYPE "
       "mayfly_decisions_total counter\n";

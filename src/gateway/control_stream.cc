@@ -145,6 +145,7 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
   CO_TRY_STATUS(check_canary(function, request.percent));
+  CO_TRY_STATUS(check_calls(function, request.options));
   if (request.rollout) {
     CO_TRY_STATUS(check_rollout(function));
   }

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <utility>
 
+#include "core/destination.h"
 #include "core/event_reason.h"
 #include "core/json_reader.h"
 #include "core/project.h"
@@ -76,6 +77,19 @@ Json describe(const WorkItem& item) {
     about["reason"] = item.reason;
     about["error"] = without_project(project_of(item.spec.lane), item.message);
   }
+  return about;
+}
+
+Json describe(const Delivery& delivery) {
+  const auto destination = parse_destination(delivery.destination);
+  Json about{{"id", to_string(delivery.key)},
+             {"destination", destination ? destination->shown() : "?"},
+             {"of", to_string(delivery.end)},
+             {"state", to_string(delivery.state)},
+             {"attempts", delivery.attempts}};
+  if (delivery.state == DeliveryState::Waiting) about["due"] = format_time(delivery.due);
+  if (delivery.settled != WallTime()) about["settled"] = format_time(delivery.settled);
+  if (!delivery.error.empty()) about["last_error"] = delivery.error;
   return about;
 }
 
@@ -154,11 +168,32 @@ Json counts_json(const WorkQueue::Counts& counts) {
 
 }  // namespace
 
+// Of two requests with one key: another version, or another protocol, is another question.
+Status check_same_target(const std::string& first, const std::string& second) {
+  const std::string target = TRY(parse_event_request(first)).target;
+  if (target == TRY(parse_event_request(second)).target) return {};
+  return refuse(reason::kConflict,
+                fmt::format("the Idempotency-Key is that of a request to {}", target));
+}
+
 Response accepted_event(const WorkItem& item) {
   Response response = json_response(describe(item), 202);
   response.headers.add("Location", place_of(item.spec.id));
   add_state(response.headers, item);
   return response;
+}
+
+EventEngine::Submission event_submission(const EventRequest& request, std::string lane,
+                                         const FunctionSettings& settings) {
+  return {.lane = std::move(lane),
+          .key = "",
+          .detail = to_json(request),
+          .payload = "",
+          .max_attempts = settings.max_attempts,
+          .max_age = settings.max_age,
+          .result_ttl = settings.result_ttl,
+          .max_events = settings.max_events,
+          .notices = {.success = settings.on_success, .failure = settings.on_failure}};
 }
 
 Result<EventEngine::Submission> EventApi::submission(const Exchange& exchange,
@@ -173,14 +208,10 @@ Result<EventEngine::Submission> EventApi::submission(const Exchange& exchange,
       .project = route.caller->project,
       .caller = route.caller->name,
       .request_id = std::string(head.headers.find("X-Request-Id").value_or(""))};
-  return EventEngine::Submission{.lane = resolved.function->name.str(),
-                                 .key = TRY(idempotency_key(head.headers)),
-                                 .detail = to_json(request),
-                                 .payload = "",
-                                 .max_attempts = settings.max_attempts,
-                                 .max_age = settings.max_age,
-                                 .result_ttl = settings.result_ttl,
-                                 .max_events = settings.max_events};
+  EventEngine::Submission submitted =
+      event_submission(request, resolved.function->name.str(), settings);
+  submitted.key = TRY(idempotency_key(head.headers));
+  return submitted;
 }
 
 Task<Result<Response>> EventApi::accept(Exchange& exchange, const Route& route) {
@@ -188,7 +219,11 @@ Task<Result<Response>> EventApi::accept(Exchange& exchange, const Route& route) 
   CO_TRY(BodyReader body, BodyReader::open(exchange, parts_.max_body, "limits.max_body"));
   CO_TRY_STATUS(body.share({.pool = parts_.parse_pool, .budget = parts_.bodies}));
   CO_TRY(submitted.payload, co_await body.read_rest());
+  const std::string asked = submitted.detail;
   CO_TRY(const WorkQueue::Enqueued accepted, co_await parts_.engine.accept(std::move(submitted)));
+  if (!accepted.fresh) {
+    CO_TRY_STATUS(check_same_target(accepted.item.spec.detail, asked));
+  }
   Response response = accepted_event(accepted.item);
   response.headers.add("Preference-Applied", "respond-async");
   co_return response;
@@ -247,8 +282,12 @@ Task<Result<Response>> EventApi::call(Exchange& exchange, const Route& route) {
     }
     case Endpoint::RedriveEvent:
       co_return co_await redrive(std::move(item));
+    case Endpoint::RedeliverEvent: {
+      CO_TRY(const Delivery again, co_await parts_.deliveries.again(item.spec.id));
+      co_return json_response(describe(again));
+    }
     case Endpoint::EventState:
-      co_return json_response(describe(item));
+      co_return co_await state(std::move(item));
     default:
       co_return co_await reply(std::move(item));
   }
@@ -257,9 +296,17 @@ Task<Result<Response>> EventApi::call(Exchange& exchange, const Route& route) {
 // A function that is deployed again may have other settings than the event was accepted with.
 Task<Result<Response>> EventApi::redrive(WorkItem item) {
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(item.spec.lane, ""));
-  const Duration max_age = resolved.function->settings->max_age;
-  CO_TRY(const WorkItem again, co_await parts_.engine.redrive(item.spec.id, max_age));
+  const FunctionSettings& settings = *resolved.function->settings;
+  CO_TRY(const WorkItem again,
+         co_await parts_.engine.redrive(std::move(item), settings.max_age, settings.max_events));
   co_return json_response(describe(again));
+}
+
+Task<Result<Response>> EventApi::state(WorkItem item) {
+  CO_TRY(const std::vector<Delivery> deliveries, co_await parts_.deliveries.of(item.spec.id));
+  Json about = describe(item);
+  for (const Delivery& delivery : deliveries) about["deliveries"].push_back(describe(delivery));
+  co_return json_response(about);
 }
 
 Task<Result<Response>> EventApi::reply(WorkItem item) {

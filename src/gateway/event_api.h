@@ -9,6 +9,9 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "base/bytes.h"
+#include "core/settings.h"
+#include "events/delivery_engine.h"
+#include "events/event.h"
 #include "events/event_engine.h"
 #include "gateway/access.h"
 #include "gateway/predictions.h"
@@ -21,11 +24,15 @@ namespace mayfly {
 
 // What tells of an accepted event, and where to ask: 202.
 Response accepted_event(const WorkItem& item);
+// All of an event but payload and key, by what its function's settings are now.
+EventEngine::Submission event_submission(const EventRequest& request, std::string lane,
+                                         const FunctionSettings& settings);
 
 class EventApi {
  public:
   struct Parts {  // all outlive me
     EventEngine& engine;
+    DeliveryEngine& deliveries;
     Catalog& catalog;
     Pool& parse_pool;
     BodyBudget& bodies;
@@ -49,6 +56,7 @@ class EventApi {
   Task<Result<Response>> list(const Exchange& exchange, const Route& route);
   Task<Result<Response>> reply(WorkItem item);
   Task<Result<Response>> redrive(WorkItem item);
+  Task<Result<Response>> state(WorkItem item);
   // not_found for whoever may not know of it.
   Task<Result<WorkItem>> find(const Route& route);
   Result<EventEngine::Submission> submission(const Exchange& exchange, const Route& route) const;

@@ -3,12 +3,17 @@
 
 #include <memory>
 
+#include "events/delivery_engine.h"
 #include "events/event_engine.h"
 #include "events/event_store.h"
 #include "events/schedule_engine.h"
 #include "events/schedule_store.h"
 #include "gateway/event_api.h"
+#include "gateway/job_service.h"
 #include "gateway/schedule_api.h"
+#include "gateway/webhook_sender.h"
+#include "identity/secret_store.h"
+#include "net/guarded_client.h"
 #include "store/blob_store.h"
 #include "store/data_dir.h"
 #include "store/work_queue.h"
@@ -17,7 +22,7 @@ namespace mayfly {
 
 // Where events are kept.
 struct EventStores {
-  static Result<EventStores> open(const DataDir& data);
+  static Result<EventStores> open(const DataDir& data);  // schedules too
   std::unique_ptr<WorkQueue> queue;
   std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<ScheduleStore> schedules;
@@ -35,6 +40,9 @@ class EventService {
     Predictions& predictions;
     Pool& parse_pool;
     BodyBudget& bodies;
+    JobService& jobs;
+    SecretStore& secrets;
+    GuardedClient& client;  // of webhooks alone: it ends with them
   };
   EventService(EventStores stores, const Parts& parts, EventEngine::Options options,
                Bytes max_body);
@@ -54,6 +62,8 @@ class EventService {
   EventStores stores_;
   EventStore store_;
   EventEngine engine_;
+  WebhookSender webhooks_;
+  DeliveryEngine deliveries_;
   EventApi api_;
   ScheduleEngine scheduler_;
   ScheduleApi schedule_api_;

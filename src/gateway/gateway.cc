@@ -33,6 +33,7 @@ std::string subject_of(const Route& route) {
       route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas ||
       route.endpoint == Endpoint::SetSecret || route.endpoint == Endpoint::DeleteSecret ||
       route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
+      route.endpoint == Endpoint::RedeliverEvent ||
       (route.endpoint >= Endpoint::CancelJob && route.endpoint <= Endpoint::ResumeJob) ||
       (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
   return by_id ? route.version : std::string(local_name(route.name));
@@ -224,6 +225,7 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::EventState:
     case Endpoint::CancelEvent:
     case Endpoint::RedriveEvent:
+    case Endpoint::RedeliverEvent:
       co_return co_await parts_.events.call(exchange, route);
     case Endpoint::SubmitJob:
     case Endpoint::ListJobs:
@@ -252,6 +254,9 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::SetSecret:
     case Endpoint::DeleteSecret:
       co_return co_await parts_.secrets.call(exchange, route);
+    case Endpoint::ShowWebhookKey:
+    case Endpoint::RotateWebhookKey:
+      co_return co_await parts_.webhooks.call(exchange, route);
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.caller->project, route.version);
     case Endpoint::BlobAppend:
@@ -304,10 +309,11 @@ Task<Result<Response>> Gateway::answer_protocol(Exchange& exchange, const Route&
   }
 }
 
-// Of the data plane, and of events.
+// Of the data plane, of events and of jobs.
 Task<Result<Response>> Gateway::metrics(Exchange& exchange, const Route& route) {
   CO_TRY(Response response, co_await parts_.control.call(exchange, route));
   std::get<std::string>(response.body) += co_await parts_.schedules.metrics();
+  std::get<std::string>(response.body) += co_await parts_.jobs.metrics();
   co_return response;
 }
 

@@ -17,6 +17,7 @@
 #include "gateway/protocol_api.h"
 #include "gateway/schedule_api.h"
 #include "gateway/secret_api.h"
+#include "gateway/webhook_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
 
@@ -37,6 +38,7 @@ class Gateway {
     Callers& callers;
     IdentityApi& identity;
     SecretApi& secrets;
+    WebhookApi& webhooks;
     std::function<bool()> ready;
   };
 

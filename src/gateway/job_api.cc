@@ -95,6 +95,12 @@ Result<std::uint32_t> most_rows(const Signature& signature, std::uint32_t wanted
 
 }  // namespace
 
+Response accepted_job(const JobRecord& job) {
+  Response response = json_response(describe_job(job), 202);
+  response.headers.add("Location", place_of_job(job.spec.id));
+  return response;
+}
+
 Task<Result<Response>> JobApi::call(Exchange& exchange, const Route& route) {
   if (route.endpoint == Endpoint::SubmitJob) co_return co_await submit(exchange, route);
   if (route.endpoint == Endpoint::ListJobs) co_return co_await list(exchange, route);
@@ -142,30 +148,46 @@ Task<Result<Response>> JobApi::show(JobRecord job) {
 }
 
 Task<Result<Response>> JobApi::submit(Exchange& exchange, const Route& route) {
-  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, ""));
-  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  // Who asks for a function that is not there sends no body for it.
+  CO_TRY_STATUS(parts_.catalog.resolve(route.name, ""));
   CO_TRY(const std::string text, co_await read_control_body(exchange));
-  CO_TRY(const Json wanted, parse_json(text, "job"));
+  CO_TRY(Json wanted, parse_json(text, "job"));
+  Request request{.function = route.name,
+                  .project = route.caller->project,
+                  .caller = route.caller->name,
+                  .wanted = std::move(wanted),
+                  .id = ""};
+  CO_TRY(const JobRecord accepted, co_await submit(std::move(request)));
+  co_return accepted_job(accepted);
+}
+
+Task<Result<JobRecord>> JobApi::submit(Request request) {
+  std::string id = request.id.empty() ? to_string(parts_.ids.next()) : request.id;
+  CO_TRY(Prepared prepared, co_await prepare(std::move(request)));
+  JobSubmission& job = prepared.job;
+  job.id = std::move(id);
+  job.submitted = parts_.engine.now();
+  job.expires = job.submitted + Duration(job.expires.time_since_epoch());
+  co_return co_await parts_.engine.submit(std::move(job), std::move(prepared.inputs));
+}
+
+Task<Result<JobApi::Prepared>> JobApi::prepare(Request request) {
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(request.function, ""));
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  const Json& wanted = request.wanted;
   std::string kind;
   if (wanted.is_object() && wanted.contains("kind") && wanted["kind"].is_string())
     kind = wanted["kind"].get<std::string>();
   if (kind != "run" && kind != "batch")
     co_return refuse(reason::kBadRequest, "job: kind must be \"run\" or \"batch\"");
-  auto read = kind == "run" ? co_await read_run(wanted, serving)
-                            : co_await read_batch(wanted, serving, route);
+  auto read =
+      kind == "run" ? co_await read_run(wanted, serving) : co_await read_batch(request, serving);
   if (!read) co_return std::unexpected(std::move(read).error());
   JobSubmission& job = read->job;
-  job.id = to_string(parts_.ids.next());
   job.function = serving->function;
   job.version = serving->version.value;
-  job.caller = route.caller->name;
-  job.submitted = parts_.engine.now();
-  job.expires = job.submitted + Duration(job.expires.time_since_epoch());
-  CO_TRY(const JobRecord accepted,
-         co_await parts_.engine.submit(std::move(job), std::move(read->inputs)));
-  Response response = json_response(describe_job(accepted), 202);
-  response.headers.add("Location", place_of_job(accepted.spec.id));
-  co_return response;
+  job.caller = request.caller;
+  co_return *std::move(read);
 }
 
 namespace {
@@ -183,8 +205,8 @@ void read_common(JsonReader& reader, JobSubmission& job) {
 
 }  // namespace
 
-Task<Result<JobApi::Submitted>> JobApi::read_run(const Json& wanted, ServingRef serving) {
-  Submitted read;
+Task<Result<JobApi::Prepared>> JobApi::read_run(const Json& wanted, ServingRef serving) {
+  Prepared read;
   read.job.kind = JobKind::Run;
   JsonReader reader(wanted, "job", reason::kBadRequest);
   read_common(reader, read.job);
@@ -205,9 +227,9 @@ Task<Result<JobApi::Submitted>> JobApi::read_run(const Json& wanted, ServingRef 
   co_return read;
 }
 
-Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRef serving,
-                                                   const Route& route) {
-  Submitted read;
+Task<Result<JobApi::Prepared>> JobApi::read_batch(const Request& request, ServingRef serving) {
+  const Json& wanted = request.wanted;
+  Prepared read;
   read.job.kind = JobKind::Batch;
   Json of_batch = wanted;
   for (const char* key : {"kind", "max_age", "keep_for", "input", "window"}) of_batch.erase(key);
@@ -230,7 +252,7 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
   const std::uint32_t most = serving->settings->max_instances;
   detail.window =
       std::clamp(most == 0 ? parts_.cores : std::min(most, parts_.cores), 1U, kMaxBatchWindow);
-  CO_TRY(JobFile file, co_await adopt_input(*input, route, read.pin));
+  CO_TRY(JobFile file, co_await take_input(*input, request, read.pin));
   read.inputs.push_back(std::move(file));
   read.job.detail = to_json(detail);
   if (read.job.detail.size() > kMaxBatchDetail) {
@@ -241,8 +263,9 @@ Task<Result<JobApi::Submitted>> JobApi::read_batch(const Json& wanted, ServingRe
   co_return read;
 }
 
-// Jobs keep files of their own: the same bytes, under another name.
-Task<Result<JobFile>> JobApi::adopt_input(const Json& input, const Route& route, Pin& pin) {
+// Jobs keep files of their own: the same bytes, under another name. What is kept already was looked
+// at when it was uploaded.
+Task<Result<JobFile>> JobApi::take_input(const Json& input, const Request& request, Pin& pin) {
   std::string sha256;
   JsonReader reader(input, "input", reason::kBadRequest);
   reader.text("sha256", sha256);
@@ -251,15 +274,23 @@ Task<Result<JobFile>> JobApi::adopt_input(const Json& input, const Route& route,
   if (!digest) co_return refuse(reason::kBadRequest, "input: sha256 must be 64 hexadecimal digits");
   pin = parts_.engine.store().pin();
   co_return co_await parts_.engine.pool().run([&]() -> Result<JobFile> {
+    JobFile file{.role = FileRole::Input, .name = "input", .digest = *digest};
+    if (request.input == Request::Input::Kept) {
+      pin.add(*digest);
+      const std::optional<BlobInfo> kept = TRY(parts_.blobs.find(*digest));
+      if (!kept) return fail(Code::DataLoss, fmt::format("the input {} is missing", sha256));
+      file.size = kept->size;
+      return file;
+    }
     const Pin upload = parts_.pins.hold({*digest});
-    if (!TRY(parts_.owners.has(route.caller->project, *digest))) {
+    if (!TRY(parts_.owners.has(request.project, *digest))) {
       return refuse(reason::kNotFound,
                     fmt::format("nothing with the digest {} was uploaded", sha256));
     }
     pin.add(*digest);
     parts_.engine.store().watch(*digest);
-    const BlobInfo info = TRY(parts_.blobs.adopt(*digest, parts_.uploads));
-    return JobFile{.role = FileRole::Input, .name = "input", .digest = *digest, .size = info.size};
+    file.size = TRY(parts_.blobs.adopt(*digest, parts_.uploads)).size;
+    return file;
   });
 }
 
@@ -286,7 +317,8 @@ Task<Result<Response>> JobApi::list(const Exchange& exchange, const Route& route
   for (const JobRecord& job : jobs) {
     if (may_see(*route.caller, job.spec.function)) listed.push_back(describe_job(job));
   }
-  co_return json_response({{"jobs", std::move(listed)}});
+  CO_TRY(const Bytes kept, co_await parts_.engine.bytes_of(route.caller->project));
+  co_return json_response({{"jobs", std::move(listed)}, {"kept_bytes", kept.count}});
 }
 
 Task<Status> JobApi::send_file(Exchange& exchange, const Route& route,

@@ -2,11 +2,14 @@
 // what they made. docs/jobs.md, docs/batch.md. Loop thread.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "async/task.h"
 #include "core/invocation.h"
+#include "core/json_reader.h"
 #include "gateway/route.h"
 #include "identity/blob_owners.h"
 #include "jobs/job_engine.h"
@@ -16,6 +19,9 @@
 #include "store/local_blob_store.h"
 
 namespace mayfly {
+
+// 202: the job, and where it is shown.
+Response accepted_job(const JobRecord& job);
 
 class JobApi {
  public:
@@ -31,20 +37,34 @@ class JobApi {
   };
   explicit JobApi(Parts parts) : parts_(parts) {}
 
+  struct Request {
+    std::string function;  // as the node knows it: "team/iris", "team/iris@3"
+    std::string project;
+    std::string caller;
+    Json wanted;     // the body of a submission
+    std::string id;  // empty: a new one
+    enum class Input : std::uint8_t { Uploaded, Kept } input = Input::Uploaded;  // of the project
+  };
+  struct Prepared {
+    JobSubmission job;
+    std::vector<JobFile> inputs;
+    Pin pin;  // of the inputs, which are among the files of jobs now
+  };
+  // All of a submission but the submission. Its id and times are not set.
+  Task<Result<Prepared>> prepare(Request request);
+  // Durable when it ends.
+  Task<Result<JobRecord>> submit(Request request);
+
+  Task<std::string> metrics() { return parts_.engine.metrics(); }
   Task<Result<Response>> call(Exchange& exchange, const Route& route);
   // A file of the result, as long as it may be. An error was told to nobody yet.
   Task<Status> send_file(Exchange& exchange, const Route& route, std::string_view cors_origin);
 
  private:
-  struct Submitted {
-    JobSubmission job;
-    std::vector<JobFile> inputs;
-    Pin pin;
-  };
   Task<Result<Response>> submit(Exchange& exchange, const Route& route);
-  Task<Result<Submitted>> read_run(const Json& wanted, ServingRef serving);
-  Task<Result<Submitted>> read_batch(const Json& wanted, ServingRef serving, const Route& route);
-  Task<Result<JobFile>> adopt_input(const Json& input, const Route& route, Pin& pin);
+  Task<Result<Prepared>> read_run(const Json& wanted, ServingRef serving);
+  Task<Result<Prepared>> read_batch(const Request& request, ServingRef serving);
+  Task<Result<JobFile>> take_input(const Json& input, const Request& request, Pin& pin);
   Task<Result<Response>> list(const Exchange& exchange, const Route& route);
   Task<Result<Response>> show(JobRecord job);
   Task<Result<JobRecord>> find(const Route& route);

@@ -64,10 +64,13 @@ BatchAnswer refused(const Error& error) {
 
 }  // namespace
 
-Result<JobStores> JobStores::open(const DataDir& data, const Clock& clock) {
+Result<JobStores> JobStores::open(const DataDir& data, const Clock& clock,
+                                  ScheduleStore& schedules) {
   JobStores stores;
   stores.blobs = TRY(LocalBlobStore::open(data.jobs(), data.tmp()));
-  stores.jobs = TRY(JobStore::open(data.jobs_db(), *stores.blobs, clock));
+  stores.jobs =
+      TRY(JobStore::open(data.jobs_db(), *stores.blobs, clock,
+                         [&schedules](const Digest& file) { return schedules.has_input(file); }));
   return stores;
 }
 
@@ -85,7 +88,8 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                .run = [this](SliceAsk ask) { return run(std::move(ask)); },
                .bill = [this](const JobRecord& job,
                               const SliceBill& spent) { return bill(job, spent); },
-               .has_memory = parts.has_memory},
+               .has_memory = parts.has_memory,
+               .byte_limit = parts.byte_limit},
               options),
       api_({.engine = engine_,
             .catalog = parts.catalog,
@@ -95,6 +99,39 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
             .owners = parts.owners,
             .pins = parts.pins,
             .cores = parts.cores}) {}
+
+ScheduledJobs JobService::scheduled() {
+  JobStore& store = *stores_.jobs;
+  return {.submit =
+              [this](Schedule schedule, std::string id, std::string request) {
+                return submit_scheduled(std::move(schedule), std::move(id), std::move(request));
+              },
+          .find = [&store](const std::string& id) -> Result<std::optional<ScheduledJobs::Found>> {
+            const std::optional<JobRecord> job = TRY(store.find(id));
+            if (!job) return std::nullopt;
+            return ScheduledJobs::Found{.submitted = job->spec.submitted,
+                                        .over = is_over(job->state),
+                                        .state = std::string(to_string(job->state)),
+                                        .reason = job->reason,
+                                        .message = job->message};
+          },
+          .drop = [&store](const Digest& input) { store.watch(input); }};
+}
+
+Task<Status> JobService::submit_scheduled(Schedule schedule, std::string id, std::string request) {
+  const auto there = co_await engine_.find(id);
+  if (there) co_return Status{};
+  if (there.error().reason != reason::kNotFound) co_return std::unexpected(there.error());
+  CO_TRY(Json wanted, parse_json(request, "job"));
+  JobApi::Request asked{.function = qualified_name(schedule.project, schedule.target.name),
+                        .project = schedule.project,
+                        .caller = schedule.caller,
+                        .wanted = std::move(wanted),
+                        .id = std::move(id),
+                        .input = JobApi::Request::Input::Kept};
+  CO_TRY_STATUS(co_await api_.submit(std::move(asked)));
+  co_return Status{};
+}
 
 SliceParts JobService::slice_parts(const Parts& parts) {
   return {.loop = parts.loop,

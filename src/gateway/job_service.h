@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "events/schedule_engine.h"
+#include "events/schedule_store.h"
 #include "gateway/job_api.h"
 #include "gateway/predictions.h"
 #include "jobs/batch_slice.h"
@@ -16,7 +18,8 @@ namespace mayfly {
 
 // Where jobs are kept.
 struct JobStores {
-  static Result<JobStores> open(const DataDir& data, const Clock& clock);
+  // `schedules`, whose inputs are kept, outlives them.
+  static Result<JobStores> open(const DataDir& data, const Clock& clock, ScheduleStore& schedules);
   std::unique_ptr<LocalBlobStore> blobs;
   std::unique_ptr<JobStore> jobs;
 };
@@ -36,15 +39,19 @@ class JobService {
     Pins& pins;
     const DataDir& data;
     std::function<bool()> has_memory;
+    std::function<Bytes(std::string_view project)> byte_limit;
     std::uint32_t cores;
   };
   JobService(JobStores stores, const Parts& parts, JobEngine::Options options);
 
   JobApi& api() { return api_; }
   JobEngine& engine() { return engine_; }
+  // What schedules have of me; I outlive it.
+  ScheduledJobs scheduled();
 
  private:
   Task<SliceOutcome> run(SliceAsk ask);
+  Task<Status> submit_scheduled(Schedule schedule, std::string id, std::string request);
   Task<Result<ServingRef>> serving_of(const JobRecord& job);
   Task<Result<JobCode>> code_of(const JobRecord& job);
   Task<Result<Signature>> signature_of(const JobRecord& job);

@@ -26,4 +26,8 @@ struct Predictions::Streaming {
   std::optional<std::string> first;  // chunk; nullopt: there is none
 };
 
+// The lines of the function's own code that `error` came through, for callers who may read its
+// logs; empty: there are none, the caller may not, or it is an event, whose reply is kept.
+std::string_view traceback_for(const Invocation& tried, const Error& error);
+
 }  // namespace mayfly

@@ -165,7 +165,8 @@ Task<void> Predictions::send_stream(Exchange& exchange, Invocation& tried, Answe
     const Error& error = chunk.error();
     const std::string event =
         to_error_event(without_project(tried.caller->project, error.message),
-                       error.reason.empty() ? reason::kInternal : error.reason, http_status(error));
+                       error.reason.empty() ? reason::kInternal : error.reason, http_status(error),
+                       traceback_for(tried, error));
     sent = co_await exchange.write(event);
   }
   if (sent) (void)co_await exchange.finish();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/reason.h"
+#include "core/wire/chunk.h"
 #include "core/wire/document.h"
 #include "core/wire/image_request.h"
 #include "core/wire/infer_reply.h"
@@ -167,6 +168,14 @@ std::uint64_t size_of(const Response& response) {
 }
 
 }  // namespace
+
+std::string_view traceback_for(const Invocation& tried, const Error& error) {
+  if (error.reason != reason::kFunctionError || tried.event || !tried.outcome || !tried.serving)
+    return {};
+  const Scopes& scopes = tried.caller->scopes;
+  return scopes.allow(Verb::Read, tried.serving->name()) ? tried.outcome->traceback
+                                                         : std::string_view();
+}
 
 std::optional<Protocol> protocol_of(Endpoint endpoint) {
   switch (endpoint) {
@@ -454,6 +463,10 @@ Task<void> Predictions::pack(Encoding encoding, Response& response) {
 Response Predictions::encode_error(const Error& error, const Invocation& tried) const {
   Response response = error_response(
       http_status(error), without_project(tried.caller->project, error.message), error.reason);
+  std::string& body = std::get<std::string>(response.body);
+  body.resize(body.rfind('}'));
+  append_traceback(body, traceback_for(tried, error));
+  body += "}\n";
   if (const auto wait = tried.retry_after(error); wait.count() > 0) {
     response.headers.add("Retry-After", std::to_string(wait.count()));
   }

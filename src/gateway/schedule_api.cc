@@ -24,6 +24,9 @@ namespace {
 
 constexpr std::string_view kJsonType = "application/json";
 constexpr std::size_t kLongestType = 255;
+constexpr std::size_t kRunsShown = 20;
+constexpr std::size_t kLongWish = 64 * 1024;     // is parsed on a pool
+constexpr std::size_t kLongestJob = 256 * 1024;  // more than any that would be taken
 
 // What a client wants to have scheduled.
 struct ScheduleWish {
@@ -58,6 +61,14 @@ Status check_payload_type(std::string_view type) {
   return wrong("content_type", fmt::format("at most {} visible characters", kLongestType));
 }
 
+Result<ScheduleTarget::Kind> job_kind(const Json& job) {
+  const auto kind = job.is_object() ? job.find("kind") : job.end();
+  for (const auto known : {ScheduleTarget::Kind::Batch, ScheduleTarget::Kind::Run}) {
+    if (kind != job.end() && *kind == to_string(known)) return known;
+  }
+  return wrong("job", "kind must be \"run\" or \"batch\"");
+}
+
 Result<ScheduleWish> parse_schedule_wish(const std::string& text) {
   const Json json = TRY(parse_json(text, "body"));
   JsonReader reader(json, "body", reason::kInvalidSetting);
@@ -65,12 +76,14 @@ Result<ScheduleWish> parse_schedule_wish(const std::string& text) {
   Schedule& schedule = wish.schedule;
   schedule.timezone = "UTC";
   std::string missed(to_string(MissedRuns::One));
+  std::string overlap(to_string(OverlappingRuns::Skip));
   std::string base64;
   reader.text("name", schedule.name).text("function", schedule.target.name);
   reader.text("cron", schedule.cron).text("timezone", schedule.timezone);
   reader.text("content_type", schedule.content_type).text("payload_base64", base64);
-  reader.text("missed", missed).boolean("paused", schedule.paused);
+  reader.text("missed", missed).text("overlap", overlap).boolean("paused", schedule.paused);
   const Json* payload = reader.value("payload");
+  const Json* job = reader.value("job");
   TRY(reader.finish());
   if (const auto name = FunctionName::parse(schedule.name); !name)
     return wrong("name", "spell it like a function's: a-z, 0-9, '.', '_' and '-', at most 63");
@@ -79,8 +92,20 @@ Result<ScheduleWish> parse_schedule_wish(const std::string& text) {
   const auto policy = parse_missed_runs(missed);
   if (!policy) return wrong("missed", "one (a single run for all that were missed) or skip");
   schedule.missed = *policy;
+  const auto overlapping = parse_overlapping_runs(overlap);
+  if (!overlapping) return wrong("overlap", "skip (a run is passed over) or allow");
+  schedule.overlap = *overlapping;
   TRY(check_payload_type(schedule.content_type));
-  wish.payload = TRY(payload_of(payload, std::move(base64), schedule.content_type));
+  if (job != nullptr) {
+    if (payload != nullptr || !base64.empty() || !schedule.content_type.empty())
+      return wrong("job", "a job has no payload; what it is given stands in the job");
+    schedule.target.kind = TRY(job_kind(*job));
+    wish.payload = job->dump();
+    if (wish.payload.size() > kLongestJob)
+      return refuse(reason::kTooLarge, fmt::format("job: longer than {} bytes", kLongestJob));
+  } else {
+    wish.payload = TRY(payload_of(payload, std::move(base64), schedule.content_type));
+  }
   if (schedule.content_type.empty()) schedule.content_type = kJsonType;
   return wish;
 }
@@ -89,12 +114,16 @@ std::string function_of(const Schedule& schedule) {
   return std::string(local_name(lane_of(schedule)));
 }
 
-Json run_json(const Schedule& schedule) {
-  const ScheduleRun& run = *schedule.last;
+// A run is an event, or a job.
+std::string_view word_of_run(const Schedule& schedule) {
+  return schedule.target.is_job() ? "job" : "event";
+}
+
+Json run_json(const Schedule& schedule, const ScheduleRun& run) {
   Json about{{"planned", format_time(run.planned)},
              {"at", format_time(run.at)},
              {"outcome", to_string(run.outcome)}};
-  if (!run.event.empty()) about["event"] = run.event;
+  if (!run.event.empty()) about[word_of_run(schedule)] = run.event;
   if (!run.reason.empty()) {
     about["reason"] = run.reason;
     about["error"] = without_project(schedule.project, run.message);
@@ -107,18 +136,21 @@ Json run_json(const Schedule& schedule) {
 Json ScheduleApi::describe(const Schedule& schedule) const {
   const std::string name = qualified_name(schedule.project, schedule.target.name);
   Json about{{"name", schedule.name},
+             {"kind", to_string(schedule.target.kind)},
              {"function", schedule.target.name},
              {"function_exists", parts_.catalog.resolve(name, "").has_value()},
              {"cron", schedule.cron},
              {"timezone", schedule.timezone},
              {"missed", to_string(schedule.missed)},
+             {"overlap", to_string(schedule.overlap)},
              {"paused", schedule.paused},
              {"content_type", schedule.content_type},
              {"payload_sha256", to_string(schedule.payload)},
              {"created", format_time(schedule.created)},
              {"caller", schedule.caller}};
+  if (schedule.input) about["input_sha256"] = to_string(*schedule.input);
   if (schedule.next) about["next"] = format_time(*schedule.next);
-  if (schedule.last) about["last"] = run_json(schedule);
+  if (schedule.last) about["last"] = run_json(schedule, *schedule.last);
   return about;
 }
 
@@ -131,14 +163,7 @@ EventEngine::Submission ScheduleApi::submission(const Catalog& catalog, const Sc
                              .project = schedule.project,
                              .caller = schedule.caller,
                              .request_id = ""};
-  return {.lane = lane,
-          .key = "",
-          .detail = to_json(request),
-          .payload = "",
-          .max_attempts = settings.max_attempts,
-          .max_age = settings.max_age,
-          .result_ttl = settings.result_ttl,
-          .max_events = settings.max_events};
+  return event_submission(request, lane, settings);
 }
 
 Task<std::string> ScheduleApi::metrics() {
@@ -146,6 +171,7 @@ Task<std::string> ScheduleApi::metrics() {
   EventMetrics::Gauges gauges{
       .queue = {}, .schedule_runs = parts_.scheduler.runs(), .now = parts_.engine.now()};
   if (queue) gauges.queue = *queue;
+  if (const auto unsettled = co_await parts_.deliveries.unsettled()) gauges.deliveries = *unsettled;
   co_return parts_.engine.metrics().expose(gauges);
 }
 
@@ -169,7 +195,7 @@ Task<Result<Response>> ScheduleApi::call(Exchange& exchange, Route& route) {
     case Endpoint::RunSchedule:
       co_return co_await run(std::move(schedule));
     default:
-      co_return co_await show(route, std::move(schedule));
+      co_return co_await show(std::move(schedule));
   }
 }
 
@@ -189,7 +215,9 @@ Task<Result<Schedule>> ScheduleApi::find(const Route& route) {
 Task<Result<Response>> ScheduleApi::create(Exchange& exchange, Route& route) {
   const Principal& caller = *route.caller;
   CO_TRY(const std::string text, co_await read_control_body(exchange));
-  CO_TRY(ScheduleWish wish, parse_schedule_wish(text));
+  const auto parse = [&] { return parse_schedule_wish(text); };
+  CO_TRY(ScheduleWish wish,
+         text.size() > kLongWish ? co_await parts_.parse_pool.run(parse) : parse());
   Schedule& schedule = wish.schedule;
   route.version = schedule.name;
   schedule.project = caller.project;
@@ -197,11 +225,24 @@ Task<Result<Response>> ScheduleApi::create(Exchange& exchange, Route& route) {
   CO_TRY(const std::string qualified, admit(caller, Needs::Configure, schedule.target.name));
   CO_TRY_STATUS(check_access(caller, Needs::Invoke, function_of(schedule)));
   CO_TRY_STATUS(parts_.catalog.resolve(qualified, ""));
-  CO_TRY(const Schedule made,
-         co_await parts_.scheduler.create(std::move(schedule), std::move(wish.payload)));
+  CO_TRY(const Schedule made, co_await keep(std::move(schedule), std::move(wish.payload)));
   Response response = json_response(describe(made), 201);
   response.headers.add("Location", "/api/v1/schedules/" + made.name);
   co_return response;
+}
+
+Task<Result<Schedule>> ScheduleApi::keep(Schedule schedule, std::string payload) {
+  if (!schedule.target.is_job())
+    co_return co_await parts_.scheduler.create(std::move(schedule), std::move(payload));
+  CO_TRY(Json wanted, parse_json(payload, "job"));
+  JobApi::Request asked{.function = qualified_name(schedule.project, schedule.target.name),
+                        .project = schedule.project,
+                        .caller = schedule.caller,
+                        .wanted = std::move(wanted),
+                        .id = ""};
+  CO_TRY(const JobApi::Prepared prepared, co_await parts_.jobs.prepare(std::move(asked)));
+  if (!prepared.inputs.empty()) schedule.input = prepared.inputs.front().digest;
+  co_return co_await parts_.scheduler.create(std::move(schedule), std::move(payload));
 }
 
 Task<Result<Response>> ScheduleApi::list(const Route& route) {
@@ -214,24 +255,28 @@ Task<Result<Response>> ScheduleApi::list(const Route& route) {
   co_return json_response({{"schedules", std::move(schedules)}});
 }
 
-// With what became of the last event.
-Task<Result<Response>> ScheduleApi::show(const Route& route, Schedule schedule) {
+// With its last runs, and what became of their events or jobs.
+Task<Result<Response>> ScheduleApi::show(Schedule schedule) {
+  CO_TRY(const auto last_runs, co_await parts_.scheduler.last_runs(schedule, kRunsShown));
   Json about = describe(schedule);
-  if (schedule.last && !schedule.last->event.empty()) {
-    const auto item = co_await parts_.engine.find(schedule.last->event);
-    if (item) {
-      about["last"]["state"] = to_string(item->state);
-      if (!item->reason.empty()) {
-        about["last"]["reason"] = item->reason;
-        about["last"]["error"] = without_project(route.caller->project, item->message);
-      }
-    }
+  Json runs = Json::array();
+  for (const ScheduleEngine::Run& run : last_runs) {
+    runs.push_back(run_json(schedule, run.run));
+    if (!run.state.empty()) runs.back()["state"] = run.state;
   }
+  if (!runs.empty()) about["last"] = runs.front();
+  about["runs"] = std::move(runs);
   co_return json_response(about);
 }
 
 Task<Result<Response>> ScheduleApi::run(Schedule schedule) {
-  CO_TRY(const WorkItem item, co_await parts_.scheduler.run_now(std::move(schedule)));
+  const bool is_job = schedule.target.is_job();
+  CO_TRY(const std::string id, co_await parts_.scheduler.run_now(std::move(schedule)));
+  if (is_job) {
+    CO_TRY(const JobRecord job, co_await parts_.job_engine.find(id));
+    co_return accepted_job(job);
+  }
+  CO_TRY(const WorkItem item, co_await parts_.engine.find(id));
   co_return accepted_event(item);
 }
 

@@ -5,7 +5,9 @@
 
 #include "async/task.h"
 #include "core/json_reader.h"
+#include "events/delivery_engine.h"
 #include "events/schedule_engine.h"
+#include "gateway/job_api.h"
 #include "gateway/route.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
@@ -17,7 +19,11 @@ class ScheduleApi {
   struct Parts {  // all outlive me
     ScheduleEngine& scheduler;
     EventEngine& engine;
+    DeliveryEngine& deliveries;
     Catalog& catalog;
+    JobApi& jobs;
+    JobEngine& job_engine;
+    Pool& parse_pool;
   };
 
   explicit ScheduleApi(Parts parts) : parts_(parts) {}
@@ -31,8 +37,10 @@ class ScheduleApi {
 
  private:
   Task<Result<Response>> create(Exchange& exchange, Route& route);
+  // What a job's schedule is to submit would be taken now; its input is kept with it.
+  Task<Result<Schedule>> keep(Schedule schedule, std::string payload);
   Task<Result<Response>> list(const Route& route);
-  Task<Result<Response>> show(const Route& route, Schedule schedule);
+  Task<Result<Response>> show(Schedule schedule);
   Task<Result<Response>> run(Schedule schedule);
   // not_found for whoever may not know of it.
   Task<Result<Schedule>> find(const Route& route);

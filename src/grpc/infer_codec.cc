@@ -471,6 +471,20 @@ Result<std::string> encode_infer_response(const InferReply& reply, const SizeLim
   return text;
 }
 
+bool wants_final_response(const ModelInferRequest& message) {
+  const auto found = message.parameters().find("triton_enable_empty_final_response");
+  return found != message.parameters().end() && found->second.bool_param();
+}
+
+// Of a message that follows another one in the same bytes the fields are the first one's too
+// (protobuf.dev/programming-guides/encoding/#last-one-wins).
+std::string final_response_mark(FinalResponse final_response) {
+  inference::ModelInferResponse mark;
+  (*mark.mutable_parameters())["triton_final_response"].set_bool_param(final_response ==
+                                                                       FinalResponse::Yes);
+  return mark.SerializeAsString();
+}
+
 std::string wrap_infer_response(std::string_view response) {
   std::string text;
   text.reserve(response.size() + 16);

@@ -12,6 +12,7 @@
 #include <google/protobuf/io/zero_copy_stream.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -40,6 +41,13 @@ Status fill_input(const inference::ModelInferRequest& message, GivenInput given,
 
 // The bytes of a ModelInferResponse: the tensors' are copied once, to where they are sent from.
 Result<std::string> encode_infer_response(const InferReply& reply, const SizeLimit& limit);
+
+// Whether each answer is to say whether it is the last one of its request, and a function that
+// streams has an empty one for that at the end: parameters.triton_enable_empty_final_response.
+bool wants_final_response(const inference::ModelInferRequest& message);
+// What says so, behind the bytes of a ModelInferResponse: parameters.triton_final_response.
+enum class FinalResponse : std::uint8_t { No, Yes };
+std::string final_response_mark(FinalResponse final_response);
 
 // A ModelStreamInferResponse around the bytes of a ModelInferResponse.
 std::string wrap_infer_response(std::string_view response);

@@ -87,3 +87,28 @@ TEST_CASE("a message is read from a buffer of many pieces") {
   CHECK(read.model_name() == message.model_name());
   CHECK(parse_message(to_buffer("\xff"), read).error().reason == reason::kBadRequest);
 }
+
+TEST_CASE("an answer says behind its bytes whether it is the last one") {
+  const InferReply reply{.model_name = "f", .model_version = "1", .id = "7", .outputs = {}};
+  for (const FinalResponse final_response : {FinalResponse::No, FinalResponse::Yes}) {
+    const std::string bytes =
+        encode_infer_response(reply, kLimit).value() + final_response_mark(final_response);
+    inference::ModelStreamInferResponse read;
+    REQUIRE(read.ParseFromString(wrap_infer_response(bytes)));
+    const inference::ModelInferResponse& answer = read.infer_response();
+    CHECK(answer.id() == "7");
+    CHECK(answer.model_name() == "f");
+    CHECK(answer.parameters().at("triton_final_response").bool_param() ==
+          (final_response == FinalResponse::Yes));
+  }
+}
+
+TEST_CASE("who wants an empty last answer says so with true") {
+  inference::ModelInferRequest request;
+  CHECK_FALSE(wants_final_response(request));
+  auto& wish = (*request.mutable_parameters())["triton_enable_empty_final_response"];
+  wish.set_int64_param(1);
+  CHECK_FALSE(wants_final_response(request));
+  wish.set_bool_param(true);
+  CHECK(wants_final_response(request));
+}

@@ -1,22 +1,16 @@
-// ModelInfer and ModelStreamInfer.
+// ModelInfer; how any prediction over gRPC is read and answered.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
-#include <memory>
 #include <optional>
 #include <utility>
 
-#include "async/event.h"
-#include "async/gate.h"
 #include "core/reason.h"
 #include "gateway/access.h"
 #include "gateway/protocol_words.h"
 #include "grpc/infer_codec.h"
-#include "grpc/inference_service.h"
+#include "grpc/infer_parts.h"
 #include "grpc/message_bytes.h"
-#include "grpc/rpc_caller.h"
-#include "serving/shared_tensors.h"
 #include "serving/tensor_memory.h"
 
 namespace mayfly {
@@ -24,8 +18,6 @@ namespace {
 
 // What is longer is parsed and written on a pool: it must not hold up what is short.
 constexpr std::size_t kLong = 256 * 1024;
-// Messages of a stream that are worked on at the same time.
-constexpr std::size_t kAhead = 16;
 
 void trail_invocation(Rpc& rpc, const Invocation& tried, const Status& status) {
   if (tried.serving) rpc.trail("mayfly-version", std::to_string(tried.serving->version.value));
@@ -47,13 +39,6 @@ std::optional<Duration> sooner(std::optional<Duration> a, std::optional<Duration
 
 }  // namespace
 
-// The request, with its tensors where they are run from.
-struct InferenceService::Placed {
-  InferRequest request;
-  RequestMemory memory;
-  SharedTensors shared;
-};
-
 Invocation InferenceService::begin(Rpc& rpc) {
   return parts_.invoker.begin(
       rpc.caller(), [&rpc](std::string_view name) { return rpc.metadata(name); }, rpc.peer());
@@ -63,8 +48,7 @@ Task<Status> InferenceService::infer(Rpc& rpc) {
   std::optional<grpc::ByteBuffer> message = co_await rpc.read();
   if (!message) co_return refuse(reason::kBadRequest, "the call carries no message");
   Invocation tried = begin(rpc);
-  std::string id;
-  auto answered = co_await predict(rpc, *message, tried, id);
+  auto answered = co_await predict(rpc, *message, tried);
   const Status status = answered ? Status{} : std::unexpected(answered.error());
   trail_invocation(rpc, tried, status);
   if (answered) rpc.reply(to_buffer(*std::move(answered)));
@@ -73,8 +57,13 @@ Task<Status> InferenceService::infer(Rpc& rpc) {
 }
 
 Task<Result<std::string>> InferenceService::predict(Rpc& rpc, grpc::ByteBuffer& message,
-                                                    Invocation& tried, std::string& id) {
-  auto answered = co_await attempt(rpc, message, tried, id);
+                                                    Invocation& tried) {
+  BodyBudget::Hold held(parts_.bodies);
+  std::string id;
+  const Side side{.held = held, .id = id};
+  auto asked = co_await prepare(rpc, message, tried, side);
+  Result<std::string> answered =
+      asked ? co_await run(tried, *asked) : std::unexpected(std::move(asked).error());
   if (!answered && answered.error().reason.empty()) answered.error().reason = reason::kInternal;
   const std::string_view reason = answered ? std::string_view() : answered.error().reason;
   const std::uint64_t sent = answered ? answered->size() : answered.error().message.size();
@@ -82,30 +71,33 @@ Task<Result<std::string>> InferenceService::predict(Rpc& rpc, grpc::ByteBuffer& 
   co_return answered;
 }
 
-Task<Result<std::string>> InferenceService::attempt(Rpc& rpc, grpc::ByteBuffer& message,
-                                                    Invocation& tried, std::string& id) {
+Task<Result<InferenceService::Asked>> InferenceService::prepare(Rpc& rpc, grpc::ByteBuffer& message,
+                                                                Invocation& tried, Side side) {
   tried.received = message.Length();
   const std::optional<Duration> left = rpc.time_left();  // from here on, as the version's own
-  BodyBudget::Hold held(parts_.bodies);
-  CO_TRY_STATUS(hold_message(held, tried.received));
+  CO_TRY_STATUS(hold_message(side.held, tried.received));
   inference::ModelInferRequest request;
   CO_TRY_STATUS(co_await parse(message, request));
-  id = request.id();
+  side.id = request.id();
   CO_TRY(const std::string name, admit(*rpc.caller(), rpc.needs(), request.model_name()));
   Status found = co_await parts_.invoker.find(tried, name, request.model_version());
   if (!found) {
     co_return std::unexpected(
         in_protocol_words(std::move(found).error(), request.model_name(), request.model_version()));
   }
-  const Serving& serving = *tried.serving;
-  CO_TRY(Placed placed, co_await place(request, tried, held));
+  const bool wants_final = wants_final_response(request);
+  CO_TRY(Placed placed, co_await place(request, tried, side.held));
   inference::ModelInferRequest().Swap(&request);  // Clear() would keep its memory
   Invoker::Question question{.request = std::move(placed.memory),
                              .timeout = sooner(placed.request.timeout, left),
                              .priority = urgency_of(placed.request.priority),
                              .cancel = rpc.cancelled()};
-  CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(question)));
-  co_return co_await encode(placed, serving, std::move(reply));
+  co_return Asked{std::move(placed), std::move(question), wants_final};
+}
+
+Task<Result<std::string>> InferenceService::run(Invocation& tried, Asked& asked) {
+  CO_TRY(Reply reply, co_await parts_.invoker.run(tried, std::move(asked.question)));
+  co_return co_await encode(asked.placed, *tried.serving, std::move(reply));
 }
 
 Task<Status> InferenceService::parse(grpc::ByteBuffer& message,
@@ -177,93 +169,6 @@ Task<Result<std::string>> InferenceService::encode(const Placed& placed, const S
   for (const ReplyTensor& tensor : outputs.tensors()) bytes += tensor.bytes.size();
   if (bytes <= kLong) co_return work();
   co_return co_await parts_.parse_pool.run(work);
-}
-
-// ---- Streams ------------------------------------------------------------------------------------
-
-// The requests of one stream: up to kAhead at a time, answered in their order.
-class InferenceService::Stream {
- public:
-  Stream(InferenceService& service, Rpc& rpc)
-      : service_(service), rpc_(rpc), loop_(service.parts_.loop), inside_(loop_) {}
-
-  // Ends when the client has said all, or with the error of a caller whose key has ended.
-  Task<Status> run() {
-    Status known;
-    loop_.spawn(send_answers(*inside_.hold()));
-    while (!broken_) {
-      std::optional<grpc::ByteBuffer> message = co_await rpc_.read();
-      if (!message) break;
-      known = service_.identify_again(rpc_);
-      if (!known) break;
-      answers_.push_back(std::make_unique<Future<grpc::ByteBuffer>>(loop_));
-      loop_.spawn(answer(*message, answers_.back()->promise(), *inside_.hold()));
-      message.reset();
-      more_.set();
-      while (answers_.size() >= kAhead && !broken_) {
-        Future<void> room(loop_);
-        room_ = room.promise();
-        (void)co_await room;
-      }
-    }
-    ended_ = true;
-    more_.set();
-    co_await inside_.close();
-    co_return known;
-  }
-
- private:
-  Task<void> answer(grpc::ByteBuffer message, Promise<grpc::ByteBuffer> promise, Gate::Hold) {
-    Invocation tried = service_.begin(rpc_);
-    std::string id;
-    auto answered = co_await service_.predict(rpc_, message, tried, id);
-    if (answered) {
-      promise.set(to_buffer(wrap_infer_response(*answered)));
-    } else {
-      inference::ModelStreamInferResponse failed;
-      failed.set_error_message(
-          shortened(without_project(rpc_.caller()->project, answered.error().message)));
-      failed.mutable_infer_response()->set_id(id);
-      promise.set(to_buffer(failed));
-    }
-    service_.parts_.invoker.answered(
-        tried, answered ? std::string_view() : std::string_view(answered.error().reason));
-  }
-
-  Task<void> send_answers(Gate::Hold) {
-    while (true) {
-      while (answers_.empty() && !ended_) {
-        Future<void> more(loop_);
-        more_ = more.promise();
-        (void)co_await more;
-      }
-      if (answers_.empty()) co_return;
-      Result<grpc::ByteBuffer> answer = co_await *answers_.front();
-      if (!broken_ && !co_await rpc_.write(*answer)) broken_ = true;
-      answers_.pop_front();
-      room_.set();
-    }
-  }
-
-  InferenceService& service_;
-  Rpc& rpc_;
-  Loop& loop_;
-  Gate inside_;
-  std::deque<std::unique_ptr<Future<grpc::ByteBuffer>>> answers_;
-  Promise<void> more_;  // there is something to send, or nothing to come
-  Promise<void> room_;  // one was sent
-  bool ended_ = false;
-  bool broken_ = false;  // the client is gone
-};
-
-Status InferenceService::identify_again(Rpc& rpc) {
-  rpc.identify(TRY(who_still_calls(parts_.callers, rpc)), rpc.needs());
-  return {};
-}
-
-Task<Status> InferenceService::stream_infer(Rpc& rpc) {
-  Stream stream(*this, rpc);
-  co_return co_await stream.run();
 }
 
 }  // namespace mayfly

@@ -50,16 +50,21 @@ class InferenceService {
 
  private:
   struct Placed;
+  struct Asked;
   class Stream;
+  // What a request leaves beside itself while it is read.
+  struct Side {
+    BodyBudget::Hold& held;
+    std::string& id;  // set as soon as it is known
+  };
 
   Task<Status> infer(Rpc& rpc);
   Task<Status> stream_infer(Rpc& rpc);
-  // Up to the record; the bytes of a ModelInferResponse. `message` is dropped once it is parsed,
-  // `id` set as soon as it is known.
-  Task<Result<std::string>> predict(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried,
-                                    std::string& id);
-  Task<Result<std::string>> attempt(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried,
-                                    std::string& id);
+  // Up to the record; the bytes of a ModelInferResponse.
+  Task<Result<std::string>> predict(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried);
+  // Up to dispatch. `message` is dropped once it is parsed.
+  Task<Result<Asked>> prepare(Rpc& rpc, grpc::ByteBuffer& message, Invocation& tried, Side side);
+  Task<Result<std::string>> run(Invocation& tried, Asked& asked);
   Task<Status> parse(grpc::ByteBuffer& message, inference::ModelInferRequest& request);
   Task<Result<Placed>> place(const inference::ModelInferRequest& message, const Invocation& tried,
                              BodyBudget::Hold& held);

@@ -19,7 +19,8 @@ std::string to_json(const Quotas& quotas) {
               {"concurrency", quotas.concurrency},
               {"gb_seconds_per_month", quotas.gb_seconds_per_month},
               {"memory", to_string(quotas.memory)},
-              {"stored_bytes", to_string(quotas.stored)}}
+              {"stored_bytes", to_string(quotas.stored)},
+              {"job_bytes", to_string(quotas.jobs)}}
       .dump();
 }
 
@@ -33,6 +34,7 @@ Result<Quotas> change_quotas(Quotas quotas, std::string_view changes) {
                    kMostGbSeconds)
           .bytes("memory", quotas.memory, {}, kMostBytes)
           .bytes("stored_bytes", quotas.stored, {}, kMostBytes)
+          .bytes("job_bytes", quotas.jobs, {}, kMostBytes)
           .finish());
   return quotas;
 }

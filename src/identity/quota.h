@@ -17,6 +17,7 @@ struct Quotas {
   std::uint64_t gb_seconds_per_month = 0;  // as the bill counts them; a month of UTC
   Bytes memory{};                          // private bytes of its templates and instances together
   Bytes stored{};                          // what it has uploaded, and is uploading
+  Bytes jobs{};                            // files that its jobs keep
   bool operator==(const Quotas&) const = default;
 };
 

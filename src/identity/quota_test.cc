@@ -9,13 +9,15 @@ using namespace mayfly;
 TEST_CASE("quotas change by name, read back, and refuse what is none") {
   const Quotas quotas = change_quotas(Quotas{.concurrency = 4},
                                       R"({"requests_per_second": 10, "gb_seconds_per_month": 5,
-                                          "memory": "1GiB", "stored_bytes": "300MiB"})")
+                                          "memory": "1GiB", "stored_bytes": "300MiB",
+                                          "job_bytes": "2GiB"})")
                             .value();
   CHECK(quotas.requests_per_second == 10);
   CHECK(quotas.concurrency == 4);
   CHECK(quotas.gb_seconds_per_month == 5);
   CHECK(quotas.memory == gib(1));
   CHECK(quotas.stored == mib(300));
+  CHECK(quotas.jobs == gib(2));
   CHECK(change_quotas({}, to_json(quotas)).value() == quotas);
   CHECK(change_quotas({}, to_json(Quotas{})).value() == Quotas{});
   for (const char* bad :

@@ -21,11 +21,6 @@ CREATE TABLE IF NOT EXISTS secret(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-// No project's name holds a line's end.
-std::string binding(std::string_view project, std::string_view name) {
-  return fmt::format("{}\n{}", project, name);
-}
-
 std::unexpected<Error> unavailable(std::string_view name, std::string_view why) {
   return refuse(reason::kSecretUnavailable, fmt::format("the secret {}: {}", name, why));
 }
@@ -38,6 +33,11 @@ Status check_value(std::string_view value) {
 }
 
 }  // namespace
+
+// No project's name holds a line's end.
+std::string SecretStore::binding(std::string_view project, std::string_view name) {
+  return fmt::format("{}\n{}", project, name);
+}
 
 Result<std::unique_ptr<SecretStore>> SecretStore::open(const Path& path, const Path& key,
                                                        const Clock& clock, Rng& rng) {
@@ -67,7 +67,8 @@ std::string SecretStore::without_path(std::string message) const {
 
 Result<SealingKey> SecretStore::key_to_seal() {
   if (const std::optional<SealingKey> known = TRY(key())) return *known;
-  Statement any = TRY(database_.prepare("look for secrets", "SELECT 1 FROM secret LIMIT 1"));
+  Statement any =
+      TRY(database_.prepare("look for secrets", "SELECT 1 FROM secret WHERE name < '~' LIMIT 1"));
   if (TRY(any.step())) {
     return refuse(reason::kSecretUnavailable,
                   fmt::format("{} is missing, and the secrets sealed with it open with no other: "
@@ -86,8 +87,8 @@ Result<bool> SecretStore::has(std::string_view project, std::string_view name) {
 
 Status SecretStore::check_room(std::string_view project, std::string_view name) {
   if (TRY(has(project, name))) return {};
-  Statement query =
-      TRY(database_.prepare("count secrets", "SELECT count(*) FROM secret WHERE project = ?1"));
+  Statement query = TRY(database_.prepare(
+      "count secrets", "SELECT count(*) FROM secret WHERE project = ?1 AND name < '~'"));
   query.bind(project);
   if (!TRY(query.step()) || query.integer(0) < kMostSecrets) return {};
   return refuse(reason::kConflict, fmt::format("the project {} has {} secrets already; delete some",
@@ -114,9 +115,9 @@ Status SecretStore::set(const Wish& wish) {
 
 Result<std::vector<SecretRow>> SecretStore::list(std::string_view project) {
   const std::scoped_lock lock(mutex_);
-  Statement query = TRY(database_.prepare(
-      "list secrets",
-      "SELECT name, changed, changed_by FROM secret WHERE project = ?1 ORDER BY name"));
+  Statement query = TRY(database_.prepare("list secrets",
+                                          "SELECT name, changed, changed_by FROM secret WHERE "
+                                          "project = ?1 AND name < '~' ORDER BY name"));
   query.bind(project);
   std::vector<SecretRow> rows;
   while (TRY(query.step())) {
@@ -129,7 +130,7 @@ Result<std::vector<SecretRow>> SecretStore::list(std::string_view project) {
 
 Status SecretStore::remove(std::string_view project, std::string_view name) {
   const std::scoped_lock lock(mutex_);
-  if (!TRY(has(project, name))) {
+  if (!check_secret_name(name) || !TRY(has(project, name))) {
     return refuse(reason::kNotFound,
                   fmt::format("there is no secret '{}': mayfly secret list shows those there are",
                               name.substr(0, 80)));

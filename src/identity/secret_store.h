@@ -19,6 +19,7 @@
 #include "base/rng.h"
 #include "core/secret.h"
 #include "identity/sealing_key.h"
+#include "identity/webhook_signature.h"
 #include "store/sqlite.h"
 
 namespace mayfly {
@@ -27,6 +28,17 @@ struct SecretRow {
   std::string name;
   WallTime changed{};
   std::string changed_by;
+};
+
+// What a project's webhooks are signed with: kWebhookKeyBytes each.
+struct WebhookKeys {
+  // How long what is signed with a new key is signed with the one before it, too.
+  static constexpr Duration kBothFor = std::chrono::hours(24);
+
+  std::string current;
+  WallTime changed{};
+  std::string previous = {};  // empty: there is none, or its time is over
+  WallTime previous_until = {};
 };
 
 class SecretStore {
@@ -52,6 +64,10 @@ class SecretStore {
   // is not set or does not open.
   Result<Secrets> read(std::string_view project, const std::vector<std::string>& names);
 
+  // Made when they are asked for first. secret_unavailable: they do not open.
+  Result<WebhookKeys> webhook_keys(std::string_view project);
+  Result<WebhookKeys> rotate_webhook_key(std::string_view project, std::string_view who);
+
  private:
   SecretStore(Database database, Path key, const Clock& clock, Rng& rng)
       : database_(std::move(database)), key_(std::move(key)), clock_(clock), rng_(rng) {}
@@ -62,6 +78,19 @@ class SecretStore {
   std::string without_path(std::string message) const;
   Result<bool> has(std::string_view project, std::string_view name);
   Status check_room(std::string_view project, std::string_view name);
+  // What the value of a name is bound to.
+  static std::string binding(std::string_view project, std::string_view name);
+
+  // Secrets of the node's own, whose names no user can choose: mutex_ is held.
+  struct OwnSecret {
+    std::string value;
+    WallTime changed{};
+  };
+  Result<std::optional<OwnSecret>> own(std::string_view project, std::string_view name);
+  Status keep_own(std::string_view project, std::string_view name, std::string_view value,
+                  std::string_view who);
+  Result<WebhookKeys> make_webhook_key(std::string_view project, std::string_view who);
+  std::unexpected<Error> closed_webhooks() const;
 
   std::mutex mutex_;  // of all below
   Database database_;

@@ -146,3 +146,40 @@ TEST_CASE("after the last secret of a lost key a new key is made") {
   REQUIRE(f.set("A", "again"));
   CHECK(f.read("A").value()->front().value.view() == "again");
 }
+
+TEST_CASE("a project's webhooks have a key of their own, which nobody can set, list or delete") {
+  SecretFixture f;
+  const WebhookKeys first = f.store->webhook_keys("default").value();
+  CHECK(first.current.size() == kWebhookKeyBytes);
+  CHECK(first.previous.empty());
+  CHECK(f.store->webhook_keys("default")->current == first.current);
+  CHECK(f.store->webhook_keys("team")->current != first.current);
+  CHECK(f.store->list("default")->empty());
+  CHECK(f.store->remove("default", "~webhook").error().reason == reason::kNotFound);
+  CHECK_FALSE(f.store->read("default", {"~webhook2"}).has_value());
+}
+
+TEST_CASE("a new key of webhooks stands beside the one before it for a day") {
+  SecretFixture f;
+  const std::string first = f.store->webhook_keys("default")->current;
+  const WebhookKeys rotated = f.store->rotate_webhook_key("default", "ann").value();
+  CHECK(rotated.current != first);
+  CHECK(rotated.previous == first);
+  f.clock.advance(WebhookKeys::kBothFor - std::chrono::seconds(1));
+  CHECK(f.store->webhook_keys("default")->previous == first);
+  f.clock.advance(std::chrono::seconds(1));
+  CHECK(f.store->webhook_keys("default")->previous.empty());
+  CHECK(f.store->webhook_keys("default")->current == rotated.current);
+}
+
+TEST_CASE("webhooks whose key does not open say so, until there is a new one") {
+  SecretFixture f;
+  const std::string first = f.store->webhook_keys("default")->current;
+  REQUIRE(f.store->rotate_webhook_key("default", "ann").has_value());  // the first stands beside it
+  std::filesystem::remove(f.key);
+  CHECK(f.store->webhook_keys("default").error().reason == reason::kSecretUnavailable);
+  const WebhookKeys rotated = f.store->rotate_webhook_key("default", "ann").value();
+  CHECK(rotated.current != first);
+  CHECK(rotated.previous.empty());
+  CHECK(f.store->webhook_keys("default")->current == rotated.current);
+}

@@ -28,9 +28,6 @@ constexpr std::uint32_t kMessages = 1'000'000;
 constexpr Bytes kMaxChunk = mib(64);
 constexpr std::string_view kErrors = "errors.jsonl";
 
-std::string part_name(std::uint32_t number) { return fmt::format("part-{:06}", number); }
-std::string errors_name(std::uint32_t number) { return fmt::format("errors-{:06}", number); }
-
 std::string output_name(TableFormat format) { return fmt::format("output.{}", to_string(format)); }
 
 // The first `bytes` of what the worker wrote. It may write on: what was read is what counts.
@@ -124,6 +121,8 @@ Task<Result<JobStore::SliceResult>> BatchSlices::run_in(Slice& slice,
   CO_TRY(JobStore::SliceResult result,
          co_await parts_.pool.run([&] { return take(slice, outcome.pin); }));
   CO_TRY(const BatchState reached, parse_batch_state(result.checkpoint));
+  outcome.rows = reached.rows - slice.state.rows;
+  outcome.failed_rows = reached.failed - slice.state.failed;
   ask.on_progress({.fraction = slice.fraction,
                    .text = rows_text(reached.rows, reached.failed),
                    .metrics = rows_metrics(reached.rows, reached.failed)});
@@ -133,15 +132,7 @@ Task<Result<JobStore::SliceResult>> BatchSlices::run_in(Slice& slice,
 Task<Result<std::string>> BatchSlices::request_of(const Slice& slice, Duration length) {
   const BatchDetail& detail = slice.detail;
   if (slice.state.merging) {
-    MergeJob merge;
-    merge.output_format = detail.output_format;
-    for (const JobFile& file : slice.ask.files) {
-      if (file.role != FileRole::Part) continue;
-      (file.name.starts_with("part-") ? merge.parts : merge.errors).push_back(file.name);
-    }
-    std::ranges::sort(merge.parts);
-    std::ranges::sort(merge.errors);
-    co_return to_json(merge);
+    co_return to_json(MergeJob{.parts = slice.state.parts, .output_format = detail.output_format});
   }
   CO_TRY(Signature signature, co_await find_signature_(slice.ask.job));
   co_return to_json(BatchJob{.input = "input",
@@ -275,6 +266,11 @@ Result<JobStore::SliceResult> BatchSlices::take(const Slice& slice, Pin& pin) co
     return finished(slice, state, {slice.work / "part", slice.work / kErrors}, pin);
   JobStore::SliceResult result;
   if (end.rows > 0) {
+    if (state.parts == kMaxBatchParts) {
+      return refuse(reason::kTooLarge, fmt::format("the output is in {} parts, and there are more "
+                                                   "rows: batch the file in pieces",
+                                                   kMaxBatchParts));
+    }
     ++state.parts;
     result.files.push_back(
         TRY(take_file(slice.work / "part", FileRole::Part, part_name(state.parts), pin)));

@@ -1,6 +1,7 @@
 // Runs that are not requests, as they are kept: what is asked for, how far it is, what it made.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@ enum class JobKind : std::uint8_t {
   Batch,  // a function over the rows of a file
   Run,    // the run() of a Python function
 };
+inline constexpr std::size_t kJobKinds = 2;
 std::string_view to_string(JobKind kind);
 
 // Numbers stand in the store: append only. Done and what comes after it is over.
@@ -33,6 +35,7 @@ enum class FileRole : std::uint8_t {
   Part,        // of the result, from each slice; kept until the job is over
   Result,      // kept as long as the job
 };
+inline constexpr std::size_t kFileRoles = 4;
 
 struct JobFile {
   FileRole role = FileRole::Checkpoint;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "async/sleep.h"
 #include "base/log.h"
+#include "core/caller_reason.h"
 #include "core/project.h"
 #include "core/reason.h"
 #include "core/units.h"
@@ -20,6 +22,18 @@ using namespace std::chrono_literals;
 constexpr Duration kAfterTrouble = 1s;
 constexpr Duration kLongestWait = 1min;
 constexpr Duration kPlatformPause = 30s;
+
+SliceFate meant_fate(const SliceOutcome& outcome, bool killed) {
+  if (outcome.result) return SliceFate::Checkpoint;
+  return killed || outcome.put_back ? SliceFate::PutBack : SliceFate::Failed;
+}
+
+// What became of a job by a slice that was `meant` to end so.
+SliceFate fate_of(const Result<JobRecord>& ended, SliceFate meant) {
+  if (!ended) return SliceFate::Lost;
+  if (ended->state == JobState::Done) return SliceFate::Done;
+  return ended->state == JobState::Failed ? SliceFate::Failed : meant;
+}
 
 }  // namespace
 
@@ -76,8 +90,9 @@ Task<Result<JobRecord>> JobEngine::submit(JobSubmission job, std::vector<JobFile
                     to_string(job.memory), to_string(options_.memory)));
   }
   job.cpus = std::clamp<std::uint32_t>(job.cpus, 1, std::max(options_.cpus, 1U));
-  CO_TRY_STATUS(
-      co_await pool_.run([&] { return parts_.store.submit(job, inputs, options_.max_open); }));
+  const JobStore::Limits limits{.open = options_.max_open,
+                                .bytes = parts_.byte_limit(project_of(job.function))};
+  CO_TRY_STATUS(co_await pool_.run([&] { return parts_.store.submit(job, inputs, limits); }));
   look_.request();
   co_return co_await find(job.id);
 }
@@ -125,6 +140,15 @@ Task<Result<std::vector<JobRecord>>> JobEngine::list(JobStore::ListAsk ask) {
 
 Task<Result<std::vector<JobFile>>> JobEngine::files(std::string id) {
   co_return co_await pool_.run([&] { return parts_.store.files(id); });
+}
+
+Task<std::string> JobEngine::metrics() {
+  const auto kept = co_await pool_.run([&] { return parts_.store.overview(); });
+  co_return metrics_.expose(kept ? std::optional(*kept) : std::nullopt);
+}
+
+Task<Result<Bytes>> JobEngine::bytes_of(std::string project) {
+  co_return co_await pool_.run([&] { return parts_.store.bytes_of(project); });
 }
 
 void JobEngine::look() {
@@ -240,8 +264,8 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
        .kill = running.kill.token(),
        .on_progress = [&running](JobProgress progress) { running.progress = std::move(progress); },
        .keep =
-           [this, &running](std::string checkpoint, std::vector<JobFile> made) {
-             return keep(running, std::move(checkpoint), std::move(made));
+           [this, &job, &running](std::string checkpoint, std::vector<JobFile> made) {
+             return keep(job, running, std::move(checkpoint), std::move(made));
            }});
   slice.cancel();
   if (outcome.result && outcome.result->finished) running.progress.fraction = 1;
@@ -260,11 +284,13 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
   co_return co_await end(job, running, std::move(outcome), spent);
 }
 
-Task<Status> JobEngine::keep(Running& running, std::string checkpoint, std::vector<JobFile> files) {
+Task<Status> JobEngine::keep(const JobRecord& job, Running& running, std::string checkpoint,
+                             std::vector<JobFile> files) {
   // What it says meanwhile is another's.
   const JobProgress progress = running.progress;
+  const Bytes limit = parts_.byte_limit(project_of(job.spec.function));
   Status kept = co_await pool_.run(
-      [&] { return parts_.store.keep(running.lease, checkpoint, files, progress); });
+      [&] { return parts_.store.keep(running.lease, checkpoint, files, progress, limit); });
   // Somebody else has it, or it is over: what this slice does counts no longer.
   if (!kept && kept.error().reason == reason::kConflict) running.kill.cancel();
   co_return kept;
@@ -276,8 +302,14 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
   const JobLease& lease = running.lease;
   // Whoever killed it knows why: the node stops, or the job was cancelled and its lease is lost.
   const bool killed = running.kill.cancelled();
+  const SliceFate meant = meant_fate(outcome, killed);
+  const Bytes limit = parts_.byte_limit(project_of(job.spec.function));
   Result<JobRecord> ended = co_await pool_.run([&]() -> Result<JobRecord> {
-    if (outcome.result) return store.advance(lease, now(), *std::move(outcome.result), spent);
+    if (outcome.result) {
+      auto moved = store.advance(lease, now(), *std::move(outcome.result), spent, limit);
+      if (moved || moved.error().reason != reason::kQuotaExceeded) return moved;
+      return store.give_up(lease, now(), moved.error(), spent);
+    }
     const Error& why = outcome.result.error();
     if (killed) return store.put_back(lease, now(), spent);
     if (outcome.put_back) return store.put_back(lease, now() + kPlatformPause, spent);
@@ -288,6 +320,11 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
     }
     return store.give_up(lease, now(), why, spent);
   });
+  metrics_.slice(job.spec.kind, {.end = fate_of(ended, meant),
+                                 .ran = spent.ran,
+                                 .cpu = spent.cpu,
+                                 .rows = outcome.rows,
+                                 .failed_rows = outcome.failed_rows});
   if (ended) {
     LOG(info, "slice ended", {"job", job.spec.id}, {"state", to_string(ended->state)},
         {"reason", ended->reason});

@@ -25,6 +25,7 @@
 #include "async/timer.h"
 #include "base/rng.h"
 #include "events/backoff.h"
+#include "jobs/job_metrics.h"
 #include "jobs/job_store.h"
 #include "jobs/slice.h"
 
@@ -39,6 +40,8 @@ class JobEngine {
     RunSlice run;
     std::function<Task<void>(const JobRecord& job, const SliceBill& spent)> bill;
     std::function<bool()> has_memory;  // that requests do not need
+    // Of files that the project's jobs keep; 0: none.
+    std::function<Bytes(std::string_view project)> byte_limit;
   };
   struct Options {
     std::uint32_t cpus = 1;
@@ -61,7 +64,7 @@ class JobEngine {
   // Ends what runs, as if it had not begun since its last checkpoint, and waits for it.
   Task<void> close();
 
-  // Durable when it ends. queue_full; memory_pressure for what can never fit.
+  // Durable when it ends. queue_full, quota_exceeded; too_large for what can never fit.
   Task<Result<JobRecord>> submit(JobSubmission job, std::vector<JobFile> inputs);
   Task<Result<JobRecord>> cancel(std::string id);
   Task<Result<JobRecord>> pause(std::string id);
@@ -69,6 +72,10 @@ class JobEngine {
   Task<Result<JobRecord>> find(std::string id);  // not_found
   Task<Result<std::vector<JobRecord>>> list(JobStore::ListAsk ask);
   Task<Result<std::vector<JobFile>>> files(std::string id);
+  Task<Result<Bytes>> bytes_of(std::string project);
+
+  // What /metrics shows of jobs.
+  Task<std::string> metrics();
 
   Pool& pool() { return pool_; }
   JobStore& store() { return parts_.store; }
@@ -92,7 +99,8 @@ class JobEngine {
   Task<void> watch_memory();
   Task<void> work(JobRecord job);
   Task<Status> run_slice(const JobRecord& job, Running& running);
-  Task<Status> keep(Running& running, std::string checkpoint, std::vector<JobFile> files);
+  Task<Status> keep(const JobRecord& job, Running& running, std::string checkpoint,
+                    std::vector<JobFile> files);
   Task<Status> end(const JobRecord& job, const Running& running, SliceOutcome outcome,
                    JobStore::Spent spent);
   JobRecord with_progress(JobRecord job) const;
@@ -102,6 +110,7 @@ class JobEngine {
   Parts parts_;
   Options options_;
   Pool pool_;
+  JobMetrics metrics_;
   Gate gate_;
   CancelSource closing_;
   TurnEnd look_;

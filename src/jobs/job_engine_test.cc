@@ -1,6 +1,7 @@
 #include "jobs/job_engine.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "async/event.h"
 #include "async/sleep.h"
 #include "base/file.h"
+#include "core/caller_reason.h"
 #include "core/invocation.h"
 #include "core/reason.h"
 #include "store/local_blob_store.h"
@@ -53,7 +55,8 @@ class JobRig {
             .rng = rng,
             .run = [this](SliceAsk ask) { return run(std::move(ask)); },
             .bill = [this](const JobRecord&, const SliceBill& spent) { return bill(spent); },
-            .has_memory = [this] { return memory; }},
+            .has_memory = [this] { return memory; },
+            .byte_limit = [this](std::string_view) { return byte_limit; }},
         JobEngine::Options{.cpus = 2,
                            .memory = mib(100),
                            .slice = 1h,
@@ -177,6 +180,7 @@ class JobRig {
   bool memory = true;
   bool hang = false;
   bool keeps = false;
+  Bytes byte_limit{};
   Status kept;
   std::uint32_t cpus = 1;
   Duration max_age = 1h;
@@ -393,4 +397,54 @@ TEST_CASE("what has not ended in time expires, and what is kept long enough is f
   rig.until([&] { return rig.running == 0; });
   REQUIRE(rig.store->sweep(rig.engine->now() + 2h).has_value());
   CHECK(rig.loop.run(rig.engine->find(id)).error().reason == reason::kNotFound);
+}
+
+TEST_CASE("what a project's jobs keep stays within its quota") {
+  JobRig rig;
+  // Of each checkpoint a state and a part of 7 and 6 bytes; the last two states are kept.
+  rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 2); };
+  rig.byte_limit = Bytes{13};
+  const JobRecord failed = rig.until_over(rig.submit());
+  CHECK(failed.state == JobState::Failed);
+  CHECK(failed.reason == reason::kQuotaExceeded);
+  CHECK(failed.message.starts_with("job_bytes: "));
+  CHECK(rig.store->bytes_of("default").value() == Bytes{});
+  rig.byte_limit = Bytes{26};
+  CHECK(rig.until_over(rig.submit()).state == JobState::Done);
+  CHECK(rig.until_over(rig.submit("other/f")).state == JobState::Done);
+}
+
+TEST_CASE("a checkpoint over the quota is refused, and the one before stays") {
+  JobRig rig;
+  rig.keeps = true;
+  rig.byte_limit = Bytes{3};
+  (void)rig.until_over(rig.submit());
+  REQUIRE_FALSE(rig.kept.has_value());
+  CHECK(rig.kept.error().reason == reason::kQuotaExceeded);
+}
+
+TEST_CASE("thousands of parts are kept, and go when their job is over") {
+  JobRig rig;
+  constexpr std::uint32_t kParts = 5000;
+  rig.slice = [&](const SliceAsk& ask) {
+    if (ask.job.slices == 1) return rig.done();
+    SliceOutcome outcome{.result = JobStore::SliceResult{}, .pin = rig.store->pin()};
+    const JobFile part = rig.file(FileRole::Part, "part", "rows", outcome.pin);
+    for (std::uint32_t number = 1; number <= kParts; ++number) {
+      outcome.result->files.push_back(part);
+      outcome.result->files.back().name = fmt::format("part-{:06}", number);
+    }
+    return outcome;
+  };
+  rig.byte_limit = Bytes{4};  // equal files count once
+  std::size_t seen = 0;
+  const auto first = rig.slice;
+  rig.slice = [&](const SliceAsk& ask) {
+    if (ask.job.slices == 1) seen = ask.files.size();
+    return first(ask);
+  };
+  const JobRecord job = rig.until_over(rig.submit());
+  CHECK(job.state == JobState::Done);
+  CHECK(seen == kParts);
+  CHECK(rig.store->files(job.spec.id)->empty());
 }

@@ -6,11 +6,8 @@
 #include "jobs/job_store.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <limits>
 #include <span>
 #include <utility>
@@ -18,7 +15,6 @@
 #include "base/log.h"
 #include "core/project.h"
 #include "core/reason.h"
-#include "publish/taken_file.h"
 
 namespace mayfly {
 namespace {
@@ -154,47 +150,12 @@ std::string cut(const std::string& message) { return message.substr(0, kLongestM
 }  // namespace
 
 Result<std::unique_ptr<JobStore>> JobStore::open(const Path& path, BlobStore& blobs,
-                                                 const Clock& clock) {
+                                                 const Clock& clock,
+                                                 NamedElsewhere named_elsewhere) {
   Database database = TRY(Database::open(path, OpenMode::Create));
   TRY(database.execute("create the tables of jobs", kJobSchema));
-  return std::unique_ptr<JobStore>(new JobStore(std::move(database), blobs, clock));
-}
-
-Result<JobFile> JobStore::put(FileRole role, std::string name, int file, Pin& pin) {
-  const auto digest = parse_digest(TRY(hash_file(file)));
-  if (!digest) return fail(Code::Internal, "a digest that is none");
-  // Pinned before it is looked for: nothing that is there goes any more.
-  pin.add(*digest);
-  watch(*digest);
-  std::optional<BlobInfo> info = TRY(blobs_.find(*digest));
-  if (!info) info = TRY(write_blob(file));
-  watch(info->digest);
-  if (info->digest != *digest)
-    return fail(Code::DataLoss, fmt::format("{} changed while it was kept", name));
-  return JobFile{.role = role, .name = std::move(name), .digest = *digest, .size = info->size};
-}
-
-void JobStore::watch(const Digest& digest) {
-  const std::scoped_lock lock(mutex_);
-  watched_.insert(digest);
-}
-
-// As much as there was when it was hashed: whoever made it may write on.
-Result<BlobInfo> JobStore::write_blob(int file) {
-  struct stat status{};
-  if (::fstat(file, &status) != 0) return fail_errno("fstat");
-  if (::lseek(file, 0, SEEK_SET) != 0) return fail_errno("lseek");
-  const auto writer = TRY(blobs_.create());
-  std::vector<std::byte> piece(std::size_t{256} << 10);
-  for (auto left = static_cast<std::size_t>(status.st_size); left > 0;) {
-    const ssize_t got = ::read(file, piece.data(), std::min(left, piece.size()));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail_errno("read");
-    if (got == 0) break;
-    TRY(writer->append(std::span(piece).first(static_cast<std::size_t>(got))));
-    left -= static_cast<std::size_t>(got);
-  }
-  return writer->commit();
+  return std::unique_ptr<JobStore>(
+      new JobStore(std::move(database), blobs, clock, std::move(named_elsewhere)));
 }
 
 Status JobStore::insert_files(std::string_view id, std::uint32_t slice,
@@ -224,7 +185,7 @@ Result<std::vector<Digest>> JobStore::drop_files(std::string_view id, std::strin
 }
 
 Status JobStore::submit(const JobSubmission& job, const std::vector<JobFile>& inputs,
-                        std::uint64_t limit) {
+                        const Limits& limits) {
   const std::scoped_lock lock(mutex_);
   Transaction transaction = TRY(Transaction::begin(database_));
   const std::string project(project_of(job.function));
@@ -232,8 +193,8 @@ Status JobStore::submit(const JobSubmission& job, const std::vector<JobFile>& in
     Statement count = TRY(database_.prepare(
         "count jobs", "SELECT count(*) FROM jobs WHERE project = ?1 AND state <= 2"));
     count.bind(std::string_view(project));
-    if (TRY(count.step()) && static_cast<std::uint64_t>(count.integer(0)) >= limit)
-      return refuse(reason::kQueueFull, fmt::format("{} jobs wait or run already", limit));
+    if (TRY(count.step()) && static_cast<std::uint64_t>(count.integer(0)) >= limits.open)
+      return refuse(reason::kQueueFull, fmt::format("{} jobs wait or run already", limits.open));
   }
   {
     Statement insert = TRY(database_.prepare(
@@ -247,7 +208,9 @@ Status JobStore::submit(const JobSubmission& job, const std::vector<JobFile>& in
                 to_ns(job.expires), job.keep.count(), job.cpus);
     TRY(insert.run());
   }
+  const Bytes before = limits.bytes == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
   TRY(insert_files(job.id, 0, inputs));
+  TRY(check_bytes(project, limits.bytes, before));
   return transaction.commit();
 }
 
@@ -354,7 +317,7 @@ Result<JobRecord> JobStore::end_slice(const JobLease& lease, std::string_view ho
 }
 
 Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceResult slice,
-                                    const Spent& spent) {
+                                    const Spent& spent, Bytes limit) {
   std::vector<Digest> dropped;
   const auto commit = [&]() -> Result<JobRecord> {
     const std::scoped_lock lock(mutex_);
@@ -369,8 +332,11 @@ Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceRe
                       fmt::format("slices = slices + {}, failures = 0, state = {}", counts ? 1 : 0,
                                   slice.finished ? "3" : "iif(held, 2, 0)"),
                       spent, ending));
+    const std::string_view project = project_of(moved.spec.function);
+    const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, moved.slices + (slice.finished ? 1 : 0), slice.files));
     dropped = TRY(drop_old_files(moved));
+    TRY(check_bytes(project, limit, before));
     TRY(transaction.commit());
     return moved;
   };
@@ -380,7 +346,7 @@ Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceRe
 }
 
 Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
-                      const std::vector<JobFile>& files, const JobProgress& progress) {
+                      const std::vector<JobFile>& files, const JobProgress& progress, Bytes limit) {
   std::vector<Digest> dropped;
   const auto commit = [&]() -> Status {
     const std::scoped_lock lock(mutex_);
@@ -398,19 +364,16 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
       if (!TRY(changes_a_row(update))) return lost(lease);
     }
     const JobRecord now = TRY(job(lease.id));
+    const std::string_view project = project_of(now.spec.function);
+    const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, now.slices, files));
     dropped = TRY(drop_old_files(now));
+    TRY(check_bytes(project, limit, before));
     return transaction.commit();
   };
   TRY(commit());
   clean_up(dropped);
   return {};
-}
-
-// What is done is done: blobs that cannot be removed now are looked at again.
-void JobStore::clean_up(const std::vector<Digest>& digests) {
-  if (const Status removed = remove_unnamed(digests); removed) return;
-  for (const Digest& digest : digests) watch(digest);
 }
 
 // Of what is over only the result stays.
@@ -558,37 +521,6 @@ Result<std::vector<std::string>> JobStore::sweep(WallTime now) {
   }
   clean_up(dropped);
   return expired;
-}
-
-Result<bool> JobStore::is_named(const Digest& digest) {
-  const std::scoped_lock lock(mutex_);
-  Statement query = TRY(database_.prepare("look whether a job names a blob",
-                                          "SELECT 1 FROM job_files WHERE digest = ?1 LIMIT 1"));
-  query.bind(std::span(digest.bytes));
-  return query.step();
-}
-
-// The sweep begins before it is asked who names them: see Pins.
-Status JobStore::remove_unnamed(const std::vector<Digest>& digests) {
-  if (digests.empty()) return {};
-  const std::scoped_lock one_at_a_time(sweeping_);
-  Sweep sweep = TRY(pins_.begin_sweep());
-  for (const Digest& digest : digests) {
-    if (TRY(is_named(digest))) continue;
-    const bool removed =
-        TRY(sweep.remove_unless_pinned(digest, [&] { return blobs_.remove(digest); }));
-    if (!removed) watch(digest);
-  }
-  return {};
-}
-
-Status JobStore::remove_orphans() {
-  std::vector<Digest> orphans;
-  TRY(blobs_.for_each([&](const BlobInfo& info) -> Status {
-    if (!TRY(is_named(info.digest))) orphans.push_back(info.digest);
-    return {};
-  }));
-  return remove_unnamed(orphans);
 }
 
 }  // namespace mayfly

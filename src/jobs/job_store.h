@@ -7,12 +7,16 @@
 // Everything blocks, and may be called from any thread but the loop's.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -26,12 +30,20 @@ namespace mayfly {
 
 class JobStore {
  public:
+  // Whether something else than a job names the blob. Called with a lock held.
+  using NamedElsewhere = std::function<Result<bool>(const Digest&)>;
   // `blobs`, of jobs alone, and `clock` outlive me.
   static Result<std::unique_ptr<JobStore>> open(const Path& database, BlobStore& blobs,
-                                                const Clock& clock);
+                                                const Clock& clock,
+                                                NamedElsewhere named_elsewhere = nullptr);
 
-  // Durable when it returns. queue_full: the project has `limit` jobs that are not over.
-  Status submit(const JobSubmission& job, const std::vector<JobFile>& inputs, std::uint64_t limit);
+  // Of a project.
+  struct Limits {
+    std::uint64_t open = 1000;  // jobs that are not over
+    Bytes bytes{};              // files that jobs keep; 0: no limit
+  };
+  // Durable when it returns. queue_full, quota_exceeded: there are limits.open, limits.bytes.
+  Status submit(const JobSubmission& job, const std::vector<JobFile>& inputs, const Limits& limits);
   Result<std::optional<JobRecord>> find(std::string_view id);
   struct ListAsk {
     std::string project;
@@ -43,6 +55,11 @@ class JobStore {
   // Without detail, checkpoint and result.
   Result<std::vector<JobRecord>> list(const ListAsk& ask);
   Result<std::vector<JobFile>> files(std::string_view id);
+  struct Overview {  // of all projects
+    std::array<std::array<std::uint64_t, kJobStates>, kJobKinds> jobs{};
+    std::array<std::uint64_t, kFileRoles> bytes{};
+  };
+  Result<Overview> overview();
 
   // The next one that is due, projects in turn, that needs no more than there is; its epoch is new.
   struct LeaseAsk {
@@ -54,7 +71,10 @@ class JobStore {
   Result<std::optional<JobRecord>> lease(const LeaseAsk& ask);
   Result<std::optional<WallTime>> next_due();
 
-  // How a slice ended. conflict: the lease is lost.
+  Result<Bytes> bytes_of(std::string_view project);  // equal files count once
+
+  // How a slice ended. conflict: the lease is lost. quota_exceeded: the project's jobs would keep
+  // more than `limit`, if that is not 0; nothing has changed.
   struct SliceResult {
     bool finished = false;
     std::string checkpoint;
@@ -67,10 +87,10 @@ class JobStore {
     Duration ran{};
   };
   Result<JobRecord> advance(const JobLease& lease, WallTime now, SliceResult slice,
-                            const Spent& spent);
+                            const Spent& spent, Bytes limit = {});
   // A checkpoint in the middle of a slice.
   Status keep(const JobLease& lease, const std::string& checkpoint,
-              const std::vector<JobFile>& files, const JobProgress& progress);
+              const std::vector<JobFile>& files, const JobProgress& progress, Bytes limit = {});
   // A slice failed: it is tried again at `due`.
   Result<JobRecord> retry(const JobLease& lease, WallTime due, const Error& why,
                           const Spent& spent);
@@ -100,8 +120,11 @@ class JobStore {
   Result<Fd> open_file(const Digest& digest) const { return blobs_.open(digest); }
 
  private:
-  JobStore(Database database, BlobStore& blobs, const Clock& clock)
-      : database_(std::move(database)), blobs_(blobs), pins_(clock) {}
+  JobStore(Database database, BlobStore& blobs, const Clock& clock, NamedElsewhere named_elsewhere)
+      : database_(std::move(database)),
+        blobs_(blobs),
+        pins_(clock),
+        named_elsewhere_(std::move(named_elsewhere)) {}
 
   Result<std::optional<JobRecord>> find_job(std::string_view id);
   Result<JobRecord> job(std::string_view id);
@@ -116,6 +139,8 @@ class JobStore {
   Result<JobRecord> end_slice(const JobLease& lease, std::string_view how, const Spent& spent,
                               const SliceEnding& ending);
   Result<JobRecord> end_job(std::string_view id);
+  Result<Bytes> sum_bytes(std::string_view project);
+  Status check_bytes(std::string_view project, Bytes limit, Bytes before);
   Result<BlobInfo> write_blob(int file);
   Result<bool> is_named(const Digest& digest);
   void clean_up(const std::vector<Digest>& digests);
@@ -124,6 +149,7 @@ class JobStore {
   Database database_;
   BlobStore& blobs_;
   Pins pins_;
+  NamedElsewhere named_elsewhere_;
   std::mutex mutex_;
   std::mutex sweeping_;  // held before mutex_
   std::set<Digest> watched_;

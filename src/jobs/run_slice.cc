@@ -11,6 +11,7 @@
 #include "async/cancel.h"
 #include "async/gate.h"
 #include "base/remove_tree.h"
+#include "core/caller_reason.h"
 #include "core/json_reader.h"
 #include "core/printable.h"
 #include "core/reason.h"
@@ -124,6 +125,7 @@ Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
                  .timeout = parts_.patience,
                  .secrets = code.secrets,
                  .environment = code.environment,
+                 .tools = JobTools::Programs,
                  .idle = true};
 }
 
@@ -166,6 +168,9 @@ Task<void> RunSlices::keep(Slice& slice, std::string folder) {
   slice.say();
   const Status kept = co_await work();
   slice.keeping = false;
+  // Nothing that the function could do about it.
+  if (!kept && kept.error().reason == reason::kQuotaExceeded)
+    co_return slice.jail.expel(kept.error());
   slice.kept = slice.kept || kept.has_value();
   if (kept) slice.jail.hear();
   Json reply{{"kept", kept.has_value()}};

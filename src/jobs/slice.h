@@ -2,6 +2,7 @@
 // (batch_slice.h, run_slice.h).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -31,8 +32,9 @@ struct SliceOutcome {
   bool retry = false;
   bool put_back = false;  // of an error: the platform's, which may pass
   Duration cpu{};
-  Bytes memory{};  // at most; 0: unknown
-  Pin pin{};       // holds the files
+  Bytes memory{};                           // at most; 0: unknown
+  std::uint64_t rows = 0, failed_rows = 0;  // of a batch, in the result
+  Pin pin{};                                // holds the files
 };
 
 // What a slice took; 0: unknown.

@@ -93,6 +93,25 @@ TEST_CASE("an attempt at an event has the event's id before its texts, others ar
   CHECK(decode_record(intact_frame(bytes_of(frames)).value()).value() == record);
 }
 
+TEST_CASE("a stream has the time to its first chunk before its texts, others are as they were") {
+  for (const bool of_event : {false, true}) {
+    InvocationRecord record = sample();
+    if (of_event) record.event.emplace().bytes.fill(std::byte{0xcd});
+    std::string plain;
+    encode_record(record, plain);
+    record.first_chunk = 258us;
+    std::string frames;
+    encode_record(record, frames);
+    const std::size_t texts = kFrameHead + 96 + (of_event ? 16 : 0);
+    CHECK(frames.size() == plain.size() + 8);
+    CHECK(frames[kFrameHead] == (of_event ? 6 : 5));
+    CHECK(frames.substr(texts, 8) == std::string("\x02\x01\0\0\0\0\0\0", 8));
+    CHECK(frames.substr(texts + 8) == plain.substr(texts));
+    CHECK(decode_record(intact_frame(bytes_of(frames)).value()).value() == record);
+    CHECK_FALSE(unbilled(record).first_chunk.has_value());
+  }
+}
+
 TEST_CASE("what the platform lost costs nothing, whatever it took") {
   InvocationRecord record = sample();
   record.tier = StartTier::Hot;
@@ -128,7 +147,8 @@ TEST_CASE("a payload of an unknown format, tier or length is data loss") {
   std::string frames;
   encode_record(sample(), frames);
   const std::string payload = frames.substr(kFrameHead);
-  for (const auto& [at, value] : {std::pair{0, 3}, std::pair{1, 0}, std::pair{1, 6}}) {
+  for (const auto& [at, value] :
+       {std::pair{0, 0}, std::pair{0, 9}, std::pair{1, 0}, std::pair{1, 7}}) {
     std::string bad = payload;
     bad[static_cast<std::size_t>(at)] = static_cast<char>(value);
     CHECK(decode_record(bytes_of(bad)).error().code == Code::DataLoss);
@@ -250,14 +270,40 @@ TEST_CASE("sealed totals survive their file, and damage is noticed") {
   CHECK_FALSE(decode_totals({}).has_value());
 }
 
-TEST_CASE("totals that were sealed before shadows were told apart are read") {
+TEST_CASE("totals that were sealed before waits, and before shadows were told apart, are read") {
   SegmentTotals totals;
   totals.add(served(10h, 512, 2s));
   std::string file = encode_totals(totals);
   const std::size_t names = 1 + std::string("default").size() + 1 + std::string("fraud").size();
-  file.erase(file.size() - names - 16, 16);  // the part of shadows of the only row
-  const std::string body = file.substr(12);
-  file = "mayflyT1";
-  WireWriter(file).put(checksum(bytes_of(body)));
-  CHECK(decode_totals(bytes_of(file + body)).value() == totals);
+  const auto sealed_as = [&](std::string magic) {
+    const std::string body = file.substr(12);
+    WireWriter(magic).put(checksum(bytes_of(body)));
+    return decode_totals(bytes_of(magic + body)).value();
+  };
+  file.erase(file.size() - names - 40, 8);  // what the only row waited
+  CHECK(sealed_as("mayflyT2") == totals);
+  file.erase(file.size() - names - 16, 16);  // its part of shadows
+  CHECK(sealed_as("mayflyT1") == totals);
+}
+
+TEST_CASE("a record keeps how long its function waited, and is as short as ever without") {
+  InvocationRecord record = sample();
+  std::string plain;
+  encode_record(record, plain);
+  record.waited = 7ms;
+  for (const bool of_event : {false, true}) {
+    if (of_event) record.event = record.invocation;
+    std::string frame;
+    encode_record(record, frame);
+    const std::size_t more =
+        sizeof(std::uint64_t) + (of_event ? sizeof record.invocation.bytes : 0);
+    CHECK(frame.size() == plain.size() + more);
+    const auto payload = intact_frame(bytes_of(frame));
+    REQUIRE(payload.has_value());
+    CHECK(decode_record(*payload).value() == record);
+  }
+  Usage usage;
+  usage.add(record);
+  CHECK(usage.waited_us == 7000);
+  CHECK(unbilled(record).waited.count() == 0);
 }

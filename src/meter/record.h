@@ -23,7 +23,10 @@
 //                  function, reason
 //
 // Format 2 is that of attempts at an event (events/): its 16 bytes of id stand at 96, the texts
-// after them. An attempt that was lost to the platform is tried again under its number.
+// after them. An attempt that was lost to the platform is tried again under its number. A format is
+// 1, 1 more with an event, 2 more with `waited` (8 bytes: microseconds that a function waited for
+// others that it called), 4 more with `first_chunk` (8 bytes: microseconds from `time` to a
+// stream's first chunk). They stand before the texts in this order.
 #pragma once
 
 #include <chrono>
@@ -56,12 +59,15 @@ struct InvocationRecord {
   std::chrono::microseconds start{};
   std::chrono::microseconds run{};
   std::chrono::microseconds cpu{};
+  std::chrono::microseconds waited{};  // the part of `run` that its function waited for callees
   Bytes memory_limit;
   Bytes memory_peak;
   Bytes received;
   Bytes sent;
   std::string reason;                   // a slug of core/reason.h; empty: answered
   std::optional<InvocationId> event{};  // that it is an attempt at
+  // Of a stream: since `time`.
+  std::optional<std::chrono::microseconds> first_chunk{};
   bool operator==(const InvocationRecord&) const = default;
 };
 
@@ -71,7 +77,7 @@ inline constexpr std::string_view kShadowCaller = "shadow";
 
 inline constexpr std::size_t kFrameHead = 8;
 inline constexpr std::size_t kMinPayload = 96 + 5;
-inline constexpr std::size_t kMaxPayload = 96 + 16 + 5 * 256;
+inline constexpr std::size_t kMaxPayload = 96 + 16 + 8 + 8 + 5 * 256;
 
 // What an attempt becomes that was lost to the platform: nobody is billed for it.
 InvocationRecord unbilled(InvocationRecord record);

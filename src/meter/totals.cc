@@ -9,9 +9,9 @@
 namespace mayfly {
 namespace {
 
-constexpr std::string_view kMagic = "mayflyT2";
-constexpr std::string_view kOldMagic = "mayflyT1";
-enum class Format : std::uint8_t { WithoutShadows, WithShadows };
+constexpr std::string_view kMagic = "mayflyT3";
+enum class Format : std::uint8_t { WithoutShadows, WithShadows, WithWaits };
+constexpr std::array<std::string_view, 3> kMagics = {"mayflyT1", "mayflyT2", kMagic};
 constexpr std::size_t kCounters = 14;
 
 // The order of the counters in a row.
@@ -36,6 +36,7 @@ void put_row(WireWriter& wire, const UsageKey& key, const Usage& usage) {
   wire.put(static_cast<std::uint64_t>(key.hour.value));
   wire.put(key.version);
   for (const std::uint64_t* counter : counters(usage)) wire.put(*counter);
+  wire.put(usage.waited_us);
   wire.put(usage.memory_time);
   wire.put(usage.shadow_memory_time);
   wire.put_text(key.project);
@@ -47,11 +48,13 @@ Uint128 get_memory_time(WireReader& wire) {
   return Uint128{wire.get<std::uint64_t>()} << 64 | low;
 }
 
-// nullopt: neither.
+// nullopt: none of them.
 std::optional<Format> get_format(WireReader& wire) {
   const auto magic = wire.take(kMagic.size());
-  if (std::ranges::equal(magic, std::as_bytes(std::span(kMagic)))) return Format::WithShadows;
-  if (std::ranges::equal(magic, std::as_bytes(std::span(kOldMagic)))) return Format::WithoutShadows;
+  for (std::size_t i = 0; i < kMagics.size(); ++i) {
+    if (std::ranges::equal(magic, std::as_bytes(std::span(kMagics.at(i)))))
+      return static_cast<Format>(i);
+  }
   return std::nullopt;
 }
 
@@ -61,8 +64,9 @@ void get_row(WireReader& wire, Format format, UsageTable& table) {
   key.hour.value = static_cast<std::int64_t>(wire.get<std::uint64_t>());
   key.version = wire.get<std::uint32_t>();
   for (std::uint64_t* counter : counters(usage)) *counter = wire.get<std::uint64_t>();
+  if (format >= Format::WithWaits) usage.waited_us = wire.get<std::uint64_t>();
   usage.memory_time = get_memory_time(wire);
-  if (format == Format::WithShadows) usage.shadow_memory_time = get_memory_time(wire);
+  if (format >= Format::WithShadows) usage.shadow_memory_time = get_memory_time(wire);
   key.project = wire.get_text();
   key.function = wire.get_text();
   if (wire.ok()) table.add(key, usage);

@@ -5,7 +5,7 @@
 // The file, all integers little-endian:
 //
 //   offset  bytes
-//        0      8  "mayflyT2"
+//        0      8  "mayflyT3"
 //        8      4  CRC-32 of everything after it
 //       12      8  number of the segment
 //       20      8  records in it
@@ -15,10 +15,12 @@
 //                    4  version
 //                 14×8  requests, attempts, errors, refused, starts (4), queue, start, run, cpu µs,
 //                       bytes in, bytes out
+//                    8  µs that functions waited for those they called
 //                 2×16  memory time and shadows' part of it, byte-microseconds
 //                       project, function: a length byte and the text each
 //
-// A file that begins with "mayflyT1" has no part of shadows: what they used is among the rest.
+// A file that begins with "mayflyT2" has no such waits; one that begins with "mayflyT1" neither has
+// a part of shadows: what they used is among the rest.
 #pragma once
 
 #include <cstdint>

@@ -25,11 +25,14 @@ void Usage::add(const InvocationRecord& record) {
   requests += record.attempt == 1;
   ++attempts;
   errors += !record.reason.empty();
-  ++starts[static_cast<std::size_t>(record.tier) - 1];
+  // Totals on disk know four tiers: a start from an environment template counts as a cold one.
+  const StartTier tier = record.tier == StartTier::Environment ? StartTier::Cold : record.tier;
+  ++starts[static_cast<std::size_t>(tier) - 1];
   queue_us += count(record.queue);
   start_us += count(record.start);
   run_us += count(record.run);
   cpu_us += count(record.cpu);
+  waited_us += count(record.waited);
   const Uint128 held = Uint128{record.memory_limit.count} * count(record.run);
   memory_time += held;
   if (record.caller == kShadowCaller) shadow_memory_time += held;
@@ -45,6 +48,7 @@ void Usage::add(const Usage& other) {
   start_us += other.start_us;
   run_us += other.run_us;
   cpu_us += other.cpu_us;
+  waited_us += other.waited_us;
   bytes_in += other.bytes_in;
   bytes_out += other.bytes_out;
   memory_time += other.memory_time;

@@ -43,11 +43,12 @@ struct Usage {
   std::uint64_t attempts = 0;  // served, retries included
   std::uint64_t errors = 0;    // of the attempts
   std::uint64_t refused = 0;
-  std::array<std::uint64_t, 4> starts{};  // of the attempts: hot, template, cold, origin
+  std::array<std::uint64_t, 4> starts{};  // hot, template, cold or environment, origin
   std::uint64_t queue_us = 0;
   std::uint64_t start_us = 0;
   std::uint64_t run_us = 0;
   std::uint64_t cpu_us = 0;
+  std::uint64_t waited_us = 0;  // of run_us: for functions that they called
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
   Uint128 memory_time = 0;         // bytes × microseconds: the memory limit while the request ran

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/tcp.h"
+#include "core/reason.h"
 #include "net/chunked.h"
 #include "net/unix_address.h"
 
@@ -26,6 +27,8 @@ namespace {
 constexpr std::size_t kMaxResponseHead = 65'536;
 constexpr std::size_t kPiece = 262'144;
 constexpr int kKeepAlive = 15;  // seconds
+constexpr Duration kLookForStop = std::chrono::milliseconds(100);
+constexpr std::string_view kNode = "the node";
 
 }  // namespace
 
@@ -75,29 +78,37 @@ HttpClient::HttpClient(Url url) : HttpClient(std::move(url), Options()) {}
 HttpClient::HttpClient(Url url, Options options)
     : url_(std::move(url)), options_(std::move(options)) {}
 
+// What helps whoever meant to ask a node.
+std::string HttpClient::advice(std::string_view text) const {
+  return std::string(options_.peer == kNode ? text : std::string_view());
+}
+
 Error HttpClient::cannot_reach(std::string_view why) const {
   return Error{.code = Code::Unavailable,
-               .message = fmt::format("cannot reach the node at {}: {}; is `mayfly serve` running?",
-                                      url_.text, why)};
+               .message = fmt::format("cannot reach {} at {}: {}{}", options_.peer, url_.text, why,
+                                      advice("; is `mayfly serve` running?"))};
 }
 
 Error HttpClient::not_trusted(std::string_view why) const {
   return Error{.code = Code::Unauthenticated,
-               .message = fmt::format("the certificate of the node at {} is not trusted: {}; name "
-                                      "who issued it with --ca FILE or MAYFLY_CA",
-                                      url_.text, why)};
+               .message = fmt::format("the certificate of {} at {} is not trusted: {}{}",
+                                      options_.peer, url_.text, why,
+                                      advice("; name who issued it with --ca FILE or MAYFLY_CA"))};
 }
 
 // With the reason, where TLS has one: a server refuses a client's certificate only after the
 // client's side of the handshake is done.
 std::unexpected<Error> HttpClient::ended_early() const {
   if (transport_->problem().empty()) {
-    return fail(Code::Cancelled, "the node ended the connection before its reply was complete");
+    return fail(
+        Code::Cancelled,
+        fmt::format("{} ended the connection before its reply was complete", options_.peer));
   }
   return fail(Code::Unauthenticated,
-              fmt::format("the node at {} ended the connection: {}; where it demands a client's "
-                          "certificate, name one with --client-cert and --client-key",
-                          url_.text, transport_->problem()));
+              fmt::format("{} at {} ended the connection: {}{}", options_.peer, url_.text,
+                          transport_->problem(),
+                          advice("; where it demands a client's certificate, name one with "
+                                 "--client-cert and --client-key")));
 }
 
 // --- connecting ---
@@ -114,7 +125,9 @@ Result<Fd> HttpClient::connect_unix() {
 }
 
 Result<Fd> HttpClient::connect_tcp() {
-  auto socket = mayfly::connect_tcp(url_.host, url_.port, options_.connect_timeout);
+  const Duration patience = left_of(options_.connect_timeout);
+  auto socket = options_.addresses.empty() ? mayfly::connect_tcp(url_.host, url_.port, patience)
+                                           : mayfly::connect_tcp(options_.addresses, patience);
   if (!socket) return std::unexpected(cannot_reach(socket.error().message));
   const int one = 1;
   (void)::setsockopt(socket->get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -126,6 +139,7 @@ Result<Fd> HttpClient::connect_tcp() {
 }
 
 Status HttpClient::prepare_tls() {
+  if (!tls_) tls_ = options_.trust;
   if (!tls_) tls_ = TRY(TlsContext::client(options_.tls));
   return {};
 }
@@ -157,24 +171,43 @@ Status HttpClient::shake_hands() {
 
 // --- bytes ---
 
+Status HttpClient::check_time() const {
+  if (options_.stop != nullptr && options_.stop->load())
+    return fail(Code::Unavailable, "the node is shutting down", reason::kDraining);
+  if (!options_.deadline || SystemClock().now() < *options_.deadline) return {};
+  return fail(Code::DeadlineExceeded,
+              fmt::format("{} at {} takes too long", options_.peer, url_.text));
+}
+
+Duration HttpClient::left_of(Duration patience) const {
+  if (!options_.deadline) return patience;
+  return std::clamp(*options_.deadline - SystemClock().now(), Duration::zero(), patience);
+}
+
 Status HttpClient::wait(Duration patience, Also also) {
   short events = transport_->waits_for_output() ? POLLOUT : POLLIN;
   if (also == Also::Input) events |= POLLIN;
   pollfd poll_fd{.fd = transport_->fd(), .events = events, .revents = 0};
+  const TimePoint until = SystemClock().now() + patience;
   while (true) {
-    const int ready = ::poll(&poll_fd, 1, poll_timeout(patience));
+    TRY(check_time());
+    Duration wait = left_of(std::max(until - SystemClock().now(), Duration::zero()));
+    if (options_.stop != nullptr) wait = std::min(wait, kLookForStop);
+    const int ready = ::poll(&poll_fd, 1, poll_timeout(wait));
     if (ready > 0) {
       transport_->on_ready(true, true, false);
       return {};
     }
-    if (ready == 0) {
-      return fail(Code::DeadlineExceeded, fmt::format("the node at {} does not answer", url_.text));
+    if (ready == 0 && SystemClock().now() >= until) {
+      return fail(Code::DeadlineExceeded,
+                  fmt::format("{} at {} does not answer", options_.peer, url_.text));
     }
-    if (errno != EINTR) return fail_errno("poll");
+    if (ready < 0 && errno != EINTR) return fail_errno("poll");
   }
 }
 
 Result<bool> HttpClient::fill(Duration patience) {
+  TRY(check_time());
   const std::size_t before = buffer_.size();
   buffer_.resize(before + 65536);
   const std::span room(buffer_.data() + before, 65536);
@@ -196,11 +229,12 @@ Status HttpClient::send_all(std::string_view bytes) {
     bytes.remove_prefix(sent.size);
     if (sent.progress == Transport::Progress::Some) continue;
     if (sent.progress == Transport::Progress::End) {
-      return fail(Code::Cancelled, "the node closed the connection");
+      return fail(Code::Cancelled, fmt::format("{} closed the connection", options_.peer));
     }
     // A server that refuses the request answers without reading the rest of it.
     TRY(wait(options_.stall_timeout, Also::Input));
-    if (transport_->has_input()) return fail(Code::Cancelled, "the node answered early");
+    if (transport_->has_input())
+      return fail(Code::Cancelled, fmt::format("{} answered early", options_.peer));
   }
   return {};
 }

@@ -2,6 +2,7 @@
 // its connection between requests, and opens a new one when the server has closed it meanwhile.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -10,11 +11,13 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "base/tcp.h"
 #include "net/http.h"
 #include "net/http_parser.h"
 #include "net/tls.h"
@@ -66,7 +69,13 @@ class HttpClient {
     // The same between the request's last byte and the reply's first: the server's work.
     Duration reply_timeout = std::chrono::seconds(120);
     Bytes collected_limit = mib(256);
-    TlsClientFiles tls;  // for https; without a CA the system's store is trusted
+    TlsClientFiles tls;                    // for https; without a CA the system's store is trusted
+    std::optional<TlsContext> trust = {};  // instead of `tls`
+    // Where the URL's host is, for who has looked already: then nothing is resolved.
+    std::vector<SocketAddress> addresses = {};
+    std::optional<TimePoint> deadline = {};   // of SystemClock; whatever is under way ends then
+    const std::atomic<bool>* stop = nullptr;  // ends it as soon as it is true; outlives the client
+    std::string peer = "the node";            // who is asked, in messages
   };
 
   explicit HttpClient(Url url);
@@ -100,6 +109,9 @@ class HttpClient {
   // What the last call of transport_ waits for, and perhaps input too.
   enum class Also : std::uint8_t { Nothing, Input };
   Status wait(Duration patience, Also also = Also::Nothing);
+  Status check_time() const;
+  Duration left_of(Duration patience) const;
+  std::string advice(std::string_view text) const;
   Error cannot_reach(std::string_view why) const;
   Error not_trusted(std::string_view why) const;
   std::unexpected<Error> ended_early() const;

@@ -132,6 +132,10 @@ Result<TlsContext> TlsContext::client(const TlsClientFiles& files) {
   } else if (SSL_CTX_load_verify_file(context.get(), files.ca.c_str()) != 1) {
     return bad_file(files.ca, "no certificate can be read from it");
   }
+  if (!files.more_ca.empty() &&
+      SSL_CTX_load_verify_file(context.get(), files.more_ca.c_str()) != 1) {
+    return bad_file(files.more_ca, "no certificate can be read from it");
+  }
   if (files.certificate.empty() != files.key.empty()) {
     return fail(Code::InvalidArgument, "a client's certificate and its key are given together");
   }

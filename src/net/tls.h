@@ -28,6 +28,7 @@ struct TlsServerFiles {
 
 struct TlsClientFiles {
   Path ca = {};           // whom to trust; without, the system's store
+  Path more_ca = {};      // whom to trust besides
   Path certificate = {};  // shown to a server that asks for one, with its key
   Path key = {};
 };

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,10 +10,12 @@
 
 #include "async/event.h"
 #include "base/log.h"
+#include "base/remove_tree.h"
 #include "base/tcp.h"
 #include "core/project.h"
 #include "core/reason.h"
 #include "publish/job_outcome.h"
+#include "publish/taken_file.h"
 
 namespace mayfly {
 namespace {
@@ -40,20 +43,115 @@ std::vector<SourceFile> sources_of(const std::vector<SourceFile>& files) {
   return wanted;
 }
 
-Result<std::string> read_lock(const Path& work) {
+Result<Resolved> read_resolved(const Path& work) {
   const auto file = open_file(work / "resolved.json", O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (!file) return refuse(reason::kPublishFailed, "installing packages left no result");
   return parse_resolved(TRY(read_all_fd(file->get(), kMaxResolved)));
+}
+
+// What one job leaves for the next.
+constexpr TreeLimits kParcel{.depth = 8, .entries = 10'000, .bytes = std::uint64_t{4} << 30};
+
+Status take_over(const Path& left, const Path& target, const TreeLimits& limits) {
+  Fd folder = TRY(open_file(left, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  TRY(take_tree(std::move(folder), limits, [](const TakenFile&) -> Status { return {}; }));
+  TRY(remove_tree(target));
+  TRY(make_folder(target.parent_path()));
+  if (::rename(left.c_str(), target.c_str()) != 0) return fail_errno("move what a job left");
+  return {};
+}
+
+// What a step left becomes part of what the next one sees; and that gets an empty folder of its
+// own.
+Status pass_on(const SourceFolder& folder, ResolveStep step, int round) {
+  switch (step) {
+    case ResolveStep::Install:
+      TRY(take_over(folder.work() / "fetched", folder.source() / "fetched", kParcel));
+      break;
+    case ResolveStep::Build:
+      TRY(take_over(folder.work() / "built", folder.source() / "built" / std::to_string(round),
+                    kParcel));
+      break;
+    case ResolveStep::Debian:
+      TRY(take_over(folder.work() / "debian", folder.source() / "debian", TreeLimits{}));
+      break;
+  }
+  TRY(remove_tree(folder.work()));
+  return make_folder(folder.work());
+}
+
+// Debian's packages lie in usr/ of the environment.
+Status add_debian(const SourceFolder& folder) {
+  const Path unpacked = folder.source() / "debian" / "usr";
+  if (::access(unpacked.c_str(), F_OK) != 0) return {};
+  const Path environment = folder.work() / "environment";
+  if (::rename(unpacked.c_str(), (environment / "usr").c_str()) != 0)
+    return fail_errno("add the packages of Debian");
+  return {};
+}
+
+JobTools tools_of(ResolveStep step) {
+  switch (step) {
+    case ResolveStep::Install:
+      return JobTools::Install;
+    case ResolveStep::Build:
+      return JobTools::Build;
+    case ResolveStep::Debian:
+      return JobTools::Debian;
+  }
+  return JobTools::None;
+}
+
+// Whom a step may be connected with.
+Status check_host(const PackageIndex& index, ResolveStep step, const ConnectRequest& request) {
+  std::string asked = fmt::format("{}:{}", request.host, request.port);
+  std::ranges::transform(asked, asked.begin(), [](unsigned char c) { return std::tolower(c); });
+  const auto is_among = [&asked](const std::vector<std::string>& hosts) {
+    return std::ranges::find(hosts, asked) != hosts.end();
+  };
+  switch (step) {
+    case ResolveStep::Install:
+      if (is_among(index.hosts)) return {};
+      return fail(Code::PermissionDenied,
+                  fmt::format("{} is no host of the package index; the operator allows it with "
+                              "python.index_hosts",
+                              asked));
+    case ResolveStep::Debian:
+      if (is_among(index.debian_hosts)) return {};
+      return fail(Code::PermissionDenied,
+                  fmt::format("{} is none of the mirrors that apt is configured with", asked));
+    case ResolveStep::Build:
+      break;
+  }
+  return fail(Code::PermissionDenied, "what is built has no connections");
+}
+
+// Who may follow whom.
+bool may_follow(ResolveStep step, ResolveStep next, bool build) {
+  if (step == ResolveStep::Install) return next == ResolveStep::Build && build;
+  return next == ResolveStep::Install;
 }
 
 }  // namespace
 
 // Of one job, at a time: pip asks for few, and each may hold a thread of the pool while it waits.
 constexpr int kMaxConnecting = 4;
+constexpr int kMaxRounds = 32;
+// Hundreds of packages of Debian, each with connections of its own.
+constexpr std::size_t kMostMessages = 20'000;
 
 struct Environments::Installing {
-  std::unique_ptr<Job> job;  // null: it has ended
+  Installing(Wanted what, SourceFolder where, Progress tell, TimePoint until)
+      : wanted(std::move(what)),
+        folder(std::move(where)),
+        progress(std::move(tell)),
+        deadline(until) {}
+  const Wanted wanted;
+  const SourceFolder folder;
   Progress progress;
+  const TimePoint deadline;  // of all jobs together
+  std::unique_ptr<Job> job;  // null: it has ended
+  ResolveStep step = ResolveStep::Install;
   std::string last;
   int connecting = 0;
 };
@@ -70,11 +168,14 @@ Path Environments::folder(const Environment& environment) const {
 
 Task<Result<Environment>> Environments::provide(Wanted wanted, Progress progress) {
   std::vector<SourceFile> sources = sources_of(wanted.files);
-  if (sources.empty()) co_return Environment{};
+  if (sources.empty() && wanted.debian.empty()) co_return Environment{};
   std::vector<ArtifactFile> files;
   for (const SourceFile& source : sources) files.push_back(source.file);
   std::string request = environment_request(project_of(wanted.label), files);
-  if (!wanted.lock.empty()) request = sha256_hex(request + wanted.lock);
+  if (wanted.build) request = sha256_hex(fmt::format("{} build", request));
+  for (const std::string& package : wanted.debian)
+    request = sha256_hex(fmt::format("{} {}", request, package));
+  if (!wanted.lock.empty()) request = sha256_hex(fmt::format("{}{}", request, wanted.lock));
   CO_TRY(std::optional<Environment> found,
          co_await parts_.pool.run([this, request] { return store_.find(request); }));
   if (found) co_return *std::move(found);
@@ -87,28 +188,80 @@ Task<Result<Environment>> Environments::install(Wanted wanted, std::vector<Sourc
   CO_TRY(SourceFolder folder, co_await parts_.pool.run([this, sources] {
     return SourceFolder::create(folders_.tmp, sources);
   }));
-  auto installing = std::make_shared<Installing>();
-  installing->progress = std::move(progress);
+  const TimePoint deadline = parts_.loop.clock().now() + wanted.timeout;
+  const auto installing = std::make_shared<Installing>(std::move(wanted), std::move(folder),
+                                                       std::move(progress), deadline);
+  const Wanted& asked = installing->wanted;
+  ResolveStep step = asked.debian.empty() ? ResolveStep::Install : ResolveStep::Debian;
+  std::string lock;
+  for (int round = 0;; ++round) {
+    CO_TRY(Resolved resolved, co_await run_step(installing, step));
+    // What packages' code could have written ends nothing.
+    if (!resolved.next && step == ResolveStep::Install) {
+      lock = std::move(resolved.lock);
+      break;
+    }
+    if (!resolved.next) {
+      co_return refuse(reason::kInvalidModel,
+                       "packages cannot be installed: what builds them ended before they were");
+    }
+    if (round == kMaxRounds || !may_follow(step, *resolved.next, asked.build)) {
+      co_return refuse(reason::kInvalidModel,
+                       fmt::format("packages cannot be installed: after {} steps there is still "
+                                   "something to build",
+                                   round + 1));
+    }
+    CO_TRY_STATUS(
+        co_await parts_.pool.run([&] { return pass_on(installing->folder, step, round); }));
+    step = *resolved.next;
+  }
+  installing->progress = {};
+  if (lock.empty()) co_return Environment{};
+  CO_TRY(Environment made, co_await parts_.pool.run([&]() -> Result<Environment> {
+    TRY(add_debian(installing->folder));
+    return store_.install({project_of(asked.label), request},
+                          installing->folder.work() / "environment", std::move(lock));
+  }));
+  LOG(info, "packages installed", {"function", asked.label}, {"environment", made.digest});
+  if (asked.cancel.cancelled()) co_return fail(Code::Cancelled, "publishing was interrupted");
+  co_return made;
+}
+
+JobSpec Environments::spec_of(const Installing& installing, ResolveStep step) const {
+  const Wanted& wanted = installing.wanted;
+  const ResolveJob job{.step = step,
+                       .index_url = index_.url,
+                       .lock = wanted.lock,
+                       .build = wanted.build,
+                       .debian = wanted.debian};
+  const Duration left = installing.deadline - parts_.loop.clock().now();
+  return {.label = wanted.label,
+          .runtime = RuntimeKind::Python,
+          .source = installing.folder.source(),
+          .work = installing.folder.work(),
+          .request = to_json(job),
+          .max_messages = kMostMessages,
+          .memory = wanted.memory,
+          .timeout = std::max<Duration>(left, std::chrono::milliseconds(1)),
+          .tools = tools_of(step)};
+}
+
+Task<Result<Resolved>> Environments::run_step(std::shared_ptr<Installing> installing,
+                                              ResolveStep step) {
+  const Wanted& wanted = installing->wanted;
+  installing->step = step;
   Future<Result<JobEnd>> ended(parts_.loop);
   JobEvents events{
       .on_progress = [this, installing](std::string_view text) { answer(installing, text); },
       .on_end = [promise =
                      ended.promise()](Result<JobEnd> end) mutable { promise.set(std::move(end)); }};
-  JobSpec spec{.label = wanted.label,
-               .runtime = RuntimeKind::Python,
-               .source = folder.source(),
-               .work = folder.work(),
-               .request = to_json(ResolveJob{.index_url = index_.url, .lock = wanted.lock}),
-               .memory = wanted.memory,
-               .timeout = wanted.timeout,
-               .installs = true};
+  JobSpec spec = spec_of(*installing, step);
   CO_TRY(installing->job, parts_.jobs.run_job(std::move(spec), std::move(events)));
   CancelCallback cancelled(wanted.cancel, [&installing] {
     if (installing->job) installing->job->kill();
   });
   Result<JobEnd> end = co_await ended;
   installing->job.reset();
-  installing->progress = {};
   if (!end) co_return std::unexpected(std::move(end).error());
   if (wanted.cancel.cancelled()) co_return fail(Code::Cancelled, "publishing was interrupted");
   VersionOptions limits;
@@ -116,16 +269,7 @@ Task<Result<Environment>> Environments::install(Wanted wanted, std::vector<Sourc
   limits.publish_timeout = wanted.timeout;
   if (auto failure = failure_of(*end, installing->last, limits))
     co_return std::unexpected(*std::move(failure));
-  CO_TRY(Environment made, co_await parts_.pool.run([&]() -> Result<Environment> {
-    std::string lock = TRY(read_lock(folder.work()));
-    if (lock.empty()) return Environment{};
-    return store_.install({project_of(wanted.label), request}, folder.work() / "environment",
-                          std::move(lock));
-  }));
-  if (made.digest.empty()) co_return made;
-  LOG(info, "packages installed", {"function", wanted.label}, {"environment", made.digest});
-  if (wanted.cancel.cancelled()) co_return fail(Code::Cancelled, "publishing was interrupted");
-  co_return made;
+  co_return co_await parts_.pool.run([&] { return read_resolved(installing->folder.work()); });
 }
 
 void Environments::answer(const std::shared_ptr<Installing>& installing, std::string_view message) {
@@ -141,17 +285,15 @@ void Environments::answer(const std::shared_ptr<Installing>& installing, std::st
 
 Task<void> Environments::connect(std::shared_ptr<Installing> installing, ConnectRequest request) {
   Result<Fd> connection = fail(Code::PermissionDenied, "");
-  if (installing->connecting == kMaxConnecting) {
+  const Status allowed = check_host(index_, installing->step, request);
+  if (!allowed) {
+    connection = std::unexpected(allowed.error());
+  } else if (installing->connecting == kMaxConnecting) {
     connection = fail(Code::ResourceExhausted, "too many connections at once");
-  } else if (allows(request)) {
+  } else {
     ++installing->connecting;
     connection = co_await parts_.pool.run([request] { return connect_for_job(request); });
     --installing->connecting;
-  } else {
-    connection = fail(Code::PermissionDenied,
-                      fmt::format("{}:{} is no host of the package index; the operator allows it "
-                                  "with python.index_hosts",
-                                  request.host, request.port));
   }
   if (installing->job == nullptr) co_return;
   if (connection) {
@@ -159,12 +301,6 @@ Task<void> Environments::connect(std::shared_ptr<Installing> installing, Connect
   } else {
     installing->job->send(connection.error().message, Fd());
   }
-}
-
-bool Environments::allows(const ConnectRequest& request) const {
-  std::string asked = fmt::format("{}:{}", request.host, request.port);
-  std::ranges::transform(asked, asked.begin(), [](unsigned char c) { return std::tolower(c); });
-  return std::ranges::find(index_.hosts, asked) != index_.hosts.end();
 }
 
 }  // namespace mayfly

@@ -1,5 +1,7 @@
 // The packages of Python functions: found, or installed by pip in a jail that has no network and is
-// handed connections to the hosts of the package index alone. Loop thread.
+// handed connections to the hosts of the package index alone. What has no wheel may be built, in
+// jails without connections; Debian's packages are fetched and unpacked in one that is handed those
+// to its mirrors. Loop thread.
 #pragma once
 
 #include <functional>
@@ -25,6 +27,7 @@ namespace mayfly {
 struct PackageIndex {
   std::string url;                 // of its pages, as pip takes it; empty: only vendored wheels
   std::vector<std::string> hosts;  // that may be connected to, for pages and files: "host:port"
+  std::vector<std::string> debian_hosts = {};  // of the mirrors that apt is configured with
 };
 
 class Environments {
@@ -48,6 +51,8 @@ class Environments {
     Bytes memory;
     Duration timeout;
     std::string lock = {};  // what to install exactly; empty: what the files lead to
+    bool build = false;     // packages without a wheel, from their sources
+    std::vector<std::string> debian = {};
     CancelToken cancel = {};
   };
   // Empty when the files ask for none, or pyproject.toml turns out not to. What the same
@@ -62,9 +67,10 @@ class Environments {
   struct Installing;
   Task<Result<Environment>> install(Wanted wanted, std::vector<SourceFile> sources,
                                     std::string request, Progress progress);
+  Task<Result<Resolved>> run_step(std::shared_ptr<Installing> installing, ResolveStep step);
+  JobSpec spec_of(const Installing& installing, ResolveStep step) const;
   void answer(const std::shared_ptr<Installing>& installing, std::string_view message);
   Task<void> connect(std::shared_ptr<Installing> installing, ConnectRequest request);
-  bool allows(const ConnectRequest& request) const;
 
   Parts parts_;
   Folders folders_;

@@ -117,6 +117,8 @@ Task<Result<Environment>> Publisher::provide_environment(const PublishRequest& r
                               .memory = request.options.publish_memory,
                               .timeout = request.options.publish_timeout,
                               .lock = known.lock,
+                              .build = request.options.function.build,
+                              .debian = request.options.function.debian,
                               .cancel = request.cancel};
   CO_TRY(Environment made, co_await environments_.provide(std::move(wanted), std::move(progress)));
   if (!known.digest.empty() && made.digest != known.digest) {

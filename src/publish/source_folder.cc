@@ -16,12 +16,6 @@ namespace {
 constexpr auto kFolderMode = 0755;
 constexpr mode_t kReadable = S_IRUSR | S_IRGRP | S_IROTH;
 
-Status make_folder(const Path& path) {
-  TRY(make_directories(path));
-  if (::chmod(path.c_str(), kFolderMode) != 0) return fail_errno(path.native());
-  return {};
-}
-
 Status copy_blob(const Path& blob, const Path& target) {
   std::error_code error;
   std::filesystem::copy_file(blob, target, error);
@@ -41,6 +35,12 @@ Status place(const SourceFile& source, const Path& target) {
 }
 
 }  // namespace
+
+Status make_folder(const Path& path) {
+  TRY(make_directories(path));
+  if (::chmod(path.c_str(), kFolderMode) != 0) return fail_errno(path.native());
+  return {};
+}
 
 Result<SourceFolder> SourceFolder::create(const Path& tmp, const std::vector<SourceFile>& files) {
   SourceFolder folder(TRY(TempDir::create(tmp)));

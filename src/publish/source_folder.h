@@ -23,6 +23,9 @@ struct SourceFile {
 // Links to the blobs, or copies where they cannot be linked, readable by everybody, in `folder`.
 Status lay_out(const std::vector<SourceFile>& files, const Path& folder);
 
+// A folder that everybody may enter.
+Status make_folder(const Path& path);
+
 class SourceFolder {
  public:
   static Result<SourceFolder> create(const Path& tmp, const std::vector<SourceFile>& files);

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "async/event.h"
@@ -164,10 +165,13 @@ TEST_CASE("a table's rows are predicted and joined by jobs in jails") {
     REQUIRE_MESSAGE(read.has_value(), read.error().message);
     CHECK(content(node.work() / "part").ends_with("\n10000\n"));
   }
-  MergeJob merge{.parts = {"one", "two"}, .errors = {}, .output_format = TableFormat::Csv};
-  for (const std::string& name : merge.parts) {
-    std::ofstream(node.source() / name) << "y\n1\n";
-    std::filesystem::permissions(node.source() / name, std::filesystem::perms(0644));
+  const MergeJob merge{.parts = 2, .output_format = TableFormat::Csv};
+  for (const std::uint32_t number : {1U, 2U}) {
+    for (const auto& [name, bytes] :
+         {std::pair(part_name(number), "y\n1\n"), std::pair(errors_name(number), "")}) {
+      std::ofstream(node.source() / name) << bytes;
+      std::filesystem::permissions(node.source() / name, std::filesystem::perms(0644));
+    }
   }
   const auto merged = node.loop.run(node.run(to_json(merge)));
   REQUIRE_MESSAGE(merged.has_value(), merged.error().message);

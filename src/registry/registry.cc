@@ -278,7 +278,7 @@ Result<FunctionSettings> Registry::configure(const FunctionName& function,
                                              std::string_view changes_json, const Author& author) {
   const std::scoped_lock lock(writer_);
   const FunctionTable::Entry entry = TRY(need(function));
-  const FunctionSettings after = TRY(apply_settings(*entry->settings, changes_json));
+  FunctionSettings after = TRY(apply_settings(*entry->settings, changes_json));
   if (after == *entry->settings) return after;
 
   const std::string json = to_json(after);

@@ -57,7 +57,8 @@ struct Evidence {
   static constexpr std::size_t kMaxOutputs = 64;
   // Times are compared within a tier only: a fresh fork runs slower than an idle instance, and a
   // version with little traffic is started more often. `Origin` and `None` are not timed.
-  static constexpr std::array kTiers = {StartTier::Hot, StartTier::Template, StartTier::Cold};
+  static constexpr std::array kTiers = {StartTier::Hot, StartTier::Template, StartTier::Environment,
+                                        StartTier::Cold};
 
   std::uint64_t requests = 0;
   std::uint64_t errors = 0;

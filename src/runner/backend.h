@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "core/tensor.h"
+#include "runner/call_port.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -35,6 +36,8 @@ class Backend {
   // streams: the first chunk; null: there is none.
   virtual Result<const RunResults*> run(const RequestView& request, RequestSpan memory,
                                         std::uint64_t outputs_begin) = 0;
+  // Lines of the user's code that the last function_error came through; empty: none are known.
+  virtual std::string take_traceback() { return {}; }
   virtual Status copy_results(const OutputPlacement& placement, RequestSpan target) const = 0;
   // Frees what the last run allocated. Afterwards copy_results has nothing to copy.
   virtual void release_results() = 0;
@@ -44,6 +47,9 @@ class Backend {
   virtual bool streams() const { return false; }
   virtual Result<const RunResults*> next_chunk() { return nullptr; }
   virtual void close_stream() {}
+
+  // In an instance: what a run may call other functions through. It outlives me.
+  virtual void set_call_port(CallPort& /*port*/) {}
 
   // Around the clone of an instance, in the template; and in the instance before its first request.
   virtual void before_fork() {}

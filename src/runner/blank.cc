@@ -90,6 +90,10 @@ class Blank {
       auto message = TRY(receive_spawn(kControlFd));
       if (!message) return fail(Code::Internal, "the control socket does not block");
       const std::uint64_t id = message->header.id;
+      if (message->header.kind == SpawnKind::FitJail) {
+        TRY(fit(*std::move(message)));
+        continue;
+      }
       auto task = read_task(*std::move(message));
       if (!task) return std::unexpected(std::move(task).error());
       const auto init = clone_jail(
@@ -108,9 +112,22 @@ class Blank {
     if (!init)
       return send_spawn(kControlFd, {.kind = SpawnKind::JailFailed, .id = id},
                         init.error().message);
-    const int pidfd = init->pidfd.get();
+    std::vector<int> descriptors = {init->pidfd.get()};
+    for (const Fd& space : init->spaces) descriptors.push_back(space.get());
     return send_spawn(kControlFd, {.kind = SpawnKind::JailStarted, .id = id, .pid = init->pid}, {},
-                      std::span(&pidfd, 1));
+                      descriptors);
+  }
+
+  static Status fit(SpawnMessage message) {
+    JailPlan plan = TRY(decode_plan(std::as_bytes(std::span(message.body))));
+    const std::size_t wanted = plan.has_secrets ? 3 : 2;
+    if (message.descriptors.size() != wanted)
+      return fail(Code::DataLoss, "not a request to fit a jail");
+    if (plan.has_secrets) plan.secrets = message.descriptors.back().get();
+    const Status fitted = fit_jail(plan, std::span(message.descriptors).first(2));
+    const auto kind = fitted ? SpawnKind::JailFitted : SpawnKind::JailFailed;
+    return send_spawn(kControlFd, {.kind = kind, .id = message.header.id},
+                      fitted ? std::string_view() : fitted.error().message);
   }
 
   // Jail init: enters the jail, forks the worker, reaps.
@@ -140,13 +157,14 @@ class Blank {
 
   int run_worker(const JailTask& task) {
     const bool python = is_python(task.plan.profile);
-    if (task.plan.profile == Profile::Publish || task.plan.profile == Profile::PythonPublish) {
+    if (is_job(task.plan.profile)) {
       return task_.job == nullptr ? 1 : task_.job(task_.runtime, kControlFd, task.request);
     }
     return task_.serve_template({.runtime = task_.runtime,
                                  .filters = filters_,
                                  .kind = python ? RuntimeKind::Python : RuntimeKind::Onnx,
                                  .session = task.header.session,
+                                 .environment = task.request,
                                  .threads = task.header.threads});
   }
 

@@ -1,20 +1,40 @@
 #include "runner/instance.h"
 
+#include <fmt/format.h>
 #include <sys/random.h>
 
 #include <cstdlib>
 #include <optional>
+#include <string>
 #include <utility>
 
+#include "core/reason.h"
+#include "core/units.h"
+#include "runner/call_port.h"
 #include "runner/request_server.h"
 #include "sandbox/channel.h"
+#include "sandbox/doorbell.h"
 
 namespace mayfly {
 namespace {
 
-class DoorbellLoop {
+class DoorbellLoop final : public CallPort {
  public:
-  DoorbellLoop(int doorbell, Backend& backend) : doorbell_(doorbell), server_(backend) {}
+  DoorbellLoop(int doorbell, Backend& backend) : doorbell_(doorbell), server_(backend) {
+    backend.set_call_port(*this);
+  }
+
+  Result<CallMessage> call(const CallMessage& message) override {
+    const std::uint64_t bytes = call_bytes(message);
+    if (!calls_ || bytes > calls_->size()) TRY(ask_for_call_region(bytes));
+    if (!calls_ || bytes > calls_->size()) return too_large(bytes);
+    write_call(calls_->bytes(), message);
+    TRY(send_message(doorbell_, {.kind = DoorbellKind::Call, .sequence = sequence_}));
+    ReceivedMessage answer = TRY(wait_for(DoorbellKind::CallDone));
+    if (answer.descriptor)
+      calls_ = TRY(Region::attach(std::move(answer.descriptor), answer.message.bytes));
+    return read_call(calls_->bytes());
+  }
 
   Status run() {
     TRY(send_message(doorbell_, {.kind = DoorbellKind::Started}));
@@ -33,8 +53,41 @@ class DoorbellLoop {
     return *std::move(received);
   }
 
+  // A stream may be closed at any time.
+  Result<ReceivedMessage> wait_for(DoorbellKind kind) {
+    ReceivedMessage received = TRY(wait());
+    if (received.message.kind == DoorbellKind::Close) {
+      closed_ = true;
+      received = TRY(wait());
+    }
+    if (received.message.kind != kind)
+      return fail(Code::DataLoss, "something else than what was asked for");
+    return received;
+  }
+
+  Status ask_for_call_region(std::uint64_t bytes) {
+    TRY(send_message(
+        doorbell_, {.kind = DoorbellKind::NeedCallRegion, .sequence = sequence_, .bytes = bytes}));
+    ReceivedMessage answer = TRY(wait_for(DoorbellKind::CallRegion));
+    if (answer.descriptor)
+      calls_ = TRY(Region::attach(std::move(answer.descriptor), answer.message.bytes));
+    return {};
+  }
+
+  static CallMessage too_large(std::uint64_t bytes) {
+    const Error error =
+        refuse(reason::kTooLarge, fmt::format("the call needs {}, more than limits.max_reply",
+                                              to_string(Bytes{bytes})))
+            .error();
+    return {.kind = CallKind::Failed,
+            .status = static_cast<std::uint32_t>(http_status(error)),
+            .name = std::string(error.reason),
+            .text = error.message};
+  }
+
   Status handle(ReceivedMessage received) {
     const DoorbellMessage burst = received.message;
+    sequence_ = burst.sequence;
     std::optional<Region> once;
     if (burst.use != RegionUse::None) {
       Region region = TRY(Region::attach(std::move(received.descriptor), burst.bytes));
@@ -48,6 +101,7 @@ class DoorbellLoop {
     }
     TRY(send_message(doorbell_, {.kind = DoorbellKind::Done, .sequence = burst.sequence}));
     server_.release();
+    calls_.reset();
     return {};
   }
 
@@ -76,13 +130,7 @@ class DoorbellLoop {
                                  .sequence = sequence,
                                  .bytes = room,
                                  .lane = index}));
-    ReceivedMessage answer = TRY(wait());
-    if (answer.message.kind == DoorbellKind::Close) {  // it was under way already
-      closed_ = true;
-      answer = TRY(wait());
-    }
-    if (answer.message.kind != DoorbellKind::OutputRegion)
-      return fail(Code::DataLoss, "something else than the room that was asked for");
+    ReceivedMessage answer = TRY(wait_for(DoorbellKind::OutputRegion));
     if (!answer.descriptor) {
       server_.give_up(memory, "there is no room for the reply");
       return {};
@@ -95,6 +143,8 @@ class DoorbellLoop {
   int doorbell_;
   RequestServer server_;
   std::optional<Region> own_;
+  std::optional<Region> calls_;  // of the request that runs
+  std::uint64_t sequence_ = 0;
   bool closed_ = false;  // nobody wants the rest of the stream
 };
 

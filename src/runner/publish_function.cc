@@ -45,6 +45,9 @@ std::unexpected<Error> bad_example(const Error& error) {
   return refuse(reason::kInvalidModel, fmt::format("the example fails: {}", error.message));
 }
 
+// A trial calls no other function.
+bool stopped_at_call(const Error& error) { return error.reason == reason::kUnsupported; }
+
 class Trying {
  public:
   Trying(const PublishJob& job, const Path& source, const Path& out)
@@ -54,7 +57,7 @@ class Trying {
   Status run(const ChildSay& say) {
     TRY(import());
     TRY(run_example());
-    try_fork();
+    TRY(try_fork());
     report_.files = {{"function.json", 1}};  // what is there is listed when it is sealed
     say(to_json(PublishOutcome(report_)));
     return {};
@@ -86,12 +89,23 @@ class Trying {
     example_ = TRY(example_of(*text, function_->facts()));
     const auto begin = Steady::now();
     const auto outputs = answer();
+    if (!outputs && stopped_at_call(outputs.error())) return note_call(outputs.error());
     if (!outputs) return bad_example(outputs.error());
     Candidate& measured = report_.candidates.front();
     measured.first_run = since(begin);
     measured.warm_run = warm_run(measured.first_run);
     report_.trial = {.input = TrialInput::Example, .accepted = true, .message = {}};
     for (const TrialTensor& output : *outputs) report_.trial.output_bytes += output.bytes.size();
+    return write_warmup(example_, report_.signature, out_);
+  }
+
+  // What it did until then is worth warming.
+  Status note_call(const Error& stopped) {
+    report_.trial = {.input = TrialInput::Example, .accepted = true, .message = stopped.message};
+    report_.notes.push_back(fmt::format(
+        "the example was tried up to the first call: {}. What comes after it first runs with a "
+        "request",
+        stopped.message));
     return write_warmup(example_, report_.signature, out_);
   }
 
@@ -111,7 +125,7 @@ class Trying {
   }
 
   // As the template will do it: loaded, warm, then forked.
-  void try_fork() {
+  Status try_fork() {
     const ChildLimits limits{
         .first = job_.timeout, .next = job_.timeout, .birth = ChildLimits::Birth::Clone};
     function_->before_fork();
@@ -119,15 +133,23 @@ class Trying {
       function_->after_fork_in_child();
       if (example_.empty()) return {};
       const auto outputs = answer();
-      return outputs ? Status{} : Status(std::unexpected(outputs.error()));
+      if (outputs || stopped_at_call(outputs.error())) return {};
+      return std::unexpected(outputs.error());
     });
     function_->after_fork_in_parent();
-    if (survived) return;
+    if (survived) return note_imports();
     report_.session_after_fork = true;
     report_.notes.push_back(fmt::format(
         "it does not survive a fork ({}), as packages with threads or open handles do not: each "
         "instance imports and loads it anew, so its start takes as long as that",
         survived.error().message.substr(0, 500)));
+    return {};
+  }
+
+  // For environment templates.
+  Status note_imports() {
+    const std::string imports = function_->imports();
+    return imports.empty() ? Status() : write_file(out_ / kImportsFile, imports);
   }
 
   const PublishJob& job_;

@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/reason.h"
 #include "runner/python_packages.h"
 
@@ -32,6 +34,8 @@ Result<std::unique_ptr<PythonFunction>> start(const PythonTask& task) {
   const auto entry = reinterpret_cast<PythonEntry>(TRY(open_entry(kPythonEntry)));
   std::string complaint;
   std::unique_ptr<PythonFunction> function(entry(task, &complaint));
+  if (function == nullptr && complaint.starts_with(kUnfit))
+    return fail(Code::Aborted, complaint.substr(kUnfit.size()));
   if (function == nullptr) return refuse(reason::kInvalidModel, std::move(complaint));
   return function;
 }
@@ -49,6 +53,17 @@ Result<std::unique_ptr<PythonFunction>> load_python_function(const Path& code,
                                                              const FunctionOptions& options,
                                                              std::uint32_t threads) {
   return start({.code = code.native(), .plan = to_json(options), .threads = threads});
+}
+
+Status prepare_python(std::string_view environment, std::uint32_t threads) {
+  const auto entry = reinterpret_cast<PrepareEntry>(TRY(open_entry(kPrepareEntry)));
+  const std::size_t line = std::min(environment.find('\n'), environment.size());
+  const std::string imports(environment.substr(std::min(line + 1, environment.size())));
+  const PythonTask task{
+      .code = {}, .plan = std::string(environment.substr(0, line)), .threads = threads};
+  std::string complaint;
+  if (!entry(task, imports, &complaint)) return refuse(reason::kStartFailed, std::move(complaint));
+  return {};
 }
 
 Status run_python_job(const RunJob& job, std::string_view request_json) {

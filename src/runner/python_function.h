@@ -6,11 +6,13 @@
 //   function.json   how it is called: core/function_options.h
 //   function/       what was uploaded; at the head of sys.path
 //   warmup.bin      optional: a request to warm it with
+//   imports.txt     optional: kImportsFile
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -32,6 +34,9 @@ struct FunctionFacts {
 class PythonFunction : public Backend {
  public:
   virtual const FunctionFacts& facts() const = 0;
+  // The modules of its environment and of the standard library that are imported, in the order in
+  // which that began, a name a line.
+  virtual std::string imports() const = 0;
 };
 
 // Starts the interpreter of this process (once), imports the function and runs its load(). What the
@@ -43,6 +48,12 @@ Result<std::unique_ptr<PythonFunction>> load_python_function(const Path& code,
                                                              const FunctionOptions& options,
                                                              std::uint32_t threads);
 
+// Before there is a function: starts the interpreter of this process with the environment variables
+// of the text's first line (function options, as JSON), and imports the modules that its further
+// lines name, as far as they can be. Functions loaded afterwards have these options; Aborted: they
+// bring a module of their own of such a name.
+Status prepare_python(std::string_view environment, std::uint32_t threads);
+
 // What the library exports, under kPythonEntry: null and a complaint when it fails.
 struct PythonTask {
   std::string code;  // the uploaded folder
@@ -51,6 +62,11 @@ struct PythonTask {
 };
 using PythonEntry = PythonFunction* (*)(const PythonTask& task, std::string* complaint);
 inline constexpr const char* kPythonEntry = "mayfly_load_python_function";
+using PrepareEntry = bool (*)(const PythonTask& task, const std::string& imports,
+                              std::string* complaint);
+inline constexpr const char* kPrepareEntry = "mayfly_prepare_python";
+// What load says before its words where the modules that were prepared do not suit the function.
+inline constexpr std::string_view kUnfit = "unfit: ";
 inline constexpr const char* kPythonLibrary = "/runtime/libmayfly-python.so";
 
 }  // namespace mayfly

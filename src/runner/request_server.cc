@@ -18,8 +18,8 @@ ReplyStatus status_of(std::string_view reason) {
   return ReplyStatus::ModelError;
 }
 
-void write_error(RequestSpan memory, const Error& error) {
-  write_reply_error(memory, status_of(error.reason), error.message);
+void write_error(RequestSpan memory, const Error& error, std::string_view traceback = {}) {
+  write_reply_error(memory, status_of(error.reason), error.message, traceback);
 }
 
 }  // namespace
@@ -61,7 +61,7 @@ void RequestServer::complain(RequestSpan memory, const Error& error) {
 std::uint64_t RequestServer::write(RequestSpan memory, Result<const RunResults*> results) {
   streaming_ = false;
   if (!results) {
-    write_error(memory, results.error());
+    write_error(memory, results.error(), backend_.take_traceback());
     return 0;
   }
   results_ = *results;

@@ -36,6 +36,16 @@ class TemplateProcess {
  public:
   explicit TemplateProcess(const TemplateTask& task) : task_(task) {}
 
+  // Before there is an artifact: the interpreter and its modules, then the wait for a version.
+  Status await_version() {
+    TRY(prepare_python(task_.environment, task_.threads));
+    TRY(send_spawn(kControlFd, {.kind = SpawnKind::Ready}));
+    auto message = TRY(receive_spawn(kControlFd));
+    if (!message || message->header.kind != SpawnKind::Give)
+      return fail(Code::Unavailable, "no version came");
+    return {};
+  }
+
   Status prepare() {
     if (task_.kind == RuntimeKind::Onnx) TRY(populate_weights(kArtifact));
     if (task_.session == SessionTime::AfterFork) return {};
@@ -129,7 +139,7 @@ class TemplateProcess {
 
   Profile instance_profile() const {
     if (task_.kind == RuntimeKind::Python) return Profile::PythonInstance;
-    return task_.session == SessionTime::BeforeFork ? Profile::Instance : Profile::ThreadedInstance;
+    return task_.session != SessionTime::AfterFork ? Profile::Instance : Profile::ThreadedInstance;
   }
 
   const TemplateTask& task_;
@@ -145,8 +155,13 @@ int run_template(const TemplateTask& task) {
   // Never destroyed: a session that a fork inherited may not be torn down in it, and every process
   // of a jail leaves by _exit.
   auto* self = new TemplateProcess(task);
-  if (const Status ready = self->prepare(); !ready) {
-    std::ignore = send_spawn(kControlFd, {.kind = SpawnKind::StartFailed}, ready.error().message);
+  Status ready = task.session == SessionTime::WhenGiven ? self->await_version() : Status();
+  if (ready) ready = self->prepare();
+  if (!ready) {
+    const bool unfit = ready.error().code == Code::Aborted;
+    std::ignore =
+        send_spawn(kControlFd, {.kind = unfit ? SpawnKind::Unfit : SpawnKind::StartFailed},
+                   ready.error().message);
     return 1;
   }
   if (!send_spawn(kControlFd, {.kind = SpawnKind::Ready})) return 1;

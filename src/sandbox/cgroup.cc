@@ -6,6 +6,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/check.h"
 #include "base/log.h"
 
 namespace mayfly {
@@ -147,10 +148,14 @@ Status limit_memory(CgroupFs& fs, const CgroupSupport& support, const Path& grou
   if (limit.count == 0) return {};
   const std::string text = fmt::format("{}", limit.count);
   if (support.memory) {
-    TRY(fs.write(group / "memory.limit_in_bytes", text));
-    // With swap accounting the sum is limited too, else what is over the limit moves to swap.
+    // With swap accounting the sum is limited too, else what is over the limit moves to swap. The
+    // sum is never below the limit: it goes first when a limit is raised, and last when it is
+    // lowered.
     const Path sum = group / "memory.memsw.limit_in_bytes";
-    return fs.exists(sum) ? fs.write(sum, text) : Status{};
+    if (!fs.exists(sum)) return fs.write(group / "memory.limit_in_bytes", text);
+    const bool lowered = fs.write(group / "memory.limit_in_bytes", text).has_value();
+    TRY(fs.write(sum, text));
+    return lowered ? Status{} : fs.write(group / "memory.limit_in_bytes", text);
   }
   TRY(fs.write(group / "memory.max", text));
   // One out-of-memory kill ends the group: there is no half of an instance.
@@ -201,7 +206,22 @@ Status VersionCgroup::make() {
   return make_unified();
 }
 
-Status VersionCgroup::make_v1() {
+Status VersionCgroup::limit(const VersionLimits& limits) {
+  CHECK(slots_.empty());
+  limits_ = limits;
+  if (limits_.cpu_weight == 0) limits_.cpu_weight = kDefaultWeight;
+  TRY(limit_v1());
+  if (support_.memory)
+    TRY(limit_memory(*fs_, support_, *support_.memory / name_ / "template",
+                     limits_.template_memory));
+  if (!support_.unified) return {};
+  TRY(limit_unified());
+  if (!support_.unified_memory) return {};
+  const Path group = *support_.unified / name_ / "template";
+  return limit_memory(*fs_, support_, group, limits_.template_memory);
+}
+
+Status VersionCgroup::limit_v1() {
   if (support_.cpu && limits_.cpus > 0) {
     const Path group = *support_.cpu / name_;
     TRY(fs_->write(group / "cpu.cfs_period_us", fmt::format("{}", kCpuPeriod.count())));
@@ -214,6 +234,11 @@ Status VersionCgroup::make_v1() {
   if (support_.processes && limits_.processes > 0) {
     TRY(fs_->write(*support_.processes / name_ / "pids.max", fmt::format("{}", limits_.processes)));
   }
+  return {};
+}
+
+Status VersionCgroup::make_v1() {
+  TRY(limit_v1());
   if (support_.memory) {
     const Path group = *support_.memory / name_ / "template";
     TRY(fs_->make(group));
@@ -226,8 +251,7 @@ Status VersionCgroup::make_v1() {
   return {};
 }
 
-Status VersionCgroup::make_unified() {
-  if (!support_.unified) return {};
+Status VersionCgroup::limit_unified() {
   const Path group = *support_.unified / name_;
   if (support_.unified_cpu && limits_.cpus > 0) {
     const std::string quota = fmt::format("{} {}", cpu_quota(limits_.cpus), kCpuPeriod.count());
@@ -239,6 +263,13 @@ Status VersionCgroup::make_unified() {
   if (support_.unified_processes && limits_.processes > 0) {
     TRY(fs_->write(group / "pids.max", fmt::format("{}", limits_.processes)));
   }
+  return {};
+}
+
+Status VersionCgroup::make_unified() {
+  if (!support_.unified) return {};
+  const Path group = *support_.unified / name_;
+  TRY(limit_unified());
   if (!support_.unified_memory) return open_join(group);
   // Only memory is told apart below the version; a group with controllers holds no process itself.
   TRY(fs_->write(group / "cgroup.subtree_control", "+memory"));

@@ -52,6 +52,9 @@ class VersionCgroup {
   // What jail init joins, in this order. Borrowed: valid while this object lives.
   std::vector<int> template_joins() const;
 
+  // Other limits from now on. Before the first instance.
+  Status limit(const VersionLimits& limits);
+
   // A group whose figures start at zero. Grows the pool when none is free.
   Result<MemorySlot> acquire();
   // The instance has been reaped. Its group is used again once it is empty: a process that lingers
@@ -81,6 +84,8 @@ class VersionCgroup {
   };
   VersionCgroup(CgroupFs& fs, CgroupSupport support, Path name, VersionLimits limits);
   Status make();
+  Status limit_v1();
+  Status limit_unified();
   Status make_v1();
   Status make_unified();
   Status open_join(const Path& group);

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,7 +14,6 @@
 
 #include "base/check.h"
 #include "core/reason.h"
-#include "sandbox/pass_descriptors.h"
 
 namespace mayfly {
 namespace {
@@ -104,21 +102,32 @@ std::string_view reason_of(ReplyStatus complaint) {
   }
 }
 
+// What a terminal would obey is no text; lines stay lines, and the mark of a traceback the first
+// time.
+std::string readable(std::string text) {
+  const std::size_t mark = text.find(kTracebackMark);
+  for (char& c : text) c = (c >= ' ' && c != 127) || c == '\n' || c == '\t' ? c : (c < 0 ? c : '?');
+  // C1 controls, as UTF-8: some terminals obey them.
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    const auto next = static_cast<unsigned char>(text[i + 1]);
+    if (text[i] == '\xC2' && next >= 0x80 && next < 0xA0) text[i] = text[i + 1] = '?';
+  }
+  if (mark != std::string::npos) text[mark] = kTracebackMark;
+  return text;
+}
+
 Error complaint_of(RequestSpan memory, const RegionHeader& header) {
-  const std::uint64_t length = std::min<std::uint64_t>(header.error_bytes, kMaxErrorText);
+  const auto status = static_cast<ReplyStatus>(header.status);
+  const std::size_t longest =
+      kMaxErrorText + (status == ReplyStatus::FunctionError ? 1 + kMaxTraceback : 0);
+  const std::uint64_t length = std::min<std::uint64_t>(header.error_bytes, longest);
   std::string text = "no message";
   if (inside(header.error_offset, length, memory.size())) {
     const std::span<const std::byte> bytes = memory.subspan(header.error_offset, length);
     text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    for (char& c : text)
-      c = (c >= ' ' && c != 127) || c == '\n' || c == '\t' ? c : (c < 0 ? c : '?');
-    // C1 controls, as UTF-8: some terminals obey them.
-    for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-      const auto next = static_cast<unsigned char>(text[i + 1]);
-      if (text[i] == '\xC2' && next >= 0x80 && next < 0xA0) text[i] = text[i + 1] = '?';
-    }
+    text = readable(std::move(text));
   }
-  return refuse(reason_of(static_cast<ReplyStatus>(header.status)), std::move(text)).error();
+  return refuse(reason_of(status), std::move(text)).error();
 }
 
 }  // namespace
@@ -269,6 +278,17 @@ void RequestMemory::place(RequestSpan target) {
   std::ranges::copy(heap_, target.begin());
 }
 
+std::string take_traceback(Error& error) {
+  const std::size_t mark = error.message.find(kTracebackMark);
+  if (mark == std::string::npos) {
+    if (error.message.size() > kMaxErrorText) error.message.resize(kMaxErrorText);
+    return {};
+  }
+  std::string traceback = error.message.substr(mark + 1);
+  error.message.resize(std::min(mark, kMaxErrorText));
+  return traceback;
+}
+
 Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout,
                                            const Signature& signature) {
@@ -381,60 +401,23 @@ void write_reply_end(RequestSpan slots) {
   status_word(slots).store(static_cast<std::uint32_t>(ReplyStatus::End), std::memory_order_release);
 }
 
-void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text) {
+void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text,
+                       std::string_view traceback) {
   auto header = load<RegionHeader>(slots, 0);
   const std::uint64_t begin = std::min<std::uint64_t>(header.outputs_offset, slots.size());
-  const std::size_t length = std::min({text.size(), slots.size() - begin, kMaxErrorText});
+  const std::size_t room = slots.size() - begin;
+  std::size_t length = std::min({text.size(), room, kMaxErrorText});
   std::memcpy(slots.data() + begin, text.data(), length);
+  if (!traceback.empty() && length + 1 < room) {
+    slots[begin + length++] = static_cast<std::byte>(kTracebackMark);
+    const std::size_t fits = std::min({traceback.size(), room - length, kMaxTraceback});
+    traceback.remove_prefix(traceback.size() - fits);
+    std::memcpy(slots.data() + begin + length, traceback.data(), fits);
+    length += fits;
+  }
   store(slots, offsetof(RegionHeader, error_offset), begin);
   store(slots, offsetof(RegionHeader, error_bytes), static_cast<std::uint32_t>(length));
   status_word(slots).store(static_cast<std::uint32_t>(status), std::memory_order_release);
-}
-
-Status send_message(int socket, const DoorbellMessage& message, int descriptor) {
-  iovec part{.iov_base = const_cast<DoorbellMessage*>(&message), .iov_len = sizeof(message)};
-  auto sent = send_with_descriptors(socket, std::span(&part, 1),
-                                    std::span(&descriptor, descriptor >= 0 ? 1 : 0));
-  if (!sent) return std::unexpected(std::move(sent).error().in("ring the doorbell"));
-  return {};
-}
-
-Result<std::optional<ReceivedMessage>> receive_message(int socket) {
-  ReceivedMessage received;
-  iovec part{.iov_base = &received.message, .iov_len = sizeof(received.message)};
-  // Room for one descriptor only: the kernel closes what a hostile peer sends beyond it.
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(ucred))>
-      control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control.data();
-  header.msg_controllen = control.size();
-  ssize_t got = 0;
-  while ((got = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC)) < 0) {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
-    if (errno != EINTR) return fail_errno("read the doorbell");
-  }
-  if (got == 0) return fail(Code::Unavailable, "the peer closed the doorbell");
-  for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
-    if (item->cmsg_level != SOL_SOCKET) continue;
-    if (item->cmsg_type == SCM_CREDENTIALS) {
-      ucred sender{};
-      std::memcpy(&sender, CMSG_DATA(item), sizeof(sender));
-      received.pid = sender.pid;
-    }
-    if (item->cmsg_type == SCM_RIGHTS) {
-      const std::size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      for (std::size_t i = 0; i < count; ++i) {
-        int descriptor = -1;
-        std::memcpy(&descriptor, CMSG_DATA(item) + i * sizeof(int), sizeof(int));
-        received.descriptor = Fd(descriptor);  // an earlier one is closed
-      }
-    }
-  }
-  if (got != sizeof(DoorbellMessage))
-    return fail(Code::DataLoss, "the peer sent a malformed doorbell message");
-  return received;
 }
 
 }  // namespace mayfly

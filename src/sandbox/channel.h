@@ -22,14 +22,7 @@
 // server's memory, checks the copy and never looks again. Tensor bytes may change under the reader;
 // they are data, never control.
 //
-// Doorbell: a SEQPACKET socket pair carrying DoorbellMessage. When the outputs do not fit, the
-// instance asks with NeedOutputRegion, keeps its results, and gets a region made for them
-// (OutputRegion + descriptor).
-//
-// A stream is a request that is answered in chunks, and never part of a burst. Each chunk is
-// written like a reply and rung for (Chunk). The server copies it, and when somebody wants more
-// says GoOn; until then the instance waits. Close says that nobody does. The reply is over with
-// Done, as every reply, and its status is then End or an error.
+// What is rung for, and when: sandbox/doorbell.h.
 #pragma once
 
 #include <array>
@@ -58,6 +51,9 @@ inline constexpr std::size_t kInstanceRegion = 256 * 1024;
 inline constexpr std::size_t kLanes = 16;
 inline constexpr std::size_t kLane = kInstanceRegion / kLanes;
 inline constexpr std::size_t kMaxErrorText = 4096;
+// A function's error may go on after its text: this character, and lines of its code.
+inline constexpr char kTracebackMark = '\x1e';
+inline constexpr std::size_t kMaxTraceback = 16 * 1024;
 
 struct RegionHeader {
   std::uint32_t magic;
@@ -208,9 +204,13 @@ struct OutputView {
 
 // `slots`: the memory that holds header and slots; `outputs`: that which holds the output bytes
 // (the same unless an OutputRegion was sent). A model's own complaint is an Error with reason
-// model_error, a function's function_error or invalid_input; anything malformed is bad_reply.
+// model_error, a function's function_error or invalid_input; anything malformed is bad_reply. The
+// message of a function_error is to be given to take_traceback before anybody sees it.
 Result<std::vector<OutputView>> read_reply(RequestSpan slots, RequestSpan outputs,
                                            const RequestLayout& layout, const Signature& signature);
+// What such an error says of the function's code, for who may know it; the message is without it
+// then. Empty: nothing.
+std::string take_traceback(Error& error);
 
 // Whether a stream is over, and well. To be asked once, when Done was rung.
 bool has_ended(RequestSpan slots);
@@ -253,48 +253,8 @@ std::uint64_t outputs_offset(RequestSpan memory);
 void write_reply_slots(RequestSpan slots, std::span<const OutputPlan> outputs,
                        const OutputPlacement& placement);
 void write_reply_end(RequestSpan slots);
-void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text);
-
-// ---- Doorbell
-// -----------------------------------------------------------------------------------------
-
-enum class DoorbellKind : std::uint32_t {
-  Run = 1,           // server → instance; with a descriptor: use this region from now on (or once)
-  OutputRegion = 2,  // server → instance, with a descriptor; without one: there is no room
-  Started = 3,  // instance → server, once, when it is set up and about to read its first request
-  Done = 4,     // instance → server: the replies are in the region
-  NeedOutputRegion = 5,  // instance → server: `bytes` are needed for the outputs of `lane`
-  Chunk = 6,             // instance → server: a chunk is in the region, and I wait
-  GoOn = 7,              // server → instance: the next one
-  Close = 8,             // server → instance, at any time: no more are wanted
-};
-
-enum class RegionUse : std::uint32_t {
-  None = 0,  // no descriptor: the instance's own region
-  Own = 1,   // the descriptor is the instance's own region from now on
-  Once = 2,  // the descriptor holds this request only: unmap it when done
-};
-
-struct DoorbellMessage {
-  DoorbellKind kind = DoorbellKind::Run;
-  RegionUse use = RegionUse::None;
-  std::uint64_t sequence = 0;  // of the burst; echoed in the answers
-  std::uint64_t bytes = 0;     // size of the region passed, or needed
-  std::uint32_t lanes = 1;     // requests in the burst; one has the whole region
-  std::uint32_t lane = 0;
-};
-
-struct ReceivedMessage {
-  DoorbellMessage message;
-  Fd descriptor;  // none when nothing was passed
-  // The sender's process id in the receiver's pid namespace, vouched for by the kernel; 0 unless
-  // the receiving socket has SO_PASSCRED set.
-  int pid = 0;
-};
-
-// Blocking or not, as the socket is. nullopt: nothing there now (non-blocking). An error: the peer
-// is gone or sent something malformed.
-Status send_message(int socket, const DoorbellMessage& message, int descriptor = -1);
-Result<std::optional<ReceivedMessage>> receive_message(int socket);
+// As much of the traceback as there is room for: its end.
+void write_reply_error(RequestSpan slots, ReplyStatus status, std::string_view text,
+                       std::string_view traceback = {});
 
 }  // namespace mayfly

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "core/reason.h"
+#include "sandbox/doorbell.h"
 
 #include <doctest/doctest.h>
 
@@ -96,6 +97,34 @@ TEST_CASE("a lane is claimed once, by the instance or by the server") {
   CHECK_FALSE(has_reply(region.bytes()));
   write_reply_error(region.bytes(), ReplyStatus::ModelError, "no");
   CHECK(has_reply(region.bytes()));
+}
+
+TEST_CASE("a function's error brings lines of its code, bounded, and apart from its words") {
+  const Region region = Region::create(kInstanceRegion).value();
+  RequestMemory request = request_of(3);
+  const auto told = [&](ReplyStatus status, std::string_view text, std::string_view traceback) {
+    request.place(region.bytes());
+    write_reply_error(region.bytes(), status, text, traceback);
+    return read_reply(region.bytes(), region.bytes(), request.layout(), kSignature).error();
+  };
+  Error error = told(ReplyStatus::FunctionError, "KeyError", "line\n\x1b\x1e[2J");
+  CHECK(take_traceback(error) == "line\n??[2J");
+  CHECK(error.message == "KeyError");
+  CHECK(take_traceback(error).empty());
+
+  const std::string long_lines(kMaxTraceback, 'x');
+  error = told(ReplyStatus::FunctionError, std::string(2 * kMaxErrorText, 'm'), long_lines + "end");
+  CHECK(take_traceback(error) == long_lines.substr(3) + "end");
+  CHECK(error.message.size() == kMaxErrorText);
+  // Whatever the instance claims, nobody else's errors are longer.
+  error = told(ReplyStatus::ModelError, "no", long_lines);
+  CHECK(error.message.size() <= kMaxErrorText);
+
+  // Where there is less room it is the end of it.
+  const RequestSpan small = region.bytes().first(outputs_offset(region.bytes()) + 16);
+  write_reply_error(small, ReplyStatus::FunctionError, "KeyError", "0123456789");
+  error = read_reply(small, small, request.layout(), kSignature).error();
+  CHECK(take_traceback(error) == "3456789");
 }
 
 TEST_CASE("a region cannot be resized by whoever holds its descriptor") {

@@ -18,6 +18,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -32,6 +33,8 @@ struct JailedProcess {
   Fd pidfd;
   // Of clone_jail: it could not be let into its jail and was killed. Its parent reaps it.
   std::optional<Error> stillborn = {};
+  // Of clone_jail, where the plan awaits a version: for fit_jail.
+  std::vector<Fd> spaces = {};
 };
 
 // What jail init starts with: a pidfd of the process whose end ends the jail.
@@ -50,6 +53,16 @@ Result<JailedProcess> clone_jail(const JailPlan& plan, JailBody body);
 // In jail init: everything from cgroups to the system-call filter, in the one order in which each
 // step still may do what it needs. After an error the process must exit.
 Status enter_jail(const JailPlan& plan, const SeccompFilters& filters, JailBirth birth);
+
+// Of enter_jail and fit_jail: from the host's id to kInsideId of the user namespace that this
+// process is in, whose capabilities it keeps.
+Status take_inside_ids();
+
+// In the blank: mounts what a jail that awaits a version lacked, the plan's mounts and its secrets,
+// from outside. A process of its own joins the jail's namespaces for that, with the power that the
+// owner of a user namespace has in it, and ends; nothing in the jail gains or runs anything. Waits
+// for it. `spaces`: as clone_jail gave them. After an error the jail must not be used.
+Status fit_jail(const JailPlan& plan, std::span<const Fd> spaces);
 
 // In jail init, after enter_jail: forks the worker. `pid` is 0 in the worker.
 Result<pid_t> fork_worker();

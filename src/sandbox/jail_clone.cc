@@ -80,7 +80,18 @@ void forget_signal_handlers() {
   ::_exit(body(std::move(birth)));
 }
 
-Status admit(const JailedProcess& init, const JailPlan& plan, const Pipe& go) {
+// Now, while the process can be looked at: later it is not dumpable.
+Status open_spaces(JailedProcess& init) {
+  for (const std::string_view space : {"user", "mnt"}) {
+    const std::string path = fmt::format("/proc/{}/ns/{}", init.pid, space);
+    init.spaces.emplace_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!init.spaces.back()) return fail_errno(fmt::format("open {}", path));
+  }
+  return {};
+}
+
+Status admit(JailedProcess& init, const JailPlan& plan, const Pipe& go) {
+  if (plan.awaits_version) TRY(open_spaces(init));
   if (plan.layers().has(Layer::UserNs)) TRY(write_maps(init.pid, plan.ids));
   return write_all(go.write_end.get(), "g");
 }

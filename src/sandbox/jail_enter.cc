@@ -34,20 +34,8 @@ Status join_cgroups(const JailPlan& plan) {
   return {};
 }
 
-// The raw calls: glibc's wrappers signal every thread of the process to follow, and there is only
-// one.
-Status take_ids() {
-  // Where the blank wrote "deny" the call is refused; the groups are then those of the ordinary
-  // user who runs the server, and reach nothing that the mounts do not show.
-  if (::syscall(SYS_setgroups, 0, nullptr) != 0 && errno != EPERM) return fail_errno("setgroups");
-  const auto id = static_cast<long>(kInsideId);
-  if (::syscall(SYS_setresgid, id, id, id) != 0) return fail_errno("setresgid");
-  if (::syscall(SYS_setresuid, id, id, id) != 0) return fail_errno("setresuid");
-  return {};
-}
-
-// A credential change clears the death signal (prctl(2)), so this comes after take_ids. The signal
-// is sent by the server's exit; one that exited before the prctl is seen through its pidfd.
+// A credential change clears the death signal (prctl(2)), so this comes after take_inside_ids. The
+// signal is sent by the server's exit; one that exited before the prctl is seen through its pidfd.
 Status die_with_server(const JailBirth& birth) {
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return fail_errno("set the death signal");
   pollfd server{.fd = birth.server.get(), .events = POLLIN, .revents = 0};
@@ -109,11 +97,25 @@ Status restrict_to_mounts(const JailPlan& plan) {
       rules.push_back({.folder = "/tmp", .access = Access::ReadWrite});
     if (plan.has_secrets)
       rules.push_back({.folder = std::string(kSecretsFolder), .access = Access::ReadOnly});
+    if (plan.awaits_version)
+      rules.push_back({.folder = std::string(kGivenFolder), .access = Access::ReadOnly});
   }
   return restrict_files(rules);
 }
 
 }  // namespace
+
+// The raw calls: glibc's wrappers signal every thread of the process to follow, and there is only
+// one.
+Status take_inside_ids() {
+  // Where the blank wrote "deny" the call is refused; the groups are then those of the ordinary
+  // user who runs the server, and reach nothing that the mounts do not show.
+  if (::syscall(SYS_setgroups, 0, nullptr) != 0 && errno != EPERM) return fail_errno("setgroups");
+  const auto id = static_cast<long>(kInsideId);
+  if (::syscall(SYS_setresgid, id, id, id) != 0) return fail_errno("setresgid");
+  if (::syscall(SYS_setresuid, id, id, id) != 0) return fail_errno("setresuid");
+  return {};
+}
 
 Status enter_jail(const JailPlan& plan, const SeccompFilters& filters, JailBirth birth) {
   TRY(validate(plan));
@@ -124,7 +126,7 @@ Status enter_jail(const JailPlan& plan, const SeccompFilters& filters, JailBirth
   MountSources sources;
   if (layers.has(Layer::MountNs)) sources = TRY(open_mount_sources(plan));
   // From here on an id that owns nothing outside, with the capabilities of its own namespace only.
-  if (layers.has(Layer::UserNs)) TRY(take_ids());
+  if (layers.has(Layer::UserNs)) TRY(take_inside_ids());
   TRY(die_with_server(birth));
   birth.server.reset();
   if (layers.has(Layer::MountNs)) TRY(enter_root(plan, std::move(sources)));

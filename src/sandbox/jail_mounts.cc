@@ -26,8 +26,10 @@ Result<Fd> open_source(const JailMount& mount) {
   if (!tree) return fail_errno(fmt::format("bind {}", mount.source));
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-  if (mount.access != Access::Code) attributes.attr_set |= MOUNT_ATTR_NOEXEC;
+  if (mount.access != Access::Code && mount.access != Access::Programs)
+    attributes.attr_set |= MOUNT_ATTR_NOEXEC;
   if (mount.access != Access::ReadWrite) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+  attributes.propagation = MS_PRIVATE;
   if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) {
     return fail_errno(fmt::format("set the mount attributes of {}", mount.source));
   }
@@ -81,6 +83,20 @@ Status attach_scratch(const std::string& target, std::uint64_t bytes) {
   return {};
 }
 
+// Where a version comes later. What is mounted then lies beneath a folder that Landlock knows
+// already (its rules are of folders: from the root of a mount it climbs to the folder that holds
+// the mount point), and has the paths that it has in every jail.
+Status leave_room_for_version() {
+  TRY(make_folder("given"));
+  for (const std::string name : {"artifact", "secrets"}) {
+    const std::string place = fmt::format("given/{}", name);
+    TRY(make_folder(place));
+    if (::symlink(place.c_str(), name.c_str()) != 0)
+      return fail_errno(fmt::format("link /{}", name));
+  }
+  return {};
+}
+
 // ONNX Runtime resolves what it opened through /proc/self/fd before it trusts external data. This
 // /proc shows each process itself and nothing else: no other process (hidepid), not even those of
 // this pid namespace, and no kernel files (subset=pid); Landlock denies opening anything in it.
@@ -111,9 +127,14 @@ Status leave_old_root() {
 
 }  // namespace
 
+Result<std::vector<Fd>> open_folders(const JailPlan& plan) {
+  std::vector<Fd> folders;
+  for (const JailMount& mount : plan.mounts) folders.push_back(TRY(open_source(mount)));
+  return folders;
+}
+
 Result<MountSources> open_mount_sources(const JailPlan& plan) {
-  MountSources sources;
-  for (const JailMount& mount : plan.mounts) sources.folders.push_back(TRY(open_source(mount)));
+  MountSources sources{.folders = TRY(open_folders(plan)), .devices = {}};
   if (is_python(plan.profile)) sources.devices = TRY(open_devices());
   return sources;
 }
@@ -122,7 +143,7 @@ Status enter_root(const JailPlan& plan, MountSources sources) {
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     return fail_errno("keep mounts from propagating");
   }
-  if (::mount("mayfly", kMountPoint, "tmpfs", kRootFlags, "mode=0755,size=64k,nr_inodes=32") != 0) {
+  if (::mount("mayfly", kMountPoint, "tmpfs", kRootFlags, "mode=0755,size=64k,nr_inodes=64") != 0) {
     return fail_errno(fmt::format("mount the empty root at {}", kMountPoint));
   }
   if (::chdir(kMountPoint) != 0) return fail_errno("chdir to the empty root");
@@ -136,9 +157,23 @@ Status enter_root(const JailPlan& plan, MountSources sources) {
     TRY(attach_scratch("tmp", bytes));
     if (!sources.devices.empty()) TRY(attach_scratch("dev/shm", bytes));
   }
-  if (plan.has_secrets) TRY(mount_secrets(plan.secrets));
+  if (plan.has_secrets) {
+    const std::string folder(kSecretsFolder.substr(1));
+    TRY(make_folder(folder));
+    TRY(mount_secrets(plan.secrets, folder));
+  }
+  if (plan.awaits_version) TRY(leave_room_for_version());
   TRY(attach_proc());
   return leave_old_root();
+}
+
+Status attach_version(const JailPlan& plan, const std::vector<Fd>& folders) {
+  if (::chdir("/") != 0) return fail_errno("chdir to the jail's root");
+  for (std::size_t i = 0; i < plan.mounts.size(); ++i) {
+    TRY(move_to(folders.at(i), fmt::format("given{}", plan.mounts[i].target)));
+  }
+  if (plan.has_secrets) TRY(mount_secrets(plan.secrets, fmt::format("given{}", kSecretsFolder)));
+  return {};
 }
 
 }  // namespace mayfly

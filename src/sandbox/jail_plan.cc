@@ -14,8 +14,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr std::string_view kMagic = "MJP3";
-constexpr std::size_t kMaxMounts = 8;
+constexpr std::string_view kMagic = "MJP5";
+constexpr std::size_t kMaxMounts = 16;
 constexpr std::size_t kMaxPath = 1024;
 constexpr std::size_t kMaxTarget = 32;
 
@@ -25,7 +25,9 @@ std::unexpected<Error> bad_plan(std::string_view what) {
 
 bool is_target(std::string_view target) {
   return target.size() >= 2 && target.size() <= kMaxTarget && target[0] == '/' &&
-         std::ranges::all_of(target.substr(1), [](char c) { return c >= 'a' && c <= 'z'; });
+         std::ranges::all_of(target.substr(1), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+         });
 }
 
 bool is_source(std::string_view source) {
@@ -83,7 +85,7 @@ class Reader {
 
 Result<JailMount> decode_mount(Reader& reader) {
   const auto access = TRY(reader.number<std::uint8_t>());
-  if (access > static_cast<std::uint8_t>(Access::Code)) return bad_plan("unknown access");
+  if (access > static_cast<std::uint8_t>(Access::Programs)) return bad_plan("unknown access");
   std::string source = TRY(reader.text());
   std::string target = TRY(reader.text());
   return JailMount{.source = std::move(source),
@@ -103,14 +105,23 @@ std::string_view to_string(Layer layer) {
 
 std::string_view to_string(Profile profile) {
   static constexpr std::array<std::string_view, kProfileCount> kNames = {
-      "template",        "instance",        "threaded instance", "publish",
-      "python template", "python instance", "python publish"};
+      "template",        "instance",       "threaded instance", "publish",        "python template",
+      "python instance", "python publish", "python build",      "python training"};
   return kNames.at(static_cast<std::size_t>(profile));
 }
 
 bool is_python(Profile profile) {
   return profile == Profile::PythonTemplate || profile == Profile::PythonInstance ||
-         profile == Profile::PythonPublish;
+         profile == Profile::PythonPublish || starts_programs(profile);
+}
+
+bool starts_programs(Profile profile) {
+  return profile == Profile::PythonBuild || profile == Profile::PythonTraining;
+}
+
+bool is_job(Profile profile) {
+  return profile == Profile::Publish || profile == Profile::PythonPublish ||
+         starts_programs(profile);
 }
 
 IdMapping IdMapping::for_slot(std::uint32_t slot, std::uint32_t base) {
@@ -123,7 +134,7 @@ JailPlan full_plan(Profile profile) {
   plan.profile = profile;
   // An interpreter opens files where a session has them mapped.
   if (is_python(profile)) plan.limits.open_files = 256;
-  if (profile == Profile::Publish || profile == Profile::PythonPublish) {
+  if (is_job(profile)) {
     // Publishing writes the compiled artifact; the largest models are tens of GiB.
     // A version has 64 threads at most.
     plan.limits = {.open_files = 256, .processes = 160, .file_bytes = std::uint64_t{64} << 30};
@@ -132,15 +143,19 @@ JailPlan full_plan(Profile profile) {
 }
 
 Status validate(const JailPlan& plan) {
-  const auto made_for = {Profile::Template, Profile::Publish, Profile::PythonTemplate,
-                         Profile::PythonPublish};
-  if (std::ranges::find(made_for, plan.profile) == made_for.end()) {
-    return bad_plan("a jail is made for a template or for publishing");
-  }
+  const bool is_template =
+      plan.profile == Profile::Template || plan.profile == Profile::PythonTemplate;
+  if (!is_template && !is_job(plan.profile))
+    return bad_plan("a jail is made for a template or a job");
+  const auto is_programs = [](const JailMount& mount) { return mount.access == Access::Programs; };
+  if (!starts_programs(plan.profile) && std::ranges::any_of(plan.mounts, is_programs))
+    return bad_plan("programs are for those who may start them");
   if (plan.ids.user == 0 || plan.ids.group == 0)
     return bad_plan("the host's root may not be mapped");
   if (plan.has_secrets && !is_python(plan.profile))
     return bad_plan("only code can be given secrets");
+  if (plan.awaits_version && (plan.profile != Profile::PythonTemplate || plan.has_secrets))
+    return bad_plan("only a template of Python awaits a version, and it has no secrets before");
   if (plan.mounts.size() > kMaxMounts) return bad_plan("too many mounts");
   for (auto mount = plan.mounts.begin(); mount != plan.mounts.end(); ++mount) {
     if (!is_target(mount->target)) return bad_plan("a mount's target must be like \"/artifact\"");
@@ -163,6 +178,7 @@ Result<std::vector<std::byte>> encode_plan(const JailPlan& plan) {
   writer.number(plan.limits.file_bytes);
   writer.number(plan.limits.scratch_bytes);
   writer.number(static_cast<std::uint8_t>(plan.has_secrets ? 1 : 0));
+  writer.number(static_cast<std::uint8_t>(plan.awaits_version ? 1 : 0));
   writer.number(static_cast<std::uint8_t>(plan.mounts.size()));
   for (const JailMount& mount : plan.mounts) {
     writer.number(static_cast<std::uint8_t>(mount.access));
@@ -189,6 +205,9 @@ Result<JailPlan> decode_plan(std::span<const std::byte> bytes) {
   const auto has_secrets = TRY(reader.number<std::uint8_t>());
   if (has_secrets > 1) return bad_plan("neither with secrets nor without");
   plan.has_secrets = has_secrets == 1;
+  const auto awaits_version = TRY(reader.number<std::uint8_t>());
+  if (awaits_version > 1) return bad_plan("neither with a version nor without");
+  plan.awaits_version = awaits_version == 1;
   const auto mounts = TRY(reader.number<std::uint8_t>());
   for (unsigned i = 0; i < mounts; ++i) plan.mounts.push_back(TRY(decode_mount(reader)));
   if (!reader.at_end()) return bad_plan("bytes after the end");

@@ -54,7 +54,8 @@ class LayerSet {
 // Which system-call filter a process lives under. A jail is made as Template or Publish, or as
 // their kin for Python; the instances' profiles tighten what they inherit from the template they
 // are cloned from. Python's differ in what an interpreter needs: code mapped from files, a few
-// files of its own in memory, threads.
+// files of its own in memory, threads. PythonBuild (packages from their sources) and PythonTraining
+// (the run() of a job) may also start programs, those that their mounts show as such.
 enum class Profile : std::uint8_t {
   Template,
   Instance,
@@ -63,17 +64,23 @@ enum class Profile : std::uint8_t {
   PythonTemplate,
   PythonInstance,
   PythonPublish,
+  PythonBuild,
+  PythonTraining,
 };
-inline constexpr std::size_t kProfileCount = 7;
+inline constexpr std::size_t kProfileCount = 9;
 std::string_view to_string(Profile profile);
 bool is_python(Profile profile);
+bool starts_programs(Profile profile);
+// The job runs and ends: it is no template.
+bool is_job(Profile profile);
 
-// Code: read-only, and what is there may be mapped as code: shared libraries.
-enum class Access : std::uint8_t { ReadOnly, ReadWrite, Code };
+// Code: read-only, and what is there may be mapped as code: shared libraries. Programs: the same,
+// and it may be executed.
+enum class Access : std::uint8_t { ReadOnly, ReadWrite, Code, Programs };
 
-// A folder of the host bound at `target` ("/artifact"). Mounts are nosuid, nodev and, but for Code,
-// noexec. Under a root server the source must be readable (ReadWrite: owned) by the plan's host id;
-// the folders above it need not be.
+// A folder of the host bound at `target` ("/artifact"). Mounts are nosuid, nodev and, but for Code
+// and Programs, noexec. Under a root server the source must be readable (ReadWrite: owned) by the
+// plan's host id; the folders above it need not be.
 struct JailMount {
   std::string source;
   std::string target;
@@ -118,6 +125,8 @@ struct JailPlan {
   // which travels in the same way.
   bool has_secrets = false;
   int secrets = -1;
+  // It is made before its version is known: fit_jail() mounts /artifact, and /secrets, later.
+  bool awaits_version = false;
 
   LayerSet layers() const { return layers_; }
 
@@ -135,9 +144,9 @@ Status validate(const JailPlan& plan);
 
 // The wire form (little-endian), strict in both directions: a plan that does not validate is
 // neither encoded nor decoded.
-//   "MJP3"  u8 profile  u32 user  u32 group  u64 open_files  u64 processes  u64 file_bytes
-//   u64 scratch_bytes  u8 has_secrets  u8 mounts  { u8 access  u16 length source  u16 length target
-//   }...
+//   "MJP5"  u8 profile  u32 user  u32 group  u64 open_files  u64 processes  u64 file_bytes
+//   u64 scratch_bytes  u8 has_secrets  u8 awaits_version  u8 mounts  { u8 access  u16 length source
+//   u16 length target }...
 inline constexpr std::size_t kMaxEncodedPlan = 32 * 1024;
 Result<std::vector<std::byte>> encode_plan(const JailPlan& plan);
 Result<JailPlan> decode_plan(std::span<const std::byte> bytes);

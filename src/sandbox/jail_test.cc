@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 
 #include <doctest/doctest.h>
 #include "base/file.h"
@@ -62,8 +63,9 @@ std::string unexpected(std::string_view name, long result, std::initializer_list
   return fmt::format("{}:{} ", name, got);
 }
 
-constexpr std::array kJails = {Profile::Template, Profile::Publish, Profile::PythonTemplate,
-                               Profile::PythonPublish};
+constexpr std::array kJails = {Profile::Template,       Profile::Publish,
+                               Profile::PythonTemplate, Profile::PythonPublish,
+                               Profile::PythonBuild,    Profile::PythonTraining};
 // With the template that each is cloned from.
 constexpr std::array<std::pair<Profile, Profile>, 3> kInstances = {
     {{Profile::Instance, Profile::Template},
@@ -256,7 +258,10 @@ std::string try_attacks() {
   refused("unshare", ::syscall(SYS_unshare, 0x10000000));
   refused("setresuid", ::syscall(SYS_setresuid, 0, 0, 0));
   refused("capset", ::syscall(SYS_capset, nullptr, nullptr));
-  refused("execve", ::syscall(SYS_execve, "/artifact/model", nullptr, nullptr));
+  // Who may start programs finds none where none is mounted.
+  for (const char* program : {"/artifact/model", "/bin/true", "/proc/self/exe"})
+    wrong += unexpected(program, ::syscall(SYS_execve, program, nullptr, nullptr),
+                        {EPERM, ENOENT, EACCES});
   refused("memfd_create", ::syscall(SYS_memfd_create, "x", 0));
   refused("shmget", ::syscall(SYS_shmget, 1, 4096, 01000));
   refused("ioctl", ::syscall(SYS_ioctl, 0, 0x5412, nullptr));
@@ -276,6 +281,57 @@ TEST_CASE("what attacks are made of is refused in every profile") {
       CHECK(run_in_jail(full_plan(owner), try_attacks, options).report.empty());
     }
   }
+}
+
+int status_of(const char* program) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::array<char*, 2> arguments = {const_cast<char*>(program), nullptr};
+    ::execv(program, arguments.data());
+    ::_exit(100 + errno);
+  }
+  int status = 0;
+  if (child < 0 || ::waitpid(child, &status, 0) != child) return -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
+}
+
+TEST_CASE("programs start from folders that are mounted for it, and not from what a jail wrote") {
+  const Artifact data;
+  const auto work = TempDir::create();
+  REQUIRE(work.has_value());
+  std::filesystem::copy_file("/bin/true", data.path() + "/tool");
+  REQUIRE(::chmod((data.path() + "/tool").c_str(), 0755) == 0);
+  const Probe probe = [] {
+    std::string said = fmt::format("{} {}", status_of("/bin/true"), status_of("/artifact/tool"));
+    const int from = ::open("/bin/true", O_RDONLY | O_CLOEXEC);
+    const int to = ::open("/work/tool", O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+    std::vector<char> bytes(1 << 20);
+    const ssize_t got = ::read(from, bytes.data(), bytes.size());
+    if (got <= 0 || ::write(to, bytes.data(), static_cast<std::size_t>(got)) != got)
+      said += " not copied";
+    ::close(to);
+    return said + fmt::format(" {}", status_of("/work/tool"));
+  };
+  const auto plan_of = [&](Profile profile, Access access) {
+    JailPlan plan = full_plan(profile);
+    plan.mounts = {{.source = "/bin", .target = "/bin", .access = access},
+                   {.source = "/lib", .target = "/lib", .access = access},
+                   {.source = data.path(), .target = "/artifact"},
+                   {.source = work->path(), .target = "/work", .access = Access::ReadWrite}};
+    if (std::filesystem::exists("/lib64"))
+      plan.mounts.push_back({.source = "/lib64", .target = "/lib64", .access = access});
+    return plan;
+  };
+  const IdMapping owner = IdMapping::for_slot(7);
+  REQUIRE(::chown(work->path().c_str(), owner.user, owner.group) == 0);
+  const std::string expected = fmt::format("0 {0} {0}", 100 + EACCES);
+  for (const Profile profile : {Profile::PythonBuild, Profile::PythonTraining}) {
+    const JailPlan plan = plan_of(profile, Access::Programs);
+    CHECK(run_in_jail(plan, probe).report == expected);
+    // The mounts hold it without Landlock, too.
+    CHECK(run_in_jail(JailPlanSurgeon::without(plan, {Layer::Landlock}), probe).report == expected);
+  }
+  CHECK_FALSE(validate(plan_of(Profile::PythonPublish, Access::Programs)));
 }
 
 TEST_CASE("jail init cannot be killed from inside") {

@@ -1,10 +1,11 @@
 // A jailed process that does one piece of work and ends: publishing, a slice of batch prediction.
 // Seen from the server.
 //
-// The job runs in a jail of the Publish profile (PythonPublish where it opens libraries): /source
-// read-only, /work writable, no network. Its entry point in the jail is run_publish
-// (runner/publish.h). It sends progress as messages on its control socket (send() of one text each)
-// and leaves its result in /work. The server treats both as hostile bytes.
+// The job runs in a jail of the Publish profile (PythonPublish where it opens libraries, another
+// where it may start programs): /source read-only, /work writable, no network. Its entry point in
+// the jail is run_publish (runner/publish.h). It sends progress as messages on its control socket
+// (send() of one text each) and leaves its result in /work. The server treats both as hostile
+// bytes.
 //
 // Everything here lives on the loop thread and never blocks. Callbacks run on the loop thread,
 // never from inside run_job, and never after the Job is destroyed.
@@ -30,6 +31,15 @@ inline constexpr std::size_t kMaxJobMessage = 16 * 1024;
 // A job that sends more progress messages than this is killed, where its spec says nothing else.
 inline constexpr std::size_t kMaxJobMessages = 1000;
 
+// What a Python job is given beside an interpreter.
+enum class JobTools : std::uint8_t {
+  None,
+  Install,   // pip is at /pip, the machine's authorities at /certificates
+  Build,     // the same; and the machine's programs, at /usr, which it may start: compilers
+  Debian,    // programs likewise; and apt's configuration, at /apt
+  Programs,  // child processes: the interpreter and the machine's programs, at /bin
+};
+
 struct JobSpec {
   std::string label;  // "fraud": for logs and the cgroup's name
   RuntimeKind runtime = RuntimeKind::Onnx;
@@ -43,10 +53,10 @@ struct JobSpec {
   Bytes memory;               // limit of everything in the jail together
   std::uint32_t threads = 1;  // that it may keep busy at once
   Duration timeout = std::chrono::minutes(10);
-  Secrets secrets{};      // of a Python function, at /secrets; null: none
-  Path environment{};     // Python packages, at /environment; empty: none
-  bool installs = false;  // packages: pip is at /pip, the machine's authorities at /certificates
-  bool idle = false;      // a guest: it gets what nobody else wants of processors and disks
+  Secrets secrets{};   // of a Python function, at /secrets; null: none
+  Path environment{};  // Python packages, at /environment; empty: none
+  JobTools tools = JobTools::None;
+  bool idle = false;  // a guest: it gets what nobody else wants of processors and disks
 };
 
 struct JobEnd {

@@ -48,6 +48,7 @@ std::uint64_t handled_files(int version) {
 
 std::uint64_t granted(Access access) {
   constexpr std::uint64_t kRead = kReadFile | kReadFolder;
+  if (access == Access::Programs) return kRead | kExecute;
   if (access != Access::ReadWrite) return kRead;
   return kRead | kWriteFile | kRemoveFolder | kRemoveFile | kMakeFolder | kMakeFile | kRefer |
          kTruncate;
@@ -69,7 +70,7 @@ Status allow(const Fd& ruleset, const LandlockRule& rule, int version) {
   const Fd folder(::open(rule.folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!folder) return fail_errno(fmt::format("open {} for its Landlock rule", rule.folder));
   landlock_path_beneath_attr beneath{};
-  beneath.allowed_access = granted(rule.access) & handled_files(version) & ~kExecute;
+  beneath.allowed_access = granted(rule.access) & handled_files(version);
   beneath.parent_fd = folder.get();
   const auto type = LANDLOCK_RULE_PATH_BENEATH;
   if (::syscall(SYS_landlock_add_rule, ruleset.get(), type, &beneath, 0) != 0) {

@@ -90,8 +90,12 @@ Result<Fd> own_child(pid_t pid) {
 // reaped.
 Result<JailInit> init_of(SpawnMessage message) {
   const pid_t pid = message.header.pid;
-  if (message.descriptors.size() == 1)
-    return JailInit{.pid = pid, .pidfd = std::move(message.descriptors[0])};
+  if (!message.descriptors.empty()) {
+    JailInit init{.pid = pid, .pidfd = std::move(message.descriptors[0])};
+    for (Fd& space : std::span(message.descriptors).subspan(1))
+      init.spaces.push_back(std::move(space));
+    return init;
+  }
   auto pidfd = own_child(pid);
   if (!pidfd) return std::unexpected(std::move(pidfd).error().in("take over a jail"));
   return JailInit{.pid = pid, .pidfd = *std::move(pidfd)};
@@ -167,6 +171,21 @@ Status BlankProcess::make_jail(const JailRequest& request, OnInit on_init) {
   return {};
 }
 
+Status BlankProcess::fit_jail(const JailPlan& plan, std::span<const int> descriptors,
+                              OnFitted on_fitted) {
+  if (pid_ == 0) return refuse(reason::kStartFailed, "mayfly-runner is being started again");
+  const std::vector<std::byte> encoded = TRY(encode_plan(plan));
+  const std::string body(reinterpret_cast<const char*>(encoded.data()), encoded.size());
+  const SpawnHeader header{.kind = SpawnKind::FitJail,
+                           .plan_bytes = static_cast<std::uint32_t>(encoded.size()),
+                           .id = next_id_};
+  if (Status sent = send_spawn(control_.get(), header, body, descriptors); !sent) {
+    return std::unexpected(std::move(sent).error().in("ask mayfly-runner to fit a jail"));
+  }
+  fitting_.emplace(next_id_++, std::move(on_fitted));
+  return {};
+}
+
 void BlankProcess::handle_messages() {
   // Until there is nothing more: what a dying blank sent is still heard.
   while (control_) {
@@ -193,7 +212,11 @@ void BlankProcess::handle(SpawnMessage message) {
       complaint_ = std::move(message.body);
       return;
     case SpawnKind::JailFailed:
+      finish_fitting(id, refuse(reason::kStartFailed, message.body));
       finish_start(id, refuse(reason::kStartFailed, std::move(message.body)));
+      return;
+    case SpawnKind::JailFitted:
+      finish_fitting(id, {});
       return;
     case SpawnKind::JailStarted:
       finish_start(id, init_of(std::move(message)));
@@ -209,6 +232,14 @@ void BlankProcess::finish_start(std::uint64_t id, Result<JailInit> init) {
   OnInit on_init = std::move(found->second);
   starting_.erase(found);
   on_init(std::move(init));
+}
+
+void BlankProcess::finish_fitting(std::uint64_t id, const Status& fitted) {
+  const auto found = fitting_.find(id);
+  if (found == fitting_.end()) return;
+  OnFitted on_fitted = std::move(found->second);
+  fitting_.erase(found);
+  on_fitted(fitted);
 }
 
 void BlankProcess::handle_exit() {
@@ -233,6 +264,9 @@ void BlankProcess::handle_exit() {
   back_off_ = std::min(back_off_ * 2, kLongestBackOff);
   for (auto& [id, on_init] : std::exchange(starting_, {})) {
     on_init(refuse(reason::kStartFailed, complaint_));
+  }
+  for (auto& [id, on_fitted] : std::exchange(fitting_, {})) {
+    on_fitted(refuse(reason::kStartFailed, complaint_));
   }
   if (!ready_) say_ready(fail(Code::FailedPrecondition, complaint_));
   ready_ = false;

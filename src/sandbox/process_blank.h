@@ -25,6 +25,7 @@ namespace mayfly {
 struct JailInit {
   pid_t pid = 0;
   Fd pidfd;
+  std::vector<Fd> spaces = {};  // of a jail that awaits a version: for fit_jail()
 };
 
 struct JailRequest {
@@ -39,6 +40,7 @@ struct JailRequest {
 class BlankProcess {
  public:
   using OnInit = std::move_only_function<void(Result<JailInit>)>;
+  using OnFitted = std::move_only_function<void(Status)>;
   using OnLog = std::function<void(std::string_view line)>;
 
   BlankProcess(Loop& loop, Path runner, OnLog on_log);
@@ -53,6 +55,10 @@ class BlankProcess {
   // `on_init` is called exactly once, later, unless this returns an error or is destroyed first.
   Status make_jail(const JailRequest& request, OnInit on_init);
 
+  // Gives a jail that awaits a version the plan's mounts and secrets. `descriptors`, borrowed: its
+  // spaces, secrets where the plan has some. `on_fitted` as on_init above.
+  Status fit_jail(const JailPlan& plan, std::span<const int> descriptors, OnFitted on_fitted);
+
   // Of ONNX Runtime; empty until the blank is ready for the first time.
   const std::string& runtime_version() const { return runtime_version_; }
   // Once, when the blank is ready, or cannot become so.
@@ -64,6 +70,7 @@ class BlankProcess {
   void handle_messages();
   void handle(SpawnMessage message);
   void finish_start(std::uint64_t id, Result<JailInit> init);
+  void finish_fitting(std::uint64_t id, const Status& fitted);
   void handle_exit();
   void read_log();
   void say_ready(Status status);
@@ -85,6 +92,7 @@ class BlankProcess {
   std::string runtime_version_;
   std::uint64_t next_id_ = 1;
   std::map<std::uint64_t, OnInit> starting_;
+  std::map<std::uint64_t, OnFitted> fitting_;
   std::move_only_function<void(Status)> on_ready_;
 };
 

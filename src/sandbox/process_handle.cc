@@ -108,6 +108,12 @@ std::optional<Bytes> private_memory(pid_t pid) {
   return kib(static_cast<std::uint64_t>(*value));
 }
 
+std::optional<std::int64_t> threads_of(pid_t pid) {
+  const auto text = read_file(fmt::format("/proc/{}/status", pid));
+  if (!text) return std::nullopt;
+  return number_after(*text, "\nThreads:");
+}
+
 std::optional<pid_t> first_child(pid_t pid) {
   const auto text = read_file(fmt::format("/proc/{0}/task/{0}/children", pid));
   if (!text) return std::nullopt;

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 
 #include "base/bytes.h"
@@ -28,6 +29,8 @@ Exit wait_and_reap(const Fd& pidfd);
 std::optional<Duration> cpu_time(pid_t pid, const Fd& pidfd);
 // Private bytes now (RssAnon); nullopt when it has ended or cannot be looked at.
 std::optional<Bytes> private_memory(pid_t pid);
+// Its threads, likewise.
+std::optional<std::int64_t> threads_of(pid_t pid);
 // The only child of a process, such as a jail's worker of jail init.
 std::optional<pid_t> first_child(pid_t pid);
 

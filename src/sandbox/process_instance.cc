@@ -24,6 +24,10 @@ constexpr Duration kReportWait = std::chrono::seconds(2);
 // keeps to itself loses its jail, as nothing less ends that process.
 constexpr Duration kForkWait = std::chrono::seconds(3);
 
+// The least that a call region has: a failure fits it, whatever it says.
+constexpr std::uint64_t kCallRoom = 64 * 1024;
+static_assert(kCallRoom > 3 * kMaxCallText);
+
 // A reply whose slots or outputs lie in memory of its own.
 struct ReplyMemory {
   RequestMemory request;
@@ -73,7 +77,7 @@ InstanceProcess::~InstanceProcess() {
 void InstanceProcess::run(RequestMemory request) {
   CHECK(!gone_ && (burst_.empty() || may_join(request)));
   ring_.request();
-  paused_ = closing_ = false;
+  paused_ = closing_ = calling_ = false;
   burst_.emplace_back(std::move(request));
 }
 
@@ -124,7 +128,9 @@ void InstanceProcess::go_on() {
 
 void InstanceProcess::close_stream() {
   if (!streams() || gone_ || std::exchange(closing_, true)) return;
-  if (rung_) tell(DoorbellKind::Close);
+  if (!rung_) return;
+  paused_ = false;  // it goes on, to its end
+  tell(DoorbellKind::Close);
 }
 
 Replies InstanceProcess::collect() {
@@ -169,10 +175,19 @@ void InstanceProcess::handle_message(ReceivedMessage received) {
   }
   if (abandoned_) return;
   const bool current = started_ && rung_ && message.sequence == sequence_;
+  if (current && calling_) return violate("a message while it waits for an answer");
   if (current && message.kind == DoorbellKind::Done) return handle_done();
   if (current && message.kind == DoorbellKind::NeedOutputRegion) return handle_need(message);
-  if (current && message.kind == DoorbellKind::Chunk && streams() && !paused_)
-    return handle_chunk();
+  if (!current || paused_) return violate("a message that nobody waits for");
+  handle_midway(message);
+}
+
+// Of a request that goes on.
+void InstanceProcess::handle_midway(const DoorbellMessage& message) {
+  if (message.kind == DoorbellKind::Chunk && streams()) return handle_chunk();
+  const bool may_call = burst_.size() == 1;
+  if (may_call && message.kind == DoorbellKind::NeedCallRegion) return handle_need_call(message);
+  if (may_call && message.kind == DoorbellKind::Call && call_region_) return handle_call();
   violate("a message that nobody waits for");
 }
 
@@ -203,7 +218,7 @@ void InstanceProcess::handle_need(const DoorbellMessage& message) {
 }
 
 void InstanceProcess::handle_chunk() {
-  paused_ = true;
+  paused_ = !closing_;
   Held& held = burst_.front();
   // Told to close it goes on at once, and writes its end where the chunk was.
   if (closing_) return held.room.reset();
@@ -224,7 +239,60 @@ Result<Reply> InstanceProcess::chunk_of(Held& held) const {
   return Reply{.outputs = *std::move(outputs), .memory = held.room};
 }
 
+void InstanceProcess::handle_need_call(const DoorbellMessage& message) {
+  DoorbellMessage answer{.kind = DoorbellKind::CallRegion, .sequence = sequence_};
+  // Each is at least twice the one before: there are few of them, whatever it asks for.
+  const std::uint64_t had = call_region_ ? call_region_->size() : 0;
+  if (call_region_ && message.bytes <= had) return violate("a message that nobody waits for");
+  const std::uint64_t twice = std::min<std::uint64_t>(2 * had, making_.max_reply.count);
+  if (auto room = make_room(std::max({message.bytes, twice, std::uint64_t{kCallRoom}}))) {
+    call_region_ = *std::move(room);
+    answer.bytes = call_region_->size();
+    std::ignore = send_message(making_.doorbell.get(), answer, call_region_->fd());
+  } else {
+    std::ignore = send_message(making_.doorbell.get(), answer);
+  }
+}
+
+void InstanceProcess::handle_call() {
+  auto call = read_call(call_region_->bytes());
+  if (!call) return spoil(std::unexpected(std::move(call).error()));
+  calling_ = true;
+  PlacedCall placed{.message = *std::move(call), .memory = call_region_};
+  if (events_.on_call) return events_.on_call(std::move(placed));
+  answer({.message = {.kind = CallKind::Failed,
+                      .status = 501,
+                      .name = std::string(reason::kUnsupported),
+                      .text = "nothing is called from here"}});
+}
+
+void InstanceProcess::answer(PlacedCall answer) {
+  if (gone_ || !std::exchange(calling_, false)) return;
+  DoorbellMessage done{.kind = DoorbellKind::CallDone, .sequence = sequence_};
+  if (!answer.region && call_bytes(answer.message) > call_region_->size()) {
+    auto room = make_room(call_bytes(answer.message));
+    if (room) {
+      answer.region = *std::move(room);
+      write_call(answer.region->bytes(), answer.message);
+    } else {
+      answer.message = {.kind = CallKind::Failed,
+                        .status = static_cast<std::uint32_t>(http_status(room.error())),
+                        .name = std::string(room.error().reason),
+                        .text = room.error().message};
+    }
+  }
+  if (!answer.region) {
+    write_call(call_region_->bytes(), answer.message);
+    std::ignore = send_message(making_.doorbell.get(), done);
+    return;
+  }
+  call_region_ = std::move(answer.region);
+  done.bytes = call_region_->size();
+  std::ignore = send_message(making_.doorbell.get(), done, call_region_->fd());
+}
+
 void InstanceProcess::handle_done() {
+  call_region_.reset();
   Replies replies;
   replies.reserve(burst_.size() - answered_);
   while (answered_ < burst_.size()) replies.push_back(reply_of(burst_[answered_++]));
@@ -263,7 +331,8 @@ void InstanceProcess::spoil(std::unexpected<Error> why) {
   violated_ = true;
   kill();
   if (abandoned_ || answered_ == burst_.size()) return;
-  Replies replies = collect();
+  // While it waits for an answer nothing that it wrote is its reply.
+  Replies replies = calling_ ? Replies() : collect();
   if (answered_ < burst_.size()) {
     replies.push_back(std::move(why));
     ++answered_;
@@ -331,6 +400,7 @@ Bytes InstanceProcess::peak_memory() const {
 void InstanceProcess::abandon() {
   abandoned_ = true;
   burst_.clear();
+  call_region_.reset();
   rung_ = false;
   kill();
 }
@@ -371,6 +441,7 @@ void InstanceProcess::finish() {
   if (gone_) return;
   peak_memory();
   gone_ = true;
+  call_region_.reset();
   doorbell_watch_.reset();
   pidfd_watch_.reset();
   report_wait_.cancel();

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/channel.h"
+#include "sandbox/doorbell.h"
 #include "sandbox/process_jail.h"
 #include "sandbox/spawner.h"
 
@@ -41,6 +42,7 @@ class InstanceProcess {
   std::vector<RequestMemory> take_back();
   void go_on();
   void close_stream();
+  void answer(PlacedCall answer);
   void kill();
   Duration cpu() const;
   Bytes peak_memory() const;
@@ -67,6 +69,9 @@ class InstanceProcess {
   void handle_done();
   void handle_need(const DoorbellMessage& message);
   void handle_chunk();
+  void handle_midway(const DoorbellMessage& message);
+  void handle_need_call(const DoorbellMessage& message);
+  void handle_call();
   void violate(std::string_view what);
   void spoil(std::unexpected<Error> why);
 
@@ -109,6 +114,9 @@ class InstanceProcess {
   bool rung_ = false;         // it has been handed over
   bool paused_ = false;       // a stream waits for go_on()
   bool closing_ = false;      // nobody wants the rest of the stream
+  // Of the request that it runs: where its calls lie, and whether one waits for its answer.
+  std::shared_ptr<Region> call_region_;
+  bool calling_ = false;
   TurnEnd ring_;
   std::uint64_t sequence_ = 0;
   bool started_ = false;

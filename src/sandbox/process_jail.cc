@@ -69,6 +69,30 @@ Status JailProcess::make(BlankProcess& blank, std::function<void(std::string_vie
   return {};
 }
 
+Status JailProcess::fit(BlankProcess& blank, Fitting fitting, BlankProcess::OnFitted on_fitted) {
+  // The kernel drops what there is no room for.
+  if (init_.spaces.size() != 2) return fail(Code::Aborted, "the jail's namespaces were lost");
+  JailPlan plan = full_plan(making_.plan.profile);
+  plan.ids = making_.plan.ids;
+  plan.mounts = {std::move(fitting.artifact)};
+  std::vector<int> descriptors;
+  for (const Fd& space : init_.spaces) descriptors.push_back(space.get());
+  Fd secrets;
+  if (fitting.secrets) {
+    secrets = TRY(pack_secrets(*fitting.secrets));
+    plan.has_secrets = true;
+    descriptors.push_back(secrets.get());
+  }
+  if (making_.groups) TRY(making_.groups->limit(fitting.limits));
+  TRY(blank.fit_jail(plan, descriptors, std::move(on_fitted)));
+  init_.spaces.clear();
+  if (log_watch_) read_log();
+  lines_->finish();
+  lines_.emplace(std::move(fitting.on_log));
+  making_.label = std::move(fitting.label);
+  return {};
+}
+
 void JailProcess::handle_born(Result<JailInit> init) {
   if (!init) {
     events_.on_failed(std::move(init).error());
@@ -132,6 +156,11 @@ bool JailProcess::worker_oom() const {
 Bytes JailProcess::worker_memory() const {
   const auto worker = init_.pid == 0 ? std::nullopt : first_child(init_.pid);
   return worker ? private_memory(*worker).value_or(Bytes{}) : Bytes{};
+}
+
+bool JailProcess::worker_has_threads() const {
+  const auto worker = init_.pid == 0 ? std::nullopt : first_child(init_.pid);
+  return worker && threads_of(*worker).value_or(1) > 1;
 }
 
 void JailProcess::read_reports() {

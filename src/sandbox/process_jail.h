@@ -70,6 +70,17 @@ class JailProcess {
   // For the end of the server: kills and waits for the end. No event follows.
   void end_now();
 
+  // Of one that awaits a version: the version's artifact, secrets and limits, and from now on its
+  // name. `on_fitted` is called later, also when this is gone.
+  struct Fitting {
+    std::string label;
+    JailMount artifact;
+    Secrets secrets = {};
+    VersionLimits limits;
+    std::function<void(std::string_view line)> on_log;
+  };
+  Status fit(BlankProcess& blank, Fitting fitting, BlankProcess::OnFitted on_fitted);
+
   const std::string& label() const { return making_.label; }
   std::optional<VersionCgroup>& groups() { return making_.groups; }
   int control() const { return control_.get(); }
@@ -80,6 +91,8 @@ class JailProcess {
   bool worker_oom() const;
   // Private bytes of the worker; 0: unknown.
   Bytes worker_memory() const;
+  // Whether the worker has more than one thread, as far as can be told.
+  bool worker_has_threads() const;
   // Reports that have arrived but were not looked at yet.
   void read_reports();
 

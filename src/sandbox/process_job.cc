@@ -41,7 +41,11 @@ JobJail::JobJail(Loop& loop, JailProcess::Making making, Limits limits, JobEvent
              }),
       jail_(loop, std::move(making),
             {.on_control = [this] { return handle_control(); },
-             .on_process_exit = [](const JailExit&) {},
+             // What it started and left running ends with it.
+             .on_process_exit =
+                 [this](const JailExit& exit) {
+                   if (exit.pid == kWorkerPid) jail_.kill();
+                 },
              .on_end = [this](const JailProcess::Ended& ended) { handle_end(ended); },
              .on_failed = [this](Error error) { complaint_ = std::move(error); }}) {}
 

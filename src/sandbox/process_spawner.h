@@ -54,6 +54,8 @@ class ProcessSpawner final : public Spawner, public JobRunner {
 
   Result<std::unique_ptr<Template>> start_template(TemplateSpec spec,
                                                    TemplateEvents events) override;
+  Result<std::unique_ptr<EnvironmentTemplate>> start_environment(EnvironmentSpec spec,
+                                                                 TemplateEvents events) override;
   Result<std::unique_ptr<Job>> run_job(JobSpec spec, JobEvents events) override;
 
   // Called once: the runner is ready for jails, or says why it cannot be.
@@ -68,11 +70,21 @@ class ProcessSpawner final : public Spawner, public JobRunner {
   std::size_t jails() const { return templates_.size() + jobs_.size(); }
 
  private:
+  friend class EnvironmentHandle;
   ProcessSpawner(Loop& loop, ProcessSpawnerOptions options);
   JailProcess::Making begin(std::string label, Profile profile);
   void mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const;
   void mount_tables(JailPlan& plan) const;
+  void mount_tools(JailPlan& plan, JobTools tools) const;
   VersionLimits version_limits(const TemplateSpec& spec) const;
+  struct TemplateParts {
+    std::shared_ptr<const Signature> signature;
+    Duration start_timeout{};
+    TemplateEvents events;
+  };
+  Result<std::shared_ptr<TemplateJail>> make_template(JailProcess::Making making,
+                                                      const VersionLimits& limits,
+                                                      TemplateParts parts);
   Status make_groups(JailProcess::Making& making, VersionLimits limits);
   std::function<void(std::string_view)> log_of(const std::string& label) const;
   void release(std::uint32_t slot) { slots_.erase(slot); }

@@ -306,11 +306,12 @@ TEST_CASE("a burst's crash leaves the replies before it and the requests after i
     std::unique_ptr<Instance> handle;
     Replies replies;
     std::size_t taken_back = 0;
+    bool started = false;
     bool ended = false;
   } left;
   // The process's object goes after on_exit: what is left is asked for inside.
   left.handle = play.model->handle
-                    ->fork({.on_started = [] {},
+                    ->fork({.on_started = [&left] { left.started = true; },
                             .on_replies = [](Replies) { FAIL("it never rang"); },
                             .on_exit =
                                 [&left](Exit) {
@@ -319,6 +320,7 @@ TEST_CASE("a burst's crash leaves the replies before it and the requests after i
                                   left.ended = true;
                                 }})
                     .value();
+  REQUIRE(play.rig.wait([&] { return left.started; }));
   for (const char* text : {"one", "crash", "even", "echo"}) {
     left.handle->run(bytes_request(text));
   }

@@ -59,6 +59,7 @@ TemplateJail::TemplateJail(Loop& loop, JailProcess::Making making,
                                               to_string(limits_.start_timeout));
                      jail_.kill();
                    }),
+      origin_(making.plan.awaits_version ? Origin::Environment : Origin::Artifact),
       jail_(loop, std::move(making),
             {.on_control = [this] { return handle_control(); },
              .on_process_exit = [this](const JailExit& report) { handle_exit_report(report); },
@@ -69,6 +70,37 @@ Status TemplateJail::start(BlankProcess& blank, std::function<void(std::string_v
   TRY(jail_.make(blank, std::move(on_log)));
   start_timer_.arm_in(limits_.start_timeout);
   return {};
+}
+
+// ---- Environments -------------------------------------------------------------------------------
+
+Status TemplateJail::give(const std::shared_ptr<TemplateJail>& self, BlankProcess& blank,
+                          Version version) {
+  if (self->state_ != State::Waiting) return fail(Code::Aborted, "the environment is gone");
+  TRY(self->jail_.fit(blank, std::move(version.fitting),
+                      [weak = std::weak_ptr(self)](const Status& fitted) {
+                        if (const auto jail = weak.lock()) jail->handle_fitted(fitted);
+                      }));
+  self->signature_ = std::move(version.signature);
+  self->limits_ = version.limits;
+  self->events_ = std::move(version.events);
+  self->asked_ = self->loop_.now();
+  self->answered_ = false;
+  self->origin_ = Origin::Given;
+  self->state_ = State::Fitting;
+  self->start_timer_.arm_in(self->limits_.start_timeout);
+  return {};
+}
+
+void TemplateJail::handle_fitted(const Status& fitted) {
+  if (state_ != State::Fitting) return;
+  state_ = State::Building;
+  const Status told =
+      fitted ? send_spawn(jail_.control(), {.kind = SpawnKind::Give}) : Status(fitted);
+  if (!told) {
+    unfit_ = told.error().message;
+    jail_.kill();
+  }
 }
 
 // ---- Forks --------------------------------------------------------------------------------------
@@ -116,7 +148,8 @@ std::vector<std::shared_ptr<InstanceProcess>> TemplateJail::all_instances() cons
 void TemplateJail::evict() {
   evicted_ = true;
   start_timer_.cancel();
-  if (state_ == State::Building || instances_.empty()) return jail_.kill();
+  const bool has_been_ready = state_ == State::Ready || state_ == State::Lost;
+  if (!has_been_ready || instances_.empty()) return jail_.kill();
   // It reads the end of the messages after the forks that it was asked for.
   jail_.finish_control();
 }
@@ -144,9 +177,15 @@ bool TemplateJail::handle_control() {
 }
 
 void TemplateJail::handle_message(SpawnMessage message) {
+  // Nothing is asked of it while it waits: what it says then is meant for nobody.
+  if (state_ == State::Waiting) return jail_.kill();
   if (message.header.kind == SpawnKind::Ready) return handle_ready();
   if (message.header.kind == SpawnKind::StartFailed) {
     complaint_ = printable(message.body);
+    return;
+  }
+  if (message.header.kind == SpawnKind::Unfit) {
+    unfit_ = printable(message.body);
     return;
   }
   const auto found = instances_.find(message.header.id);
@@ -162,11 +201,16 @@ void TemplateJail::handle_message(SpawnMessage message) {
 
 void TemplateJail::handle_ready() {
   if (state_ != State::Building || evicted_ || !complaint_.empty()) return;
-  state_ = State::Ready;
+  if (origin_ == Origin::Environment && jail_.worker_has_threads()) {
+    complaint_ = "importing its packages started threads, which no fork inherits";
+    return jail_.kill();
+  }
+  state_ = origin_ == Origin::Environment ? State::Waiting : State::Ready;
   answered_ = true;
   start_timer_.cancel();
-  events_.on_ready(
-      TemplateReady{.build = loop_.now() - asked_, .private_bytes = jail_.worker_memory()});
+  // It may be given away meanwhile, with other events.
+  auto on_ready = std::move(events_.on_ready);
+  on_ready(TemplateReady{.build = loop_.now() - asked_, .private_bytes = jail_.worker_memory()});
 }
 
 void TemplateJail::handle_template_gone() {
@@ -196,14 +240,20 @@ void TemplateJail::keep_if_early(const JailExit& report) {
   early_exits_.push_back(report);
 }
 
+// What an environment template does not suit can still be started without one.
+Error TemplateJail::why_not_started(const Exit& exit) const {
+  if (!complaint_.empty()) return refuse(reason::kStartFailed, complaint_).error();
+  std::string why = unfit_.empty()
+                        ? fmt::format("the template did not start: {}", describe(exit))
+                        : fmt::format("the environment template does not suit it: {}", unfit_);
+  if (origin_ != Origin::Given) return refuse(reason::kStartFailed, std::move(why)).error();
+  return {.code = Code::Aborted, .message = std::move(why)};
+}
+
 void TemplateJail::lose(Exit exit) {
-  if (state_ == State::Building) {
-    fail_start(refuse(reason::kStartFailed,
-                      complaint_.empty()
-                          ? fmt::format("the template did not start: {}", describe(exit))
-                          : complaint_)
-                   .error());
-  } else if (state_ == State::Ready) {
+  if (state_ == State::Building || state_ == State::Fitting) {
+    fail_start(why_not_started(exit));
+  } else if (state_ == State::Ready || state_ == State::Waiting) {
     state_ = State::Lost;
     if (!evicted_ && events_.on_lost) events_.on_lost(exit);
   }

@@ -19,18 +19,26 @@ namespace {
 
 using enum Profile;
 
-constexpr ProfileSet kAll = {Template,       Instance,       ThreadedInstance, Publish,
-                             PythonTemplate, PythonInstance, PythonPublish};
+constexpr ProfileSet kAll = {Template,      Instance,       ThreadedInstance,
+                             Publish,       PythonTemplate, PythonInstance,
+                             PythonPublish, PythonBuild,    PythonTraining};
 // An instance of the tightest kind opens nothing: its session is built and warmed.
-constexpr ProfileSet kOpeners = {Template,       ThreadedInstance, Publish,
-                                 PythonTemplate, PythonInstance,   PythonPublish};
+constexpr ProfileSet kOpeners = {Template,       ThreadedInstance, Publish,     PythonTemplate,
+                                 PythonInstance, PythonPublish,    PythonBuild, PythonTraining};
 constexpr ProfileSet kThreads = kOpeners;
-constexpr ProfileSet kParents = {Template, Publish, PythonTemplate, PythonPublish};
+constexpr ProfileSet kParents = {Template,      Publish,     PythonTemplate,
+                                 PythonPublish, PythonBuild, PythonTraining};
 constexpr ProfileSet kTemplates = {Template, PythonTemplate};
-constexpr ProfileSet kPublish = {Publish, PythonPublish};
-constexpr ProfileSet kPython = {PythonTemplate, PythonInstance, PythonPublish};
+constexpr ProfileSet kPublish = {Publish, PythonPublish, PythonBuild, PythonTraining};
+constexpr ProfileSet kPython = {PythonTemplate, PythonInstance, PythonPublish, PythonBuild,
+                                PythonTraining};
 // Who may write files: what was compiled, or what lies in the jail's own memory.
-constexpr ProfileSet kWriters = {Publish, PythonTemplate, PythonInstance, PythonPublish};
+constexpr ProfileSet kWriters = {Publish,       PythonTemplate, PythonInstance,
+                                 PythonPublish, PythonBuild,    PythonTraining};
+// Who speaks with the server over a socket, or is handed connections by it: jobs.
+constexpr ProfileSet kHanded = {PythonPublish, PythonBuild, PythonTraining};
+// Who may start programs.
+constexpr ProfileSet kStarters = {PythonBuild, PythonTraining};
 
 constexpr std::uint64_t kEveryBit = ~std::uint64_t{0};
 // The kernel reads an int argument's low half only.
@@ -56,6 +64,8 @@ constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE
                                        CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
 // clone_instance() of sandbox/jail.h.
 constexpr std::uint64_t kInstanceFlags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD;
+// posix_spawn() of glibc 2.36 (sysdeps/unix/sysv/linux/spawni.c) once clone3 is ENOSYS.
+constexpr std::uint64_t kSpawnFlags = CLONE_VM | CLONE_VFORK | SIGCHLD;
 
 constexpr SyscallRule kTable[] = {
     // Memory. Nothing here generates code, so no page becomes executable after the jail is entered;
@@ -215,14 +225,40 @@ constexpr SyscallRule kTable[] = {
     {"epoll_pwait", kPython, kAny, "event loops of threads"},
     {"eventfd2", kPython, kAny, "event loops of threads"},
     {"socketpair", kPython, exactly_int(0, AF_UNIX), "event loops wake themselves; nobody else"},
-    {"getsockopt", {PythonPublish}, kAny, "of connections that the server hands to it"},
-    {"setsockopt", {PythonPublish}, kAny, "of connections that the server hands to it"},
-    {"getsockname", {PythonPublish}, kAny, "of connections that the server hands to it"},
-    {"getpeername", {PythonPublish}, kAny, "of connections that the server hands to it"},
-    {"shutdown", {PythonPublish}, kAny, "of connections that the server hands to it"},
+    {"getsockopt", kHanded, kAny, "of its socket, and connections that it is handed"},
+    {"setsockopt", kHanded, kAny, "of its socket, and connections that it is handed"},
+    {"getsockname", kHanded, kAny, "of its socket, and connections that it is handed"},
+    {"getpeername", kHanded, kAny, "of its socket, and connections that it is handed"},
+    {"shutdown", kHanded, kAny, "of its socket, and connections that it is handed"},
     {"sched_setaffinity", kPython, kAny, "threads of numeric libraries; within the group's limit"},
     {"membarrier", kPython, kAny, "threads"},
     {"getrusage", kPython, kAny, "time.process_time(), resource"},
+
+    // Programs: compilers of packages that are built, workers of a training run. Which there are
+    // the mounts and Landlock say; what they may do is what whoever started them may.
+    {"execve", kStarters, kAny, "starts a program"},
+    {"vfork", kStarters, kAny, "subprocess, compilers"},
+    {"clone", kStarters, exactly(0, kSpawnFlags), "posix_spawn()"},
+    {"arch_prctl", kStarters, kAny, "the loader of a program sets its thread's base"},
+    {"setpgid", kStarters, kAny, "groups of the jail's own processes"},
+    {"getpgid", kStarters, kAny, "groups of the jail's own processes"},
+    {"getpgrp", kStarters, kAny, "groups of the jail's own processes"},
+    {"setsid", kStarters, kAny, "start_new_session"},
+    {"getsid", kStarters, kAny, "sessions of the jail's own processes"},
+    {"link", kStarters, kAny, "named semaphores in /dev/shm; files of a build"},
+    {"linkat", kStarters, kAny, "as link"},
+    {"fcntl", kStarters, exactly_int(1, F_DUPFD), "a shell keeps a descriptor that it redirects"},
+    {"listxattr", kStarters, kAny, "shutil.copy2 asks what there is; nothing sets any"},
+    {"llistxattr", kStarters, kAny, "as listxattr"},
+    {"flistxattr", kStarters, kAny, "as listxattr"},
+    {"fchdir", kStarters, kAny, "build tools come back to where they were"},
+    {"fchmodat", kStarters, kAny, "modes of a build's files"},
+    {"utime", kStarters, kAny, "times of a build's files"},
+    {"utimes", kStarters, kAny, "times of a build's files"},
+    {"alarm", kStarters, kAny, "time-outs of its own"},
+    {"setitimer", kStarters, kAny, "time-outs of its own"},
+    {"rt_sigtimedwait", kStarters, kAny, "waits for a child's end"},
+    {"rt_sigsuspend", kStarters, kAny, "a shell waits for a child's end"},
 };
 
 }  // namespace

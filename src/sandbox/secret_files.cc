@@ -71,8 +71,8 @@ Status read_whole(int file, std::span<char> into) {
   return {};
 }
 
-Status write_secret(const Secret& secret) {
-  const std::string path = fmt::format("{}/{}", kSecretsFolder.substr(1), secret.name);
+Status write_secret(const std::string& folder, const Secret& secret) {
+  const std::string path = fmt::format("{}/{}", folder, secret.name);
   const Fd file = TRY(open_file(path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW, 0400));
   return write_all(file.get(), secret.value.view());
 }
@@ -110,17 +110,15 @@ Result<std::vector<Secret>> unpack_secrets(int packed) {
   return secrets;
 }
 
-Status mount_secrets(int packed) {
+Status mount_secrets(int packed, const std::string& folder) {
   const std::vector<Secret> secrets = TRY(unpack_secrets(packed));
-  const std::string folder(kSecretsFolder.substr(1));
-  if (::mkdir(folder.c_str(), 0755) != 0) return fail_errno(fmt::format("make /{}", folder));
   std::size_t bytes = kPage;
   for (const Secret& secret : secrets) bytes += secret.value.view().size() + kPage;
   const std::string options =
       fmt::format("mode=0500,size={},nr_inodes={}", bytes, secrets.size() + 8);
   if (::mount("mayfly", folder.c_str(), "tmpfs", kSecretFlags, options.c_str()) != 0)
     return fail_errno(fmt::format("mount /{}", folder));
-  for (const Secret& secret : secrets) TRY(write_secret(secret));
+  for (const Secret& secret : secrets) TRY(write_secret(folder, secret));
   if (::mount(nullptr, folder.c_str(), nullptr, MS_REMOUNT | MS_RDONLY | kSecretFlags, nullptr) !=
       0) {
     return fail_errno(fmt::format("make /{} read-only", folder));

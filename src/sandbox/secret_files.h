@@ -7,6 +7,7 @@
 //   { u16 length name  u32 length value }...
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -23,8 +24,8 @@ Result<Fd> pack_secrets(const std::vector<Secret>& secrets);
 // As pack_secrets wrote it; for tests and for mount_secrets.
 Result<std::vector<Secret>> unpack_secrets(int packed);
 
-// In jail init, whose working folder is the new root, while it may mount: makes the folder, each
-// file with mode 0400, and the file system read-only.
-Status mount_secrets(int packed);
+// While the process may mount: at `folder`, which is there, a file system with each file of mode
+// 0400, read-only.
+Status mount_secrets(int packed, const std::string& folder);
 
 }  // namespace mayfly

@@ -14,7 +14,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kControlBytes = CMSG_SPACE(sizeof(int) * kMaxSpawnDescriptors);
-constexpr std::uint32_t kLastKind = static_cast<std::uint32_t>(SpawnKind::ForkFailed);
+constexpr std::uint32_t kLastKind = static_cast<std::uint32_t>(SpawnKind::Unfit);
 
 std::vector<Fd> take_descriptors(msghdr& header) {
   std::vector<Fd> taken;

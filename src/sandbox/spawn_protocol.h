@@ -6,10 +6,17 @@
 //   server → blank      StartJail   body: plan_bytes of encode_plan, then the request of a job
 //                                   descriptors: control, status, log, the secrets where the plan
 //                                   has some, cgroup.procs...
-//   blank → server      JailStarted descriptor: pidfd of jail init
-//                       JailFailed  body: why
+//                       FitJail     body: encode_plan of what a jail that awaits a version gets
+//                                   descriptors: its user and mount namespaces, the secrets where
+//                                   the plan has some
+//   blank → server      JailStarted descriptors: pidfd of jail init; of a jail that awaits a
+//                                   version its user and mount namespaces
+//                       JailFitted
+//                       JailFailed  body: why; of StartJail and FitJail
 //   worker → server     Ready       the session is built and warm, or: instances may build it
 //                       StartFailed body: why (of jail init too)
+//                       Unfit       body: why what was imported before does not suit the version
+//   server → template   Give        it has a version now: /artifact is there
 //   server → template   Fork        descriptors: doorbell, cgroup.procs...
 //   template → server   Forked      descriptor: pidfd of the instance; `pid` inside the jail
 //                       ForkFailed  body: why
@@ -50,11 +57,16 @@ enum class SpawnKind : std::uint32_t {
   Fork = 6,
   Forked = 7,
   ForkFailed = 8,
+  FitJail = 9,
+  JailFitted = 10,
+  Give = 11,
+  Unfit = 12,
 };
 
 enum class SessionTime : std::uint32_t {
   BeforeFork = 0,  // in the template: instances inherit it
   AfterFork = 1,   // in each instance: threads > 1, or random operators without a seed
+  WhenGiven = 2,   // in the template, once it has a version; Python's modules before that
 };
 
 struct SpawnHeader {

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "core/manifest.h"
 #include "core/secret.h"
+#include "sandbox/call_message.h"
 #include "sandbox/channel.h"
 
 namespace mayfly {
@@ -57,6 +58,13 @@ struct Reply {
 
 using Replies = std::vector<Result<Reply>>;
 
+// A call, or the answer to one. `region`: it lies there, written already, and is not in `message`.
+struct PlacedCall {
+  CallMessage message{};
+  std::shared_ptr<const void> memory{};  // the parts of `message` are valid as long
+  std::shared_ptr<Region> region{};
+};
+
 struct InstanceEvents {
   // The fresh instance is set up and about to read its first request.
   std::move_only_function<void()> on_started;
@@ -65,6 +73,8 @@ struct InstanceEvents {
   // The next chunk of the stream that it runs, checked. It waits for go_on() or close_stream(); the
   // stream's end is its reply, without outputs where it ended well.
   std::move_only_function<void(Reply)> on_chunk{};
+  // The request that it runs calls a function, and waits for answer().
+  std::move_only_function<void(PlacedCall)> on_call{};
   // The process is gone; no further event follows. What it had not answered stays so; collect() and
   // take_back() still tell.
   std::move_only_function<void(Exit)> on_exit;
@@ -90,6 +100,8 @@ class Instance {
   // Of the stream that it runs: no more is wanted. Further chunks are dropped; the reply comes when
   // the function has ended, if it ever does.
   virtual void close_stream() = 0;
+  // After on_call, once. Nothing where it no longer waits.
+  virtual void answer(PlacedCall answer) = 0;
   virtual void kill() = 0;
   // Taken from outside. CPU time since the process began; private bytes now and at most (0:
   // unknown).
@@ -116,11 +128,38 @@ class Template {
   virtual Result<std::unique_ptr<Instance>> fork(InstanceEvents events) = 0;
 };
 
+// A jail of Python without a version: the interpreter, and modules of the environment imported.
+struct EnvironmentSpec {
+  std::string label;    // for logs and the control group's name
+  Path environment;     // mounted at /environment
+  std::string options;  // core/function_options.h, as JSON; `env` matters
+  std::string imports;  // what publishing saw imported, a module a line; opaque here
+  std::uint32_t cpu_weight = 0;
+  std::uint32_t threads = 1;
+  Bytes scratch{};
+  Bytes template_memory;
+  Duration start_timeout = std::chrono::seconds(60);
+};
+
+// An environment template: it waits, and becomes the template of one version. Destroying it ends it
+// unless it was given.
+class EnvironmentTemplate {
+ public:
+  virtual ~EnvironmentTemplate() = default;
+  // Once, when ready. What comes of it tells with `events`, and none of its own any more; it has
+  // the version's limits. Its spec has the same environment, scratch and threads, and the session
+  // goes before the fork. Aborted, here or of on_ready: it does not suit the version, which is not
+  // to blame.
+  virtual Result<std::unique_ptr<Template>> give(TemplateSpec spec, TemplateEvents events) = 0;
+};
+
 class Spawner {
  public:
   virtual ~Spawner() = default;
   virtual Result<std::unique_ptr<Template>> start_template(TemplateSpec spec,
                                                            TemplateEvents events) = 0;
+  virtual Result<std::unique_ptr<EnvironmentTemplate>> start_environment(EnvironmentSpec spec,
+                                                                         TemplateEvents events) = 0;
 };
 
 }  // namespace mayfly

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "core/project.h"
 #include "core/reason.h"
+#include "runner/report/report.h"
 #include "serving/measured.h"
 
 namespace mayfly {
@@ -24,15 +25,22 @@ constexpr Bytes kTemplateRoom = mib(256);
 constexpr Bytes kScratch = mib(64);
 constexpr Bytes kRuntimeBytes = mib(10);  // of ONNX Runtime's own heap in a template
 
+// An environment template is there to be forked, and is of no use to what cannot be.
+bool forks_with_packages(const VersionRuntime& version) {
+  return version.kind == RuntimeKind::Python && !version.environment.empty() &&
+         version.threads == 1 && !version.session_after_fork;
+}
+
 }  // namespace
 
-Catalog::Catalog(Parts parts, CancelToken stop)
+Catalog::Catalog(Parts parts, CancelToken stop, EnvironmentPolicy environments)
     : registry_(parts.registry),
       blobs_(parts.blobs),
       publisher_(parts.publisher),
       pool_(parts.read_pool),
       quotas_(parts.quotas),
       stop_(stop),
+      environments_(environments),
       table_(parts.registry.snapshot()) {}
 
 void Catalog::publish(Registry::Snapshot table) {
@@ -133,6 +141,16 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
   runtime->threads = manifest->options.threads;
   runtime->session_after_fork = manifest->session_after_fork;
   runtime->streams = manifest->streams;
+  runtime->calls = !manifest->options.function.calls.empty();
+  if (environments_ == EnvironmentPolicy::Kept && forks_with_packages(*runtime)) {
+    FunctionOptions options;
+    options.env = manifest->options.function.env;
+    runtime->environment_options = to_json(options);
+    runtime->environment_key =
+        fmt::format("{}\n{}\n{}\n{}", project_of(name.str()), runtime->environment.native(),
+                    runtime->scratch.count, runtime->environment_options);
+    runtime->imports = [this, manifest, label] { return imports(manifest, label); };
+  }
   runtime->memory = manifest->options.memory;
   // Weights twice: mapped, and prepacked where that was chosen.
   runtime->template_memory =
@@ -155,6 +173,14 @@ Task<Result<ServingRef>> Catalog::make(ResolvedVersion resolved, std::uint64_t s
                                                     .sequence = sequence,
                                                     .runtime = std::move(runtime),
                                                     .output_bytes = measured.output_bytes});
+}
+
+// Empty: published before imports were noted, or there were none.
+Task<Result<std::string>> Catalog::imports(std::shared_ptr<const Manifest> manifest,
+                                           std::string label) {
+  CO_TRY(const Path folder, co_await publisher_.compiled_for(std::move(label), *manifest, pool_));
+  const Path file = folder / kImportsFile;
+  co_return co_await pool_.run([&] { return read_file(file, kMostImports); });
 }
 
 Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, std::string label) {

@@ -13,6 +13,7 @@
 #include "async/cancel.h"
 #include "async/pool.h"
 #include "async/task.h"
+#include "dispatch/environment_slot.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
 #include "serving/quota_gate.h"
@@ -31,7 +32,8 @@ class Catalog {
     QuotaGate& quotas;
   };
   // `stop` ends artifacts being compiled again.
-  explicit Catalog(Parts parts, CancelToken stop = {});
+  explicit Catalog(Parts parts, CancelToken stop = {},
+                   EnvironmentPolicy environments = EnvironmentPolicy::Kept);
 
   // What decides among the versions of a split: the key of a request whose function asks for the
   // header `sticky`, which may be empty.
@@ -63,6 +65,7 @@ class Catalog {
   };
   Task<Result<ServingRef>> make(ResolvedVersion resolved, std::uint64_t sequence);
   Task<Result<Path>> artifact(std::shared_ptr<const Manifest> manifest, std::string label);
+  Task<Result<std::string>> imports(std::shared_ptr<const Manifest> manifest, std::string label);
   // As of `sequence`: the table may have moved on while the serving was made.
   void keep(std::string key, ServingRef serving, std::uint64_t sequence);
 
@@ -72,6 +75,7 @@ class Catalog {
   Pool& pool_;
   QuotaGate& quotas_;
   CancelToken stop_;
+  EnvironmentPolicy environments_;
   Registry::Snapshot table_;
   // By the name as it is written in requests. Bounded: 10,000 functions called once cost a list of
   // names.

@@ -29,7 +29,8 @@ std::shared_ptr<const VersionRuntime> guest_of(const VersionRuntime& version, Gu
   guest->key.function = guest_id(version.key.function, kind);
   guest->label += kind == GuestKind::Shadow ? "-shadow" : "-event";
   guest->rank = Rank::Guest;
-  guest->batching = {};  // they come one at a time
+  guest->environment_key.clear();  // which is for those that somebody waits for
+  guest->batching = {};            // they come one at a time
   return guest;
 }
 

@@ -10,6 +10,7 @@
 #include "core/reason.h"
 #include "core/traffic.h"
 #include "core/units.h"
+#include "serving/call_origin.h"
 #include "serving/guest.h"
 
 namespace mayfly {
@@ -72,6 +73,7 @@ InvocationRecord record_of(const Invocation& tried, std::string_view reason, std
                           .start = to_us(timing.start),
                           .run = to_us(timing.run),
                           .cpu = to_us(timing.cpu),
+                          .waited = to_us(timing.waited),
                           .memory_limit = {},
                           .memory_peak = {},
                           .received = Bytes{tried.received},
@@ -81,6 +83,7 @@ InvocationRecord record_of(const Invocation& tried, std::string_view reason, std
     record.memory_limit = tried.outcome->memory_limit;
     record.memory_peak = tried.outcome->peak_memory;
   }
+  if (tried.first_chunk) record.first_chunk = to_us(*tried.first_chunk);
   if (tried.event) {
     record.event = tried.event->event;
     record.attempt = tried.event->number;
@@ -128,7 +131,9 @@ Task<Status> Invoker::find(Invocation& tried, std::string_view name, std::string
   const auto key = [&tried](std::string_view sticky) { return traffic_key_of(tried, sticky); };
   CO_TRY(tried.serving, co_await parts_.catalog.find(name, version, key));
   tried.by_traffic = version.empty() && !name.contains('@');
-  CO_TRY(tried.place, parts_.quotas.enter(tried.caller->project));
+  if (!tried.called_by) {  // what was let in may end what it began
+    CO_TRY(tried.place, parts_.quotas.enter(tried.caller->project));
+  }
   if (parts_.ledger.healthy()) co_return Status{};
   parts_.ledger.probe();
   if (parts_.ledger.healthy()) co_return Status{};
@@ -190,7 +195,9 @@ Call Invoker::call_of(const Invocation& tried, Question question) const {
             .request = std::move(question.request),
             .deadline = tried.begun + timeout,
             .priority = question.priority,
-            .cancel = question.cancel};
+            .cancel = question.cancel,
+            .origin = origin_of(tried),
+            .caller = tried.called_by};
   if (tried.event) {
     call.version = guest_of(*serving.runtime, GuestKind::Event);
     call.settings = guest_settings(GuestKind::Event);

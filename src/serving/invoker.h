@@ -65,7 +65,8 @@ struct Invocation {
   std::optional<EventAttempt> event;
   ServingRef serving;       // null until the function is known: nothing is recorded before
   bool by_traffic = false;  // chosen by the function's traffic, not named by number or alias
-  QuotaGate::Place place;   // among the predictions of the caller's project
+  std::shared_ptr<CallOrigin> called_by;  // a function; null: nobody's
+  QuotaGate::Place place;                 // among the predictions of the caller's project
   std::optional<Outcome> outcome;
   std::optional<Duration> first_chunk;  // of a stream: since `begun`
   enum class Cache : std::uint8_t { Unused, Hit, Miss } cache = Cache::Unused;

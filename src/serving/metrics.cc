@@ -82,6 +82,10 @@ struct Metrics::Families {
       BuildGauge().Name("mayfly_instances").Help("Instances by state").Register(registry);
   Family<Gauge>& templates =
       BuildGauge().Name("mayfly_templates").Help("Templates by state").Register(registry);
+  Family<Gauge>& environments = BuildGauge()
+                                    .Name("mayfly_environment_templates")
+                                    .Help("Environment templates that wait or are prepared")
+                                    .Register(registry);
   Family<Gauge>& node =
       BuildGauge().Name("mayfly_node").Help("The node's own quantities").Register(registry);
   Family<Counter>& cache_events = BuildCounter()
@@ -233,6 +237,9 @@ std::string Metrics::expose(const NodeGauges& gauges) {
   set(families_->instances, "state", "starting", gauges.instances_starting);
   set(families_->templates, "state", "ready", gauges.templates_ready);
   set(families_->templates, "state", "building", gauges.templates_building);
+  set(families_->environments, "quantity", "ready", gauges.environments_ready);
+  set(families_->environments, "quantity", "preparing", gauges.environments_preparing);
+  set(families_->environments, "quantity", "memory_bytes", gauges.environments_bytes);
   set(families_->node, "quantity", "functions", gauges.functions);
   set(families_->node, "quantity", "queued", gauges.queued);
   set(families_->node, "quantity", "memory_bytes", gauges.memory_bytes);

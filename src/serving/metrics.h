@@ -25,6 +25,9 @@ struct NodeGauges {
   std::uint64_t instances_starting = 0;
   std::uint64_t templates_ready = 0;
   std::uint64_t templates_building = 0;
+  std::uint64_t environments_ready = 0;
+  std::uint64_t environments_preparing = 0;
+  std::uint64_t environments_bytes = 0;
   std::uint64_t queued = 0;
   std::uint64_t memory_bytes = 0;
   std::uint64_t memory_budget_bytes = 0;

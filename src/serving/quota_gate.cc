@@ -68,6 +68,8 @@ std::shared_ptr<MemoryShare> QuotaGate::memory_of(std::string_view project) {
 
 Bytes QuotaGate::stored_limit(std::string_view project) const { return quotas_of(project).stored; }
 
+Bytes QuotaGate::job_limit(std::string_view project) const { return quotas_of(project).jobs; }
+
 Result<QuotaGate::Place> QuotaGate::enter(std::string_view name) {
   const auto found = projects_.find(name);
   if (found == projects_.end()) return Place();

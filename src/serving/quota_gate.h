@@ -1,6 +1,6 @@
 // Holds projects to their quotas: of predictions before they are decoded; of memory through
-// dispatch, of uploads through identity/blob_owners.h, which learn their limits here. A refusal is
-// quota_exceeded and names the quota. Loop thread.
+// dispatch, of uploads through identity/blob_owners.h and of jobs through jobs/job_store.h, which
+// learn their limits here. A refusal is quota_exceeded and names the quota. Loop thread.
 #pragma once
 
 #include <cstdint>
@@ -72,6 +72,7 @@ class QuotaGate {
   // What the processes of a project's functions count towards.
   std::shared_ptr<MemoryShare> memory_of(std::string_view project);
   Bytes stored_limit(std::string_view project) const;  // 0: none
+  Bytes job_limit(std::string_view project) const;     // likewise
 
   // Quotas that changed hold from now on.
   void publish(const QuotaTable& table);

@@ -5,6 +5,7 @@
 
 #include "core/project.h"
 #include "core/reason.h"
+#include "serving/call_origin.h"
 #include "serving/guest.h"
 
 namespace mayfly {
@@ -193,7 +194,8 @@ Task<void> Shadows::run(Waiting waiting) {
             .settings_sequence = 0,
             .request = std::move(waiting.copy.request),
             .deadline = parts_.loop.now() + std::min(waiting.timeout, kLongestRun),
-            .cancel = closing_.token()};
+            .cancel = closing_.token(),
+            .origin = shadow_origin(*found, waiting.request_id)};
   const Outcome outcome = co_await parts_.dispatcher.predict(std::move(call));
   judge(waiting, shadow, outcome);
   const std::string_view reason = outcome.reply ? "" : outcome.reply.error().reason;
@@ -209,6 +211,7 @@ Task<void> Shadows::run(Waiting waiting) {
                           .start = to_us(outcome.timing.start),
                           .run = to_us(outcome.timing.run),
                           .cpu = to_us(outcome.timing.cpu),
+                          .waited = to_us(outcome.timing.waited),
                           .memory_limit = outcome.memory_limit,
                           .memory_peak = outcome.peak_memory,
                           .received = Bytes{received},

@@ -167,6 +167,18 @@ Result<Statement> Database::prepare(std::string_view purpose, std::string_view s
   return Statement(raw, std::string(purpose));
 }
 
+Status Database::add_column(std::string_view table, std::string_view name,
+                            std::string_view definition) {
+  {
+    Statement query =
+        TRY(prepare("look for a column", "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2"));
+    query.bind(table, name);
+    if (TRY(query.step())) return {};
+  }
+  return execute("add a column",
+                 fmt::format("ALTER TABLE {} ADD COLUMN {} {}", table, name, definition));
+}
+
 std::int64_t Database::last_insert_id() const { return sqlite3_last_insert_rowid(database_.get()); }
 
 Status Database::copy_to(const Path& path) {

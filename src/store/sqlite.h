@@ -75,6 +75,8 @@ class Database {
   // One or more statements without parameters and without rows of interest.
   Status execute(std::string_view purpose, const std::string& sql);
   Result<Statement> prepare(std::string_view purpose, std::string_view sql);
+  // Where the table, of an older version, has none of this name: `definition` is SQL.
+  Status add_column(std::string_view table, std::string_view name, std::string_view definition);
   std::int64_t last_insert_id() const;
 
   // A consistent copy of the whole database as of now, while other connections go on

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "store/sqlite.h"
+#include "store/sqlite_deliveries.h"
 #include "store/work_queue.h"
 
 namespace mayfly {
@@ -37,6 +38,7 @@ class SqliteWorkQueue final : public WorkQueue {
   Result<std::optional<WallTime>> next_due() override;
   Result<Swept> sweep(WallTime now, std::size_t limit) override;
   Result<bool> refers_to(const Digest& blob) override;
+  Deliveries& deliveries() override { return deliveries_; }
 
  private:
   explicit SqliteWorkQueue(Database database) : database_(std::move(database)) {}
@@ -56,6 +58,7 @@ class SqliteWorkQueue final : public WorkQueue {
 
   std::mutex mutex_;
   Database database_;
+  SqliteDeliveries deliveries_{mutex_, database_};
 };
 
 }  // namespace mayfly

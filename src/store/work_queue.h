@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "store/deliveries.h"
 #include "store/digest.h"
 
 namespace mayfly {
@@ -55,6 +56,9 @@ struct WorkSpec {
   WallTime expires{};  // no lease is given from then on
   std::uint32_t max_attempts = 1;
   Duration keep{};  // how long result and key stay after the end
+  // Not read back: deliveries() tells what became of them.
+  Notices notices = {};
+  DeliveryKey told_by = {};  // the delivery that the item is: accepted, it is delivered
   bool operator==(const WorkSpec&) const = default;
 };
 
@@ -97,7 +101,8 @@ class WorkQueue {
     WorkItem item;
     bool fresh = true;  // false: an item of the same key was there, and is what is returned
   };
-  // conflict: the key is that of an item with another payload. queue_full: `limit` items of the
+  // conflict: the key is that of an item with another payload, or the delivery that it is is not
+  // being sent. queue_full: `limit` items of the
   // lane are not over.
   virtual Result<Enqueued> enqueue(const WorkSpec& spec, std::uint64_t limit) = 0;
 
@@ -174,10 +179,13 @@ class WorkQueue {
     std::vector<Digest> unreferenced;  // payloads and results that this sweep dropped
   };
   // Expires what waited too long, takes back leases that ran out, drops results and payloads whose
-  // time is over, and later their items; at most `limit` of each.
+  // time is over and that nobody is to be told of, and later their items; at most `limit` of each.
   virtual Result<Swept> sweep(WallTime now, std::size_t limit) = 0;
   // Whether any item has it as payload or result.
   virtual Result<bool> refers_to(const Digest& blob) = 0;
+
+  // Who is told of ends, in the same database.
+  virtual Deliveries& deliveries() = 0;
 };
 
 }  // namespace mayfly

@@ -46,3 +46,11 @@ TEST_CASE("what waited too long expires; results go when their time is over, ite
 TEST_CASE("items are listed by lane and state, page by page, and counted") {
   on_sqlite(check_listing);
 }
+
+TEST_CASE("each end is told of until that is over, and keeps what it tells of") {
+  on_sqlite(check_deliveries);
+}
+
+TEST_CASE("projects take turns in being told, and no host is told too much at a time") {
+  on_sqlite(check_delivery_turns);
+}

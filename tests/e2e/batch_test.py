@@ -123,6 +123,21 @@ class BatchTest(NodeCase):
         self.assertRefused(self.node.post_json(place, {**wanted, "odd": 7}), 400, "bad_request")
         self.assertRefused(self.node.post_json(place, {**wanted, "format": "xls"}), 400, "bad_request")
 
+    def test_metrics_tell_of_jobs_their_slices_and_rows(self) -> None:
+        def value(series: str) -> float:
+            lines = self.node.request("GET", "/metrics").body.decode().splitlines()
+            return sum(float(line.split()[-1]) for line in lines if line.startswith(series + " "))
+
+        rows, slices = 'mayfly_batch_rows_total{outcome="failed"}', 'mayfly_job_slices_total{kind="batch",outcome="done"}'
+        before = value(rows), value(slices), value('mayfly_jobs{kind="batch",state="done"}')
+        source = self.folder / "counted.csv"
+        write_csv(source, flowers(40), {3: "3,x,1,1,1"})
+        self.batch(source, self.folder / "counted-out.csv")
+        after = value(rows), value(slices), value('mayfly_jobs{kind="batch",state="done"}')
+        self.assertEqual(after, tuple(count + 1 for count in before))
+        self.assertGreater(value('mayfly_job_bytes{role="result"}'), 0)
+        self.assertGreater(value('mayfly_job_slice_seconds_total{kind="batch"}'), 0)
+
     def test_predictions_of_a_batch_are_on_the_bill(self) -> None:
         before = self.node.usage("iris")["requests"]
         source = self.folder / "billed.csv"

@@ -109,6 +109,8 @@ class AnswerTest(EventCase):
         self.assertEqual(self.accepted(self.send("f", ONE, Idempotency_Key="once")), first)
         other = {"inputs": [tensor("x", "FP32", [1], [2])]}
         self.assertRefused(self.send("f", other, Idempotency_Key="once"), 409, "conflict")
+        # The same body, asked of a version that is named.
+        self.assertRefused(self.send("f@1", ONE, Idempotency_Key="once"), 409, "conflict", "/v2/models/f/infer")
         self.assertNotEqual(self.accepted(self.send("iris", self.iris(), Idempotency_Key="once")), first)
         self.assertRefused(self.send("f", ONE, Idempotency_Key="x" * 256), 400, "bad_request")
 

@@ -92,6 +92,58 @@ class RunTest(JobsCase):
         self.assertIn("line 3, in run", logs)
         self.assertEqual(self.node.cli("jobs", "wait", job["id"], check=False).returncode, 1)
 
+    def test_children_work_with_the_run_and_end_with_its_slice(self) -> None:
+        self.deploy("parallel", """
+            import concurrent.futures, multiprocessing, os, subprocess, sys
+
+            def square(x):
+                return x * x, os.getpid()
+
+            def forbidden(path):
+                try:
+                    return subprocess.run([path]).returncode
+                except OSError as error:
+                    return type(error).__name__
+
+            def run(inputs, ctx):
+                found = {}
+                for method in ("fork", "spawn", "forkserver"):
+                    try:
+                        context = multiprocessing.get_context(method)
+                        with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+                            done = list(pool.map(square, range(8)))
+                        found[method] = [value for value, _ in done]
+                        found["children"] = os.getpid() not in {pid for _, pid in done}
+                    except OSError as error:
+                        found[method] = type(error).__name__
+                with multiprocessing.Pool(2) as pool:
+                    found["pool"] = [value for value, _ in pool.map(square, [3, 4])]
+                found["shell"] = subprocess.check_output("echo $((6 * 7))", shell=True, text=True).strip()
+                tool = ctx.scratch + "/tool"
+                with open("/bin/true", "rb") as source, open(tool, "wb") as file:
+                    file.write(source.read())
+                os.chmod(tool, 0o755)
+                found["own"] = forbidden(tool)
+                found["sees"] = [path for path in ("/etc/passwd", "/usr", "/root") if os.path.exists(path)]
+                found["net"] = subprocess.run([sys.executable, "-c",
+                    "import socket; socket.socket()"], stderr=subprocess.DEVNULL).returncode
+                subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"], start_new_session=True)
+                return found
+        """)
+        before = self.node.processes()
+        job = self.ended(self.submit("parallel", {}))
+        self.assertEqual(job["state"], "done", job)
+        found = job["result"]
+        squares = [x * x for x in range(8)]
+        self.assertEqual((found["fork"], found["spawn"], found["pool"]), (squares, squares, [9, 16]), found)
+        self.assertTrue(found["children"])
+        self.assertEqual((found["shell"], found["own"], found["sees"]), ("42", "PermissionError", []), found)
+        self.assertNotEqual(found["net"], 0)
+        self.node.wait_until(
+            lambda: not {name for _, name in self.node.processes() - before if "sh" == name},
+            "the end of what the run left running",
+        )
+
     def test_too_much_memory_names_the_limit(self) -> None:
         self.deploy("hungry", "def run(inputs, ctx): return len(bytearray(400 << 20)) * [1]", {
             "mayfly.toml": 'memory = "128MiB"\n'})
@@ -115,9 +167,14 @@ class RunTest(JobsCase):
 
     def test_messages_that_mean_nothing_end_the_job(self) -> None:
         job = self.fails("liar", """
-            import socket
+            import os, socket, stat
             def run(inputs, ctx):
-                socket.socket(fileno=0).send(b'{"checkpoint": "../../etc"}')
+                for fd in range(3, 64):  # its way to the server is one of them
+                    try:
+                        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                            socket.socket(fileno=fd).send(b'{"checkpoint": "../../etc"}')
+                    except OSError:
+                        pass
                 import time
                 time.sleep(60)
         """)

@@ -118,19 +118,24 @@ class OpenApiTest(NodeCase):
         if "jobs" in path:
             target = concrete(path).replace(JOB_EXAMPLE, self.prepare_job(path)) + target[len(concrete(path)):]
         if "{id}" in path and "/events/" in path:
-            target = path.format(id=self.prepare_event(good=not path.endswith("/redrive")))
+            event = self.prepare_event(good=not path.endswith("/redrive"), told=path.endswith("/redeliver"))
+            target = path.format(id=event)
         reply = self.node.request(method.upper(), target, text and text.encode(), headers)
         return reply, [int(status) for status in operation["responses"] if status.startswith("2")]
 
-    def prepare_event(self, good: bool) -> str:
-        """An event that has a reply, or is a dead letter."""
+    def prepare_event(self, good: bool, told: bool) -> str:
+        """An event that has a reply, or is a dead letter; of which somebody was told."""
         if self.node.request("GET", "/api/v1/functions/iris").status == 404:
             self.node.deploy("iris")  # an example deleted it
+        self.node.configure("iris", on_success="function:iris" if told else "")
         body = (MODELS / "iris" / "example.json").read_bytes() if good else b"{"
         sent = self.node.request("POST", "/v2/models/iris/infer", body, {"Prefer": "respond-async"})
         event = sent.json()["id"]
         over = lambda: self.node.request("GET", f"/api/v1/events/{event}").status != 202
         self.node.wait_until(over, "the event ends")
+        state = lambda: self.node.request("GET", f"/api/v1/events/{event}/state").json()
+        if told:
+            self.node.wait_until(lambda: "settled" in state()["deliveries"][0], "somebody is told")
         return event
 
     def prepare_job(self, path: str) -> str:

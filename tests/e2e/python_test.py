@@ -170,6 +170,67 @@ class PythonFunctionsTest(PythonCase):
         # The instance survives what its code throws.
         self.assertEqual(self.call("faulty", {"what": "x"}).tier, "hot")
 
+    def test_who_may_read_the_logs_gets_the_functions_own_lines_with_the_error(self) -> None:
+        self.deploy(
+            "deep",
+            """
+            import json
+            from parts import inner
+            def predict(inputs, state, ctx):
+                if "text" in inputs:
+                    return json.loads(inputs["text"])
+                if "depth" in inputs:
+                    return predict({"depth": inputs["depth"] - 1}, state, ctx) if inputs["depth"] else 1 / 0
+                try:
+                    inner.fail()
+                except ValueError as error:
+                    raise KeyError("wrapped") from error
+            def run(inputs, ctx):
+                pass
+            """,
+            {"parts/__init__.py": "", "parts/inner.py": "def fail():\n    raise ValueError('in\x1eside')\n"},
+        )
+        reply = self.call("deep", {})
+        self.assertRefused(reply, 500, "function_error", "KeyError: 'wrapped'")
+        self.assertEqual(
+            reply.json()["traceback"],
+            [
+                "Traceback (most recent call last):",
+                '  File "function.py", line 10, in predict',
+                "    inner.fail()",
+                '  File "parts/inner.py", line 2, in fail',
+                "    raise ValueError('in?side')",
+                "ValueError: in?side",
+                "",
+                "The above exception was the direct cause of the following exception:",
+                "",
+                "Traceback (most recent call last):",
+                '  File "function.py", line 12, in predict',
+                '    raise KeyError("wrapped") from error',
+                "KeyError: 'wrapped'",
+            ],
+        )
+        # Not those of libraries, and bounded: the end of it.
+        library = self.call("deep", {"text": "{"}).json()
+        self.assertIn("JSONDecodeError", library["error"])
+        self.assertNotIn("decoder.py", "\n".join(library["traceback"]))
+        long = self.call("deep", {"depth": 5000}).json()
+        self.assertLessEqual(len("\n".join(long["traceback"])), 16 * 1024)
+        self.assertTrue(long["traceback"][-1].startswith("RecursionError"), long["traceback"][-1])
+        # The command line prints them; other errors have none.
+        failed = self.node.cli("invoke", "deep", "-d", "{}", check=False)
+        self.assertIn('File "parts/inner.py", line 2, in fail', text_of(failed.stderr))
+        self.assertNotIn("traceback", self.call("deep", b"{oops").json())
+        # What is kept of an event has none.
+        self.node.configure("deep", max_attempts=1)
+        place = self.call("deep", {}, headers={"Prefer": "respond-async"}).headers["Location"]
+        self.node.wait_until(
+            lambda: self.node.request("GET", place).status != 202, "the event's end"
+        )
+        self.assertIn("KeyError", text_of(self.node.request("GET", place + "/state").body))
+        self.assertNotIn("traceback", text_of(self.node.request("GET", place + "/state").body))
+        self.assertNotIn("traceback", text_of(self.node.request("GET", place).body))
+
     def test_what_cannot_be_said_in_json_is_an_error_that_says_so(self) -> None:
         self.deploy("nan", "def predict(inputs, state, ctx):\n    return {'x': float('nan')}\n")
         self.assertRefused(self.call("nan", {}), 500, "function_error", "JSON")
@@ -318,6 +379,30 @@ class PythonFunctionsTest(PythonCase):
         reply = self.call("kept", {"x": 1})
         self.assertServed(reply)
         self.assertEqual((reply.json(), reply.tier), (2, "cold"))
+
+class TracebackScopeTest(PythonCase):
+    def test_other_callers_get_type_and_message_alone(self) -> None:
+        self.deploy("faulty", "def predict(inputs, state, ctx):\n    yield 1\n    raise KeyError('gone')\n")
+        self.deploy("plain", "def predict(inputs, state, ctx):\n    return 1 / 0\n")
+
+        def key(scopes: str) -> dict:
+            made = self.node.cli_json("key", "create", "--scope", scopes, "--data", str(self.node.data))
+            return {"Authorization": f"Bearer {made['key']}"}
+
+        admin, caller = key("admin"), key("invoke:*")
+        other, reader = key("invoke:*,read:faulty"), key("invoke:*,read:*")
+        for headers, sees_plain, sees_faulty in (
+            (caller, False, False), (other, False, True), (reader, True, True), (admin, None, None)
+        ):
+            if sees_plain is None:
+                self.assertEqual(self.call("plain", {}, headers=headers).status, 403)
+                continue
+            reply = self.call("plain", {}, headers=headers)
+            self.assertRefused(reply, 500, "function_error", "ZeroDivisionError")
+            self.assertEqual("traceback" in reply.json(), sees_plain)
+            streamed = text_of(self.call("faulty", {}, headers=headers).body)
+            self.assertIn("KeyError: 'gone'", streamed)
+            self.assertEqual("traceback" in streamed, sees_faulty)
 
 
 ADD = """

@@ -7,10 +7,13 @@ import sqlite3
 import time
 import unittest
 
+from batch_test import flowers, write_csv
 from case import NodeCase
 from events_crash_test import CrashingNode
+from jobs_test import OVER
 from keys_test import KeyedCase
 from node import Node, Reply, wait_until
+from python_test import PythonCase
 
 HOUR = 3_600_000_000_000  # in ns
 ROW = {"x": [1.0]}
@@ -178,6 +181,106 @@ class DyingTest(unittest.TestCase):
                 wait_until(lambda: all(e["state"] == "done" for e in events(node)), "it ends")
                 self.assertEqual(shown(node)["last"]["outcome"], "accepted")
                 self.assertEqual(len(events(node)), expected, events(node))
+
+
+class ScheduledJobsTest(PythonCase):
+    functions = {"iris": "iris"}
+
+    def rows(self, count: int = 30):
+        source = self.folder / "rows.csv"
+        write_csv(source, flowers(count))
+        return source
+
+    def schedule(self, name: str, function: str, *more: str) -> dict:
+        return self.node.cli_json("schedule", "create", name, function, "--cron", "@yearly", *more)
+
+    def run_now(self, name: str) -> dict:
+        job = self.node.cli("schedule", "run", name).stdout.decode().strip()
+        wait_until(lambda: self.job(job)["state"] in OVER, "the job ends", 60)
+        return self.job(job)
+
+    def job(self, job: str) -> dict:
+        return self.node.request("GET", f"/api/v1/jobs/{job}").json()
+
+    def test_a_batch_runs_whenever_its_schedule_is_due_and_its_input_stays(self) -> None:
+        about = self.schedule("scores", "iris", "--input", str(self.rows()), "--keep", "id",
+                              "--output-format", "jsonl", "--overlap", "allow")
+        self.assertEqual((about["kind"], about["overlap"]), ("batch", "allow"))
+        self.node.cli("gc")
+        job = self.run_now("scores")
+        self.assertEqual((job["state"], job["result"]["rows"]), ("done", 30), job)
+        self.node.stop()
+        self.node.start()  # which removes what nobody names
+        second = self.run_now("scores")
+        self.assertEqual((second["state"], second["result"]["rows"]), ("done", 30), second)
+        made = self.folder / "made"
+        self.node.cli("jobs", "get", second["id"], "--output", str(made))
+        self.assertEqual(len((made / "output.jsonl").read_text().splitlines()), 30)
+        runs = self.node.cli_json("schedule", "describe", "scores")["runs"]
+        self.assertEqual([(run["job"], run["state"]) for run in runs], [(second["id"], "done"), (job["id"], "done")])
+        self.assertIn(job["id"], self.node.cli("schedule", "show", "scores").stdout.decode())
+        file = self.node.data / "jobs" / "sha256" / about["input_sha256"][:2] / about["input_sha256"]
+        self.assertTrue(file.exists(), file)
+        self.node.cli("schedule", "delete", "scores")
+        wait_until(lambda: not file.exists(), "the input goes", 40)
+
+    def test_a_run_of_a_python_function_is_a_target_too(self) -> None:
+        self.deploy("train", """
+            def run(inputs, ctx):
+                return {"twice": inputs["x"] * 2}
+        """)
+        about = self.schedule("training", "train", "--run", "-d", '{"x": 21}')
+        self.assertEqual(about["kind"], "run")
+        self.assertEqual(self.run_now("training")["result"], {"twice": 42})
+
+    def test_what_could_not_be_submitted_is_refused_at_once(self) -> None:
+        def refused(job, reason: str, text: str, status: int = 400, **more) -> None:
+            body = {"name": "no", "function": "iris", "cron": "@daily", "job": job} | more
+            self.assertRefused(self.node.post_json("/api/v1/schedules", body), status, reason, text)
+
+        refused({"kind": "dance"}, "invalid_setting", "kind must be")
+        refused([], "invalid_setting", "kind must be")
+        refused({"kind": "run"}, "bad_request", "only Python functions")
+        refused({"kind": "batch"}, "bad_request", "input must say")
+        refused({"kind": "batch", "input": {"sha256": "0" * 64}}, "not_found", "nothing with the digest", 404)
+        refused({"kind": "run"}, "invalid_setting", "a job has no payload", payload={})
+        refused({"kind": "run"}, "invalid_setting", "overlap", overlap="replace")
+        self.assertRefused(self.node.request("GET", "/api/v1/schedules/no"), 404, "not_found")
+
+    def test_the_run_of_a_function_that_is_gone_is_refused(self) -> None:
+        self.node.deploy("passing", "iris")
+        self.schedule("lost", "passing", "--input", str(self.rows()))
+        self.node.cli("delete", "passing", "--yes")
+        self.assertRefused(self.node.request("POST", "/api/v1/schedules/lost/run"), 404, "unknown_function")
+
+
+class DyingJobTest(NodeCase):
+    def test_a_job_that_the_server_dies_after_is_not_submitted_again(self) -> None:
+        node = Node()
+        self.addCleanup(node.close)
+        node.deploy("iris", "iris")
+        source = self.folder / "rows.csv"
+        write_csv(source, flowers(10))
+        node.cli("schedule", "create", "nightly", "iris", "--cron", "@yearly", "--input", str(source), "--missed", "skip")
+        node.kill()
+        planned_for(node, ago=10**9)
+        # Nothing can be noted while somebody else writes: the server dies after the job, before the note.
+        database = sqlite3.connect(node.data / "schedules.db", isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")
+        node.start()
+        wait_until(lambda: node.request("GET", "/api/v1/jobs").json()["jobs"], "the job is there")
+        node.kill()
+        database.execute("ROLLBACK")
+        self.assertEqual(database.execute("SELECT count(*) FROM schedule_run").fetchone(), (0,))
+        database.execute("UPDATE schedule SET next = next")
+        database.close()
+        node.start()
+        wait_until(lambda: "last" in shown(node), "it is noted")
+        jobs = node.request("GET", "/api/v1/jobs").json()["jobs"]
+        self.assertEqual(len(jobs), 1, jobs)
+        last = shown(node)["last"]
+        self.assertEqual((last["outcome"], last["job"]), ("accepted", jobs[0]["id"]))
+        wait_until(lambda: shown(node)["last"]["state"] == "done", "it ends", 60)
 
 
 class ScheduleKeysTest(KeyedCase):

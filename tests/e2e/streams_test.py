@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -82,7 +84,7 @@ class Events:
         return found
 
 
-class StreamsTest(PythonCase):
+class StreamsTestParts(PythonCase):
     @contextmanager
     def stream(self, name: str, value, path: str = "/functions/{}", headers: dict | None = None):
         connection = self.node.connect()
@@ -111,6 +113,8 @@ class StreamsTest(PythonCase):
         )
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
+
+class StreamsTest(StreamsTestParts):
     def test_a_chunk_is_sent_before_the_next_one_exists(self) -> None:
         self.deploy("gate", GATE)
         with self.stream("gate", {"gate": "g"}) as events:
@@ -339,7 +343,7 @@ class StreamsTest(PythonCase):
             with self.assertRaises(InferenceServerException) as refused:
                 client.infer("elsewhere", [body, kind])
         self.assertIn("UNIMPLEMENTED", refused.exception.status())
-        self.assertIn("generate_stream", refused.exception.message())
+        self.assertIn("ModelStreamInfer", refused.exception.message())
 
     def test_what_does_not_go_with_streams_is_refused_at_deploy(self) -> None:
         code = "def predict(inputs, state, ctx):\n    yield 1\n"
@@ -353,3 +357,109 @@ class StreamsTest(PythonCase):
         self.deploy("endless", MANNERED, {"example.json": "{}"})
         with self.stream("endless", {}) as events:
             self.assertEqual(events.next(), ("message", "begun"))
+
+
+class GrpcStreamsTest(StreamsTestParts):
+    """Triton's client, as it asks decoupled models: several responses to a request."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.client = triton.InferenceServerClient(self.node.grpc)
+        self.addCleanup(self.client.close)
+        self.answers: queue.Queue = queue.Queue()
+        self.client.start_stream(lambda result, error: self.answers.put((result, error)))
+
+    def ask(self, name: str, value, request: str = "", **more) -> None:
+        inputs = [triton.InferInput("body", [1], "BYTES"), triton.InferInput("content_type", [1], "BYTES")]
+        for tensor, data in zip(inputs, (json.dumps(value).encode(), b"application/json")):
+            tensor.set_data_from_numpy(np.array([data], dtype=object))
+        self.client.async_stream_infer(name, inputs, request_id=request, **more)
+
+    def next(self):
+        """(id, JSON or None, whether it is the last one or None)"""
+        result, error = self.answers.get(timeout=60)
+        self.assertIsNone(error)
+        response = result.get_response()
+        last = response.parameters["triton_final_response"].bool_param if response.parameters else None
+        body = result.as_numpy("body")
+        return response.id, None if body is None else json.loads(body[0]), last
+
+    def test_each_chunk_is_a_response_and_an_empty_one_is_the_end(self) -> None:
+        self.deploy("count", "def predict(inputs, state, ctx):\n    for i in range(inputs['n']):\n        yield {'i': i}\n")
+        self.ask("count", {"n": 3}, "first", enable_empty_final_response=True)
+        self.ask("count", {"n": 2}, "second")
+        self.ask("count", {"n": 0}, "third", enable_empty_final_response=True)
+        self.assertEqual(
+            [self.next() for _ in range(7)],
+            [("first", {"i": i}, False) for i in range(3)] + [("first", None, True)]
+            + [("second", {"i": i}, False) for i in range(2)] + [("third", None, True)],
+        )
+        wait_until(lambda: self.requests_with("count", "") == 3, "the records")
+        self.assertEqual(self.node.usage("count")["requests"], 3)
+
+    def test_a_chunk_is_sent_before_the_next_one_exists(self) -> None:
+        self.deploy("gate", GATE)
+        self.ask("gate", {"gate": "g"})
+        self.assertEqual(self.next()[1], {"chunk": 1})
+        self.assertTrue(self.answers.empty())
+        self.call("gate", {"open": "g"})
+        self.assertEqual(self.next()[1], {"chunk": 2})
+
+    def test_an_error_on_the_way_ends_its_request_and_not_the_stream(self) -> None:
+        self.deploy("broken", "def predict(inputs, state, ctx):\n    yield 1\n    1 / inputs['by']\n    yield 2\n")
+        self.ask("broken", {"by": 0}, "bad")
+        self.ask("broken", {"by": 1}, "good")
+        self.assertEqual(self.next()[:2], ("bad", 1))
+        _, error = self.answers.get(timeout=60)
+        self.assertIn("ZeroDivisionError", str(error))
+        self.assertEqual([self.next()[:2] for _ in range(2)], [("good", 1), ("good", 2)])
+        wait_until(lambda: self.requests_with("broken", "function_error") == 1, "the record")
+
+    def test_the_answer_of_a_function_that_does_not_stream_says_that_it_is_the_last(self) -> None:
+        self.deploy("plain", "def predict(inputs, state, ctx):\n    return inputs\n")
+        self.ask("plain", 7, "asked", enable_empty_final_response=True)
+        self.ask("plain", 8, "not")
+        self.assertEqual([self.next(), self.next()], [("asked", 7, True), ("not", 8, None)])
+
+    def test_a_client_that_cancels_ends_the_work_and_the_function_tidies_up(self) -> None:
+        self.deploy("left", MANNERED)
+        self.ask("left", {"pause": 0.01})
+        self.assertEqual(self.next()[1], "begun")
+        self.client.stop_stream(cancel_requests=True)
+        wait_until(lambda: "tidied up" in self.logs("left"), "the function's finally block")
+        wait_until(lambda: self.requests_with("left", "client_gone") == 1, "the record")
+
+    def test_a_client_that_does_not_read_makes_the_function_wait(self) -> None:
+        self.deploy("flood", """
+            def predict(inputs, state, ctx):
+                if "count" in inputs:
+                    with open("/tmp/count", "a+") as file:  # it may not be there yet
+                        file.seek(0)
+                        yield int(file.read() or 0)
+                    return
+                for i in range(200):
+                    with open("/tmp/count", "w") as file:
+                        file.write(str(i))
+                    yield "x" * (1 << 20)
+            """)
+        held = threading.Event()
+        client = triton.InferenceServerClient(self.node.grpc)
+        self.addCleanup(client.close)
+        self.addCleanup(held.set)
+        # The client's own reader is held, and with it the window of its connection.
+        client.start_stream(lambda result, error: held.wait())
+        self.client, mine = client, self.client
+        self.ask("flood", {})
+        self.client = mine
+
+        def count() -> int:
+            return self.call("flood", {"count": True}, headers={"Accept": "application/json"}).json()[0]
+
+        wait_until(lambda: count() > 0, "it begins")
+        seen = [count()]
+        while len(seen) < 5 or len(set(seen[-5:])) > 1:
+            time.sleep(0.1)
+            seen.append(count())
+        self.assertLess(seen[-1], 150)
+        held.set()
+        wait_until(lambda: count() == 199, "it goes on", 60)

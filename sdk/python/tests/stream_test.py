@@ -127,6 +127,7 @@ class StreamTest(SdkCase):
             self.assertEqual(next(late)["word"], "a")
             error = self.assertFails(mayfly.ExecutionFailed, list, late, text="no more words")
             self.assertEqual((error.reason, error.status), ("function_error", 500))
+            self.assertIn("function.py", error.traceback[1])  # this node has no keys
 
     def test_what_is_no_stream_says_so(self) -> None:
         for stream in self.each():

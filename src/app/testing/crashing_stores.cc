@@ -18,12 +18,42 @@ auto run_at(CrashPoint& crash, const std::string& name, Call call) {
   return done;
 }
 
+class CrashingDeliveries final : public Deliveries {
+ public:
+  CrashingDeliveries(Deliveries& deliveries, CrashPoint& crash)
+      : deliveries_(deliveries), crash_(crash) {}
+
+  Result<std::vector<Delivery>> lease(const LeaseAsk& ask) override {
+    auto leased = deliveries_.lease(ask);
+    if (leased && !leased->empty()) crash_.pass("delivery_lease.after");
+    return leased;
+  }
+  Status finish(const DeliveryKey& key, const Finish& finish) override {
+    return run_at(crash_, "delivery_finish", [&] { return deliveries_.finish(key, finish); });
+  }
+  Result<Delivery> again(std::string_view item, WallTime now) override {
+    return run_at(crash_, "delivery_again", [&] { return deliveries_.again(item, now); });
+  }
+  Result<std::vector<Delivery>> of(std::string_view item) override { return deliveries_.of(item); }
+  Result<std::optional<WallTime>> next_due() override { return deliveries_.next_due(); }
+  Result<std::uint64_t> unsettled() override { return deliveries_.unsettled(); }
+  Status recover(WallTime now) override {
+    return run_at(crash_, "delivery_recover", [&] { return deliveries_.recover(now); });
+  }
+
+ private:
+  Deliveries& deliveries_;
+  CrashPoint& crash_;
+};
+
 class CrashingQueue final : public WorkQueue {
  public:
   CrashingQueue(std::unique_ptr<WorkQueue> queue, CrashPoint& crash)
-      : queue_(std::move(queue)), crash_(crash) {}
+      : queue_(std::move(queue)), crash_(crash), deliveries_(queue_->deliveries(), crash) {}
 
   Result<Enqueued> enqueue(const WorkSpec& spec, std::uint64_t limit) override {
+    if (!spec.told_by.item.empty())
+      return run_at(crash_, "delivery_enqueue", [&] { return queue_->enqueue(spec, limit); });
     return run_at(crash_, "enqueue", [&] { return queue_->enqueue(spec, limit); });
   }
   Result<std::vector<WorkItem>> lease(const LeaseAsk& ask) override {
@@ -76,10 +106,12 @@ class CrashingQueue final : public WorkQueue {
     return swept;
   }
   Result<bool> refers_to(const Digest& blob) override { return queue_->refers_to(blob); }
+  Deliveries& deliveries() override { return deliveries_; }
 
  private:
   std::unique_ptr<WorkQueue> queue_;
   CrashPoint& crash_;
+  CrashingDeliveries deliveries_;
 };
 
 class CrashingWriter final : public BlobWriter {

@@ -1,5 +1,6 @@
 #include "core/wire/chunk.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -40,13 +41,28 @@ std::string to_event(std::string_view json) {
   return std::move(event.append(json).append("\n\n"));
 }
 
-std::string to_error_event(std::string_view message, std::string_view reason, int status) {
+void append_traceback(std::string& json, std::string_view traceback) {
+  if (traceback.empty()) return;
+  json += ",\"traceback\":";
+  char before = '[';
+  for (std::size_t begin = 0; begin <= traceback.size();) {
+    const std::size_t end = std::min(traceback.find('\n', begin), traceback.size());
+    json += std::exchange(before, ',');
+    append_json_string(json, traceback.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  json += ']';
+}
+
+std::string to_error_event(std::string_view message, std::string_view reason, int status,
+                           std::string_view traceback) {
   std::string json = "{\"error\":";
   append_json_string(json, message);
   json += ",\"reason\":";
   append_json_string(json, reason);
   json += ",\"status\":";
   append_json_number(json, std::int64_t{status});
+  append_traceback(json, traceback);
   json += '}';
   return "event: error\n" + to_event(json);
 }

@@ -26,6 +26,10 @@ std::string named_chunk(std::string_view json, std::string_view name, std::strin
 
 std::string to_event(std::string_view json);
 // `status`: as the reply would have had it.
-std::string to_error_event(std::string_view message, std::string_view reason, int status);
+// For the end of an object that tells of an error: ,"traceback":["…","…"], its lines. Nothing where
+// it is empty.
+void append_traceback(std::string& json, std::string_view traceback);
+std::string to_error_event(std::string_view message, std::string_view reason, int status,
+                           std::string_view traceback = {});
 
 }  // namespace mayfly

@@ -26,6 +26,16 @@ TEST_CASE("a chunk is one line of JSON, as its function wrote it") {
         "data: {\"error\":\"a\\nb\",\"reason\":\"function_error\",\"status\":500}\n\n");
 }
 
+TEST_CASE("the lines of a traceback are an array, and nothing where there are none") {
+  CHECK(to_error_event("a", "function_error", 500, "File \"f.py\"\n  1 / 0") ==
+        "event: error\n"
+        "data: {\"error\":\"a\",\"reason\":\"function_error\",\"status\":500,"
+        "\"traceback\":[\"File \\\"f.py\\\"\",\"  1 / 0\"]}\n\n");
+  std::string json;
+  append_traceback(json, "");
+  CHECK(json.empty());
+}
+
 TEST_CASE("what would end an event early, or is no JSON text, is a malformed reply") {
   for (const char* text : {"", "1\n\nevent: error", "1\rdata: 2", "\"\xff\""}) {
     CAPTURE(text);

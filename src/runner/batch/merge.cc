@@ -91,7 +91,8 @@ Result<std::unique_ptr<parquet::arrow::FileReader>> open_part(const Path& path) 
 Status merge_parquet(const MergeJob& job, const TableFolders& folders) {
   std::unique_ptr<TableWriter> writer;
   std::shared_ptr<arrow::Schema> schema;
-  for (const std::string& name : job.parts) {
+  for (std::uint32_t number = 1; number <= job.parts; ++number) {
+    const std::string name = part_name(number);
     const auto part = TRY(open_part(folders.source / name));
     auto batches = TRY(from_arrow(part->GetRecordBatchReader(), "a part"));
     if (writer == nullptr) {
@@ -112,8 +113,8 @@ Status merge_parquet(const MergeJob& job, const TableFolders& folders) {
 
 Status merge_text(const MergeJob& job, const TableFolders& folders) {
   TextMerge merge(TRY(open_file(folders.work / "output", O_WRONLY | O_CREAT | O_TRUNC, 0644)));
-  for (const std::string& name : job.parts) {
-    const Path path = folders.source / name;
+  for (std::uint32_t number = 1; number <= job.parts; ++number) {
+    const Path path = folders.source / part_name(number);
     TRY(job.output_format == TableFormat::Csv ? merge.append_csv(path) : merge.append(path));
   }
   return {};
@@ -126,7 +127,8 @@ Status run_merge(const MergeJob& job, const TableFolders& folders) {
                                                 : merge_text(job, folders));
   TextMerge errors(
       TRY(open_file(folders.work / "errors.jsonl", O_WRONLY | O_CREAT | O_TRUNC, 0644)));
-  for (const std::string& name : job.errors) TRY(errors.append(folders.source / name));
+  for (std::uint32_t number = 1; number <= job.parts; ++number)
+    TRY(errors.append(folders.source / errors_name(number)));
   return write_slice_end(folders.work, {.position = {}, .finished = true});
 }
 

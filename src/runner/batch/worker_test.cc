@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -280,16 +281,15 @@ TEST_CASE("all formats of output, joined from slices") {
     job.chunk_rows = 10;
     job.window = 1;
     job.keep.all = true;
-    MergeJob merge{.parts = {}, .errors = {}, .output_format = format};
+    MergeJob merge{.parts = 0, .output_format = format};
     for (int i = 0; i < 3; ++i) {
       Slice slice;
       if (i < 2) slice.server.stop_after = 2;
       const SliceEnd end = slice.run(job, pairs(45) + "x,1\n");
       job.position = end.position;
-      merge.parts.push_back(fmt::format("part-{}", i));
-      merge.errors.push_back(fmt::format("errors-{}", i));
-      std::filesystem::copy(slice.work() / "part", source / merge.parts.back());
-      std::filesystem::copy(slice.work() / "errors.jsonl", source / merge.errors.back());
+      ++merge.parts;
+      std::filesystem::copy(slice.work() / "part", source / part_name(merge.parts));
+      std::filesystem::copy(slice.work() / "errors.jsonl", source / errors_name(merge.parts));
     }
     const Status merged = run_merge(merge, {source, work});
     REQUIRE_MESSAGE(merged.has_value(), merged.error().message);
@@ -305,4 +305,25 @@ TEST_CASE("all formats of output, joined from slices") {
     CHECK(read->floats[44] == 45);
     CHECK(read->failures.size() == 1);
   }
+}
+
+TEST_CASE("thousands of parts are joined in their order") {
+  const TempDir dir = TempDir::create().value();
+  const Path source = dir.path() / "source";
+  const Path work = dir.path() / "work";
+  REQUIRE(make_directories(source).has_value());
+  REQUIRE(make_directories(work).has_value());
+  const MergeJob merge{.parts = 5000, .output_format = TableFormat::Csv};
+  std::string output = "y\n";
+  std::string errors;
+  for (std::uint32_t number = 1; number <= merge.parts; ++number) {
+    const std::string error = fmt::format("{{\"row\":{}}}\n", number);
+    std::ofstream(source / part_name(number)) << "y\n" << number << "\n";
+    std::ofstream(source / errors_name(number)) << error;
+    output += fmt::format("{}\n", number);
+    errors += error;
+  }
+  REQUIRE(run_merge(merge, {source, work}).has_value());
+  CHECK(text_of_file(work / "output") == output);
+  CHECK(text_of_file(work / "errors.jsonl") == errors);
 }

@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "core/reason.h"
+#include "runner/python/call_bridge.h"
 #include "runner/python/interpreter.h"
 #include "runner/python/object.h"
+#include "runner/python/values.h"
 #include "runner/python_function.h"
 
 namespace mayfly {
@@ -29,66 +31,6 @@ class InputMemory {
  private:
   PyRef view_;
 };
-
-// The bytes of one result: Python's, kept until they are copied.
-class OutputBytes {
- public:
-  static Result<OutputBytes> of(PyObject* object) {
-    OutputBytes bytes;
-    if (PyObject_GetBuffer(object, &bytes.buffer_, PyBUF_SIMPLE) != 0)
-      return fail(Code::Internal, take_exception());
-    bytes.held_ = true;
-    return bytes;
-  }
-  OutputBytes(OutputBytes&& other) noexcept
-      : buffer_(other.buffer_), held_(std::exchange(other.held_, false)) {}
-  OutputBytes& operator=(OutputBytes&&) = delete;
-  ~OutputBytes() {
-    if (held_) PyBuffer_Release(&buffer_);
-  }
-  std::span<const std::byte> bytes() const {
-    return {static_cast<const std::byte*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
-  }
-
- private:
-  OutputBytes() = default;
-  Py_buffer buffer_{};
-  bool held_ = false;
-};
-
-Result<PyRef> checked(PyObject* owned) {
-  if (owned == nullptr) return fail(Code::Internal, take_exception());
-  return PyRef(owned);
-}
-
-std::string text_of(PyObject* object) {
-  Py_ssize_t size = 0;
-  const char* text = PyUnicode_AsUTF8AndSize(object, &size);
-  if (text == nullptr) return take_exception();
-  return {text, static_cast<std::size_t>(size)};
-}
-
-Result<PyRef> to_python(std::span<const std::int64_t> shape) {
-  PyRef tuple = TRY(checked(PyTuple_New(static_cast<Py_ssize_t>(shape.size()))));
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(shape[i]));
-  return tuple;
-}
-
-Result<Shape> read_shape(PyObject* tuple) {
-  const PyRef items = TRY(checked(PySequence_Fast(tuple, "a shape must be a sequence")));
-  Shape shape;
-  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.get()); ++i)
-    shape.push_back(PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items.get(), i)));
-  if (PyErr_Occurred() != nullptr) return fail(Code::Internal, take_exception());
-  return shape;
-}
-
-Result<DataType> read_type(PyObject* name) {
-  const auto type = parse_data_type(text_of(name));
-  if (!type) return fail(Code::Internal, "an unknown datatype");
-  return *type;
-}
 
 // [(name, datatype, shape), …]
 Result<std::vector<TensorSpec>> read_specs(PyObject* list) {
@@ -117,6 +59,12 @@ class Function final : public PythonFunction {
 
   const Signature& signature() const override { return facts_.signature; }
   const FunctionFacts& facts() const override { return facts_; }
+
+  std::string imports() const override {
+    const PyLock lock(thread_);
+    const PyRef names(PyObject_CallMethod(function_.get(), "imports", nullptr));
+    return names ? text_of(names.get()) : take_exception();
+  }
 
   Result<const RunResults*> run(const RequestView& request, RequestSpan /*memory*/,
                                 std::uint64_t /*outputs_begin*/) override {
@@ -147,10 +95,20 @@ class Function final : public PythonFunction {
     return {};
   }
 
+  std::string take_traceback() override { return std::exchange(traceback_, {}); }
+
   void release_results() override {
     if (outputs_.empty()) return;
     const PyLock lock(thread_);
     outputs_.clear();
+  }
+
+  void set_call_port(CallPort& port) override {
+    const PyLock lock(thread_);
+    const auto bridge = make_call_bridge(port);
+    const PyRef done(bridge ? PyObject_CallMethod(function_.get(), "set_bridge", "O", bridge->get())
+                            : nullptr);
+    if (!done) PyErr_Print();
   }
 
   void before_fork() override {
@@ -233,23 +191,27 @@ class Function final : public PythonFunction {
                                        static_cast<long long>(request.deadline)));
   }
 
-  // [(datatype, shape, bytes), …], (reason, message), or None.
+  // [(datatype, shape, bytes), …], (reason, message, traceback), or None.
   Result<const RunResults*> take(PyObject* called) {
     outputs_.clear();
     results_.plans.clear();
+    traceback_.clear();
     if (called == Py_None) return nullptr;
-    if (PyTuple_Check(called) != 0) {
+    if (PyTuple_Check(called) != 0 && PyTuple_GET_SIZE(called) == 3) {
+      traceback_ = text_of(PyTuple_GET_ITEM(called, 2));
       const std::string why = text_of(PyTuple_GET_ITEM(called, 0));
-      const bool input = why == reason::kInvalidInput;
-      return refuse(input ? reason::kInvalidInput : reason::kFunctionError,
-                    text_of(PyTuple_GET_ITEM(called, 1)));
+      std::string words = text_of(PyTuple_GET_ITEM(called, 1));
+      for (const std::string_view known : {reason::kInvalidInput, reason::kUnsupported}) {
+        if (why == known) return refuse(known, std::move(words));
+      }
+      return refuse(reason::kFunctionError, std::move(words));
     }
     if (PyList_Check(called) == 0 || static_cast<std::size_t>(PyList_GET_SIZE(called)) != wanted_) {
       return fail(Code::Internal, "another number of outputs");
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(called); ++i) {
       PyObject* item = PyList_GET_ITEM(called, i);
-      OutputBytes bytes = TRY(OutputBytes::of(PyTuple_GET_ITEM(item, 2)));
+      HeldBytes bytes = TRY(HeldBytes::of(PyTuple_GET_ITEM(item, 2)));
       results_.plans.push_back({.type = TRY(read_type(PyTuple_GET_ITEM(item, 0))),
                                 .shape = TRY(read_shape(PyTuple_GET_ITEM(item, 1))),
                                 .bytes = bytes.bytes().size()});
@@ -259,18 +221,39 @@ class Function final : public PythonFunction {
   }
 
   PyRef function_;
-  PyThreadState* thread_ = nullptr;  // while the lock is not held
-  bool frozen_ = false;              // it has been forked
+  mutable PyThreadState* thread_ = nullptr;  // while the lock is not held
+  bool frozen_ = false;                      // it has been forked
   FunctionFacts facts_;
   RunResults results_;
-  std::vector<OutputBytes> outputs_;
+  std::vector<HeldBytes> outputs_;
+  std::string traceback_;
   std::size_t wanted_ = 0;  // outputs of the run
 };
 
-Result<std::unique_ptr<Function>> load(const PythonTask& task) {
+Status prepare(const PythonTask& task, const std::string& imports) {
   const FunctionOptions plan = TRY(parse_function_options(task.plan));
   TRY(start_interpreter({.env = plan.env, .threads = task.threads}));
   const PyRef runtime = TRY(checked(PyImport_ImportModule("mayfly_runtime")));
+  const PyRef done =
+      TRY(checked(PyObject_CallMethod(runtime.get(), "prepare", "s", imports.c_str())));
+  return {};
+}
+
+Status check_suits(const PyRef& runtime, const std::string& code) {
+  const PyRef shadowed =
+      TRY(checked(PyObject_CallMethod(runtime.get(), "shadowed", "s", code.c_str())));
+  const std::string names = text_of(shadowed.get());
+  if (names.empty()) return {};
+  return fail(Code::Aborted, fmt::format("{}the function has its own {}", kUnfit, names));
+}
+
+Result<std::unique_ptr<Function>> load(const PythonTask& task) {
+  const FunctionOptions plan = TRY(parse_function_options(task.plan));
+  // By prepare(), of which this thread has kept the lock.
+  const bool prepared = Py_IsInitialized() != 0;
+  if (!prepared) TRY(start_interpreter({.env = plan.env, .threads = task.threads}));
+  const PyRef runtime = TRY(checked(PyImport_ImportModule("mayfly_runtime")));
+  if (prepared) TRY(check_suits(runtime, task.code));
   PyRef loaded = TRY(checked(
       PyObject_CallMethod(runtime.get(), "load", "ss", task.code.c_str(), task.plan.c_str())));
   if (PyUnicode_Check(loaded.get()) != 0)
@@ -286,6 +269,13 @@ extern "C" __attribute__((visibility("default"))) PythonFunction* mayfly_load_py
   if (loaded) return loaded->release();
   *complaint = std::move(loaded).error().message;
   return nullptr;
+}
+
+extern "C" __attribute__((visibility("default"))) bool mayfly_prepare_python(
+    const PythonTask& task, const std::string& imports, std::string* complaint) {
+  const Status done = prepare(task, imports);
+  if (!done) *complaint = done.error().message;
+  return done.has_value();
 }
 
 }  // namespace mayfly

@@ -1,6 +1,7 @@
 #include "runner/python/interpreter.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdlib>
@@ -12,6 +13,10 @@ namespace {
 
 constexpr std::array<const wchar_t*, 4> kPaths = {L"/runtime", L"/python", L"/python/lib-dynload",
                                                   L"/environment"};
+// Of an environment with packages of Debian, whose usr/ is mounted at /usr.
+constexpr const char* kDebianPart = "/environment/usr";
+constexpr const wchar_t* kDebianPackages = L"/usr/lib/python3/dist-packages";
+constexpr const char* kChildrensPath = "/source/function:/environment";
 
 void set_environment(const InterpreterOptions& options) {
   ::clearenv();
@@ -25,6 +30,11 @@ void set_environment(const InterpreterOptions& options) {
   ::setenv("HOME", "/tmp", 1);
   ::setenv("TMPDIR", "/tmp", 1);
   ::setenv("LANG", "C.UTF-8", 1);
+  if (options.has_children) {
+    ::setenv("PATH", "/bin", 1);
+    ::setenv("PYTHONPATH", kChildrensPath, 1);
+    ::setenv("PYTHONDONTWRITEBYTECODE", "1", 1);
+  }
   for (const auto& [name, value] : options.env) ::setenv(name.c_str(), value.c_str(), 1);
 }
 
@@ -70,14 +80,19 @@ Status start_interpreter(const InterpreterOptions& options) {
   config->module_search_paths_set = 1;
   for (const wchar_t* path : kPaths)
     TRY(check(PyWideStringList_Append(&config->module_search_paths, path)));
+  if (::access(kDebianPart, F_OK) == 0)
+    TRY(check(PyWideStringList_Append(&config->module_search_paths, kDebianPackages)));
   // Where things are is said above; without these it would look for itself, and wonder.
   for (wchar_t** prefix :
        {&config->prefix, &config->exec_prefix, &config->base_prefix, &config->base_exec_prefix}) {
     TRY(set_text(*config, prefix, L"/"));
   }
   TRY(set_text(*config, &config->program_name, L"python3"));
-  TRY(set_text(*config, &config->executable, L"/usr/bin/python3"));
-  TRY(set_text(*config, &config->base_executable, L"/usr/bin/python3"));
+  const std::string python =
+      options.has_children ? fmt::format("/node/bin/python{}", kPythonVersion) : "/usr/bin/python3";
+  const std::wstring executable(python.begin(), python.end());
+  TRY(set_text(*config, &config->executable, executable.c_str()));
+  TRY(set_text(*config, &config->base_executable, executable.c_str()));
   return check(Py_InitializeFromConfig(&*config));
 }
 

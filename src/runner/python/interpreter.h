@@ -14,6 +14,7 @@ namespace mayfly {
 struct InterpreterOptions {
   std::map<std::string, std::string> env;  // of the function
   std::uint32_t threads = 1;               // of numeric libraries
+  bool has_children = false;  // it may start interpreters, which find what this one finds
 };
 
 // Once in a process. Afterwards this thread holds the interpreter's lock.

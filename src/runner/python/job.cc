@@ -9,7 +9,7 @@ namespace {
 
 Status run_slice(const PythonTask& task, const std::string& request) {
   const FunctionOptions plan = TRY(parse_function_options(task.plan));
-  TRY(start_interpreter({.env = plan.env, .threads = task.threads}));
+  TRY(start_interpreter({.env = plan.env, .threads = task.threads, .has_children = true}));
   const PyRef module(PyImport_ImportModule("mayfly_job"));
   if (!module) return fail(Code::Internal, take_exception());
   const PyRef done(

@@ -10,9 +10,9 @@ import shutil
 import socket
 import sys
 import time
-import types
 
 import mayfly_runtime as runtime
+import mayfly_values as values
 
 CONTROL = 0
 SOURCE = "/source/function"
@@ -33,6 +33,8 @@ class Control:
 
     def __init__(self):
         self._socket = socket.socket(fileno=os.dup(CONTROL))
+        with open(os.devnull, "rb") as nothing:  # what programs that run() starts would read
+            os.dup2(nothing.fileno(), CONTROL)
         self.stop = False
 
     def send(self, message):
@@ -67,8 +69,7 @@ class JobContext(runtime.Context):
     """What a run may know and do."""
 
     def __init__(self, folder, plan, control, request):
-        super().__init__(folder, types.MappingProxyType(plan.get("parameters", {})),
-                         plan.get("secrets", ()))
+        super().__init__(folder, plan)
         self._control = control
         self._checkpoints = 0
         self._untold = {}
@@ -146,7 +147,7 @@ def call(module, handler, request, context):
 
 
 def end(how):
-    text = json.dumps(how, default=runtime.plain, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(how, default=values.plain, ensure_ascii=False, allow_nan=False)
     with open(os.path.join(WORK, "end.json"), "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -4,6 +4,7 @@ but the `ctx` that their functions are given."""
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import inspect
 import json
@@ -14,18 +15,19 @@ import time
 import traceback
 import types
 
+from mayfly_calls import CallError, Calls, NothingAnswers
+from mayfly_values import (NUMPY, document_of, import_numpy, is_json, join_elements, json_document,
+                           to_array)
+
 # Datatypes of the Open Inference Protocol, in the order of their numbers in shared memory (from 1).
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
              "FP16", "FP32", "FP64", "BYTES", "BF16")
-NUMPY = {"BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1",
-         "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 MAX_RANK = 16
 SECRETS = "/secrets"
 
 END = object()  # of a stream
-
-# What curl and simple clients say of JSON when nobody told them better.
-JSON_TYPES = ("", "application/json", "application/x-www-form-urlencoded")
+TRACEBACK_MARK = "\x1e"  # sandbox/channel.h
+MAX_TRACEBACK = 16 * 1024
 
 
 class Refused(Exception):
@@ -39,11 +41,14 @@ class InvalidInput(Exception):
 class Context:
     """What a function may know: of itself, and of the invocation that it serves."""
 
-    def __init__(self, folder, parameters, secrets):
+    CallError = CallError  # what call() raises when the function that it called fails
+
+    def __init__(self, folder, plan):
         self._folder = folder
-        self._secrets = frozenset(secrets)
+        self._secrets = frozenset(plan.get("secrets", ()))
+        self._calls = Calls(plan.get("calls", ()))
         self._deadline = None
-        self.parameters = parameters
+        self.parameters = types.MappingProxyType(plan.get("parameters", {}))
         self.logger = logging.getLogger("function")
         self.invocation_id = None
         self.content_type = None
@@ -67,6 +72,13 @@ class Context:
         """A secret's value, as text."""
         with open(self.secret_path(name), encoding="utf-8", newline="") as file:
             return file.read()
+
+    def call(self, name, inputs):
+        """Asks another function of the project, one that mayfly.toml names in calls = [...], and
+        waits for its answer. A dict of NumPy arrays goes to it as tensors, anything else as JSON or
+        bytes. Gives a dict of arrays where the function has typed outputs, else what its JSON
+        says, or bytes; raises ctx.CallError where it fails."""
+        return self._calls.call(name, inputs)
 
     @property
     def deadline(self):
@@ -170,8 +182,8 @@ class Function:
         self._muted = True  # until it serves: what it says of made-up requests is nobody's log
         self._folder = folder
         handler = plan.get("handler", "function.py")
-        self.context = Context(folder, types.MappingProxyType(plan.get("parameters", {})),
-                               plan.get("secrets", ()))
+        self.context = Context(folder, plan)
+        self._calls = self.context._calls
         module = import_handler(folder, handler)
         self._predict = check_callable(module, handler)
         self.streams = inspect.isgeneratorfunction(self._predict)
@@ -179,13 +191,23 @@ class Function:
         self._wanted = []
         self.inputs, self.outputs = declared_types(plan, self._predict)
         if self.inputs:
-            import_numpy()
+            try:
+                import_numpy()
+            except ImportError as error:
+                raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be "
+                              f"imported ({error}); add it to requirements.txt or pyproject.toml") \
+                    from None
         load = getattr(module, "load", None)
         self._state = load(self.context) if callable(load) else None
 
     @property
     def takes_documents(self):
         return not self.inputs
+
+    def imports(self):
+        """What it has had imported that others of its environment may have too, a name a line, in the
+        order in which the imports began."""
+        return packages_imported()
 
     def freeze(self):
         """Before the first fork: what is there now is shared, and no collection writes to it."""
@@ -204,8 +226,8 @@ class Function:
 
     def call(self, inputs, wanted, invocation, deadline):
         """inputs: (index, is document, datatype, shape, memory) each. Returns a list of
-        (datatype, shape, bytes-like), one per wanted output; or (reason, message). Of a generator:
-        its first chunk, None where it has none."""
+        (datatype, shape, bytes-like), one per wanted output; or (reason, message, traceback). Of a
+        generator: its first chunk, None where it has none."""
         context = self.context
         context.invocation_id = invocation
         context._deadline = deadline / 1e9 if deadline else None
@@ -221,19 +243,35 @@ class Function:
         if chunks is not None:
             self._guarded(self._aloud, chunks.close)
 
+    def set_bridge(self, bridge):
+        self._calls.set_bridge(bridge)
+
     def _guarded(self, work, *arguments):
         try:
+            if self._calls.names:
+                return self._calling(work, *arguments)
             return work(*arguments)
+        except NothingAnswers as stop:
+            self.close_stream()
+            return "unsupported", str(stop), ""
         except InvalidInput as error:
             self.close_stream()
-            return "invalid_input", str(error)
+            return "invalid_input", str(error), ""
         except BaseException as error:  # SystemExit too: it is the function's, not the instance's
-            complaint = self._tell(error)
+            sys.stderr.write(own_traceback(error, self._folder))
+            complaint, lines = summary_of(error), own_lines(error, self._folder)
             self.close_stream()
-            return "function_error", complaint
+            return "function_error", complaint, lines
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+
+    def _calling(self, work, *arguments):
+        self._calls.open()
+        try:
+            return work(*arguments)
+        finally:
+            self._calls.close()
 
     def _call(self, inputs, wanted):
         arguments = self._arrays(inputs) if self.inputs else self._document(inputs)
@@ -249,10 +287,6 @@ class Function:
             self._chunks = None
             return None
         return self._results(chunk, self._wanted)
-
-    def _tell(self, error):
-        sys.stderr.write(own_traceback(error, self._folder))
-        return summary_of(error)
 
     def _run(self, arguments):
         return self._aloud(self._predict, arguments, self._state, self.context)
@@ -318,43 +352,56 @@ def quiet():
         logging.disable(logging.NOTSET)
 
 
+# ---- Environments --------------------------------------------------------------------------------
+
+SHARED = ("/environment/", "/python/")
+MOST_IMPORTS = 32 * 1024
+
+
+def packages_imported():
+    """In the order of sys.modules, which is that in which imports began: who imports these names one
+    after another does what was done here. Cut off at MOST_IMPORTS."""
+    names = []
+    for name, module in list(sys.modules.items()):
+        origin = getattr(getattr(module, "__spec__", None), "origin", None)
+        if isinstance(origin, str) and origin.startswith(SHARED) and name.isprintable():
+            names.append(name)
+    text = "\n".join(names)
+    return text if len(text) <= MOST_IMPORTS else text[:text.rindex("\n", 0, MOST_IMPORTS)]
+
+
+def prepare(names):
+    """Imports them, in a process that has no function yet. What fails will fail, or not, where a
+    function wants it."""
+    speak_in_lines()
+    for name in names.splitlines():
+        if name and name not in sys.modules:
+            with contextlib.suppress(BaseException):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def shadowed(folder):
+    """Names of modules that the function brings itself, and that were imported from elsewhere before
+    it came; empty text: none."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    own = set()
+    for entry in os.scandir(folder):
+        name, dot, suffix = entry.name.partition(".")
+        if entry.is_dir() or suffix in ("py", "pyc") or suffix.endswith("so"):
+            own.add(name)
+    return ", ".join(sorted(own & imported))
+
+
+def speak_in_lines():
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
 # ---- Values --------------------------------------------------------------------------------------
-
-
-def import_numpy():
-    try:
-        import numpy
-    except ImportError as error:
-        raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be imported "
-                      f"({error}); add it to requirements.txt or pyproject.toml") from None
-    return numpy
-
-
-def to_array(datatype, shape, memory):
-    numpy = sys.modules["numpy"]
-    if datatype == "BYTES":
-        elements = numpy.empty(len_of(shape), dtype=object)
-        elements[:] = split_elements(memory, len(elements))
-        return elements.reshape(shape)
-    if len(memory) == 0:
-        return numpy.empty(shape, dtype=NUMPY[datatype])
-    return numpy.frombuffer(memory, dtype=NUMPY[datatype]).reshape(shape)
-
-
-def len_of(shape):
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-def split_elements(memory, count):
-    elements, offset = [], 0
-    for _ in range(count):
-        length = int.from_bytes(memory[offset:offset + 4], "little")
-        elements.append(bytes(memory[offset + 4:offset + 4 + length]))
-        offset += 4 + length
-    return elements
 
 
 def from_value(name, value, datatype, shape):
@@ -394,19 +441,6 @@ def converted(name, array, wanted, datatype):
     return result
 
 
-def join_elements(name, elements):
-    parts = []
-    for element in elements:
-        if isinstance(element, str):
-            element = element.encode()
-        if not isinstance(element, (bytes, bytearray, memoryview)):
-            raise TypeError(f"output {name!r} holds {type(element).__name__}; BYTES are texts or bytes")
-        element = bytes(element)
-        parts.append(len(element).to_bytes(4, "little"))
-        parts.append(element)
-    return b"".join(parts)
-
-
 def document_bytes(entry):
     """The body, or the one element of a BYTES tensor, without a copy."""
     if entry is None:
@@ -419,7 +453,7 @@ def document_bytes(entry):
 
 def document_arguments(body, content_type):
     kind = content_type.split(";")[0].strip().lower()
-    if kind not in JSON_TYPES and not kind.endswith("+json"):
+    if not is_json(content_type):
         return {"body": bytes(body)}
     if len(body) == 0:
         return {}
@@ -431,39 +465,12 @@ def document_arguments(body, content_type):
         raise InvalidInput(f"the body is no JSON: {error}{hint}") from None
 
 
-def document_of(result):
-    """What predict returned → (bytes, content type)."""
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str) \
-            and isinstance(result[0], (bytes, bytearray, memoryview, str)):
-        content, content_type = result
-        return content.encode() if isinstance(content, str) else bytes(content), content_type
-    if isinstance(result, (bytes, bytearray, memoryview)):
-        return bytes(result), "application/octet-stream"
-    return json_document(result)
-
-
-def json_document(result):
-    text = json.dumps(result, default=plain, ensure_ascii=False, allow_nan=False,
-                      separators=(",", ":"))
-    return text.encode(), "application/json"
-
-
-def plain(value):
-    """NumPy's and pandas' values as JSON has them."""
-    for attribute in ("tolist", "to_dict", "isoformat"):
-        convert = getattr(value, attribute, None)
-        if callable(convert):
-            return convert()
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    raise TypeError(f"predict gave a {type(value).__name__}, which has no form in JSON")
-
-
 # ---- Complaints ----------------------------------------------------------------------------------
 
 
 def summary_of(error):
-    return "".join(traceback.format_exception_only(type(error), error)).strip()
+    words = "".join(traceback.format_exception_only(type(error), error)).strip()
+    return words.replace(TRACEBACK_MARK, "?")
 
 
 def own_traceback(error, folder):
@@ -475,10 +482,36 @@ def own_traceback(error, folder):
     return "".join(traceback.format_exception(type(error), error, error.__traceback__))
 
 
+def own_lines(error, folder):
+    """The traceback with the user's own lines only, as a caller who may read the logs is shown it:
+    files relative to the folder, and the end where it is long."""
+    try:
+        shown = traceback.TracebackException.from_exception(error)
+        keep_own_frames(shown, folder, set())
+        lines = "".join(shown.format()).rstrip("\n")
+    except Exception:  # an exception whose own words fail, a file that is gone: the logs have it
+        return ""
+    lines = lines.encode("utf-8", "backslashreplace")
+    if len(lines) > MAX_TRACEBACK:
+        lines = lines[-MAX_TRACEBACK:].partition(b"\n")[2]
+    return lines.decode("utf-8", "replace")
+
+
+def keep_own_frames(shown, folder, seen):
+    if shown is None or id(shown) in seen:
+        return
+    seen.add(id(shown))
+    shown.stack = traceback.StackSummary.from_list([
+        traceback.FrameSummary(os.path.relpath(frame.filename, folder), frame.lineno, frame.name,
+                               lookup_line=False, line=frame.line)
+        for frame in shown.stack if frame.filename.startswith(folder + os.sep)])
+    for other in [shown.__cause__, shown.__context__, *(shown.exceptions or ())]:
+        keep_own_frames(other, folder, seen)
+
+
 def load(folder, plan_text):
     """A Function; or the words why there is none."""
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+    speak_in_lines()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     sys.path.insert(0, folder)
     plan = json.loads(plan_text)

@@ -15,7 +15,6 @@ namespace {
 constexpr std::size_t kMaxBatchMessage = 16 * 1024;  // kMaxJobMessage of sandbox/job.h
 constexpr std::size_t kMaxBatchName = 1024;
 constexpr std::size_t kMaxErrorText = 2000;
-constexpr std::size_t kMaxBatchFiles = 100'000;
 constexpr std::uint64_t kMaxRows = INT64_MAX;
 
 constexpr std::array kTableFormats = {TableFormat::Csv, TableFormat::Jsonl, TableFormat::Parquet};
@@ -269,11 +268,12 @@ Result<std::optional<BatchJob>> parse_batch_job(std::string_view text) {
   return TRY(read_batch(*batch));
 }
 
+std::string part_name(std::uint32_t number) { return fmt::format("part-{:06}", number); }
+std::string errors_name(std::uint32_t number) { return fmt::format("errors-{:06}", number); }
+
 std::string to_json(const MergeJob& job) {
-  return dump_batch({{"merge",
-                      {{"parts", job.parts},
-                       {"errors", job.errors},
-                       {"output_format", to_string(job.output_format)}}}});
+  return dump_batch(
+      {{"merge", {{"parts", job.parts}, {"output_format", to_string(job.output_format)}}}});
 }
 
 Result<std::optional<MergeJob>> parse_merge_job(std::string_view text) {
@@ -283,15 +283,9 @@ Result<std::optional<MergeJob>> parse_merge_job(std::string_view text) {
   MergeJob job;
   std::string format;
   JsonReader reader(*merge, "merge job", reason::kBadRequest);
-  reader.text("output_format", format);
-  const Json* parts = reader.value("parts");
-  const Json* errors = reader.value("errors");
+  reader.text("output_format", format).integer("parts", job.parts, 1U, kMaxBatchParts);
   TRY(reader.finish());
-  if (parts == nullptr || parts->empty()) return bad_batch("nothing to merge");
-  job.parts = TRY(read_names(*parts, "parts", kMaxBatchFiles));
-  if (errors != nullptr) job.errors = TRY(read_names(*errors, "errors", kMaxBatchFiles));
-  for (const std::string& name : job.parts) TRY(check_file_name(name));
-  for (const std::string& name : job.errors) TRY(check_file_name(name));
+  if (job.parts == 0) return bad_batch("nothing to merge");
   job.output_format = TRY(read_format(format));
   return job;
 }

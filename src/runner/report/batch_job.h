@@ -77,10 +77,13 @@ std::string to_json(const BatchJob& job);
 // nullopt: the request of another kind of job.
 Result<std::optional<BatchJob>> parse_batch_job(std::string_view json);
 
-// Files in /source. Rows of `parts` in their order make the output, `errors` likewise.
+// Files in /source, numbered from 1. Rows of the parts in their order make the output, the failures
+// beside them likewise.
+inline constexpr std::uint32_t kMaxBatchParts = 999'999;
+std::string part_name(std::uint32_t number);    // "part-000001"
+std::string errors_name(std::uint32_t number);  // "errors-000001"
 struct MergeJob {
-  std::vector<std::string> parts;
-  std::vector<std::string> errors;
+  std::uint32_t parts = 0;  // 1 … kMaxBatchParts
   TableFormat output_format = TableFormat::Csv;
   bool operator==(const MergeJob&) const = default;
 };

@@ -19,6 +19,10 @@ namespace mayfly {
 
 inline constexpr std::size_t kMaxReport = 1024 * 1024;
 
+// Of a Python function that forks, in the compiled folder: what it had imported when it was
+// published, a module a line. Opaque to the server, which hands it to environment templates.
+inline constexpr const char* kImportsFile = "imports.txt";
+
 // Prepacking copies weights into the layout the kernels like best: faster runs for some models,
 // slower loads and private bytes for all.
 enum class Prepacking : std::uint8_t { Off, On };

@@ -125,19 +125,23 @@ Bytes FakeInstance::peak_memory() const { return spawner_.script(label_).instanc
 
 // ---- Templates ----------------------------------------------------------------------------------
 
-FakeTemplate::FakeTemplate(FakeSpawner& spawner, TemplateSpec spec, TemplateEvents events)
+FakeTemplate::FakeTemplate(FakeSpawner& spawner, TemplateSpec spec, TemplateEvents events,
+                           Origin origin)
     : spawner_(spawner),
       spec_(std::move(spec)),
       events_(std::move(events)),
-      building_(spawner.loop_, [this] {
+      building_(spawner.loop_, [this, origin] {
         const Script& script = spawner_.script(spec_.label);
+        const bool given = origin == Origin::Given;
+        if (given && script.unfit) return events_.on_ready(std::unexpected(*script.unfit));
         if (script.template_fails) return events_.on_ready(std::unexpected(*script.template_fails));
         ready_ = true;
         events_.on_ready(
             TemplateReady{.build = script.build, .private_bytes = script.template_bytes});
       }) {
   spawner_.templates_.push_back(this);
-  building_.arm_in(spawner_.script(spec_.label).build);
+  const bool given = origin == Origin::Given;
+  building_.arm_in(given ? Duration{} : spawner_.script(spec_.label).build);
 }
 
 FakeTemplate::~FakeTemplate() { std::erase(spawner_.templates_, this); }
@@ -157,6 +161,39 @@ void FakeTemplate::lose(Exit how) {
   events_.on_lost(how);
 }
 
+// ---- Environments -------------------------------------------------------------------------------
+
+FakeEnvironment::FakeEnvironment(FakeSpawner& spawner, EnvironmentSpec spec, TemplateEvents events)
+    : spawner_(spawner),
+      spec_(std::move(spec)),
+      events_(std::move(events)),
+      building_(spawner.loop_, [this] {
+        const Script& script = spawner_.script(spec_.label);
+        if (script.template_fails) return events_.on_ready(std::unexpected(*script.template_fails));
+        ready_ = true;
+        events_.on_ready(
+            TemplateReady{.build = script.build, .private_bytes = script.template_bytes});
+      }) {
+  spawner_.environments_.push_back(this);
+  building_.arm_in(spawner_.script(spec_.label).build);
+}
+
+FakeEnvironment::~FakeEnvironment() { std::erase(spawner_.environments_, this); }
+
+Result<std::unique_ptr<Template>> FakeEnvironment::give(TemplateSpec spec, TemplateEvents events) {
+  CHECK(ready_);
+  ready_ = false;
+  ++spawner_.given_;
+  return std::make_unique<FakeTemplate>(spawner_, std::move(spec), std::move(events),
+                                        FakeTemplate::Origin::Given);
+}
+
+void FakeEnvironment::lose(Exit how) {
+  CHECK(ready_);
+  ready_ = false;
+  events_.on_lost(how);
+}
+
 // ---- The spawner --------------------------------------------------------------------------------
 
 Result<std::unique_ptr<Template>> FakeSpawner::start_template(TemplateSpec spec,
@@ -164,6 +201,13 @@ Result<std::unique_ptr<Template>> FakeSpawner::start_template(TemplateSpec spec,
   if (refuses_) return std::unexpected(*refuses_);
   ++templates_started_;
   return std::make_unique<FakeTemplate>(*this, std::move(spec), std::move(events));
+}
+
+Result<std::unique_ptr<EnvironmentTemplate>> FakeSpawner::start_environment(EnvironmentSpec spec,
+                                                                            TemplateEvents events) {
+  if (refuses_) return std::unexpected(*refuses_);
+  ++environments_started_;
+  return std::make_unique<FakeEnvironment>(*this, std::move(spec), std::move(events));
 }
 
 std::vector<FakeInstance*> FakeSpawner::instances(const std::string& label) const {

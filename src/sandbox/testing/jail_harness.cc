@@ -53,6 +53,9 @@ struct Setting {
   const JailRunOptions& options;
   const SeccompFilters& filters;
   int out;
+  // Between a worker that awaits a version and the blank: "I am in", "it is there".
+  const Pipe& entered;
+  const Pipe& given;
 };
 
 [[noreturn]] void run_probe(const Setting& s) {
@@ -60,7 +63,25 @@ struct Setting {
   ::_exit(0);
 }
 
+void await_version(const Setting& s) {
+  char byte = 0;
+  std::ignore = ::write(s.entered.write_end.get(), "e", 1);
+  std::ignore = ::read(s.given.read_end.get(), &byte, 1);
+}
+
+// In the blank, whose ends of the pipes the jail's processes have copies of.
+void give_version(const Setting& s, const JailedProcess& init) {
+  char byte = 0;
+  if (::read(s.entered.read_end.get(), &byte, 1) != 1) return;  // it never came that far
+  JailPlan version = *s.options.version;
+  version.ids = s.plan.ids;
+  if (const Status fitted = fit_jail(version, init.spaces); !fitted)
+    tell(s.out, kErrorTag, fitted.error().message);
+  std::ignore = ::write(s.given.write_end.get(), "g", 1);
+}
+
 [[noreturn]] void run_worker(const Setting& s) {
+  if (s.options.version != nullptr) await_version(s);
   if (!s.options.instance) run_probe(s);
   const auto instance = clone_instance();
   if (!instance) {
@@ -110,7 +131,7 @@ int run_init(const Setting& s, JailBirth birth) {
   if (s.options.as == RunAs::OrdinaryUser) become_ordinary_user();
   JailPlan plan = s.plan;
   plan.ids = IdMapping::for_slot(7);
-  const Setting own{plan, s.probe, s.options, s.filters, s.out};
+  const Setting own{plan, s.probe, s.options, s.filters, s.out, s.entered, s.given};
   const auto init =
       clone_jail(plan, [&own](JailBirth birth) { return run_init(own, std::move(birth)); });
   if (!init || init->stillborn) {
@@ -118,6 +139,7 @@ int run_init(const Setting& s, JailBirth birth) {
     ::_exit(1);
   }
   tell(s.out, kPidTag, bytes_of(init->pid));
+  if (s.options.version != nullptr) give_version(own, *init);
   ::_exit(0);
 }
 
@@ -180,8 +202,12 @@ JailRun run_in_jail(const JailPlan& plan, const Probe& probe, const JailRunOptio
   if (!filters) return {.error = filters.error().message, .report = {}, .signal = 0};
   auto pipe = make_pipe();
   if (!pipe) return {.error = pipe.error().message, .report = {}, .signal = 0};
+  auto entered = make_pipe();
+  auto given = make_pipe();
+  if (!entered || !given) return {.error = "no pipes", .report = {}, .signal = 0};
   const pid_t blank = ::fork();
-  if (blank == 0) play_blank({plan, probe, options, *filters, pipe->write_end.get()});
+  if (blank == 0)
+    play_blank({plan, probe, options, *filters, pipe->write_end.get(), *entered, *given});
   pipe->write_end.reset();
   Gathered found = decode(gather(pipe->read_end.get(), options.kill_at_report));
   if (found.init > 0) ::kill(found.init, SIGKILL);

@@ -30,7 +30,8 @@ struct JailRunOptions {
   RunAs as = RunAs::Self;
   std::optional<Profile> instance = {};  // the probe runs in an instance of this profile
   std::vector<int> instance_cgroups = {};
-  bool kill_at_report = false;  // kill the jail as soon as the probe has reported
+  const JailPlan* version = nullptr;  // the jail awaits it, and is given it before the probe runs
+  bool kill_at_report = false;        // kill the jail as soon as the probe has reported
 };
 
 // The probe runs in the worker (or instance) after every layer is in place. It must use only what

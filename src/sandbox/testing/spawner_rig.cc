@@ -142,6 +142,7 @@ std::shared_ptr<SeenInstance> SpawnerRig::fork(SeenTemplate& from) {
        .on_replies =
            [raw](Replies replies) { std::ranges::move(replies, std::back_inserter(raw->replies)); },
        .on_chunk = [raw](Reply chunk) { raw->chunks.push_back(std::move(chunk)); },
+       .on_call = [raw](PlacedCall call) { raw->calls.push_back(std::move(call)); },
        .on_exit = [raw](Exit exit) { raw->exit = exit; }});
   if (handle) seen->handle = std::move(*handle);
   return seen;

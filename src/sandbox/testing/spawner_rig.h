@@ -35,6 +35,7 @@ struct SeenInstance {
   bool started = false;
   std::vector<Result<Reply>> replies;
   std::vector<Reply> chunks;
+  std::vector<PlacedCall> calls;
   std::optional<Exit> exit;
 };
 

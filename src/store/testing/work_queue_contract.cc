@@ -235,4 +235,115 @@ void check_listing(const ReopenQueue& reopen) {
   CHECK_FALSE(queue.overview()->oldest_waiting.has_value());
 }
 
+namespace {
+
+WorkSpec telling(std::string id, std::string lane = "f") {
+  WorkSpec item = spec(std::move(id), std::move(lane));
+  item.notices = {.success = "https://yes.example/x", .failure = "function:no", .depth = 2};
+  return item;
+}
+
+std::vector<Delivery> to_tell(WorkQueue& queue, WallTime now, std::size_t per_host = 10) {
+  return queue.deliveries()
+      .lease({.now = now, .count = 10, .per_project = 3, .per_host = per_host, .after_project = ""})
+      .value();
+}
+
+std::string told(const std::vector<Delivery>& deliveries) {
+  std::string text;
+  for (const Delivery& delivery : deliveries) text += delivery.key.item;
+  return text;
+}
+
+}  // namespace
+
+void check_deliveries(const ReopenQueue& reopen) {
+  WorkQueue& queue = reopen();
+  REQUIRE(queue.enqueue(telling("a"), kPlenty).has_value());
+  REQUIRE(queue.enqueue(spec("b"), kPlenty).has_value());  // nobody is told
+  CHECK(to_tell(queue, kStart).empty());
+  REQUIRE(queue.complete(lease_of(lease_one(queue)), finish()).has_value());
+  REQUIRE(queue.complete(lease_of(lease_one(queue)), finish()).has_value());
+
+  WorkQueue& again = reopen();
+  CHECK(again.deliveries().next_due().value() == kStart + 1s);
+  const auto first = to_tell(again, kStart + 1s);
+  REQUIRE(told(first) == "a");
+  CHECK(first[0].destination == "https://yes.example/x");
+  CHECK(first[0].depth == 2);
+  CHECK(first[0].end == WorkState::Done);
+  CHECK(first[0].item_attempts == 1);
+  CHECK(first[0].ended == kStart + 1s);
+  CHECK(to_tell(again, kStart + 1h).empty());  // it is being sent
+  const Deliveries::Finish later{
+      .state = DeliveryState::Waiting, .attempts = 1, .when = kStart + 1min, .error = "500"};
+  REQUIRE(again.deliveries().finish(first[0].key, later).has_value());
+  CHECK(again.deliveries().finish(first[0].key, later).error().reason == reason::kConflict);
+  CHECK(to_tell(again, kStart + 1min - 1ns).empty());
+  CHECK(again.deliveries().unsettled().value() == 1);
+  CHECK(again.enqueue(spec("full"), 1).error().reason ==
+        reason::kQueueFull);  // "a" is not told yet
+  CHECK(told(to_tell(again, kStart + 1min)) == "a");
+  REQUIRE(reopen().deliveries().recover(kStart + 2min).has_value());  // the process has died
+
+  WorkQueue& last = reopen();
+  const WallTime gone = kStart + 1s + 24h;
+  CHECK(last.sweep(gone, 10)->unreferenced.size() == 2);  // of b
+  CHECK_FALSE(found(last, "a").cleared);
+  REQUIRE(told(to_tell(last, kStart + 2min)) == "a");
+  const Deliveries::Finish done{
+      .state = DeliveryState::Delivered, .attempts = 2, .when = kStart + 3min, .error = ""};
+  REQUIRE(last.deliveries().finish(first[0].key, done).has_value());
+  CHECK(last.deliveries().of("a").value().at(0).settled == kStart + 3min);
+  REQUIRE(last.deliveries().again("a", kStart + 4min).has_value());
+  CHECK(last.deliveries().again("a", kStart + 4min).error().reason == reason::kConflict);
+  CHECK(last.deliveries().again("b", kStart).error().reason == reason::kNotFound);
+  const auto repeated = to_tell(last, kStart + 4min);
+  REQUIRE(told(repeated) == "a");
+  CHECK(repeated[0].attempts == 0);
+
+  // Accepted as another item, it is delivered, and only then.
+  WorkSpec child = spec("c", "no");
+  child.told_by = repeated[0].key;
+  REQUIRE(last.enqueue(child, kPlenty).has_value());
+  child.id = "d";
+  CHECK(last.enqueue(child, kPlenty).error().reason == reason::kConflict);
+  CHECK_FALSE(last.find("d").value().has_value());
+  CHECK(last.deliveries().of("a").value().at(0).state == DeliveryState::Delivered);
+  CHECK(last.deliveries().unsettled().value() == 0);
+  CHECK(last.sweep(gone, 10)->unreferenced.size() == 2);
+  CHECK(last.deliveries().again("a", gone).error().reason == reason::kConflict);
+  REQUIRE(last.sweep(gone + WorkQueue::kRemembered, 10).has_value());
+  CHECK(last.deliveries().of("a").value().empty());
+
+  // Whatever else ends an item is told to the other one, and each of its ends.
+  REQUIRE(last.cancel("c", kStart).has_value());
+  for (const char* id : {"e", "f", "g"}) REQUIRE(last.enqueue(telling(id), kPlenty).has_value());
+  REQUIRE(last.bury(lease_of(lease_one(last)), failure(kStart, "x")).has_value());
+  REQUIRE(last.redrive("e", kStart, kStart + 1h).has_value());
+  REQUIRE(last.cancel("e", kStart + 1s).has_value());
+  REQUIRE(last.cancel("f", kStart + 2s).has_value());
+  REQUIRE(last.sweep(kStart + 1h, 10)->changed > 0);
+  CHECK(told(to_tell(last, kStart + 1h)) == "eef");
+  const auto expired = last.deliveries().of("g").value();
+  REQUIRE(expired.size() == 1);
+  CHECK(expired[0].end == WorkState::Expired);
+  CHECK(expired[0].destination == "function:no");
+  CHECK(last.deliveries().of("e").value().at(0).reason == "x");
+}
+
+void check_delivery_turns(const ReopenQueue& reopen) {
+  WorkQueue& queue = reopen();
+  for (const char* id : {"a", "b", "c", "d"})
+    REQUIRE(queue.enqueue(telling(id, "busy"), kPlenty).has_value());
+  REQUIRE(queue.enqueue(telling("e", "calm/f"), kPlenty).has_value());
+  for (const char* id : {"a", "b", "c", "d", "e"}) REQUIRE(queue.cancel(id, kStart).has_value());
+  WorkSpec elsewhere = telling("f", "busy");
+  elsewhere.notices.failure = "https://other.example/";
+  REQUIRE(queue.enqueue(elsewhere, kPlenty).has_value());
+  REQUIRE(queue.cancel("f", kStart + 1s).has_value());
+  CHECK(told(to_tell(queue, kStart + 1s, 2)) == "eabf");  // "function:no" is one host a project
+  CHECK(to_tell(queue, kStart + 1s, 10).empty());         // three of a project at most
+}
+
 }  // namespace mayfly

@@ -17,5 +17,7 @@ void check_ends(const ReopenQueue& reopen);
 void check_turns(const ReopenQueue& reopen);
 void check_sweeping(const ReopenQueue& reopen);
 void check_listing(const ReopenQueue& reopen);
+void check_deliveries(const ReopenQueue& reopen);
+void check_delivery_turns(const ReopenQueue& reopen);
 
 }  // namespace mayfly

@@ -17,6 +17,7 @@ from typing import (
     Callable,
     Generator,
     Iterator,
+    List,
     Mapping,
     Optional,
     Sequence,
@@ -213,7 +214,12 @@ def error_of(status: int, told: Any, headers: Mapping[str, str]) -> NodeError:
         hint=str(told.get("hint", "")),
         retry_after=_seconds(headers.get("retry-after", "")),
         invocation=headers.get("mayfly-invocation"),
+        traceback=_lines(told.get("traceback")),
     )
+
+
+def _lines(told: Any) -> List[str]:
+    return [line for line in told if isinstance(line, str)] if isinstance(told, list) else []
 
 
 def json_of(response: Response) -> Any:

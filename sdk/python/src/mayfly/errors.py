@@ -6,7 +6,7 @@ programs may match on (docs/openapi.yaml lists them). The others happen on this 
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Type
+from typing import Dict, Optional, Sequence, Type
 
 
 class MayflyError(Exception):
@@ -70,8 +70,10 @@ class NodeError(MayflyError):
         reason: str = "",
         retry_after: Optional[float] = None,
         invocation: Optional[str] = None,
+        traceback: Sequence[str] = (),
     ) -> None:
         super().__init__(message, hint)
+        self.traceback = list(traceback)  # lines of the function's own code, for keys that may read its logs
         self.status: int = status
         self.reason = reason
         self.retry_after = retry_after  # seconds, of what may be tried again
@@ -202,6 +204,7 @@ def node_error(
     hint: str = "",
     retry_after: Optional[float] = None,
     invocation: Optional[str] = None,
+    traceback: Sequence[str] = (),
 ) -> NodeError:
     """The kind that the status means. The node's own hint, where it gives one, goes before ours."""
     kind = _KINDS_OF_REASONS.get(reason) or _KINDS.get(status, NodeError)
@@ -212,4 +215,5 @@ def node_error(
         reason=reason,
         retry_after=retry_after,
         invocation=invocation,
+        traceback=traceback,
     )

@@ -25,7 +25,7 @@ class Prediction(Dict[str, NDArray[Any]]):
     """The outputs by name, and how they came to be."""
 
     version: int = 0  # which one answered
-    start: str = ""  # "hot", "template" or "cold": how its instance came to be
+    start: str = ""  # "hot", "template", "environment" or "cold": how its instance came
     invocation: str = ""  # the key of its record in the ledger
     request_id: str = ""
     queue_ms: float = 0.0

@@ -17,7 +17,9 @@
 
 #include "runner/blank.h"
 #include "runner/onnx_runtime.h"
+#include "sandbox/call_message.h"
 #include "sandbox/channel.h"
+#include "sandbox/doorbell.h"
 #include "sandbox/jail.h"
 #include "sandbox/spawn_protocol.h"
 
@@ -169,8 +171,41 @@ class ScriptedInstance {
     done();
   }
 
+  Region room_for_call(std::uint64_t bytes) {
+    std::ignore = send_message(
+        doorbell_,
+        {.kind = DoorbellKind::NeedCallRegion, .sequence = message_.sequence, .bytes = bytes});
+    auto answer = receive_message(doorbell_);
+    if (!answer || !*answer || !(*answer)->descriptor) ::_exit(93);
+    return Region::attach(std::move((*answer)->descriptor), (*answer)->message.bytes).value();
+  }
+
+  // A call, and what became of it; or a lie about one.
+  void call(const std::string& text) {
+    const DoorbellMessage ring{.kind = DoorbellKind::Call, .sequence = message_.sequence};
+    if (text[1] == 'n') {  // without a region
+      std::ignore = send_message(doorbell_, ring);
+      return;
+    }
+    Region region = room_for_call(100);
+    write_call(region.bytes(), {.kind = CallKind::Tensors, .name = text.substr(2)});
+    if (text[1] == 's') std::memset(region.bytes().data(), 0xFF, 64);
+    std::ignore = send_message(doorbell_, ring);
+    if (text[1] == 't') std::ignore = send_message(doorbell_, ring);  // without waiting
+    if (text[1] == 'd') return echo("d");
+    auto answer = receive_message(doorbell_);
+    if (!answer || !*answer || (*answer)->message.kind != DoorbellKind::CallDone) ::_exit(92);
+    if ((*answer)->descriptor) {
+      region = Region::attach(std::move((*answer)->descriptor), (*answer)->message.bytes).value();
+    }
+    const CallMessage got = read_call(region.bytes()).value();
+    echo(got.name + " " + std::to_string(got.parts.empty() ? 0 : got.parts[0].bytes.size()));
+  }
+
   void misbehave(const std::string& text) {
     switch (text[0]) {
+      case 'C':
+        return call(text);
       case 'p':
         return stream(text);
       case 's':
