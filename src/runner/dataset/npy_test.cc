@@ -1,5 +1,6 @@
 #include "runner/dataset/npy.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -109,7 +110,7 @@ TEST_CASE("what is no column of ours is refused") {
 TEST_CASE("a file that is shorter or longer than it says is refused by name") {
   const TempDir folder = TempDir::create().value();
   const std::string_view header = "{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }";
-  for (const std::size_t length : {0, 23, 25}) {
+  for (const std::size_t length : {0UL, 23UL, 25UL}) {
     const Path path = folder.path() / "c1.npy";
     REQUIRE(write_file_durably(path, file_of(header, std::string(length, 'x'))).has_value());
     const auto column = NpyColumn::open(path);
