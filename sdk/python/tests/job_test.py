@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import math
 import tempfile
-import textwrap
 import unittest
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +17,7 @@ import pandas
 import sdk_case  # noqa: F401
 from node import wait_until
 from scripted import CLOSE, Scripted, chunked, reply
-from sdk_case import BothClients, SdkCase
+from sdk_case import BothClients, PythonNode
 
 import mayfly
 from mayfly import _frames
@@ -57,33 +55,10 @@ DOUBLE = """
         return [inputs["x"] if inputs["x"] is None else inputs["x"] * 2, inputs["text"], inputs["flag"]]
 """
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
-_folders = itertools.count()
 
 
 def flowers(rows: int) -> np.ndarray:
     return np.random.default_rng(7).uniform(0.1, 8, (rows, 4)).round(3).astype(np.float32)
-
-
-class PythonNode(SdkCase):
-    """`code`: functions of one Python file each."""
-
-    arguments = ("--index-url", "off")
-    code: dict[str, str] = {}
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        for name, code in cls.code.items():
-            folder = cls.folder / f"function-{name}"
-            folder.mkdir()
-            (folder / "function.py").write_text(textwrap.dedent(code))
-            cls.node.cli("deploy", name, str(folder))
-
-    def place(self) -> Path:
-        """An empty folder."""
-        folder = self.folder / f"place-{next(_folders)}"
-        folder.mkdir()
-        return folder
 
 
 class JobCases:

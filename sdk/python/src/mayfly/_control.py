@@ -42,9 +42,12 @@ def read_as(read: Callable[[Any], T], raw: Any) -> T:
         raise BadReply(f"the node's reply is not as expected: {error!r}") from error
 
 
-def json_body(value: Any, default: Optional[Callable[[Any], Any]] = None) -> bytes:
+def json_body(
+    value: Any, default: Optional[Callable[[Any], Any]] = None, *, nan: bool = True
+) -> bytes:
+    """`nan`: whether NaN and infinities, which JSON lacks, go in Python's spelling of them."""
     try:
-        return json.dumps(value, default=default).encode()
+        return json.dumps(value, default=default, allow_nan=nan).encode()
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"this cannot be sent as JSON: {error}") from error
 

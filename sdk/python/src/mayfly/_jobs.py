@@ -26,8 +26,9 @@ from ._control import (
     send_json,
     upload,
 )
+from ._documents import takes_json
 from ._exchange import Patience, Pause, Request, Steps, Work, exchange, json_of
-from ._operations import Signatures, takes_json
+from ._operations import Signatures
 from ._paths import function_path, segment
 from .errors import BadReply, Busy, ConnectionFailed, InvalidArgument, JobFailed, TimedOut
 from .types import BatchError, BatchErrors, BatchResult, JobStatus
