@@ -255,6 +255,30 @@ class BatchCases:
         frame = pandas.DataFrame(flowers(0), columns=COLUMNS)
         self.assertEqual(len(self.mayfly.batch("iris", frame)), 0)
 
+    def test_nothing_is_written_over_what_is_read(self) -> None:
+        source = self.csv(flowers(2))
+        before, link = source.read_bytes(), source.with_name("link.csv")
+        link.symlink_to(source.name)
+        for output in (source, source.parent / ".." / source.parent.name / source.name, link):
+            self.assertFails(
+                mayfly.InvalidArgument,
+                self.mayfly.batch,
+                "iris",
+                source,
+                output=output,
+                text="written over it",
+            )
+        errors = source.rename(source.with_name("out.csv.errors.jsonl"))
+        self.assertFails(
+            mayfly.InvalidArgument,
+            self.mayfly.batch,
+            "iris",
+            errors,
+            output=source.with_name("out.csv"),
+            text="written over it",
+        )
+        self.assertEqual(errors.read_bytes(), before)
+
     def test_what_cannot_be_a_batch_is_refused_here(self) -> None:
         frame = pandas.DataFrame(flowers(1), columns=COLUMNS)
         here = self.place()

@@ -214,12 +214,12 @@ def _batch_file(
     wanted = options.request(_format_of(data), _format_of(output))
     if not output.parent.is_dir():  # said before hours of work, not after
         raise InvalidArgument(f"{output.parent}: no such folder")
+    yield Work(lambda: _check_other_file(data, output))
     ended = yield from _run_batch(patience, name, data, wanted, options)
     yield from download(patience, ended.id, str(ended.result["output"]), output)
     errors = BatchErrors()
     if ended.result["failed"]:
-        beside = output.with_name(f"{output.name}.{ERRORS_FILE}")
-        errors = yield from _fetch_errors(patience, ended, beside)
+        errors = yield from _fetch_errors(patience, ended, _errors_beside(output))
     return BatchResult(output, ended.result["rows"], errors, ended)
 
 
@@ -260,6 +260,20 @@ def _run_batch(
     if not isinstance(ended.result, dict) or not {"rows", "failed", "output"} <= ended.result.keys():
         raise BadReply("the node does not say what the batch made")
     return ended
+
+
+def _check_other_file(data: Path, output: Path) -> None:
+    """Under no other name or link either. The errors' file is told apart too."""
+    for made in (output, _errors_beside(output)):
+        if data.exists() and made.exists() and data.samefile(made):
+            raise InvalidArgument(
+                f"{made} is the file that is read: the predictions would be written over it",
+                "give output= another name",
+            )
+
+
+def _errors_beside(output: Path) -> Path:
+    return output.with_name(f"{output.name}.{ERRORS_FILE}")
 
 
 def _digested(path: Path) -> Tuple[ArtifactFile, str]:
