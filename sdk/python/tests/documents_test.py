@@ -174,6 +174,16 @@ class ScriptedCases(BothClients):
         with Scripted([reply(200, told, **JSON), reply(200, state), DOCUMENTS]) as server:
             self.assertEqual(self.client(server.url).result("e-1"), json.loads(told))
 
+    def test_a_conflict_has_the_hint_of_what_was_asked(self) -> None:
+        conflict = reply(409, b'{"error":"it is taken","reason":"conflict"}', **JSON)
+        with Scripted([conflict, conflict, conflict, DOCUMENTS, conflict]) as server:
+            client = self.client(server.url)
+            self.assertFails(mayfly.Conflict, client.traffic, "f", {1: 100}, text="traffic(name)")
+            self.assertFails(mayfly.Conflict, client.alias, "f", "a", 1, text="traffic(name)")
+            error = self.assertFails(mayfly.Conflict, client.rollback, "f")
+            self.assertEqual(error.hint, "")
+            self.assertFails(mayfly.Conflict, client.call_async, "f", {}, text="idempotency_key")
+
     def test_a_typed_function_that_streams_is_for_stream(self) -> None:
         refused = reply(501, b'{"error":"it streams","reason":"unsupported"}', **JSON)
         with Scripted([ARRAYS, refused]) as server:

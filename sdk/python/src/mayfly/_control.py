@@ -26,12 +26,18 @@ def get_json(target: str, patience: Patience, read: Callable[[Any], T]) -> Steps
 
 
 def send_json(
-    method: str, target: str, body: Any, patience: Patience, read: Callable[[Any], T]
+    method: str,
+    target: str,
+    body: Any,
+    patience: Patience,
+    read: Callable[[Any], T],
+    hints: Mapping[str, str] = {},
 ) -> Steps[T]:
     if body is None:
-        request = Request(method, target)
+        request = Request(method, target, hints=hints)
     else:
-        request = Request(method, target, {"Content-Type": "application/json"}, [json_body(body)])
+        headers = {"Content-Type": "application/json"}
+        request = Request(method, target, headers, [json_body(body)], hints=hints)
     return read_as(read, json_of((yield from exchange(request, patience))))
 
 

@@ -58,6 +58,12 @@ from .types import (
 T = TypeVar("T")
 
 GRACE = 2.0  # seconds beyond a prediction's deadline for the node to say that it passed
+_CHANGED = {
+    "conflict": "somebody else changed it meanwhile: look at traffic(name), then decide again"
+}
+_KEY_TAKEN = {
+    "conflict": "the idempotency_key is another call's, with other inputs: give each call its own"
+}
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -354,7 +360,9 @@ def call_async(
     repeatable = idempotency_key is not None  # the node then knows that it is the same event
 
     def send(request: Request) -> Steps[Event]:
-        response = yield from exchange(replace(request, repeatable=repeatable), patience)
+        hints = {**request.hints, **_KEY_TAKEN}
+        request = replace(request, repeatable=repeatable, hints=hints)
+        response = yield from exchange(request, patience)
         if response.status != 202:
             raise BadReply("the node answered at once: it does not know of events")
         return read_as(Event.of, json_of(response))
@@ -584,7 +592,7 @@ def traffic(
         change["shadows"] = {str(version): share for version, share in shadows.items()}
     if sticky_header is not None:
         change["sticky_header"] = sticky_header
-    return send_json("PUT", path, change, patience, Traffic.of)
+    return send_json("PUT", path, change, patience, Traffic.of, _CHANGED)
 
 
 def alias(
@@ -592,9 +600,9 @@ def alias(
 ) -> Steps[Traffic]:
     path = f"{function_path(name)}/aliases/{segment(alias)}"
     if version is None:
-        return send_json("DELETE", path, None, patience, Traffic.of)
+        return send_json("DELETE", path, None, patience, Traffic.of, _CHANGED)
     move = {"version": version, **({"why": why} if why else {})}
-    return send_json("PUT", path, move, patience, Traffic.of)
+    return send_json("PUT", path, move, patience, Traffic.of, _CHANGED)
 
 
 def rollback(patience: Patience, name: str) -> Steps[Traffic]:
