@@ -20,7 +20,7 @@ from scripted import CLOSE, Scripted, chunked, reply
 from sdk_case import BothClients, PythonNode
 
 import mayfly
-from mayfly import _frames
+from mayfly import TensorSpec, _frames
 
 COUNT = """
     import json, os, time
@@ -250,10 +250,17 @@ class BatchCases:
         found = self.mayfly.batch("iris", frame)
         self.assertEqual(found.attrs["errors"], [])
         self.assertEqual(found["label"].tolist(), self.labels(frame.to_numpy()))
+        chances = np.array(found["probabilities"].tolist())
+        self.assertEqual(chances.dtype.kind, "f")
+        np.testing.assert_array_equal(np.isnan(chances).all(axis=1), [False, False, True, False])
 
-    def test_a_frame_without_rows(self) -> None:
+    def test_a_frame_without_rows_keeps_its_columns(self) -> None:
         frame = pandas.DataFrame(flowers(0), columns=COLUMNS)
-        self.assertEqual(len(self.mayfly.batch("iris", frame)), 0)
+        found = self.mayfly.batch("iris", frame, keep=["sepal_width"])
+        self.assertEqual(list(found.columns), ["sepal_width", "label", "probabilities"])
+        self.assertEqual((len(found), found["sepal_width"].dtype), (0, np.float32))
+        frame = pandas.DataFrame({"x": np.zeros(0), "text": [], "flag": []})
+        self.assertEqual(list(self.mayfly.batch("double", frame).columns), ["prediction"])
 
     def test_nothing_is_written_over_what_is_read(self) -> None:
         source = self.csv(flowers(2))
@@ -362,6 +369,30 @@ class AsyncBrokenTest(BrokenCases, unittest.TestCase):
 
 
 class FrameTest(unittest.TestCase):
+    def test_nulls_of_floats_are_nan_and_others_stay(self) -> None:
+        specs = [
+            TensorSpec("s", "FP32", (-1,)),
+            TensorSpec("l", "BF16", (-1, 2)),
+            TensorSpec("n", "INT64", (-1,)),
+            TensorSpec("b", "BOOL", (-1,)),
+            TensorSpec("t", "BYTES", (-1,)),
+        ]
+        rows = [
+            {"s": 1.5, "l": [None, 2.0], "n": 1, "b": True, "t": ["a", None]},
+            {"s": None, "l": None, "n": None, "b": None, "t": None},
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, "made.jsonl")
+            made.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            frame = pandas.DataFrame(index=[7, 8])
+            found = _frames.read_frame(made, frame, None, mayfly.BatchErrors(), specs)
+            self.assertTrue(math.isnan(found["l"][7][0]) and math.isnan(found["l"][8]))
+            self.assertEqual(found["t"][7], ["a", None])
+            self.assertEqual([found[name].dtype.kind for name in "sn"], ["f", "f"])
+            made.write_text("")
+            found = _frames.read_frame(made, frame[:0], None, mayfly.BatchErrors(), specs)
+            self.assertEqual([found[name].dtype.kind for name in found], ["f", "O", "i", "b", "O"])
+
     def test_lists_want_parquet(self) -> None:
         frame = pandas.DataFrame({"x": [[1.0], [2.0]]})
         with tempfile.TemporaryDirectory() as folder:

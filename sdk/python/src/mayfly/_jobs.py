@@ -31,11 +31,12 @@ from ._exchange import Patience, Pause, Request, Steps, Work, exchange, json_of
 from ._operations import Signatures
 from ._paths import function_path, segment
 from .errors import BadReply, Busy, ConnectionFailed, InvalidArgument, JobFailed, TimedOut
-from .types import BatchError, BatchErrors, BatchResult, JobStatus
+from .types import BatchError, BatchErrors, BatchResult, JobStatus, TensorSpec
 
 TRANSFER_TIMEOUT = 3600.0  # seconds for a file, up or down
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 ERRORS_FILE = "errors.jsonl"
+_PREDICTION = TensorSpec("prediction", "BYTES", (-1,))  # of a function without types: any values
 
 Columns = Mapping[str, Union[str, Sequence[str]]]
 Keep = Union[None, str, Sequence[str]]
@@ -228,7 +229,9 @@ def _batch_frame(
 ) -> Steps[Any]:
     """Through files in a folder of its own: the predictions are read beside the frame's own columns, which did not travel
     back. That keeps their types, and the index."""
-    documents = takes_json((yield from signatures.get(name, patience)))
+    signature = yield from signatures.get(name, patience)
+    documents = takes_json(signature)
+    outputs = (_PREDICTION,) if documents else signature.outputs
     folder = Path((yield Work(lambda: tempfile.mkdtemp(prefix="mayfly-batch-"))))
     try:
         source: Path = yield Work(lambda: _frames.write_frame(data, folder, documents))
@@ -242,7 +245,7 @@ def _batch_frame(
         errors = BatchErrors()
         if ended.result["failed"]:
             errors = yield from _fetch_errors(patience, ended, folder / ERRORS_FILE)
-        return (yield Work(lambda: _frames.read_frame(made, data, options.kept(), errors)))
+        return (yield Work(lambda: _frames.read_frame(made, data, options.kept(), errors, outputs)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
