@@ -54,6 +54,10 @@ DOUBLE = """
             raise ValueError("unlucky")
         return [inputs["x"] if inputs["x"] is None else inputs["x"] * 2, inputs["text"], inputs["flag"]]
 """
+SAME = """
+    def predict(inputs, state, ctx):
+        return inputs
+"""
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
@@ -132,8 +136,8 @@ class AsyncJobTest(JobCases, PythonNode):
 
 
 class BatchCases:
-    functions = {"iris": "iris", "logistic": "logistic"}
-    code = {"double": DOUBLE}
+    functions = {"iris": "iris", "logistic": "logistic", "bytes": "identity_bytes"}
+    code = {"double": DOUBLE, "same": SAME}
 
     def labels(self, rows: np.ndarray) -> list[str]:
         """What the endpoint itself says."""
@@ -253,6 +257,14 @@ class BatchCases:
         chances = np.array(found["probabilities"].tolist())
         self.assertEqual(chances.dtype.kind, "f")
         np.testing.assert_array_equal(np.isnan(chances).all(axis=1), [False, False, True, False])
+
+    def test_the_only_column_may_lack_values(self) -> None:
+        for values in (["a", None, "ü"], [1.5, math.nan, 2.0], [True, None, False]):
+            found = self.mayfly.batch("same", pandas.DataFrame({"x": values}))
+            said = [None if pandas.isna(value) else value for value in values]
+            self.assertEqual([row["x"] for row in found["prediction"]], said)
+        found = self.mayfly.batch("bytes", pandas.DataFrame({"x": ["a", "", "b"]}))
+        self.assertEqual(found["y"].tolist(), ["a", "", "b"])
 
     def test_a_frame_without_rows_keeps_its_columns(self) -> None:
         frame = pandas.DataFrame(flowers(0), columns=COLUMNS)

@@ -31,14 +31,33 @@ def write_frame(frame: Any, folder: Path, documents: bool) -> Path:
     frame = frame.set_axis(names, axis="columns")
     if importlib.util.find_spec("pyarrow") is not None:
         return _write_parquet(frame, folder / "input.parquet", documents)
+    if documents and len(names) == 1 and len(frame):
+        return _write_lines(frame[names[0]], names[0], folder / "input.jsonl")
     path = folder / "input.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(",".join(map(_quoted, names)) + "\n")
         for begin in range(0, len(frame), _ROWS):
             part = frame.iloc[begin : begin + _ROWS]
             fields = [_fields(part[name], name, documents) for name in names]
-            file.writelines(",".join(row) + "\n" for row in zip(*fields))
+            # Of one column a missing text would be an empty line, which is no row.
+            file.writelines((",".join(row) or '""') + "\n" for row in zip(*fields))
     return path
+
+
+def _write_lines(column: Any, name: str, path: Path) -> Path:
+    """One column with null where a value is missing: in CSV that would be an empty line, which is no row."""
+    blank = column.isna().tolist()
+    with open(path, "w", encoding="utf-8") as file:
+        for value, is_blank in zip(column.tolist(), blank):
+            if isinstance(value, float) and math.isinf(value):
+                value = repr(value)  # as in CSV: JSON has none
+            row = {name: None if is_blank else value}
+            file.write(json.dumps(row, default=_plain) + "\n")
+    return path
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _write_parquet(frame: Any, path: Path, documents: bool) -> Path:
