@@ -31,8 +31,8 @@ demo: setup ## start a node, deploy real models, predict, scale to zero and back
 
 test: unit e2e sdk layers ## unit tests, end-to-end tests, tests of the Python SDK, layer check
 
-unit: build models ## unit tests and the replay of every fuzz corpus
-	@ctest --test-dir $(BUILD) --output-on-failure -L unit
+unit: build models ## unit tests and the replay of every fuzz corpus; one that fails is run once more
+	@ctest --test-dir $(BUILD) --output-on-failure -L unit --repeat until-pass:2
 
 e2e: build models ## end-to-end tests: a real node, the official Triton client
 	@PRESET=$(PRESET) .deps/venv/bin/python tests/e2e/run.py

@@ -96,6 +96,23 @@ def fastapi(scratch: Path, load: Workload) -> Iterator[Rival]:
         yield rival
 
 
+@contextmanager
+def fastapi_function(function: Path, packages: Path, body: bytes) -> Iterator[Rival]:
+    """rivals/fastapi_function.py, as above; `packages`: a folder of what the function imports."""
+    port = e2e.free_port()
+    command = [str(_bench_python()), "-m", "uvicorn", "fastapi_function:app"]
+    command += ["--app-dir", str(ROOT / "bench" / "rivals"), "--port", str(port)]
+    command += ["--workers", str(CPUS), "--no-access-log", "--log-level", "error"]
+    environment = os.environ | {
+        "FUNCTION": str(function),
+        "PYTHONPATH": str(packages),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    with _running(command, port, environment=environment, body=body) as rival:
+        yield rival
+
+
 def _bench_python() -> Path:
     """The rival's own environment, made when it is missing."""
     folder = ROOT / ".deps" / "bench-venv"

@@ -54,6 +54,8 @@ class Workload:
 
 
 def generate(names: list[str]) -> None:
+    if not names:
+        return
     subprocess.run(
         [
             sys.executable,

@@ -40,8 +40,8 @@ Result<CliJson> wanted_batch(const BatchOptions& options, const std::string& out
   wanted["format"] = TRY(format_of(options.format, options.input));
   wanted["output_format"] =
       TRY(format_of(options.output_format, output.empty() ? options.input : output));
-  if (options.chunk_rows > 0) wanted["chunk_rows"] = options.chunk_rows;
-  if (options.max_errors >= 0) wanted["max_errors"] = options.max_errors;
+  if (options.chunk_rows) wanted["chunk_rows"] = *options.chunk_rows;
+  if (options.max_errors) wanted["max_errors"] = *options.max_errors;
   if (options.keep == "*") wanted["keep"] = "*";
   if (!options.keep.empty() && options.keep != "*") wanted["keep"] = split_names(options.keep);
   for (const std::string& mapping : options.columns) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,8 @@ struct BatchOptions {
   std::string output_format;
   std::vector<std::string> columns;  // X=a,b,c
   std::string keep;
-  std::uint32_t chunk_rows = 0;
-  std::int64_t max_errors = -1;
+  std::optional<std::uint32_t> chunk_rows;
+  std::optional<std::uint64_t> max_errors;
 };
 
 // --input, which is returned, --format … --max-errors; `options` outlives the verb.

@@ -20,6 +20,8 @@ namespace {
 // How often it is asked how far a job is: at first often.
 constexpr std::chrono::milliseconds kFirstAsk(50);
 constexpr std::chrono::milliseconds kLongestAsk(1000);
+// A node that does not answer may be starting again; its jobs go on.
+constexpr std::chrono::seconds kPatience(60);
 
 bool job_is_over(const std::string& state) {
   return state != "queued" && state != "running" && state != "paused";
@@ -45,9 +47,24 @@ std::string job_line(const CliJson& job) {
 }
 
 Result<CliJson> follow_job(NodeClient& node, const std::string& id) {
+  using Clock = std::chrono::steady_clock;
   ProgressLine line;
+  Clock::time_point heard = Clock::now();
   for (auto pause = kFirstAsk;; pause = std::min(2 * pause, kLongestAsk)) {
-    CliJson job = TRY(node.get(job_path(id)));
+    auto found = node.get(job_path(id));
+    if (!found) {
+      if (found.error().code != Code::Unavailable) return found;
+      if (Clock::now() - heard > kPatience)
+        return fail(Code::Unavailable,
+                    fmt::format("{}; job {} goes on when the node does: mayfly jobs wait {}, then "
+                                "mayfly jobs get {}",
+                                found.error().message, id, id, id));
+      line.show("the node does not answer; its jobs go on when it does");
+      std::this_thread::sleep_for(pause);
+      continue;
+    }
+    heard = Clock::now();
+    CliJson job = *std::move(found);
     const std::string state = job.value("state", "");
     if (state == "done") return job;
     if (job_is_over(state)) {

@@ -109,6 +109,10 @@ class Developing {
 Status develop(const DevFlags& flags, const CliContext& context) {
   std::error_code error;
   const Path folder = std::filesystem::canonical(flags.folder, error);
+  if (!error && std::filesystem::is_regular_file(folder, error)) {
+    return refuse(reason::kBadRequest,
+                  fmt::format("{}: it is a file; name the folder that it is in", flags.folder));
+  }
   if (error || !std::filesystem::is_directory(folder, error)) {
     return refuse(reason::kBadRequest,
                   fmt::format("{}: there is no such folder; mayfly init makes one", flags.folder));

@@ -43,8 +43,33 @@ struct JobsFlags {
 
 std::string jobs_of(const std::string& function) { return function_path(function) + "/jobs"; }
 
-void print_submitted(const CliJson& job) {
-  fmt::print("{0}\nmayfly jobs show {0} says how far it is\n", job.value("id", ""));
+// The id alone is for whoever reads standard output.
+void print_submitted(const CliJson& job, const CliContext& context) {
+  if (context.json) return print_json(job);
+  const std::string id = job.value("id", "");
+  fmt::print("{}\n", id);
+  fmt::print(stderr, "mayfly jobs show {0} says how far it is, mayfly jobs get {0} its files\n",
+             id);
+}
+
+// Who waits may have to come back for it.
+void say_job(const CliJson& accepted) { fmt::print(stderr, "job {}\n", accepted.value("id", "")); }
+
+bool are_one_file(const std::string& one, const std::string& other) {
+  std::error_code none;
+  return std::filesystem::equivalent(one, other, none);
+}
+
+Status check_files(const BatchFlags& flags) {
+  const std::string& input = flags.batch.input;
+  if (are_one_file(flags.output, input) || are_one_file(flags.errors, input))
+    return refuse(reason::kBadRequest,
+                  fmt::format("{}: it is the input, and would be overwritten", input));
+  const Path folder = Path(flags.output).parent_path();
+  std::error_code none;
+  if (!flags.detach && !folder.empty() && !std::filesystem::is_directory(folder, none))
+    return refuse(reason::kBadRequest, fmt::format("{}: there is no such folder", folder.native()));
+  return {};
 }
 
 Status print_done(const CliJson& job, const CliContext& context, const std::string& where) {
@@ -66,14 +91,16 @@ Status print_done(const CliJson& job, const CliContext& context, const std::stri
 
 Status batch(const BatchFlags& flags, const CliContext& context) {
   TRY(parse_model_ref(flags.name));
+  TRY(check_files(flags));
   NodeClient node = context.node();
   const CliJson wanted = TRY(batch_request(node, flags.batch, flags.output));
   const CliJson accepted = TRY(node.send("POST", jobs_of(flags.name), wanted));
   const std::string id = accepted.value("id", "");
   if (flags.detach) {
-    context.json ? print_json(accepted) : print_submitted(accepted);
+    print_submitted(accepted, context);
     return {};
   }
+  say_job(accepted);
   const CliJson done = TRY(follow_job(node, id));
   const CliJson result = done.value("result", CliJson::object());
   TRY(fetch_job_file(node, id, result.value("output", ""), flags.output));
@@ -112,9 +139,10 @@ Status run(const RunFlags& flags, const CliContext& context) {
   const CliJson wanted{{"kind", "run"}, {"inputs", TRY(run_inputs(flags.data))}};
   const CliJson accepted = TRY(node.send("POST", jobs_of(flags.name), wanted));
   if (flags.detach) {
-    context.json ? print_json(accepted) : print_submitted(accepted);
+    print_submitted(accepted, context);
     return {};
   }
+  say_job(accepted);
   const CliJson done = TRY(follow_job(node, accepted.value("id", "")));
   if (!flags.output.empty()) TRY(fetch_all(node, done, flags.output));
   return print_done(done, context, flags.output);
@@ -196,7 +224,9 @@ void add_batch_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb = app.add_subcommand("batch", "Predict for every row of a file");
   auto flags = std::make_shared<BatchFlags>();
   verb->add_option("NAME", flags->name, "the function, or one of its versions: NAME@3")->required();
-  verb->add_option("--output", flags->output, "where the predictions go: .csv, .jsonl or .parquet")
+  verb->add_option("--output", flags->output,
+                   "where the predictions go: .csv, .jsonl or .parquet; with --detach it says only "
+                   "which of these")
       ->required();
   verb->add_option("--errors", flags->errors,
                    "where rows that failed go, with why; OUTPUT.errors.jsonl");

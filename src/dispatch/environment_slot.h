@@ -52,6 +52,8 @@ inline constexpr std::size_t kEnvironmentUsers = 8;
 // An environment is in use until this long after a version with it was last started or had
 // processes.
 inline constexpr Duration kEnvironmentInUse = std::chrono::hours(1);
+// Who was just started is answered first: the next one is not prepared sooner.
+inline constexpr Duration kAfterStart = std::chrono::milliseconds(250);
 // How long a version that an environment template did not suit is started without one.
 inline constexpr Duration kUnfitFor = std::chrono::minutes(10);
 

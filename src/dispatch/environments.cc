@@ -132,7 +132,10 @@ void Scheduler::use_environment(const VersionPool& pool) {
   std::erase_if(slot.users, [&](const auto& user) { return user->key == pool.runtime->key; });
   slot.users.insert(slot.users.begin(), pool.runtime);
   if (slot.users.size() > kEnvironmentUsers) slot.users.pop_back();
-  if (slot.state == EnvironmentState::Absent) slot.state = EnvironmentState::Wanted;
+  if (slot.state == EnvironmentState::Absent) {
+    slot.state = EnvironmentState::Wanted;
+    slot.retry = std::max(slot.retry, now_ + kAfterStart);
+  }
   look_after_environment(key);
 }
 

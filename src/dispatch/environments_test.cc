@@ -35,6 +35,7 @@ std::shared_ptr<const VersionRuntime> version_of(const TestNode& node, std::uint
 }
 
 constexpr const char* kLabel = "environment:e";
+constexpr Duration kPrepared = kAfterStart + 1ms;  // after a start, there is one
 
 EnvironmentsStatus environments(const TestNode& node) {
   return node.dispatcher.status().node.environments;
@@ -45,7 +46,9 @@ TEST_CASE("the first start of an environment is cold, another function's finds i
   const auto first = node.predict(version_of(node, 1));
   REQUIRE(first->ok());
   CHECK(first->outcome->tier == StartTier::Cold);
-  node.advance(1ms);
+  node.advance(kAfterStart - 1ms);
+  CHECK_MESSAGE(node.spawner.environments_started() == 0, "nothing beside who is being started");
+  node.advance(2ms);
   CHECK(environments(node).ready == 1);
   const auto second = version_of(node, 2);
   CHECK(node.dispatcher.next_start(*second) == StartTier::Environment);
@@ -56,14 +59,14 @@ TEST_CASE("the first start of an environment is cold, another function's finds i
   CHECK(node.spawner.given() == 1);
   CHECK(node.spawner.templates_started() == 1);
   CHECK(node.dispatcher.next_start(*second) == StartTier::Hot);
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK_MESSAGE(environments(node).ready == 1, "another is prepared once it was given");
 }
 
 TEST_CASE("an environment template is of one key only") {
   TestNode node;
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   const auto stranger = version_of(node, 2, "numpy", "other/e");
   CHECK(node.dispatcher.next_start(*stranger) == StartTier::Cold);
   const auto call = node.predict(stranger);
@@ -75,9 +78,9 @@ TEST_CASE("an environment template is of one key only") {
 TEST_CASE("it imports what every version of it was seen to import") {
   TestNode node;
   (void)node.predict(version_of(node, 1, "numpy\nscipy"));
-  node.advance(1ms);
+  node.advance(kPrepared);
   (void)node.predict(version_of(node, 2, "numpy\npandas"));
-  node.advance(1ms);
+  node.advance(kPrepared);
   REQUIRE(node.spawner.environments().size() == 1);
   const EnvironmentSpec& spec = node.spawner.environments().front()->spec();
   CHECK(spec.imports == "numpy\npandas\nscipy");
@@ -121,14 +124,14 @@ TEST_CASE("it is prepared only where a core is free and nobody waits") {
   CHECK(node.spawner.environments_started() == 0);
   REQUIRE(node.spawner.instances().size() == 1);
   node.spawner.instances().front()->reply();
-  node.run_for(2ms);
+  node.run_for(kPrepared);
   CHECK(node.spawner.environments_started() == 1);
 }
 
 TEST_CASE("three first calls at once: one is given what waits, the others do not wait for it") {
   TestNode node({.cores = 4, .memory = mib(1000)});
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   node.spawner.script(kLabel).build = 1s;
   for (const char* label : {"f2@1", "f3@1", "f4@1"}) node.spawner.script(label).build = 100ms;
   std::vector<std::shared_ptr<Pending>> calls;
@@ -176,13 +179,13 @@ TEST_CASE("it ends with the last version of it") {
   const auto two = version_of(node, 2);
   (void)node.predict(one);
   (void)node.predict(two);
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(environments(node).ready == 1);
   node.dispatcher.retire(one->key);
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(environments(node).ready == 1);
   node.dispatcher.retire(two->key.function);
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(environments(node).ready == 0);
   CHECK(node.spawner.environments().empty());
 }
@@ -190,20 +193,20 @@ TEST_CASE("it ends with the last version of it") {
 TEST_CASE("under memory pressure it goes after everything else that idles") {
   TestNode node({.cores = 2, .memory = mib(100)});
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   const Bytes before = node.dispatcher.status().node.memory_used;
   CHECK(environments(node).memory == mib(20));
   (void)node.dispatcher.relieve(mib(1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(environments(node).ready == 1);
   CHECK(node.dispatcher.status().node.memory_used < before);
   while (node.version("f1@1").has_value()) {
     CHECK(environments(node).ready == 1);
     REQUIRE(node.dispatcher.relieve(mib(1)).count > 0);
-    node.advance(1ms);
+    node.advance(kPrepared);
   }
   CHECK(node.dispatcher.relieve(mib(1)) == mib(20));
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(environments(node).ready == 0);
   CHECK_MESSAGE(environments(node).preparing == 0, "it does not come back at once");
   node.run_for(11s, 100ms);
@@ -228,7 +231,7 @@ TEST_CASE("a version that needs the memory of an environment template gets it") 
 TEST_CASE("the next call after its death is cold, and it comes back after a pause") {
   TestNode node;
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   REQUIRE(node.spawner.environments().size() == 1);
   node.spawner.environments().front()->lose({.code = 0, .signal = 9});
   node.loop.poll();
@@ -241,17 +244,17 @@ TEST_CASE("the next call after its death is cold, and it comes back after a paus
 TEST_CASE("a version that it does not suit is started without it, and counts no failure") {
   TestNode node;
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   node.spawner.script("f2@1").unfit = Error{.code = Code::Aborted, .message = "its own numpy"};
   const auto version = version_of(node, 2);
   const auto call = node.predict(version);
   REQUIRE(call->ok());
   CHECK(call->outcome->tier == StartTier::Cold);
   CHECK(node.version("f2@1")->tmpl.failures == 0);
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(environments(node).ready == 1);
   node.dispatcher.evict(version->key);
-  node.advance(1ms);
+  node.advance(kPrepared);
   CHECK(node.dispatcher.next_start(*version) == StartTier::Cold);
   CHECK(node.predict(version)->outcome->tier == StartTier::Cold);
   CHECK(node.spawner.given() == 1);
@@ -260,7 +263,7 @@ TEST_CASE("a version that it does not suit is started without it, and counts no 
 TEST_CASE("a start that fails by the version's own fault is not tried twice") {
   TestNode node;
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   node.spawner.script("f2@1").template_fails =
       Error{.code = Code::Unavailable, .message = "load() raised"};
   CHECK_FALSE(node.predict(version_of(node, 2))->ok());
@@ -270,7 +273,7 @@ TEST_CASE("a start that fails by the version's own fault is not tried twice") {
 TEST_CASE("a drained node has none") {
   TestNode node;
   (void)node.predict(version_of(node, 1));
-  node.advance(1ms);
+  node.advance(kPrepared);
   REQUIRE(environments(node).ready == 1);
   node.drain(1s);
   node.run_for(1s, 10ms);

@@ -159,7 +159,6 @@ Task<Result<WorkQueue::Enqueued>> EventEngine::accept(Submission submission) {
 Task<Result<WorkItem>> EventEngine::cancel(std::string id) {
   CO_TRY(WorkItem item, co_await pool_.run([&] { return parts_.store.queue().cancel(id, now()); }));
   if (const auto running = running_.find(id); running != running_.end()) {
-    running->second->cancelled = true;
     running->second->cancel.cancel();
   }
   note_end();
@@ -351,13 +350,13 @@ Task<void> EventEngine::work(WorkItem item) {
   if (place != nullptr) place->cancel.cancel();
   place = &running;
   if (gate_.closed()) running.cancel.cancel();
-  co_await end(item, running, co_await attempt(item, running.cancel.token()));
+  co_await end(item, co_await attempt(item, running.cancel.token()));
   const auto mine = running_.find(item.spec.id);
   if (mine != running_.end() && mine->second == &running) running_.erase(mine);
   look_.request();
 }
 
-Task<void> EventEngine::end(const WorkItem& item, const Running& running, Attempted attempted) {
+Task<void> EventEngine::end(const WorkItem& item, Attempted attempted) {
   const Verdict verdict = judge(
       ended(attempted),
       {.attempts = item.attempts, .kills = item.kills, .max_attempts = item.spec.max_attempts});
@@ -367,11 +366,17 @@ Task<void> EventEngine::end(const WorkItem& item, const Running& running, Attemp
   if (!written && written.error().reason != reason::kConflict)
     co_await keep_waiting(item, written.error());
   if (!attempted.record) co_return;
-  const bool billed = running.cancelled || (written && verdict != Verdict::PutBack);
+  const bool billed = written ? verdict != Verdict::PutBack : co_await was_cancelled(item.spec.id);
   if (billed) co_return co_await write_record(item, *attempted.record);
   // What no instance had begun is no attempt.
   if (attempted.record->tier == StartTier::None) co_return;
   co_await write_record(item, unbilled(*std::move(attempted.record)));
+}
+
+// By whoever sent it: what it has used so far is billed.
+Task<bool> EventEngine::was_cancelled(std::string id) {
+  const auto item = co_await pool_.run([&] { return parts_.store.queue().find(id); });
+  co_return item && *item && (*item)->state == WorkState::Cancelled;
 }
 
 void EventEngine::count(const WorkItem& item, Verdict verdict, const Status& written) {

@@ -118,7 +118,6 @@ class EventEngine {
  private:
   struct Running {
     Lease lease;
-    bool cancelled = false;  // by whoever sent it: what it has used so far is billed
     CancelSource cancel;
   };
 
@@ -132,7 +131,8 @@ class EventEngine {
   Task<void> work(WorkItem item);
   Task<Status> wait_for_room(CancelToken cancel);
   Task<Attempted> attempt(const WorkItem& item, CancelToken cancel);
-  Task<void> end(const WorkItem& item, const Running& running, Attempted attempted);
+  Task<void> end(const WorkItem& item, Attempted attempted);
+  Task<bool> was_cancelled(std::string id);
   Task<Status> write_end(const WorkItem& item, Verdict verdict, Attempted& attempted);
   void note_end() const {
     if (parts_.on_end) parts_.on_end();

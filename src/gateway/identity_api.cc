@@ -148,7 +148,7 @@ Task<Result<Response>> IdentityApi::create(Exchange& exchange, Route& route) {
     co_return refuse(
         reason::kMissingScope,
         "the first key is made over the admin socket, by the owner of the data folder: "
-        "mayfly key create");
+        "mayfly key create --data FOLDER, with no --url and no MAYFLY_URL");
   }
   CO_TRY(const std::string text, co_await read_control_body(exchange));
   CO_TRY(const KeyStore::Wish wish, parse_wish(text, caller, parts_.clock.wall_now()));

@@ -74,6 +74,9 @@ struct BatchSlices::Slice {
   SliceJail jail;
   Gate gate;  // of requests under way
   CancelSource over;
+  CancelSource wait_over;  // for room for its requests
+  CancelSource leave;      // what the worker is told
+  bool further = false;    // than where it began
   Path work;
   std::set<std::uint32_t> busy;         // slots
   std::map<std::uint32_t, Fd> replies;  // of slots, emptied before the next
@@ -103,11 +106,23 @@ Task<Result<JobStore::SliceResult>> BatchSlices::run_in(Slice& slice,
   }));
   folder.emplace(std::move(made));
   slice.work = folder->work();
+  const CancelCallback stopped(ask.stop, [&slice] {
+    slice.wait_over.cancel();
+    slice.leave.cancel();
+  });
+  // A slice that got no processor for a while ends its first chunk nevertheless: the next one would
+  // fare no better.
+  const CancelCallback due(ask.due, [&slice] {
+    slice.wait_over.cancel();
+    if (slice.further) slice.leave.cancel();
+  });
   const JobSpec spec = spec_of(slice, std::move(request), *folder);
-  auto ended = co_await slice.jail.run(
-      spec,
-      {.stop = ask.stop, .kill = ask.kill, .stop_message = to_json(ServerMessage(StopBatch{}))},
-      [this, &slice](std::string_view message) { answer(slice, message); });
+  auto ended =
+      co_await slice.jail.run(spec,
+                              {.stop = slice.leave.token(),
+                               .kill = ask.kill,
+                               .stop_message = to_json(ServerMessage(StopBatch{}))},
+                              [this, &slice](std::string_view message) { answer(slice, message); });
   slice.over.cancel();
   co_await slice.gate.close();
   if (!ended) co_return std::unexpected(std::move(ended).error());
@@ -192,6 +207,8 @@ void BatchSlices::answer(Slice& slice, std::string_view text) {
 void BatchSlices::tell(Slice& slice, const BatchProgress& said) {
   const std::uint64_t rows = slice.state.rows + said.rows;
   const std::uint64_t failed = slice.state.failed + said.failed;
+  slice.further = said.rows > 0;
+  if (slice.further && slice.ask.due.cancelled()) slice.leave.cancel();
   if (said.total_bytes > 0) {
     slice.fraction = static_cast<double>(said.done_bytes) / static_cast<double>(said.total_bytes);
   }
@@ -216,7 +233,7 @@ Task<void> BatchSlices::predict(Slice& slice, PredictMessage message) {
                                         .body = *std::move(body),
                                         .header = message.header,
                                         .rows = message.rows,
-                                        .stop = slice.ask.stop,
+                                        .stop = slice.wait_over.token(),
                                         .cancel = slice.over.token()});
   reply.answer.slot = message.slot;
   slice.waits = slice.waits || reply.put_back;

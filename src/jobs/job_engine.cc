@@ -228,6 +228,7 @@ Task<void> JobEngine::work(JobRecord job) {
                   .memory = job.spec.memory,
                   .cpus = job.spec.cpus,
                   .progress = job.progress,
+                  .due = {},
                   .stop = {},
                   .kill = {}};
   Running*& place = running_[job.spec.id];
@@ -253,13 +254,14 @@ Task<void> JobEngine::work(JobRecord job) {
 Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
   CO_TRY(const std::vector<JobFile> files,
          co_await pool_.run([&] { return parts_.store.files(job.spec.id); }));
-  Timer slice(parts_.loop, [&running] { running.stop.cancel(); });
+  Timer slice(parts_.loop, [&running] { running.due.cancel(); });
   slice.arm_in(options_.slice);
   const TimePoint begun = parts_.loop.clock().now();
   const WallTime began = now();
   SliceOutcome outcome = co_await parts_.run(
       {.job = job,
        .files = files,
+       .due = running.due.token(),
        .stop = running.stop.token(),
        .kill = running.kill.token(),
        .on_progress = [&running](JobProgress progress) { running.progress = std::move(progress); },

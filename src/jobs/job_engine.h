@@ -88,7 +88,7 @@ class JobEngine {
     Bytes memory;
     std::uint32_t cpus;
     JobProgress progress;
-    CancelSource stop, kill;
+    CancelSource due, stop, kill;
   };
 
   void look();

@@ -8,11 +8,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <utility>
 
-#include "base/log.h"
 #include "core/project.h"
 #include "core/reason.h"
 
@@ -403,43 +403,42 @@ Result<JobRecord> JobStore::put_back(const JobLease& lease, WallTime due, const 
 
 Result<JobRecord> JobStore::give_up(const JobLease& lease, WallTime now, const Error& why,
                                     const Spent& spent) {
-  {
-    const std::scoped_lock lock(mutex_);
-    TRY(end_slice(
+  return end_job([&] {
+    return end_slice(
         lease, "failures = failures + 1, state = 4", spent,
-        {.due = now, .ended = now, .reason = std::string(why.reason), .message = why.message}));
-  }
-  return end_job(lease.id);
+        {.due = now, .ended = now, .reason = std::string(why.reason), .message = why.message});
+  });
 }
 
-Result<JobRecord> JobStore::end_job(std::string_view id) {
+// One transaction: nobody sees a job that is over and keeps more than its result.
+Result<JobRecord> JobStore::end_job(const std::function<Result<JobRecord>()>& end) {
   std::vector<Digest> dropped;
-  std::optional<JobRecord> ended;
-  {
+  const auto commit = [&]() -> Result<JobRecord> {
     const std::scoped_lock lock(mutex_);
-    ended = TRY(job(id));
-    dropped = TRY(drop_old_files(*ended));
-  }
-  clean_up(dropped);
-  return *std::move(ended);
+    Transaction transaction = TRY(Transaction::begin(database_));
+    JobRecord ended = TRY(end());
+    dropped = TRY(drop_old_files(ended));
+    TRY(transaction.commit());
+    return ended;
+  };
+  auto ended = commit();
+  if (ended) clean_up(dropped);
+  return ended;
 }
 
 Result<JobRecord> JobStore::cancel(std::string_view id, WallTime now) {
-  {
-    const std::scoped_lock lock(mutex_);
+  return end_job([&]() -> Result<JobRecord> {
     Statement update = TRY(database_.prepare(
         "cancel a job",
         "UPDATE jobs SET state = 5, epoch = epoch + 1, ended = ?2 WHERE id = ?1 AND state <= 2 "
         "RETURNING id"));
     update.bind(id, to_ns(now));
-    if (!TRY(changes_a_row(update))) {
-      JobRecord found = TRY(job(id));
-      if (found.state == JobState::Cancelled) return found;
-      return refuse(reason::kConflict,
-                    fmt::format("the job is over already: {}", to_string(found.state)));
-    }
-  }
-  return end_job(id);
+    const bool changed = TRY(changes_a_row(update));
+    JobRecord found = TRY(job(id));
+    if (changed || found.state == JobState::Cancelled) return found;
+    return refuse(reason::kConflict,
+                  fmt::format("the job is over already: {}", to_string(found.state)));
+  });
 }
 
 Result<JobRecord> JobStore::pause(std::string_view id) {
@@ -493,6 +492,10 @@ Result<std::vector<std::string>> JobStore::sweep(WallTime now) {
       expire.bind(to_ns(now));
       while (TRY(expire.step())) expired.push_back(expire.text(0));
     }
+    for (const std::string& id : expired) {
+      const JobRecord over = TRY(job(id));
+      std::ranges::move(TRY(drop_old_files(over)), std::back_inserter(dropped));
+    }
     {
       Statement names = TRY(database_.prepare(
           "find files of forgotten jobs",
@@ -514,10 +517,6 @@ Result<std::vector<std::string>> JobStore::sweep(WallTime now) {
     const std::scoped_lock lock(mutex_);
     dropped.insert(dropped.end(), watched_.begin(), watched_.end());
     watched_.clear();
-  }
-  for (const std::string& id : expired) {
-    if (const auto ended = end_job(id); !ended)
-      LOG(warn, "files of an expired job stay", {"job", id}, {"error", ended.error().message});
   }
   clean_up(dropped);
   return expired;

@@ -138,7 +138,7 @@ class JobStore {
   Result<std::vector<Digest>> drop_old_files(const JobRecord& job);
   Result<JobRecord> end_slice(const JobLease& lease, std::string_view how, const Spent& spent,
                               const SliceEnding& ending);
-  Result<JobRecord> end_job(std::string_view id);
+  Result<JobRecord> end_job(const std::function<Result<JobRecord>()>& end);
   Result<Bytes> sum_bytes(std::string_view project);
   Status check_bytes(std::string_view project, Bytes limit, Bytes before);
   Result<BlobInfo> write_blob(int file);

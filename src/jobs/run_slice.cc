@@ -85,8 +85,11 @@ Task<Result<JobStore::SliceResult>> RunSlices::run_in(SliceAsk& ask, Path work,
     slice.metrics = *before;
   CO_TRY(const JobSpec spec,
          co_await parts_.pool.run([&] { return lay_out(ask, code, slice.work); }));
+  CancelSource stop;  // run() is asked, and says itself when it can
+  const CancelCallback stopped(ask.stop, [&stop] { stop.cancel(); });
+  const CancelCallback due(ask.due, [&stop] { stop.cancel(); });
   auto ended = co_await slice.jail.run(
-      spec, {.stop = ask.stop, .kill = ask.kill, .stop_message = R"({"stop":true})"},
+      spec, {.stop = stop.token(), .kill = ask.kill, .stop_message = R"({"stop":true})"},
       [this, &slice](std::string_view message) { answer(slice, message); });
   co_await slice.gate.close();
   if (!ended) co_return std::unexpected(std::move(ended).error());

@@ -18,7 +18,8 @@ namespace mayfly {
 struct SliceAsk {
   const JobRecord& job;
   const std::vector<JobFile>& files;
-  CancelToken stop;  // ends at the next checkpoint
+  CancelToken due;   // its time is over: ends at a checkpoint that is further than it began
+  CancelToken stop;  // ends at the next checkpoint, or without one
   CancelToken kill;  // ends now
   // Told on the loop thread.
   std::function<void(JobProgress)> on_progress;

@@ -22,6 +22,7 @@ namespace {
 
 constexpr auto kConnectPatience = std::chrono::seconds(15);  // for all addresses of a host
 constexpr std::size_t kMaxResolved = 1 << 20;
+constexpr std::size_t kRoomBesideLock = 2 * 1024;  // the index may be another one later
 
 // For somebody who waits as he likes: it blocks. Blocking: for pools.
 Result<Fd> connect_for_job(const ConnectRequest& to) {
@@ -132,6 +133,25 @@ bool may_follow(ResolveStep step, ResolveStep next, bool build) {
   return next == ResolveStep::Install;
 }
 
+ResolveJob job_of(const Environments::Wanted& wanted, const PackageIndex& index, ResolveStep step) {
+  return {.step = step,
+          .index_url = index.url,
+          .lock = wanted.lock,
+          .build = wanted.build,
+          .debian = wanted.debian};
+}
+
+// Installing by the lock has to be possible, too.
+Status check_length(ResolveJob job, std::string_view lock) {
+  if (!job.lock.empty()) return {};  // it had room
+  job.lock = lock;
+  if (to_json(job).size() + kRoomBesideLock <= kMaxJobRequest) return {};
+  return refuse(reason::kInvalidModel,
+                fmt::format("packages cannot be installed: they are too many: their lock has {} "
+                            "bytes, and at most about {} can be kept",
+                            lock.size(), kMaxJobRequest - kRoomBesideLock));
+}
+
 }  // namespace
 
 // Of one job, at a time: pip asks for few, and each may hold a thread of the pool while it waits.
@@ -152,6 +172,7 @@ struct Environments::Installing {
   const TimePoint deadline;  // of all jobs together
   std::unique_ptr<Job> job;  // null: it has ended
   ResolveStep step = ResolveStep::Install;
+  int steps = 0;  // that have begun
   std::string last;
   int connecting = 0;
 };
@@ -178,7 +199,9 @@ Task<Result<Environment>> Environments::provide(Wanted wanted, Progress progress
   if (!wanted.lock.empty()) request = sha256_hex(fmt::format("{}{}", request, wanted.lock));
   CO_TRY(std::optional<Environment> found,
          co_await parts_.pool.run([this, request] { return store_.find(request); }));
-  if (found) co_return *std::move(found);
+  // Installed again, it may have led to other files once: that is no answer.
+  if (found && (wanted.digest.empty() || found->digest == wanted.digest))
+    co_return *std::move(found);
   co_return co_await install(std::move(wanted), std::move(sources), std::move(request),
                              std::move(progress));
 }
@@ -217,6 +240,7 @@ Task<Result<Environment>> Environments::install(Wanted wanted, std::vector<Sourc
   }
   installing->progress = {};
   if (lock.empty()) co_return Environment{};
+  CO_TRY_STATUS(check_length(job_of(asked, index_, ResolveStep::Install), lock));
   CO_TRY(Environment made, co_await parts_.pool.run([&]() -> Result<Environment> {
     TRY(add_debian(installing->folder));
     return store_.install({project_of(asked.label), request},
@@ -229,17 +253,12 @@ Task<Result<Environment>> Environments::install(Wanted wanted, std::vector<Sourc
 
 JobSpec Environments::spec_of(const Installing& installing, ResolveStep step) const {
   const Wanted& wanted = installing.wanted;
-  const ResolveJob job{.step = step,
-                       .index_url = index_.url,
-                       .lock = wanted.lock,
-                       .build = wanted.build,
-                       .debian = wanted.debian};
   const Duration left = installing.deadline - parts_.loop.clock().now();
   return {.label = wanted.label,
           .runtime = RuntimeKind::Python,
           .source = installing.folder.source(),
           .work = installing.folder.work(),
-          .request = to_json(job),
+          .request = to_json(job_of(wanted, index_, step)),
           .max_messages = kMostMessages,
           .memory = wanted.memory,
           .timeout = std::max<Duration>(left, std::chrono::milliseconds(1)),
@@ -250,6 +269,7 @@ Task<Result<Resolved>> Environments::run_step(std::shared_ptr<Installing> instal
                                               ResolveStep step) {
   const Wanted& wanted = installing->wanted;
   installing->step = step;
+  ++installing->steps;
   Future<Result<JobEnd>> ended(parts_.loop);
   JobEvents events{
       .on_progress = [this, installing](std::string_view text) { answer(installing, text); },
@@ -284,6 +304,7 @@ void Environments::answer(const std::shared_ptr<Installing>& installing, std::st
 }
 
 Task<void> Environments::connect(std::shared_ptr<Installing> installing, ConnectRequest request) {
+  const int asked_in = installing->steps;
   Result<Fd> connection = fail(Code::PermissionDenied, "");
   const Status allowed = check_host(index_, installing->step, request);
   if (!allowed) {
@@ -295,7 +316,8 @@ Task<void> Environments::connect(std::shared_ptr<Installing> installing, Connect
     connection = co_await parts_.pool.run([request] { return connect_for_job(request); });
     --installing->connecting;
   }
-  if (installing->job == nullptr) co_return;
+  // Who asked may have ended, and another job follow it.
+  if (installing->job == nullptr || installing->steps != asked_in) co_return;
   if (connection) {
     installing->job->send("connected", *std::move(connection));
   } else {

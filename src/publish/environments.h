@@ -53,6 +53,7 @@ class Environments {
     std::string lock = {};  // what to install exactly; empty: what the files lead to
     bool build = false;     // packages without a wheel, from their sources
     std::vector<std::string> debian = {};
+    std::string digest = {};  // that the lock leads to; empty: not known
     CancelToken cancel = {};
   };
   // Empty when the files ask for none, or pyproject.toml turns out not to. What the same

@@ -142,6 +142,44 @@ TEST_CASE("nothing is built that was not to be, and not for ever") {
   CHECK(endless.jobs.tools.size() < 40);
 }
 
+TEST_CASE("only installing ends it: what a build leaves is no environment") {
+  for (const bool debian : {false, true}) {
+    Installer node([debian](const JobSpec& spec, int turn) {
+      const bool builds = turn == 1 || debian;
+      leave(spec.work, builds ? "environment/forged.py" : "fetched/a", "");
+      leave(spec.work, "resolved.json", builds ? kDone : kBuildNext);
+    });
+    node.wanted.build = true;
+    if (debian) node.wanted.debian = {"python3-x"};
+    CHECK(node.provide().error().message.contains("ended before they were"));
+    CHECK(node.jobs.tools.size() == (debian ? 1 : 2));
+  }
+}
+
+TEST_CASE("an environment that is not the expected one is installed again") {
+  Installer node([](const JobSpec& spec, int turn) {
+    leave(spec.work, "environment/six.py", turn == 0 ? "other" : "x = 1");
+    leave(spec.work, "resolved.json", kDone);
+  });
+  const auto other = node.provide();
+  REQUIRE(other.has_value());
+  node.wanted.digest = std::string(64, 'a');
+  const auto made = node.provide();
+  REQUIRE(made.has_value());
+  CHECK(made->digest != other->digest);
+  node.wanted.digest = made->digest;
+  CHECK(node.provide()->digest == made->digest);
+  CHECK(node.jobs.tools.size() == 2);
+}
+
+TEST_CASE("a lock that no later request would have room for is refused") {
+  Installer node([](const JobSpec& spec, int) {
+    leave(spec.work, "environment/six.py", "");
+    leave(spec.work, "resolved.json", R"({"lock":")" + std::string(64 * 1024, 'x') + R"("})");
+  });
+  CHECK(node.provide().error().message.contains("too many"));
+}
+
 TEST_CASE("packages of Debian come first and lie in usr/ of the environment") {
   Installer node([](const JobSpec& spec, int turn) {
     if (turn == 0) {

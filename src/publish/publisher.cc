@@ -119,6 +119,7 @@ Task<Result<Environment>> Publisher::provide_environment(const PublishRequest& r
                               .lock = known.lock,
                               .build = request.options.function.build,
                               .debian = request.options.function.debian,
+                              .digest = known.digest,
                               .cancel = request.cancel};
   CO_TRY(Environment made, co_await environments_.provide(std::move(wanted), std::move(progress)));
   if (!known.digest.empty() && made.digest != known.digest) {

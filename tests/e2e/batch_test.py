@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import subprocess
 
 import numpy as np
 from case import NodeCase
 from jobs_test import OVER
-from node import Node, wait_until
+from node import BIN, Node, wait_until
 from python_test import PythonCase, text_of
 
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
@@ -69,6 +70,24 @@ class BatchTest(NodeCase):
         self.assertEqual((labels[2], labels[49]), ("", ""))
         good = [n for n in range(100) if n not in (2, 49)]
         self.assertEqual([labels[n] for n in good], self.labels(rows[good]))
+
+    def test_the_input_is_never_overwritten_and_wrong_numbers_are_refused(self) -> None:
+        source = self.folder / "precious.csv"
+        write_csv(source, flowers(3))
+        before = source.read_bytes()
+        for target, *more in ((source,), (self.folder / "x.csv", "--errors", str(source)),
+                              (self.folder / "x.csv", "--max-errors", "-5"),
+                              (self.folder / "x.csv", "--chunk-rows", "0"),
+                              (self.folder / "nowhere" / "x.csv",)):
+            self.assertNotEqual(self.batch(source, target, *more, check=False).returncode, 0)
+        self.assertEqual(source.read_bytes(), before)
+        self.assertIn("would be overwritten", text_of(self.batch(source, source, check=False).stderr))
+
+    def test_a_detached_batch_prints_its_id_alone(self) -> None:
+        source = self.folder / "detached.csv"
+        write_csv(source, flowers(3))
+        done = self.batch(source, self.folder / "detached-out.csv", "--detach")
+        self.assertRegex(text_of(done.stdout), r"\A[0-9a-f-]{36}\n\Z")
 
     def test_more_bad_rows_than_allowed_fail_the_batch(self) -> None:
         source = self.folder / "worse.csv"
@@ -192,6 +211,37 @@ class PythonBatchTest(PythonCase):
 
 class BatchRestartTest(NodeCase):
     arguments = ("--jobs-slice-seconds", "1")
+
+    def test_a_chunk_that_takes_longer_than_a_slice_is_done_nevertheless(self) -> None:
+        node = Node(*self.arguments)
+        self.addCleanup(node.close)
+        folder = self.folder / "slow"
+        folder.mkdir()
+        (folder / "function.py").write_text(
+            "import time\ndef predict(inputs, state, ctx):\n    time.sleep(0.25)\n    return inputs['x']\n")
+        node.cli("deploy", "slow", str(folder))
+        source, target = self.folder / "slow.jsonl", self.folder / "slow-out.jsonl"
+        source.write_text("".join(f'{{"x": {n}}}\n' for n in range(24)))
+        node.cli("batch", "slow", "--input", str(source), "--output", str(target), "--chunk-rows", "12")
+        self.assertEqual([json.loads(line)["prediction"] for line in target.read_text().splitlines()], list(range(24)))
+
+    def test_who_waits_for_a_batch_outwaits_a_node_that_starts_again(self) -> None:
+        node = Node(*self.arguments)
+        self.addCleanup(node.close)
+        node.deploy("iris", "iris")
+        source, target = self.folder / "waited.csv", self.folder / "waited-out.csv"
+        write_csv(source, flowers(20_000))
+        command = [str(BIN / "mayfly"), "--url", node.url, "batch", "iris", "--input", str(source), "--output", str(target),
+                   "--chunk-rows", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+            wait_until(lambda: node.request("GET", "/api/v1/jobs").json()["jobs"], "it is submitted", 60)
+            node.kill()
+            node.start(node.port)
+            said, told = waiting.communicate(timeout=200)
+        self.assertEqual(waiting.returncode, 0, told)
+        self.assertIn(b"20,000 rows, 0 failed", said)
+        self.assertRegex(told, rb"job [0-9a-f-]{36}")
+        self.assertEqual(len(read_csv(target)), 20_000)
 
     def test_kill_9_and_pauses_cost_no_row_and_double_none(self) -> None:
         node = Node(*self.arguments)

@@ -67,8 +67,8 @@ class Node:
 
     # Process
 
-    def start(self) -> None:
-        self.port = free_port()
+    def start(self, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"{self.scheme}://127.0.0.1:{self.port}"
         command = [
             str(BIN / self.binary),

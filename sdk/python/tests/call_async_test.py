@@ -50,7 +50,8 @@ class EventCases:
         error = self.assertFails(
             mayfly.Conflict, self.mayfly.call_async, "fp32", [2.0], idempotency_key=key
         )
-        self.assertEqual(error.status, 409)
+        self.assertEqual((error.status, error.reason), (409, "conflict"))
+        self.assertIn("idempotency_key", error.hint)
 
     def test_an_event_that_was_given_up_says_why(self) -> None:
         event = self.mayfly.call_async("hog", 2000)

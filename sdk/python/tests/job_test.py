@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import math
 import tempfile
-import textwrap
 import unittest
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +17,10 @@ import pandas
 import sdk_case  # noqa: F401
 from node import wait_until
 from scripted import CLOSE, Scripted, chunked, reply
-from sdk_case import BothClients, SdkCase
+from sdk_case import BothClients, PythonNode
 
 import mayfly
-from mayfly import _frames
+from mayfly import TensorSpec, _frames
 
 COUNT = """
     import json, os, time
@@ -56,34 +54,15 @@ DOUBLE = """
             raise ValueError("unlucky")
         return [inputs["x"] if inputs["x"] is None else inputs["x"] * 2, inputs["text"], inputs["flag"]]
 """
+SAME = """
+    def predict(inputs, state, ctx):
+        return inputs
+"""
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
-_folders = itertools.count()
 
 
 def flowers(rows: int) -> np.ndarray:
     return np.random.default_rng(7).uniform(0.1, 8, (rows, 4)).round(3).astype(np.float32)
-
-
-class PythonNode(SdkCase):
-    """`code`: functions of one Python file each."""
-
-    arguments = ("--index-url", "off")
-    code: dict[str, str] = {}
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        for name, code in cls.code.items():
-            folder = cls.folder / f"function-{name}"
-            folder.mkdir()
-            (folder / "function.py").write_text(textwrap.dedent(code))
-            cls.node.cli("deploy", name, str(folder))
-
-    def place(self) -> Path:
-        """An empty folder."""
-        folder = self.folder / f"place-{next(_folders)}"
-        folder.mkdir()
-        return folder
 
 
 class JobCases:
@@ -157,8 +136,8 @@ class AsyncJobTest(JobCases, PythonNode):
 
 
 class BatchCases:
-    functions = {"iris": "iris", "logistic": "logistic"}
-    code = {"double": DOUBLE}
+    functions = {"iris": "iris", "logistic": "logistic", "bytes": "identity_bytes"}
+    code = {"double": DOUBLE, "same": SAME}
 
     def labels(self, rows: np.ndarray) -> list[str]:
         """What the endpoint itself says."""
@@ -275,10 +254,49 @@ class BatchCases:
         found = self.mayfly.batch("iris", frame)
         self.assertEqual(found.attrs["errors"], [])
         self.assertEqual(found["label"].tolist(), self.labels(frame.to_numpy()))
+        chances = np.array(found["probabilities"].tolist())
+        self.assertEqual(chances.dtype.kind, "f")
+        np.testing.assert_array_equal(np.isnan(chances).all(axis=1), [False, False, True, False])
 
-    def test_a_frame_without_rows(self) -> None:
+    def test_the_only_column_may_lack_values(self) -> None:
+        for values in (["a", None, "ü"], [1.5, math.nan, 2.0], [True, None, False]):
+            found = self.mayfly.batch("same", pandas.DataFrame({"x": values}))
+            said = [None if pandas.isna(value) else value for value in values]
+            self.assertEqual([row["x"] for row in found["prediction"]], said)
+        found = self.mayfly.batch("bytes", pandas.DataFrame({"x": ["a", "", "b"]}))
+        self.assertEqual(found["y"].tolist(), ["a", "", "b"])
+
+    def test_a_frame_without_rows_keeps_its_columns(self) -> None:
         frame = pandas.DataFrame(flowers(0), columns=COLUMNS)
-        self.assertEqual(len(self.mayfly.batch("iris", frame)), 0)
+        found = self.mayfly.batch("iris", frame, keep=["sepal_width"])
+        self.assertEqual(list(found.columns), ["sepal_width", "label", "probabilities"])
+        self.assertEqual((len(found), found["sepal_width"].dtype), (0, np.float32))
+        frame = pandas.DataFrame({"x": np.zeros(0), "text": [], "flag": []})
+        self.assertEqual(list(self.mayfly.batch("double", frame).columns), ["prediction"])
+
+    def test_nothing_is_written_over_what_is_read(self) -> None:
+        source = self.csv(flowers(2))
+        before, link = source.read_bytes(), source.with_name("link.csv")
+        link.symlink_to(source.name)
+        for output in (source, source.parent / ".." / source.parent.name / source.name, link):
+            self.assertFails(
+                mayfly.InvalidArgument,
+                self.mayfly.batch,
+                "iris",
+                source,
+                output=output,
+                text="written over it",
+            )
+        errors = source.rename(source.with_name("out.csv.errors.jsonl"))
+        self.assertFails(
+            mayfly.InvalidArgument,
+            self.mayfly.batch,
+            "iris",
+            errors,
+            output=source.with_name("out.csv"),
+            text="written over it",
+        )
+        self.assertEqual(errors.read_bytes(), before)
 
     def test_what_cannot_be_a_batch_is_refused_here(self) -> None:
         frame = pandas.DataFrame(flowers(1), columns=COLUMNS)
@@ -363,6 +381,30 @@ class AsyncBrokenTest(BrokenCases, unittest.TestCase):
 
 
 class FrameTest(unittest.TestCase):
+    def test_nulls_of_floats_are_nan_and_others_stay(self) -> None:
+        specs = [
+            TensorSpec("s", "FP32", (-1,)),
+            TensorSpec("l", "BF16", (-1, 2)),
+            TensorSpec("n", "INT64", (-1,)),
+            TensorSpec("b", "BOOL", (-1,)),
+            TensorSpec("t", "BYTES", (-1,)),
+        ]
+        rows = [
+            {"s": 1.5, "l": [None, 2.0], "n": 1, "b": True, "t": ["a", None]},
+            {"s": None, "l": None, "n": None, "b": None, "t": None},
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, "made.jsonl")
+            made.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            frame = pandas.DataFrame(index=[7, 8])
+            found = _frames.read_frame(made, frame, None, mayfly.BatchErrors(), specs)
+            self.assertTrue(math.isnan(found["l"][7][0]) and math.isnan(found["l"][8]))
+            self.assertEqual(found["t"][7], ["a", None])
+            self.assertEqual([found[name].dtype.kind for name in "sn"], ["f", "f"])
+            made.write_text("")
+            found = _frames.read_frame(made, frame[:0], None, mayfly.BatchErrors(), specs)
+            self.assertEqual([found[name].dtype.kind for name in found], ["f", "O", "i", "b", "O"])
+
     def test_lists_want_parquet(self) -> None:
         frame = pandas.DataFrame({"x": [[1.0], [2.0]]})
         with tempfile.TemporaryDirectory() as folder:

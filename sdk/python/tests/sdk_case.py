@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -13,6 +15,8 @@ sys.path.append(str(ROOT / "tests" / "e2e"))  # its names must not hide those of
 from case import NodeCase  # noqa: E402
 
 import mayfly  # noqa: E402
+
+_folders = itertools.count()
 
 
 class Awaited:
@@ -66,3 +70,25 @@ class SdkCase(BothClients, NodeCase):
 
     def setUp(self) -> None:
         self.mayfly = self.client(self.node.url)
+
+
+class PythonNode(SdkCase):
+    """`code`: functions of one Python file each."""
+
+    arguments = ("--index-url", "off")
+    code: dict[str, str] = {}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        for name, code in cls.code.items():
+            folder = cls.folder / f"function-{name}"
+            folder.mkdir()
+            (folder / "function.py").write_text(textwrap.dedent(code))
+            cls.node.cli("deploy", name, str(folder))
+
+    def place(self) -> Path:
+        """An empty folder."""
+        folder = self.folder / f"place-{next(_folders)}"
+        folder.mkdir()
+        return folder

@@ -50,7 +50,8 @@ class Calls:
 
     def call(self, name, inputs):
         if name not in self.names:
-            raise ValueError(f"no function {name!r} is named in mayfly.toml: calls = [\"{name}\"]")
+            raise ValueError(f"mayfly.toml does not name the function {name!r}: "
+                             f"add it, as in calls = [\"{name}\"]")
         with self._lock:
             if not self._open:
                 raise RuntimeError("ctx.call() works while predict() runs; not in load(), not in a "

@@ -424,7 +424,7 @@ def lock_with_built(lock):
 
 
 def fetch_locked(job, fetching):
-    from pip._vendor.packaging.utils import InvalidWheelFilename, InvalidVersion, parse_wheel_filename
+    from pip._vendor.packaging.utils import parse_wheel_filename
     built = [match.groups() for match in map(BUILT_LINE.fullmatch, job["lock"].splitlines()) if match]
     if not built or fetching.state["packages"]:
         return
@@ -434,7 +434,7 @@ def fetch_locked(job, fetching):
     for match in filter(None, map(WITH_LINE.fullmatch, job["lock"].splitlines())):
         try:
             name, version, *_ = parse_wheel_filename(match[1])
-        except (InvalidWheelFilename, InvalidVersion) as error:
+        except ValueError as error:
             raise Refused(str(error)) from None
         into = next((lines for lines in rounds if name not in lines), None)
         if into is None:

@@ -210,8 +210,10 @@ class Function:
         return packages_imported()
 
     def freeze(self):
-        """Before the first fork: what is there now is shared, and no collection writes to it."""
-        gc.collect()
+        """Before the first fork: what is there now is shared, and no collection writes to it. A caller
+        may wait for it: a look at everything, a twentieth of a second with some packages, would find
+        what imports leave, which is next to nothing."""
+        gc.collect(1)
         gc.freeze()
 
     def begin_serving(self):
@@ -470,6 +472,8 @@ def document_arguments(body, content_type):
 
 def summary_of(error):
     words = "".join(traceback.format_exception_only(type(error), error)).strip()
+    if isinstance(error, SyntaxError):  # which quotes the line, over several
+        words = f"{type(error).__name__}: {error}"
     return words.replace(TRACEBACK_MARK, "?")
 
 
@@ -478,8 +482,9 @@ def own_traceback(error, folder):
     frames = error.__traceback__
     while frames is not None and not frames.tb_frame.f_code.co_filename.startswith(folder):
         frames = frames.tb_next
-    error = error.with_traceback(frames) if frames is not None else error
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    if frames is None and not isinstance(error, SyntaxError):  # which says itself where it is
+        frames = error.__traceback__
+    return "".join(traceback.format_exception(type(error), error, frames))
 
 
 def own_lines(error, folder):

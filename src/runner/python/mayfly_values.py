@@ -1,5 +1,6 @@
 """Values as they cross: NumPy's arrays, bytes and JSON."""
 
+import collections.abc
 import json
 import sys
 
@@ -88,6 +89,8 @@ def plain(value):
         convert = getattr(value, attribute, None)
         if callable(convert):
             return convert()
+    if isinstance(value, collections.abc.Mapping):
+        return dict(value)
     if isinstance(value, (set, frozenset)):
         return list(value)
     raise TypeError(f"a {type(value).__name__} has no form in JSON")

@@ -87,7 +87,7 @@ def call(
     key: Optional[str] = None,
     request_id: Optional[str] = None,
     priority: Optional[int] = None,
-) -> Prediction:
+) -> Any:
     """`Client.call` of the default client."""
     return default_client().call(
         name,
@@ -137,7 +137,7 @@ def call_async(
     )
 
 
-def result(event: Union[str, Event], *, timeout: Optional[float] = None) -> Prediction:
+def result(event: Union[str, Event], *, timeout: Optional[float] = None) -> Any:
     """`Client.result` of the default client."""
     return default_client().result(event, timeout=timeout)
 

@@ -164,7 +164,7 @@ class AsyncTransport:
         try:
             if reply.status // 100 != 2:
                 body = await self._in_time(self._body(reply), request)
-                check(Response(reply.status, reply.headers, body))
+                check(Response(reply.status, reply.headers, body), request.hints)
             lines = reply.lines()
             while True:
                 try:
@@ -198,6 +198,8 @@ class AsyncTransport:
         reply = await self._exchange(request)
         try:
             body = bytearray()
+            if request.on_head is not None and reply.status // 100 == 2:
+                request.on_head(reply.headers)
             if request.on_line is not None and reply.status // 100 == 2:
                 async for line in reply.lines():
                     request.on_line(line)

@@ -26,12 +26,18 @@ def get_json(target: str, patience: Patience, read: Callable[[Any], T]) -> Steps
 
 
 def send_json(
-    method: str, target: str, body: Any, patience: Patience, read: Callable[[Any], T]
+    method: str,
+    target: str,
+    body: Any,
+    patience: Patience,
+    read: Callable[[Any], T],
+    hints: Mapping[str, str] = {},
 ) -> Steps[T]:
     if body is None:
-        request = Request(method, target)
+        request = Request(method, target, hints=hints)
     else:
-        request = Request(method, target, {"Content-Type": "application/json"}, [json_body(body)])
+        headers = {"Content-Type": "application/json"}
+        request = Request(method, target, headers, [json_body(body)], hints=hints)
     return read_as(read, json_of((yield from exchange(request, patience))))
 
 
@@ -42,9 +48,12 @@ def read_as(read: Callable[[Any], T], raw: Any) -> T:
         raise BadReply(f"the node's reply is not as expected: {error!r}") from error
 
 
-def json_body(value: Any, default: Optional[Callable[[Any], Any]] = None) -> bytes:
+def json_body(
+    value: Any, default: Optional[Callable[[Any], Any]] = None, *, nan: bool = True
+) -> bytes:
+    """`nan`: whether NaN and infinities, which JSON lacks, go in Python's spelling of them."""
     try:
-        return json.dumps(value, default=default).encode()
+        return json.dumps(value, default=default, allow_nan=nan).encode()
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"this cannot be sent as JSON: {error}") from error
 

@@ -115,6 +115,10 @@ class Request:
     )
     into: Optional[Path] = None  # a file for the body of a 2xx reply, which may then be of any length
     repeatable: bool = False  # doing it twice is doing it once
+    on_head: Optional[Callable[[Mapping[str, str]], None]] = (
+        None  # may refuse a 2xx reply by its headers, before its body comes
+    )
+    hints: Mapping[str, str] = field(default_factory=dict)  # by reason: what helps whoever asked this
 
     @property
     def length(self) -> int:
@@ -186,7 +190,7 @@ def exchange(
             raise TimedOut(f"no answer within {patience.timeout:g} s")
         try:
             response: Response = yield replace(request, timeout=left)
-            return check(response)
+            return check(response, request.hints)
         except (NodeError, ConnectionFailed) as error:
             pause = pause_before_retry(error, tries, patience, request.repeatable)
             if pause is None or clock() + pause >= deadline:
@@ -194,7 +198,7 @@ def exchange(
         yield Pause(pause)
 
 
-def check(response: Response) -> Response:
+def check(response: Response, hints: Mapping[str, str] = {}) -> Response:
     if response.status // 100 == 2:
         return response
     told: Any = None
@@ -202,16 +206,19 @@ def check(response: Response) -> Response:
         told = json.loads(bytes(response.body))
     except ValueError:
         pass
-    raise error_of(response.status, told, response.headers)
+    raise error_of(response.status, told, response.headers, hints)
 
 
-def error_of(status: int, told: Any, headers: Mapping[str, str]) -> NodeError:
+def error_of(
+    status: int, told: Any, headers: Mapping[str, str], hints: Mapping[str, str] = {}
+) -> NodeError:
     told = told if isinstance(told, dict) else {}
+    reason = str(told.get("reason", ""))
     return node_error(
         status,
         str(told.get("error", "")),
-        str(told.get("reason", "")),
-        hint=str(told.get("hint", "")),
+        reason,
+        hint=str(told.get("hint", "")) or hints.get(reason, ""),
         retry_after=_seconds(headers.get("retry-after", "")),
         invocation=headers.get("mayfly-invocation"),
         traceback=_lines(told.get("traceback")),

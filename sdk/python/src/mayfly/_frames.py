@@ -7,12 +7,13 @@ import importlib.util
 import json
 import math
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Union
+from typing import Any, Dict, Iterator, List, Sequence, Set, Union
 
 import numpy as np
 
+from ._tensors import DTYPES
 from .errors import BadReply, InvalidArgument
-from .types import BatchErrors
+from .types import BatchErrors, TensorSpec
 
 _ROWS = 1 << 16  # written at a time
 
@@ -30,14 +31,33 @@ def write_frame(frame: Any, folder: Path, documents: bool) -> Path:
     frame = frame.set_axis(names, axis="columns")
     if importlib.util.find_spec("pyarrow") is not None:
         return _write_parquet(frame, folder / "input.parquet", documents)
+    if documents and len(names) == 1 and len(frame):
+        return _write_lines(frame[names[0]], names[0], folder / "input.jsonl")
     path = folder / "input.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(",".join(map(_quoted, names)) + "\n")
         for begin in range(0, len(frame), _ROWS):
             part = frame.iloc[begin : begin + _ROWS]
             fields = [_fields(part[name], name, documents) for name in names]
-            file.writelines(",".join(row) + "\n" for row in zip(*fields))
+            # Of one column a missing text would be an empty line, which is no row.
+            file.writelines((",".join(row) or '""') + "\n" for row in zip(*fields))
     return path
+
+
+def _write_lines(column: Any, name: str, path: Path) -> Path:
+    """One column with null where a value is missing: in CSV that would be an empty line, which is no row."""
+    blank = column.isna().tolist()
+    with open(path, "w", encoding="utf-8") as file:
+        for value, is_blank in zip(column.tolist(), blank):
+            if isinstance(value, float) and math.isinf(value):
+                value = repr(value)  # as in CSV: JSON has none
+            row = {name: None if is_blank else value}
+            file.write(json.dumps(row, default=_plain) + "\n")
+    return path
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _write_parquet(frame: Any, path: Path, documents: bool) -> Path:
@@ -86,14 +106,23 @@ def _quoted(text: str) -> str:
 
 
 def read_frame(
-    made: Path, frame: Any, keep: Union[None, str, List[str]], errors: BatchErrors
+    made: Path,
+    frame: Any,
+    keep: Union[None, str, List[str]],
+    errors: BatchErrors,
+    outputs: Sequence[TensorSpec],
 ) -> Any:
-    """The frame's kept columns, as they are in it, and the predictions beside them."""
+    """The frame's kept columns, as they are in it, and the predictions beside them. `outputs`: those of a function with
+    types."""
     pandas = importlib.import_module("pandas")
     names = [str(column) for column in frame.columns]
     kept = names if keep == "*" else keep or []
-    read = _read_parquet if made.suffix == ".parquet" else _read_lines
-    found = read(pandas, made)
+    if made.suffix == ".parquet":
+        found = _read_parquet(pandas, made)
+    else:
+        found = _read_lines(pandas, made, {spec.name for spec in outputs if _has_nan(spec)})
+    if not len(found):
+        found = _with_columns(pandas, found, outputs)
     if len(found) != len(frame):
         raise BadReply(f"the node predicted {len(found)} rows of {len(frame)}")
     found = found.drop(columns=[name for name in found.columns if name in kept])
@@ -111,17 +140,42 @@ def _read_parquet(pandas: Any, path: Path) -> Any:
     return found
 
 
-def _read_lines(pandas: Any, path: Path) -> Any:
+def _read_lines(pandas: Any, path: Path, floats: Set[str]) -> Any:
+    """JSON has null for a row that failed, and for the NaN of a float (`floats`: the columns that are some), also in lists."""
     columns: Dict[str, List[Any]] = {}
     rows = 0
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             for name, value in json.loads(line).items():
-                columns.setdefault(name, []).append(math.nan if value is None else value)
+                if value is None or name in floats:
+                    value = _nan_for_null(value)
+                columns.setdefault(name, []).append(value)
             rows += 1
     if any(len(values) != rows for values in columns.values()):
         raise BadReply("the node's rows have not the same columns")
     return pandas.DataFrame(columns, index=range(rows))
+
+
+def _nan_for_null(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nan_for_null(item) for item in value]
+    return math.nan if value is None else value
+
+
+def _has_nan(spec: TensorSpec) -> bool:
+    return spec.datatype.startswith(("FP", "BF"))
+
+
+def _with_columns(pandas: Any, found: Any, outputs: Sequence[TensorSpec]) -> Any:
+    """No row says which outputs there are, nor their types: what they are made of otherwise."""
+    made = {name: found[name] for name in found.columns}
+    for spec in outputs:
+        type_of: Any = object
+        if len(spec.shape) <= 1 and spec.datatype != "BYTES":
+            kind = "f" if _has_nan(spec) else DTYPES[spec.datatype].kind
+            type_of = {"f": np.float64, "b": np.bool_}.get(kind, np.int64)
+        made.setdefault(spec.name, pandas.Series(dtype=type_of))
+    return pandas.DataFrame(made, index=found.index)
 
 
 def _with_nan(column: Any) -> Any:

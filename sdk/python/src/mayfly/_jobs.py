@@ -26,15 +26,17 @@ from ._control import (
     send_json,
     upload,
 )
+from ._documents import takes_json
 from ._exchange import Patience, Pause, Request, Steps, Work, exchange, json_of
-from ._operations import Signatures, takes_json
+from ._operations import Signatures
 from ._paths import function_path, segment
 from .errors import BadReply, Busy, ConnectionFailed, InvalidArgument, JobFailed, TimedOut
-from .types import BatchError, BatchErrors, BatchResult, JobStatus
+from .types import BatchError, BatchErrors, BatchResult, JobStatus, TensorSpec
 
 TRANSFER_TIMEOUT = 3600.0  # seconds for a file, up or down
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 ERRORS_FILE = "errors.jsonl"
+_PREDICTION = TensorSpec("prediction", "BYTES", (-1,))  # of a function without types: any values
 
 Columns = Mapping[str, Union[str, Sequence[str]]]
 Keep = Union[None, str, Sequence[str]]
@@ -213,12 +215,12 @@ def _batch_file(
     wanted = options.request(_format_of(data), _format_of(output))
     if not output.parent.is_dir():  # said before hours of work, not after
         raise InvalidArgument(f"{output.parent}: no such folder")
+    yield Work(lambda: _check_other_file(data, output))
     ended = yield from _run_batch(patience, name, data, wanted, options)
     yield from download(patience, ended.id, str(ended.result["output"]), output)
     errors = BatchErrors()
     if ended.result["failed"]:
-        beside = output.with_name(f"{output.name}.{ERRORS_FILE}")
-        errors = yield from _fetch_errors(patience, ended, beside)
+        errors = yield from _fetch_errors(patience, ended, _errors_beside(output))
     return BatchResult(output, ended.result["rows"], errors, ended)
 
 
@@ -227,7 +229,9 @@ def _batch_frame(
 ) -> Steps[Any]:
     """Through files in a folder of its own: the predictions are read beside the frame's own columns, which did not travel
     back. That keeps their types, and the index."""
-    documents = takes_json((yield from signatures.get(name, patience)))
+    signature = yield from signatures.get(name, patience)
+    documents = takes_json(signature)
+    outputs = (_PREDICTION,) if documents else signature.outputs
     folder = Path((yield Work(lambda: tempfile.mkdtemp(prefix="mayfly-batch-"))))
     try:
         source: Path = yield Work(lambda: _frames.write_frame(data, folder, documents))
@@ -241,7 +245,7 @@ def _batch_frame(
         errors = BatchErrors()
         if ended.result["failed"]:
             errors = yield from _fetch_errors(patience, ended, folder / ERRORS_FILE)
-        return (yield Work(lambda: _frames.read_frame(made, data, options.kept(), errors)))
+        return (yield Work(lambda: _frames.read_frame(made, data, options.kept(), errors, outputs)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -259,6 +263,20 @@ def _run_batch(
     if not isinstance(ended.result, dict) or not {"rows", "failed", "output"} <= ended.result.keys():
         raise BadReply("the node does not say what the batch made")
     return ended
+
+
+def _check_other_file(data: Path, output: Path) -> None:
+    """Under no other name or link either. The errors' file is told apart too."""
+    for made in (output, _errors_beside(output)):
+        if data.exists() and made.exists() and data.samefile(made):
+            raise InvalidArgument(
+                f"{made} is the file that is read: the predictions would be written over it",
+                "give output= another name",
+            )
+
+
+def _errors_beside(output: Path) -> Path:
+    return output.with_name(f"{output.name}.{ERRORS_FILE}")
 
 
 def _digested(path: Path) -> Tuple[ArtifactFile, str]:

@@ -25,6 +25,7 @@ from ._control import (
     send_json,
     upload,
 )
+from ._documents import answer_of, document_of, document_request, refuse_stream, takes_json
 from ._exchange import (
     Patience,
     Pause,
@@ -57,6 +58,12 @@ from .types import (
 T = TypeVar("T")
 
 GRACE = 2.0  # seconds beyond a prediction's deadline for the node to say that it passed
+_CHANGED = {
+    "conflict": "somebody else changed it meanwhile: look at traffic(name), then decide again"
+}
+_KEY_TAKEN = {
+    "conflict": "the idempotency_key is another call's, with other inputs: give each call its own"
+}
 _PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -94,26 +101,32 @@ def call(
     key: Optional[str],
     request_id: Optional[str],
     priority: Optional[int],
-) -> Steps[Prediction]:
+) -> Steps[Any]:
     parameters: Dict[str, Any] = {}
     if timeout is not None:
         if timeout <= 0:
             raise InvalidArgument(f"timeout={timeout}: a number of seconds above 0")
-        patience = Patience(timeout + GRACE, patience.retries, patience.longest_pause)
+        patience = replace(patience, timeout=timeout)
         parameters["timeout"] = max(1, round(timeout * 1e6))
     if priority is not None:
         parameters["priority"] = priority
     headers = _headers(key, request_id)
-    picture = yield from _picture(inputs, content_type)
-    if picture is not None:
-        signature = yield from signatures.get(name, patience)
-        response = yield from exchange(_picture_request(name, picture, headers), patience)
-        found = decode_plain(json_of(response), signature)
-        return _prediction(found if outputs is None else _only(found, outputs), response)
+    raw = yield from _raw(inputs, content_type)
 
-    def attempt(signature: Signature) -> Steps[Prediction]:
+    def attempt(signature: Signature) -> Steps[Any]:
+        if takes_json(signature):
+            _check_document_options(name, outputs, priority)
+            request = document_request(name, raw or document_of(inputs), headers)
+            request = replace(request, on_head=lambda head: refuse_stream(name, head))
+            return _answer((yield from exchange(request, patience)))
+        if raw is not None:
+            response = yield from exchange(_raw_request(name, raw, headers), patience)
+            found = decode_plain(json_of(response), signature)
+            return _prediction(found if outputs is None else _only(found, outputs), response)
         request = _tensor_request(name, inputs, signature, outputs, parameters, headers)
-        response = yield from exchange(request, patience)
+        grace = GRACE if timeout is not None else 0.0
+        told = replace(patience, timeout=patience.timeout + grace)
+        response = yield from exchange(request, told)
         return _prediction(_decode_tensors(response), response)
 
     return (yield from _with_signature(signatures, patience, name, attempt))
@@ -143,8 +156,19 @@ def _headers(key: Optional[str], request_id: Optional[str]) -> Dict[str, str]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _picture_request(name: str, picture: Tuple[bytes, str], headers: Mapping[str, str]) -> Request:
-    body, content_type = picture
+def _check_document_options(
+    name: str, outputs: Optional[Sequence[str]], priority: Optional[int]
+) -> None:
+    for option, value in (("outputs", outputs), ("priority", priority)):
+        if value is not None:
+            raise InvalidArgument(
+                f"{option}= goes with tensors, and '{name}' takes JSON",
+                "a function has tensors where it declares types",
+            )
+
+
+def _raw_request(name: str, raw: Tuple[bytes, str], headers: Mapping[str, str]) -> Request:
+    body, content_type = raw
     return Request("POST", invoke_path(name), {"Content-Type": content_type, **headers}, [body])
 
 
@@ -162,7 +186,8 @@ def _tensor_request(
         "Inference-Header-Content-Length": str(len(header)),
         **headers,
     }
-    return Request("POST", model_path(name) + "/infer", about, [header, *buffers])
+    hints = {"unsupported": f"one that streams is for stream('{name}', …)"}
+    return Request("POST", model_path(name) + "/infer", about, [header, *buffers], hints=hints)
 
 
 def _decode_tensors(response: Response) -> Dict[str, Array]:
@@ -170,8 +195,8 @@ def _decode_tensors(response: Response) -> Dict[str, Array]:
     return decode_reply(response.body, int(json_length) if json_length else None)
 
 
-def _picture(inputs: Any, content_type: Optional[str]) -> Steps[Optional[Tuple[bytes, str]]]:
-    """The body and type of what is sent as it is; None: the inputs are tensors."""
+def _raw(inputs: Any, content_type: Optional[str]) -> Steps[Optional[Tuple[bytes, str]]]:
+    """The body and type of what is sent as it is: a picture, or what the caller gives a type; None: the signature decides."""
     if isinstance(inputs, Path):
         known = content_type or _PICTURES.get(inputs.suffix.lower())
         if known is None:
@@ -254,6 +279,11 @@ def _prediction(found: Mapping[str, Array], response: Response) -> Prediction:
     return prediction
 
 
+def _answer(response: Response) -> Any:
+    found = answer_of(response)
+    return _prediction(found, response) if isinstance(found, dict) else found
+
+
 # Streams
 
 
@@ -296,21 +326,15 @@ def stream(
     if timeout is not None and timeout <= 0:
         raise InvalidArgument(f"timeout={timeout}: a number of seconds above 0")
     signature = yield from signatures.get(name, patience)
-    if not takes_json(signature):
-        inputs = {spec.name: array for spec, array in bind(inputs, signature)}
-    headers = {
-        "Content-Type": "application/json",
-        "Accept": "text/event-stream",
-        **_headers(key, request_id),
-    }
+    headers = {"Accept": "text/event-stream", **_headers(key, request_id)}
+    if takes_json(signature):
+        request = document_request(name, document_of(inputs), headers)
+    else:
+        arrays = {spec.name: array for spec, array in bind(inputs, signature)}
+        body = json_body(arrays, plain_value)
+        request = _raw_request(name, (body, "application/json"), headers)
     left = patience.timeout if timeout is None else timeout
-    body = json_body(inputs, plain_value)
-    return Request("POST", invoke_path(name), headers, [body], left), Chunks(name, signature)
-
-
-def takes_json(signature: Signature) -> bool:
-    """A function without types: its body and content type are what the protocol has instead."""
-    return [spec.name for spec in signature.inputs] == ["body", "content_type"]
+    return replace(request, timeout=left), Chunks(name, signature)
 
 
 # Events
@@ -336,23 +360,28 @@ def call_async(
     repeatable = idempotency_key is not None  # the node then knows that it is the same event
 
     def send(request: Request) -> Steps[Event]:
-        response = yield from exchange(replace(request, repeatable=repeatable), patience)
+        hints = {**request.hints, **_KEY_TAKEN}
+        request = replace(request, repeatable=repeatable, hints=hints)
+        response = yield from exchange(request, patience)
         if response.status != 202:
             raise BadReply("the node answered at once: it does not know of events")
         return read_as(Event.of, json_of(response))
 
     def attempt(signature: Signature) -> Steps[Event]:
+        if takes_json(signature):
+            _check_document_options(name, outputs, priority)
+            return send(document_request(name, document_of(inputs), headers))
         return send(_tensor_request(name, inputs, signature, outputs, parameters, headers))
 
-    picture = yield from _picture(inputs, content_type)
-    if picture is not None:
-        return (yield from send(_picture_request(name, picture, headers)))
+    raw = yield from _raw(inputs, content_type)
+    if raw is not None:
+        return (yield from send(_raw_request(name, raw, headers)))
     return (yield from _with_signature(signatures, patience, name, attempt))
 
 
 def result(
     signatures: Signatures, patience: Patience, event: Union[str, Event], timeout: Optional[float]
-) -> Steps[Prediction]:
+) -> Steps[Any]:
     deadline = time.monotonic() + (patience.timeout if timeout is None else timeout)
     pause = FIRST_LOOK
     while True:
@@ -372,15 +401,27 @@ def result(
 
 def _result(
     signatures: Signatures, patience: Patience, event: Union[str, Event], response: Response
-) -> Steps[Prediction]:
+) -> Steps[Any]:
     if response.headers.get("inference-header-content-length"):
         return _prediction(_decode_tensors(response), response)
-    plain = json_of(response)
-    if isinstance(plain, dict) and "model_name" in plain and "outputs" in plain:
+    plain = answer_of(response)
+    if isinstance(plain, bytes):
+        return plain
+    if _says_tensors(plain):
         return _prediction(_decode_tensors(response), response)
     function = (yield from event_of(patience, event)).function
     signature = yield from signatures.get(function, patience)
+    if takes_json(signature):
+        return _answer(response)
     return _prediction(decode_plain(plain, signature), response)
+
+
+def _says_tensors(plain: Any) -> bool:
+    """A reply of Open Inference v2, to somebody who sent JSON there."""
+    outputs = plain.get("outputs") if isinstance(plain, dict) and "model_name" in plain else None
+    return isinstance(outputs, list) and all(
+        isinstance(output, dict) and "datatype" in output for output in outputs
+    )
 
 
 def event_of(patience: Patience, event: Union[str, Event]) -> Steps[Event]:
@@ -551,7 +592,7 @@ def traffic(
         change["shadows"] = {str(version): share for version, share in shadows.items()}
     if sticky_header is not None:
         change["sticky_header"] = sticky_header
-    return send_json("PUT", path, change, patience, Traffic.of)
+    return send_json("PUT", path, change, patience, Traffic.of, _CHANGED)
 
 
 def alias(
@@ -559,9 +600,9 @@ def alias(
 ) -> Steps[Traffic]:
     path = f"{function_path(name)}/aliases/{segment(alias)}"
     if version is None:
-        return send_json("DELETE", path, None, patience, Traffic.of)
+        return send_json("DELETE", path, None, patience, Traffic.of, _CHANGED)
     move = {"version": version, **({"why": why} if why else {})}
-    return send_json("PUT", path, move, patience, Traffic.of)
+    return send_json("PUT", path, move, patience, Traffic.of, _CHANGED)
 
 
 def rollback(patience: Patience, name: str) -> Steps[Traffic]:

@@ -88,6 +88,8 @@ class SyncTransport:
         deadline = time.monotonic() + request.timeout
         connection, response = self._exchange(request, deadline)
         try:
+            if request.on_head is not None and response.status // 100 == 2:
+                request.on_head(_headers(response))
             if request.on_line is not None and response.status // 100 == 2:
                 for line in self._lines(connection, response, deadline):
                     request.on_line(line)
@@ -112,7 +114,7 @@ class SyncTransport:
             if response.status // 100 != 2:
                 deadline = time.monotonic() + request.timeout
                 body = self._body(connection, response, deadline)
-                check(Response(response.status, _headers(response), body))
+                check(Response(response.status, _headers(response), body), request.hints)
             yield from self._lines(connection, response, None, request.timeout)
         except Exception as error:
             self._fail(error, request)

@@ -26,7 +26,6 @@ from .types import (
     JobStatus,
     JobView,
     LogLine,
-    Prediction,
     Traffic,
     Usage,
     Version,
@@ -94,7 +93,7 @@ class AsyncClient:
         key: Optional[str] = None,
         request_id: Optional[str] = None,
         priority: Optional[int] = None,
-    ) -> Prediction:
+    ) -> Any:
         """As `Client.call`."""
         return await self._run(
             operations.call(
@@ -164,10 +163,8 @@ class AsyncClient:
             )
         )
 
-    async def result(
-        self, event: Union[str, Event], *, timeout: Optional[float] = None
-    ) -> Prediction:
-        """What an event, or the id of one, came to; waits for it up to `timeout` seconds, 0 not at all."""
+    async def result(self, event: Union[str, Event], *, timeout: Optional[float] = None) -> Any:
+        """As `Client.result`."""
         return await self._run(operations.result(self._signatures, self._patience, event, timeout))
 
     async def event(self, event: Union[str, Event]) -> Event:

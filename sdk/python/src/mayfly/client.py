@@ -25,7 +25,6 @@ from .types import (
     JobStatus,
     JobView,
     LogLine,
-    Prediction,
     Traffic,
     Usage,
     Version,
@@ -99,13 +98,17 @@ class Client:
         key: Optional[str] = None,
         request_id: Optional[str] = None,
         priority: Optional[int] = None,
-    ) -> Prediction:
-        """Predicts. `name`: a function, or one version of it as "iris@3" or "iris@champion".
+    ) -> Any:
+        """Predicts. `name`: a function, or one version of it as "iris@3" or "iris@champion". Returns a Prediction: a dict of
+        NumPy arrays, and how it came to be.
 
         `inputs`: a dict of arrays, lists or numbers by the model's names; a pandas DataFrame with a column for each; the
         only input by itself; or a picture, as a Path or as bytes with `content_type`. Numbers become the element types
         that the model takes. `outputs`: those wanted; all. `timeout`: seconds, told to the node too. `key`: equal ones meet
         the same version while traffic is split. `priority`: 1 is the most urgent, 1000 the least.
+
+        A function without types is sent `inputs` as JSON, or bytes as they are, and answers with what its JSON says (an object
+        is a Prediction too) or with bytes. `outputs` and `priority` do not go with it; one that streams is for `stream`.
         """
         return self._run(
             operations.call(
@@ -173,8 +176,9 @@ class Client:
             )
         )
 
-    def result(self, event: Union[str, Event], *, timeout: Optional[float] = None) -> Prediction:
-        """What an event, or the id of one, came to; waits for it up to `timeout` seconds, 0 not at all."""
+    def result(self, event: Union[str, Event], *, timeout: Optional[float] = None) -> Any:
+        """What an event, or the id of one, came to, as `call` returns it, and a list of all chunks of a function without types
+        that streams; waits for it up to `timeout` seconds, 0 not at all."""
         return self._run(operations.result(self._signatures, self._patience, event, timeout))
 
     def event(self, event: Union[str, Event]) -> Event:

@@ -192,7 +192,6 @@ _HINTS: Dict[str, str] = {
     "recent_traffic": "pass force=True to go on",
     "event_dead": "redrive(event) gives it all its attempts again",
     "result_gone": "keep results longer: configure(name, result_ttl='7d')",
-    "conflict": "somebody else changed it meanwhile: look at traffic(name), then decide again",
 }
 
 

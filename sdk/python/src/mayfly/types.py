@@ -8,8 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from numpy.typing import NDArray
-
 Json = Any
 Raw = Mapping[str, Any]
 
@@ -21,8 +19,8 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(whole).replace(microsecond=micros, tzinfo=timezone.utc)
 
 
-class Prediction(Dict[str, NDArray[Any]]):
-    """The outputs by name, and how they came to be."""
+class Prediction(Dict[str, Any]):
+    """The outputs by name, NumPy arrays, or the object that a function without types answered; and how it came to be."""
 
     version: int = 0  # which one answered
     start: str = ""  # "hot", "template", "environment" or "cold": how its instance came
