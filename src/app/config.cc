@@ -262,6 +262,13 @@ std::vector<Entry> other_settings() {
       {{"ledger.max", "--ledger-max", "MAYFLY_LEDGER_MAX", "10GiB",
         "records beyond this size are folded, oldest first"},
        size(&Config::ledger_max)},
+      {{"store.scrub_interval", "--scrub-interval", "MAYFLY_SCRUB_INTERVAL", "24h",
+        "how often every stored byte is hashed again, and what is damaged put into quarantine; 0s: "
+        "never"},
+       duration(&Config::scrub_interval)},
+      {{"store.scrub_rate", "--scrub-rate", "MAYFLY_SCRUB_RATE", "32MiB",
+        "how much of that is read in a second; 0: as fast as it goes"},
+       size(&Config::scrub_rate)},
       {{"trace.endpoint", "--trace-endpoint", "MAYFLY_TRACE_ENDPOINT", "",
         "an OpenTelemetry collector that gets the spans of predictions over OTLP/HTTP: "
         "http://127.0.0.1:4318; empty: nothing is recorded"},

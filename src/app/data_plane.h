@@ -10,6 +10,7 @@
 #include "app/listen.h"
 #include "app/node.h"
 #include "app/package_index.h"
+#include "app/scrubbing.h"
 #include "app/signals.h"
 #include "app/trusted.h"
 #include "async/cancel.h"
@@ -25,6 +26,7 @@
 #include "identity/key_store.h"
 #include "identity/project_store.h"
 #include "identity/secret_store.h"
+#include "identity/signing_key_store.h"
 #include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
@@ -70,7 +72,9 @@ struct Foundation {
   ProjectStore& projects;
   SpanExporter* spans;  // null: nothing is recorded
   const PackageIndex& packages;
+  const PrivateKey& node_key;
   SecretStore& secrets;
+  SigningKeyStore& signing;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
   GuardedClient& egress;
@@ -101,6 +105,8 @@ struct DataPlane {
   Callees callees;  // and what one calls
   ClientMemory shared;
   ModelRepository repository;
+  DamageDesk damage;
+  Scrub scrub;  // what was stored once, is looked at again
 };
 
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,

@@ -4,6 +4,7 @@
 #include "app/holdings.h"
 #include "app/listen.h"
 #include "app/memory_watch.h"
+#include "app/node_key.h"
 #include "app/notify.h"
 #include "app/package_index.h"
 #include "app/provision.h"
@@ -122,11 +123,11 @@ Task<void> close_http(HttpServer& server, Duration timeout, Gate::Hold) {
 }
 
 // What goes on beside requests, until the node stops.
-void start_background(const Foundation& base, Catalog& catalog, Dispatcher& dispatcher,
-                      Gate& background) {
+void start_background(const Foundation& base, DataPlane& plane, Gate& background) {
   const LedgerRetention retention{.max_age = base.config.ledger_keep,
                                   .max_bytes = base.config.ledger_max};
-  base.loop.spawn(serve_kept(catalog, dispatcher, background));
+  base.loop.spawn(serve_kept(plane.catalog, plane.dispatcher, background));
+  base.loop.spawn(plane.scrub.keep_on(background.hold(), base.stop.token()));
   base.loop.spawn(
       maintain(base.loop, base.pool, base.ledger, retention, background, base.stop.token()));
 }
@@ -311,6 +312,7 @@ Status serve(const Foundation& base) {
   ProtocolApi protocol(protocol_parts(plane, config));
   SecretApi secrets({base.pool, base.secrets, base.registry, plane.dispatcher});
   WebhookApi webhooks({base.pool, base.secrets});
+  SigningApi signing({base.pool, base.signing, base.registry, plane.catalog, base.blobs});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -324,6 +326,7 @@ Status serve(const Foundation& base) {
                    .identity = who.api,
                    .secrets = secrets,
                    .webhooks = webhooks,
+                   .signing = signing,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -342,7 +345,7 @@ Status serve(const Foundation& base) {
   const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url, grpc_address));
   who.start();
-  start_background(base, plane.catalog, plane.dispatcher, background);
+  start_background(base, plane, background);
   events.start();
   jobs.engine().start();
 
@@ -384,8 +387,11 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
-  const auto secrets = TRY(open_secrets(data, clock, rng));     // what functions may know
-  const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
+  const auto secrets = TRY(open_secrets(data, clock, rng));  // what functions may know
+  const auto signing =
+      TRY(SigningKeyStore::open(data.identity_db(), *secrets, clock, rng));  // who vouches
+  const PrivateKey node_key = TRY(open_node_key(data.node_key(), rng));  // and of its own records
+  const TrustedIdentities trusted = TRY(read_trusted(config));           // whom besides keys
   TRY(check_doors(listen, grpc_listen, keys->table()->closed() || trusted.any(), tls.has_value()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   const auto found = [&] { return blobs_by_project(*registry, *blobs); };
@@ -433,7 +439,9 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .projects = *projects,
                 .spans = spans.get(),
                 .packages = packages,
+                .node_key = node_key,
                 .secrets = *secrets,
+                .signing = *signing,
                 .trusted = trusted,
                 .wrap = wrap,
                 .egress = *egress});
