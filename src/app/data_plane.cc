@@ -11,8 +11,8 @@ namespace {
 
 PythonSupplies supplies(const Foundation& base) {
   return {.index = base.packages,
-          .read_secrets = [&secrets = base.secrets](std::string_view project,
-                                                    const std::vector<std::string>& names) {
+          .read_secrets = [&secrets = *base.vault.secrets](std::string_view project,
+                                                           const std::vector<std::string>& names) {
             return secrets.read(project, names);
           }};
 }
@@ -26,7 +26,7 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
                 {.compiled = base.data.compiled(),
                  .tmp = base.data.tmp(),
                  .environments = base.data.environments(),
-                 .key = base.node_key},
+                 .key = base.vault.node_key},
                 target, supplies(base)),
       dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
       quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
@@ -37,7 +37,7 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
       ids(base.clock, base.rng),
       tracer(base.rng, base.config.trace_sample, base.spans),
       shadows({base.loop, catalog, dispatcher, ledger, ids}),
-      traffic({base.pool, base.registry, catalog, dispatcher, shadows, base.signing}),
+      traffic({base.pool, base.registry, catalog, dispatcher, shadows, *base.vault.signing}),
       rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
       cache(base.config.cache),
       invoker({.loop = base.loop,
@@ -91,7 +91,7 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .shadows = plane.shadows,
           .traffic = plane.traffic,
           .rollouts = plane.rollouts,
-          .signing = base.signing,
+          .signing = *base.vault.signing,
           .scrub = plane.scrub,
           .cache = plane.cache,
           .publisher = plane.publisher,
@@ -131,7 +131,7 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predic
           .parse_pool = plane.parse_pool,
           .bodies = plane.bodies,
           .jobs = jobs,
-          .secrets = base.secrets,
+          .secrets = *base.vault.secrets,
           .client = base.egress};
 }
 

@@ -13,6 +13,7 @@
 #include "app/scrubbing.h"
 #include "app/signals.h"
 #include "app/trusted.h"
+#include "app/vault.h"
 #include "async/cancel.h"
 #include "async/loop.h"
 #include "async/pool.h"
@@ -25,8 +26,6 @@
 #include "identity/blob_owners.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
-#include "identity/secret_store.h"
-#include "identity/signing_key_store.h"
 #include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
@@ -72,9 +71,7 @@ struct Foundation {
   ProjectStore& projects;
   SpanExporter* spans;  // null: nothing is recorded
   const PackageIndex& packages;
-  const PrivateKey& node_key;
-  SecretStore& secrets;
-  SigningKeyStore& signing;
+  const Vault& vault;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
   GuardedClient& egress;

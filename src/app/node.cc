@@ -4,7 +4,6 @@
 #include "app/holdings.h"
 #include "app/listen.h"
 #include "app/memory_watch.h"
-#include "app/node_key.h"
 #include "app/notify.h"
 #include "app/package_index.h"
 #include "app/provision.h"
@@ -177,11 +176,6 @@ Status announce(const Foundation& base, const std::string& url, const std::strin
   return {};
 }
 
-Result<std::unique_ptr<SecretStore>> open_secrets(const DataDir& data, const Clock& clock,
-                                                  Rng& rng) {
-  return SecretStore::open(data.identity_db(), data.secrets_key(), clock, rng);
-}
-
 // The gRPC front door, and where it stands.
 struct GrpcDoor {
   GrpcDoor(const Foundation& base, DataPlane& plane, Callers& callers,
@@ -310,9 +304,9 @@ Status serve(const Foundation& base) {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
-  SecretApi secrets({base.pool, base.secrets, base.registry, plane.dispatcher});
-  WebhookApi webhooks({base.pool, base.secrets});
-  SigningApi signing({base.pool, base.signing, base.registry, plane.catalog, base.blobs});
+  SecretApi secrets({base.pool, *base.vault.secrets, base.registry, plane.dispatcher});
+  WebhookApi webhooks({base.pool, *base.vault.secrets});
+  SigningApi signing({base.pool, *base.vault.signing, base.registry, plane.catalog, base.blobs});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -387,11 +381,8 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
-  const auto secrets = TRY(open_secrets(data, clock, rng));  // what functions may know
-  const auto signing =
-      TRY(SigningKeyStore::open(data.identity_db(), *secrets, clock, rng));  // who vouches
-  const PrivateKey node_key = TRY(open_node_key(data.node_key(), rng));  // and of its own records
-  const TrustedIdentities trusted = TRY(read_trusted(config));           // whom besides keys
+  const Vault vault = TRY(Vault::open(data, clock, rng));       // what is known in secret
+  const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
   TRY(check_doors(listen, grpc_listen, keys->table()->closed() || trusted.any(), tls.has_value()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   const auto found = [&] { return blobs_by_project(*registry, *blobs); };
@@ -439,9 +430,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .projects = *projects,
                 .spans = spans.get(),
                 .packages = packages,
-                .node_key = node_key,
-                .secrets = *secrets,
-                .signing = *signing,
+                .vault = vault,
                 .trusted = trusted,
                 .wrap = wrap,
                 .egress = *egress});

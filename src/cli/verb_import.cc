@@ -45,7 +45,8 @@ struct ImportFolder {
 Result<ImportFolder> read_import_folder(const ImportFlags& flags) {
   ImportFolder folder;
   std::error_code error;
-  folder.exported = std::filesystem::exists(flags.folder / kManifestFile, error);
+  folder.exported = std::filesystem::exists(flags.folder / kManifestFile, error) &&
+                    !std::filesystem::exists(flags.folder / kMlmodelFile, error);
   for (auto entry = std::filesystem::recursive_directory_iterator(flags.folder, error);
        !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
     const std::string path = entry->path().lexically_relative(flags.folder).generic_string();

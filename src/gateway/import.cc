@@ -11,12 +11,16 @@
 namespace mayfly {
 namespace {
 
-Result<std::string> blob_text(const BlobStore& blobs, const std::string& sha256,
-                              std::size_t limit) {
-  const auto digest = parse_digest(sha256);
+Result<std::string> blob_text(const BlobStore& blobs, const std::string& name, std::size_t limit) {
+  const auto digest = parse_digest(name);
   if (!digest) return refuse(reason::kInvalidManifest, "imported: 'signature' is no SHA-256");
   const Fd file = TRY(blobs.open(*digest));
-  return read_all_fd(file.get(), limit);
+  std::string text = TRY(read_all_fd(file.get(), limit));
+  if (sha256(text) == *digest) return text;
+  return refuse(reason::kDigestMismatch,
+                fmt::format("the node's copy of {} is damaged; the scrub removes it, then upload "
+                            "it again",
+                            name));
 }
 
 // What was found out about who vouches for the files, or why they are not taken.

@@ -75,6 +75,7 @@ Task<Result<Response>> SigningApi::create(Exchange& exchange, const Route& route
   std::string name;
   JsonReader reader(json, "body", reason::kInvalidSetting);
   reader.text("name", name);
+  if (name.empty() && json.contains("name")) reader.error("name", "is empty");
   CO_TRY_STATUS(reader.finish());
   const std::string who = author_of(exchange, route);
   CO_TRY(const SigningKeyRow made, co_await parts_.pool.run([&] {

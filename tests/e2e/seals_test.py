@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -88,8 +89,8 @@ class ScrubTest(NodeCase):
         self.assertEqual(about["integrity"]["quarantined_forms"], [f"form-{form.name}"])
         self.assertIn("quarantine", self.node.cli("describe", "iris").stdout.decode())
 
-        blob = next(file for file in (self.node.data / "blobs" / "sha256").rglob("*") if file.is_file())
-        flip(blob)
+        digest = hashlib.sha256((MODELS / "iris" / "model.onnx").read_bytes()).hexdigest()
+        flip(self.node.data / "blobs" / "sha256" / digest[:2] / digest)
         self.node.wait_until(lambda: self.scrubbed("damaged_blob") == 1, "the blob's damage is found")
         self.assertEqual(self.node.cli_json("describe", "iris")["integrity"]["missing_files"], ["model.onnx"])
         self.assertIn("DAMAGED", self.node.cli("describe", "iris").stdout.decode())
