@@ -36,9 +36,9 @@ struct ImportFixture {
   // The folder of an export, uploaded, and its signature as `project` makes it.
   ImportWish exported(const Manifest& manifest, const char* project = "team") {
     store(to_json(manifest));
-    const SignedFolder folder = version_folder("fraud", manifest);
-    files = folder.files;
-    return {.signature = store(keys->sign(project, folder).value().bundle)};
+    const SignedFolder whole = version_folder("fraud", manifest);
+    files = whole.files;
+    return {.signature = store(keys->sign(project, whole).value().bundle)};
   }
   Result<Import> take(const ImportWish& wish) {
     return take_import(wish, {.project = "team", .files = files, .options = {}}, *blobs, *keys);
@@ -71,7 +71,7 @@ TEST_CASE_FIXTURE(ImportFixture, "an exported folder brings its options, and who
   CHECK(import.vouched);
   CHECK(import.options.threads == 2);
   CHECK(import.files == model_manifest().files);
-  const Json shown = provenance_json({.origin = import.origin}, {});
+  const Json shown = provenance_json({.signature = {}, .key = {}, .origin = import.origin}, {});
   CHECK_FALSE(shown["signed"].get<bool>());
   CHECK(shown["imported"]["name"] == "fraud");
   CHECK(shown["imported"]["key"] == keys->list("team").value()[0].id);
@@ -89,7 +89,8 @@ TEST_CASE_FIXTURE(ImportFixture, "a manifest must list what was signed beside it
   check_refused(forged, reason::kInvalidManifest, "manifest.json lists other files");
   check_refused(wish, reason::kInvalidSignature, "'manifest.json' does not have the bytes");
   files.erase(files.begin());
-  check_refused({.unsigned_ok = true}, reason::kInvalidManifest, "no manifest.json");
+  check_refused({.signature = {}, .unsigned_ok = true}, reason::kInvalidManifest,
+                "no manifest.json");
 }
 
 TEST_CASE_FIXTURE(ImportFixture, "--unsigned takes strangers, and nothing that was altered") {

@@ -36,25 +36,26 @@ CREATE TRIGGER IF NOT EXISTS signing_key_stays_revoked BEFORE UPDATE ON signing_
   BEGIN SELECT RAISE(ABORT, 'a signing key stays revoked'); END;
 )sql";
 
-constexpr std::size_t kMaxName = 64;
-constexpr std::size_t kShortId = 16;
+constexpr std::size_t kMaxSigningName = 64;
+constexpr std::size_t kShortSigningId = 16;
 
-Status check_key_name(std::string_view name) {
+Status check_signing_name(std::string_view name) {
   const auto fits = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == '_' || c == '.';
   };
-  if (!name.empty() && name.size() <= kMaxName && std::ranges::all_of(name, fits)) return {};
+  if (!name.empty() && name.size() <= kMaxSigningName && std::ranges::all_of(name, fits)) return {};
   return refuse(reason::kInvalidSetting,
                 fmt::format("the name of a signing key has 1 to {} letters, digits, '-', '_', '.'",
-                            kMaxName));
+                            kMaxSigningName));
 }
 
 std::int64_t nanoseconds(WallTime time) { return time.time_since_epoch().count(); }
 
 const SigningKeyRow* find_key(const std::vector<SigningKeyRow>& rows, std::string_view key) {
   const auto found = std::ranges::find_if(rows, [&](const SigningKeyRow& row) {
-    return row.name == key || row.id == key || (key.size() == kShortId && row.id.starts_with(key));
+    return row.name == key || row.id == key ||
+           (key.size() == kShortSigningId && row.id.starts_with(key));
   });
   return found == rows.end() ? nullptr : &*found;
 }
@@ -63,7 +64,7 @@ std::unexpected<Error> unknown_signer(std::string_view id) {
   return refuse(reason::kUntrustedSigner,
                 fmt::format("it was signed with the key {}, which the project does not trust; if "
                             "you do: mayfly signing-key trust NAME KEY.pem",
-                            printable(id.substr(0, kShortId), kShortId)));
+                            printable(id.substr(0, kShortSigningId), kShortSigningId)));
 }
 
 }  // namespace
@@ -133,7 +134,7 @@ Result<SigningKeyRow> SigningKeyStore::make(std::string_view project, std::strin
                                             std::string_view who) {
   auto bytes = draw_private_key(rng_);
   const PublicKey half = PrivateKey::create(bytes)->public_key();
-  const SigningKeyRow row{
+  SigningKeyRow row{
       .name = name.empty() ? fmt::format("auto-{}", half.id().substr(0, 8)) : std::string(name),
       .id = half.id(),
       .pem = half.pem(),
@@ -152,14 +153,14 @@ Result<SigningKeyRow> SigningKeyStore::make(std::string_view project, std::strin
 Result<SigningKeyRow> SigningKeyStore::create(std::string_view project, std::string_view name,
                                               std::string_view who) {
   TRY(check_project(project));
-  if (!name.empty()) TRY(check_key_name(name));
+  if (!name.empty()) TRY(check_signing_name(name));
   const std::scoped_lock lock(mutex_);
   return make(project, name, who);
 }
 
 Result<SigningKeyRow> SigningKeyStore::trust(const Trusting& wish) {
   TRY(check_project(wish.project));
-  TRY(check_key_name(wish.name));
+  TRY(check_signing_name(wish.name));
   const PublicKey key = TRY(PublicKey::parse(wish.pem));
   const std::scoped_lock lock(mutex_);
   TRY(check_free(wish.project, wish.name, key.id()));
@@ -187,7 +188,7 @@ Result<SigningKeyRow> SigningKeyStore::revoke(std::string_view project, std::str
     return refuse(reason::kNotFound,
                   fmt::format("there is no signing key '{}': mayfly signing-key list shows those "
                               "there are",
-                              printable(key, kMaxName)));
+                              printable(key, kMaxSigningName)));
   }
   if (found->revoked)
     return refuse(reason::kConflict, fmt::format("the key {} is revoked already", found->name));
@@ -217,7 +218,7 @@ Result<SigningKeyStore::Signed> SigningKeyStore::sign(std::string_view project,
     key = PrivateKey::create(octets.first<PrivateKey::kBytes>());
   if (!key || key->public_key().id() != id)
     return fail(Code::DataLoss,
-                fmt::format("the signing key {} is damaged", id.substr(0, kShortId)));
+                fmt::format("the signing key {} is damaged", id.substr(0, kShortSigningId)));
   return Signed{.bundle = sign_folder(folder, *key), .key = id};
 }
 
@@ -235,7 +236,7 @@ Result<SigningKeyStore::Verified> SigningKeyStore::verify(std::string_view proje
     if (row.revoked) {
       return refuse(reason::kUntrustedSigner,
                     fmt::format("it was signed with the key {} ({}), which was revoked by {}",
-                                row.name, row.id.substr(0, kShortId), row.revoked_by));
+                                row.name, row.id.substr(0, kShortSigningId), row.revoked_by));
     }
     return Verified{.folder = *std::move(folder), .key = row};
   }

@@ -37,7 +37,7 @@ using Point = std::unique_ptr<EC_POINT, Freed<EC_POINT_free>>;
 using Builder = std::unique_ptr<OSSL_PARAM_BLD, Freed<OSSL_PARAM_BLD_free>>;
 using Params = std::unique_ptr<OSSL_PARAM, Freed<OSSL_PARAM_free>>;
 
-const unsigned char* octets(std::string_view text) {
+const unsigned char* key_octets(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
 }
 
@@ -99,7 +99,7 @@ bool PublicKey::verifies(std::string_view text, std::string_view signature) cons
   const bool good =
       context &&
       EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key_.get()) == 1 &&
-      EVP_DigestVerify(context.get(), octets(signature), signature.size(), octets(text),
+      EVP_DigestVerify(context.get(), key_octets(signature), signature.size(), key_octets(text),
                        text.size()) == 1;
   ERR_clear_error();
   return good;
@@ -134,10 +134,10 @@ std::string PrivateKey::sign(std::string_view text) const {
   CHECK(context &&
         EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key_.get()) == 1);
   std::size_t size = 0;
-  CHECK(EVP_DigestSign(context.get(), nullptr, &size, octets(text), text.size()) == 1);
+  CHECK(EVP_DigestSign(context.get(), nullptr, &size, key_octets(text), text.size()) == 1);
   std::string signature(size, '\0');
   CHECK(EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(signature.data()), &size,
-                       octets(text), text.size()) == 1);
+                       key_octets(text), text.size()) == 1);
   signature.resize(size);
   return signature;
 }
