@@ -39,7 +39,7 @@ Status make_export_folder(const Path& folder) {
 // The node says what is in the folder; where it lies is checked here.
 Result<Path> place_in(const Path& folder, const std::string& path) {
   TRY(check_artifact_path(path));
-  const Path file = folder / path;
+  Path file = folder / path;
   TRY(make_directories(file.parent_path()));
   return file;
 }

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "cli/deploy_request.h"
@@ -25,7 +26,8 @@ constexpr const char* kSignatureFile = "model.sig";
 constexpr const char* kReadmeFile = "README.md";
 constexpr const char* kManifestFile = "manifest.json";
 // What tools for signatures leave out of a folder, at its top.
-constexpr std::array kVersionControl = {".git", ".gitattributes", ".github", ".gitignore"};
+constexpr std::array<std::string_view, 4> kVersionControl = {".git", ".gitattributes", ".github",
+                                                             ".gitignore"};
 
 struct ImportFlags {
   std::string name;
@@ -42,6 +44,18 @@ struct ImportFolder {
 };
 
 // Every file counts: one that nobody signed is not passed over.
+void take_file(const ImportFlags& flags, LocalFile file, ImportFolder& folder) {
+  if (file.path == kSignatureFile) {
+    if (flags.signature.empty()) folder.signature = std::move(file);
+  } else if (!folder.exported || file.path != kReadmeFile) {
+    folder.files.push_back(std::move(file));
+  }
+}
+
+bool is_version_control(std::string_view path) {
+  return std::ranges::find(kVersionControl, path) != kVersionControl.end();
+}
+
 Result<ImportFolder> read_import_folder(const ImportFlags& flags) {
   ImportFolder folder;
   std::error_code error;
@@ -52,17 +66,10 @@ Result<ImportFolder> read_import_folder(const ImportFlags& flags) {
     const std::string path = entry->path().lexically_relative(flags.folder).generic_string();
     std::error_code unseen;
     const bool inner = entry->is_directory(unseen) && !entry->is_symlink(unseen);
-    if (!folder.exported && std::ranges::find(kVersionControl, path) != kVersionControl.end()) {
-      if (inner) entry.disable_recursion_pending();
-      continue;
-    }
-    if (inner) continue;
-    LocalFile file = TRY(local_file(entry->path(), path));
-    if (path == kSignatureFile) {
-      if (flags.signature.empty()) folder.signature = std::move(file);
-      continue;
-    }
-    if (!(folder.exported && path == kReadmeFile)) folder.files.push_back(std::move(file));
+    const bool passed_over = !folder.exported && is_version_control(path);
+    if (inner && passed_over) entry.disable_recursion_pending();
+    if (inner || passed_over) continue;
+    take_file(flags, TRY(local_file(entry->path(), path)), folder);
   }
   if (error) return std::unexpected(errno_error(flags.folder.native(), error.value()));
   if (!flags.signature.empty()) folder.signature = TRY(local_file(flags.signature, kSignatureFile));

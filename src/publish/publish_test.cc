@@ -212,7 +212,7 @@ TEST_CASE("a damaged compiled folder is made again, without a deploy") {
 TEST_CASE("a start takes a form as it was sealed, by whichever process, and nothing else") {
   using Spoil = void (*)(const Path& form);
   struct Case {
-    const char* what;
+    std::string what;
     Spoil spoil;
     bool taken;
   };
