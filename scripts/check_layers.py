@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "signing", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
@@ -18,17 +18,18 @@ FORBIDDEN = {
     "search": {"async", "rollout", "validation"},
     "net": {"rollout"},
     "trace": {"rollout"},
-    "store": {"rollout", "net", "trace"},
+    "signing": {"async", "rollout", "validation", "search", "net", "trace"},  # values
+    "store": {"rollout", "net", "trace", "signing"},
     "identity": {"async", "rollout", "net", "trace"},
-    "registry": {"net", "trace", "identity"},
-    "meter": {"rollout", "net", "trace", "identity", "registry"},
-    "sandbox": {"rollout", "net", "trace", "store", "identity", "registry", "meter"},
-    "runner": {"async", "rollout", "net", "trace", "store", "identity", "registry", "meter"},
+    "registry": {"net", "trace", "identity", "signing"},
+    "meter": {"rollout", "net", "trace", "identity", "registry", "signing"},
+    "sandbox": {"rollout", "net", "trace", "signing", "store", "identity", "registry", "meter"},
+    "runner": {"async", "rollout", "net", "trace", "signing", "store", "identity", "registry", "meter"},
     "publish": {"rollout", "net", "trace", "identity", "meter", "runner"},
-    "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish"},
+    "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish", "signing"},
     "serving": {"runner", "net"},                        # HTTP and gRPC alike
-    "events": {"runner", "net", "trace", "identity", "rollout", "sandbox", "publish"},  # no protocol
-    "jobs": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving"},  # no protocol
+    "events": {"runner", "net", "trace", "identity", "rollout", "sandbox", "publish", "signing"},  # no protocol
+    "jobs": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},  # no protocol
     "gateway": {"runner"},
     "grpc": {"runner", "store", "registry", "meter", "publish", "events", "jobs"},
     "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "gateway", "publish", "sandbox", "grpc"},

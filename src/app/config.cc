@@ -222,6 +222,18 @@ std::vector<Entry> limit_settings() {
   };
 }
 
+std::vector<Entry> store_settings() {
+  return {
+      {{"store.scrub_interval", "--scrub-interval", "MAYFLY_SCRUB_INTERVAL", "24h",
+        "how often every stored byte is hashed again, and what is damaged put into quarantine; 0s: "
+        "never"},
+       duration(&Config::scrub_interval)},
+      {{"store.scrub_rate", "--scrub-rate", "MAYFLY_SCRUB_RATE", "32MiB",
+        "how much of that is read in a second; 0: as fast as it goes"},
+       size(&Config::scrub_rate)},
+  };
+}
+
 std::vector<Entry> other_settings() {
   return {
       {{"sandbox.isolation_level", "--isolation-level", "MAYFLY_ISOLATION_LEVEL", "best",
@@ -307,6 +319,7 @@ const std::vector<Entry>& entries() {
   static const std::vector<Entry> table = [] {
     std::vector<Entry> all = server_settings();
     std::ranges::move(limit_settings(), std::back_inserter(all));
+    std::ranges::move(store_settings(), std::back_inserter(all));
     std::ranges::move(other_settings(), std::back_inserter(all));
     return all;
   }();

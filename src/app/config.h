@@ -66,6 +66,9 @@ struct Config {
   Duration ledger_keep = std::chrono::hours(24 * 90);
   Bytes ledger_max = gib(10);
   std::map<std::string, std::string> prices;  // [prices]: units of meter/prices.h
+  // [store]
+  Duration scrub_interval = std::chrono::hours(24);  // 0: never
+  Bytes scrub_rate = mib(32);                        // a second; 0: unlimited
   // [trace]
   std::string trace_endpoint;  // of an OTLP/HTTP collector; empty: nothing is recorded
   double trace_sample = 1;     // of the requests whose caller does not decide

@@ -11,8 +11,8 @@ namespace {
 
 PythonSupplies supplies(const Foundation& base) {
   return {.index = base.packages,
-          .read_secrets = [&secrets = base.secrets](std::string_view project,
-                                                    const std::vector<std::string>& names) {
+          .read_secrets = [&secrets = *base.vault.secrets](std::string_view project,
+                                                           const std::vector<std::string>& names) {
             return secrets.read(project, names);
           }};
 }
@@ -25,7 +25,8 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
       publisher(base.loop, base.pool, base.spawner,
                 {.compiled = base.data.compiled(),
                  .tmp = base.data.tmp(),
-                 .environments = base.data.environments()},
+                 .environments = base.data.environments(),
+                 .key = base.vault.node_key},
                 target, supplies(base)),
       dispatcher(base.loop, base.spawner, dispatch_options(base.config)),
       quotas({base.loop, base.pool, [&] { return used_this_month(base.ledger, base.clock); }}),
@@ -36,7 +37,7 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
       ids(base.clock, base.rng),
       tracer(base.rng, base.config.trace_sample, base.spans),
       shadows({base.loop, catalog, dispatcher, ledger, ids}),
-      traffic({base.pool, base.registry, catalog, dispatcher, shadows}),
+      traffic({base.pool, base.registry, catalog, dispatcher, shadows, *base.vault.signing}),
       rollouts({base.loop, base.pool, base.registry, catalog, traffic}),
       cache(base.config.cache),
       invoker({.loop = base.loop,
@@ -65,7 +66,15 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
                   .traffic = traffic,
                   .quotas = quotas,
                   .publisher = publisher,
-                  .metrics = metrics}) {}
+                  .metrics = metrics}),
+      damage({base.pool, base.registry, catalog, dispatcher}),
+      scrub({.loop = base.loop,
+             .blobs = base.blobs,
+             .forms = publisher.forms(),
+             .compiled = base.data.compiled(),
+             .quarantine = base.data.quarantine()},
+            {.every = base.config.scrub_interval, .rate = base.config.scrub_rate},
+            [this](Damage found) { return damage.take(std::move(found)); }) {}
 
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
                                 std::function<bool()> ready,
@@ -82,6 +91,8 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .shadows = plane.shadows,
           .traffic = plane.traffic,
           .rollouts = plane.rollouts,
+          .signing = *base.vault.signing,
+          .scrub = plane.scrub,
           .cache = plane.cache,
           .publisher = plane.publisher,
           .ledger = base.ledger,
@@ -120,7 +131,7 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predic
           .parse_pool = plane.parse_pool,
           .bodies = plane.bodies,
           .jobs = jobs,
-          .secrets = base.secrets,
+          .secrets = *base.vault.secrets,
           .client = base.egress};
 }
 

@@ -10,8 +10,10 @@
 #include "app/listen.h"
 #include "app/node.h"
 #include "app/package_index.h"
+#include "app/scrubbing.h"
 #include "app/signals.h"
 #include "app/trusted.h"
+#include "app/vault.h"
 #include "async/cancel.h"
 #include "async/loop.h"
 #include "async/pool.h"
@@ -24,7 +26,6 @@
 #include "identity/blob_owners.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
-#include "identity/secret_store.h"
 #include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
@@ -70,7 +71,7 @@ struct Foundation {
   ProjectStore& projects;
   SpanExporter* spans;  // null: nothing is recorded
   const PackageIndex& packages;
-  SecretStore& secrets;
+  const Vault& vault;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
   GuardedClient& egress;
@@ -101,6 +102,8 @@ struct DataPlane {
   Callees callees;  // and what one calls
   ClientMemory shared;
   ModelRepository repository;
+  DamageDesk damage;
+  Scrub scrub;  // what was stored once, is looked at again
 };
 
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,

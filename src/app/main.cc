@@ -25,6 +25,8 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_batch_verb(app, context);
   add_jobs_verb(app, context);
   add_schedule_verb(app, context);
+  add_export_verb(app, context);
+  add_import_verb(app, context);
   add_functions_verb(app, context);
   add_versions_verb(app, context);
   add_describe_verb(app, context);
@@ -43,6 +45,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_key_verb(app, context);
   add_secret_verb(app, context);
   add_webhook_verb(app, context);
+  add_signing_key_verb(app, context);
   add_project_verb(app, context);
   add_audit_verb(app, context);
   add_gc_verb(app, context);

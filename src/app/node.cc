@@ -122,11 +122,11 @@ Task<void> close_http(HttpServer& server, Duration timeout, Gate::Hold) {
 }
 
 // What goes on beside requests, until the node stops.
-void start_background(const Foundation& base, Catalog& catalog, Dispatcher& dispatcher,
-                      Gate& background) {
+void start_background(const Foundation& base, DataPlane& plane, Gate& background) {
   const LedgerRetention retention{.max_age = base.config.ledger_keep,
                                   .max_bytes = base.config.ledger_max};
-  base.loop.spawn(serve_kept(catalog, dispatcher, background));
+  base.loop.spawn(serve_kept(plane.catalog, plane.dispatcher, background));
+  base.loop.spawn(plane.scrub.keep_on(background.hold(), base.stop.token()));
   base.loop.spawn(
       maintain(base.loop, base.pool, base.ledger, retention, background, base.stop.token()));
 }
@@ -174,11 +174,6 @@ Status announce(const Foundation& base, const std::string& url, const std::strin
       {"version", kVersion}, {"isolation", base.isolation});
   notify_supervisor("READY=1");
   return {};
-}
-
-Result<std::unique_ptr<SecretStore>> open_secrets(const DataDir& data, const Clock& clock,
-                                                  Rng& rng) {
-  return SecretStore::open(data.identity_db(), data.secrets_key(), clock, rng);
 }
 
 // The gRPC front door, and where it stands.
@@ -309,8 +304,9 @@ Status serve(const Foundation& base) {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
-  SecretApi secrets({base.pool, base.secrets, base.registry, plane.dispatcher});
-  WebhookApi webhooks({base.pool, base.secrets});
+  SecretApi secrets({base.pool, *base.vault.secrets, base.registry, plane.dispatcher});
+  WebhookApi webhooks({base.pool, *base.vault.secrets});
+  SigningApi signing({base.pool, *base.vault.signing, base.registry, plane.catalog, base.blobs});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -324,6 +320,7 @@ Status serve(const Foundation& base) {
                    .identity = who.api,
                    .secrets = secrets,
                    .webhooks = webhooks,
+                   .signing = signing,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -342,7 +339,7 @@ Status serve(const Foundation& base) {
   const MemoryWatch memory_watch(loop, plane.dispatcher, [] { return read_file("/proc/meminfo"); });
   TRY(announce(base, url, grpc_address));
   who.start();
-  start_background(base, plane.catalog, plane.dispatcher, background);
+  start_background(base, plane, background);
   events.start();
   jobs.engine().start();
 
@@ -384,7 +381,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
   const auto projects = TRY(ProjectStore::open(data.identity_db()));                // and how much
-  const auto secrets = TRY(open_secrets(data, clock, rng));     // what functions may know
+  const Vault vault = TRY(Vault::open(data, clock, rng));       // what is known in secret
   const TrustedIdentities trusted = TRY(read_trusted(config));  // whom besides keys
   TRY(check_doors(listen, grpc_listen, keys->table()->closed() || trusted.any(), tls.has_value()));
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
@@ -433,7 +430,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .projects = *projects,
                 .spans = spans.get(),
                 .packages = packages,
-                .secrets = *secrets,
+                .vault = vault,
                 .trusted = trusted,
                 .wrap = wrap,
                 .egress = *egress});

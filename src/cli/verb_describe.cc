@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/figures.h"
+#include "cli/provenance_view.h"
 #include "cli/table.h"
 #include "cli/traffic_view.h"
 #include "cli/verbs.h"
@@ -96,6 +97,18 @@ void print_packages(const std::string& lock) {
   }
 }
 
+// Only what is not as it should be.
+void print_integrity(const CliJson& integrity) {
+  for (const CliJson& path : integrity.value("missing_files", CliJson::array())) {
+    fmt::print("  DAMAGED  {}: its bytes are in quarantine or lost; deploy it again\n",
+               path.get<std::string>());
+  }
+  for (const CliJson& form : integrity.value("quarantined_forms", CliJson::array())) {
+    fmt::print("  damaged  a compiled form was put into quarantine, and is made again: {}\n",
+               form.get<std::string>());
+  }
+}
+
 std::string_view start_text(std::string_view tier) {
   if (tier == "hot") return "hot: an instance is idle";
   if (tier == "template") return "a fork of its template";
@@ -110,6 +123,8 @@ void print_description(const CliJson& about) {
              tensors_text(about["outputs"]));
   fmt::print("  next     the next call will be {}\n", start_text(about.value("next_start", "")));
   if (about.value("streams", false)) fmt::print("  replies  streams of such outputs\n");
+  if (about.contains("provenance")) print_row("signed", provenance_text(about["provenance"]));
+  if (about.contains("integrity")) print_integrity(about["integrity"]);
   print_group(about, "options");
   if (about.contains("environment")) print_packages(about["environment"].value("lock", ""));
   for (const char* group : {"settings", "measured"}) print_group(about, group);

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "cli/provenance_view.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "core/names.h"
@@ -34,8 +35,8 @@ Status list_versions(const std::string& name, const CliContext& context) {
     print_json(list);
     return {};
   }
-  Table table(
-      {"VERSION", "REQUESTS", "SHADOW", "ALIASES", "STATE", "ARTIFACT", "DEPLOYED BY", "CREATED"});
+  Table table({"VERSION", "REQUESTS", "SHADOW", "ALIASES", "STATE", "ARTIFACT", "SIGNED",
+               "DEPLOYED BY", "CREATED"});
   for (const CliJson& item : list["versions"]) {
     const auto percent = [&](const char* key) {
       const int share = item.value(key, 0);
@@ -46,6 +47,7 @@ Status list_versions(const std::string& name, const CliContext& context) {
       aliases += (aliases.empty() ? "" : ", ") + alias.get<std::string>();
     table.add({std::to_string(item.value("version", 0)), percent("weight"), percent("shadow"),
                aliases, item.value("state", ""), item.value("artifact", "").substr(0, 12),
+               provenance_cell(item.value("provenance", CliJson::object())),
                item.value("deployed_by", ""), item.value("created", "")});
   }
   fmt::print("{}", table.str());

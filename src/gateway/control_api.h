@@ -13,11 +13,13 @@
 #include "dispatch/dispatcher.h"
 #include "gateway/route.h"
 #include "identity/blob_owners.h"
+#include "identity/signing_key_store.h"
 #include "meter/ledger.h"
 #include "meter/prices.h"
 #include "net/egress_policy.h"
 #include "net/exchange.h"
 #include "publish/publisher.h"
+#include "publish/scrub.h"
 #include "registry/pins.h"
 #include "registry/registry.h"
 #include "sandbox/cgroup_support.h"
@@ -50,6 +52,8 @@ class ControlApi {
     Shadows& shadows;
     TrafficSwitch& traffic;
     Rollouts& rollouts;
+    SigningKeyStore& signing;
+    const Scrub& scrub;
     ResponseCache& cache;
     Publisher& publisher;
     Ledger& ledger;
@@ -113,6 +117,11 @@ class ControlApi {
   Task<Result<Response>> backup(Exchange& exchange);
 
   struct Deploying;
+  struct DeployBody;
+  static Result<DeployBody> parse_deploy(const std::string& text);
+  // Blocking:
+  Status check_uploaded(std::string_view project, const ArtifactFile& file) const;
+  Status take_imported(std::string_view project, DeployBody& request) const;
   Task<Result<Json>> publish(const Deploying& deploying, const Route& route, Exchange& exchange);
   Task<Json> notes_on(FunctionName name, Signature signature, Json notes);
   DispatchStatus status_for(const Principal& caller) const;
@@ -123,6 +132,7 @@ class ControlApi {
   Status check_calls(const FunctionName& function, const VersionOptions& options) const;
   Result<std::vector<std::string>> callers_of(const FunctionName& called) const;
   Task<Status> check_callers(FunctionName called);
+  Task<Json> describe_integrity(Digest artifact, std::shared_ptr<const Manifest> manifest);
   Json describe_processes(std::string_view function) const;
 
   Parts parts_;

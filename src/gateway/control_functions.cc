@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/log.h"
 #include "core/project.h"
@@ -9,6 +10,7 @@
 #include "core/units.h"
 #include "gateway/access.h"
 #include "gateway/control_api.h"
+#include "gateway/import.h"
 #include "gateway/webhook_api.h"
 #include "meter/ledger_reader.h"
 #include "serving/guest.h"
@@ -125,12 +127,38 @@ Json ControlApi::describe_processes(std::string_view label) const {
   return about;
 }
 
+// What the scrub took away of a version: files that must be uploaded again, and forms that are made
+// again by a start.
+Task<Json> ControlApi::describe_integrity(Digest artifact,
+                                          std::shared_ptr<const Manifest> manifest) {
+  co_return co_await parts_.pool.run([&] {
+    Json missing = Json::array();
+    for (const ArtifactFile& file : manifest->files) {
+      const auto blob = parts_.blobs.find(parse_digest(file.sha256).value_or(Digest{}));
+      if (blob && !*blob) missing.push_back(file.path);
+    }
+    Json forms = Json::array();
+    const std::string prefix = quarantined_name(Damage::Kind::Form, to_string(artifact));
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(parts_.data.quarantine(), none)) {
+      const std::string name = entry.path().filename();
+      if (name.starts_with(prefix)) forms.push_back(name);
+    }
+    const bool whole = missing.empty();
+    return Json{{"whole", whole},
+                {"missing_files", std::move(missing)},
+                {"quarantined_forms", std::move(forms)}};
+  });
+}
+
 Task<Result<Response>> ControlApi::describe(const Route& route) {
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(route.name, route.version));
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
   const FunctionName name = resolved.function->name;
   CO_TRY(const std::vector<VersionRow> rows,
          co_await parts_.pool.run([&] { return parts_.registry.versions(name); }));
+  CO_TRY(const std::vector<SigningKeyRow> keys,
+         co_await parts_.pool.run([&] { return parts_.signing.list(project_of(name.str())); }));
   Json about{{"name", serving->name()}, {"version", serving->version.value}};
   Json processes = describe_processes(serving->runtime->label);
   about["state"] =
@@ -157,6 +185,8 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
     about["deployed_by"] = row.deployed_by;
     about["artifact"] = to_string(row.artifact);
     about["measured"] = parsed_or_empty(row.report);
+    about["provenance"] = provenance_json(row.provenance, keys);
+    about["integrity"] = co_await describe_integrity(row.artifact, serving->manifest);
   }
   about["decisions"] = processes.value("decisions", Json::array());
   processes.erase("decisions");
@@ -170,6 +200,8 @@ Task<Result<Response>> ControlApi::list_versions(const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::vector<VersionRow> rows,
          co_await parts_.pool.run([&] { return parts_.registry.versions(name); }));
+  CO_TRY(const std::vector<SigningKeyRow> keys,
+         co_await parts_.pool.run([&] { return parts_.signing.list(project_of(name.str())); }));
   CO_TRY(const ResolvedVersion current, parts_.catalog.resolve(route.name, ""));
   const DispatchStatus status = parts_.dispatcher.status();
   const FunctionEntry& function = *current.function;
@@ -187,6 +219,7 @@ Task<Result<Response>> ControlApi::list_versions(const Route& route) {
                     {"manifest", to_string(row.manifest)},
                     {"created", format_time(row.created)},
                     {"deployed_by", row.deployed_by},
+                    {"provenance", provenance_json(row.provenance, keys)},
                     {"measured", parsed_or_empty(row.report)}});
   }
   co_return json_response({{"versions", std::move(list)}});

@@ -220,6 +220,7 @@ Result<Response> ControlApi::metrics() const {
                              .memory_budget_bytes = now.node.memory.count,
                              .connections = parts_.connections(),
                              .cache = parts_.cache.counts(),
+                             .scrub = parts_.scrub.counts(),
                              .spans = spans_exported()});
   text +=
       "# HELP mayfly_decisions_total What the scaling policy decided, and why\n# TYPE "

@@ -14,6 +14,7 @@
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
+#include "gateway/import.h"
 #include "serving/measured.h"
 #include "serving/traffic_json.h"
 
@@ -96,16 +97,27 @@ struct ControlApi::Deploying {
   VersionOptions options;
   std::uint32_t percent = kWholeTraffic;
   std::optional<rollout::RolloutPlan> rollout;
+  std::string origin = "{}";
+  bool vouched = true;
 };
 
-namespace {
-
-struct DeployBody {
+struct ControlApi::DeployBody {
   std::vector<ArtifactFile> files;
   VersionOptions options;
   std::uint32_t percent = kWholeTraffic;        // of the requests, for the new version
   std::optional<rollout::RolloutPlan> rollout;  // it climbs by itself instead
+  std::optional<ImportWish> imported;           // it comes from elsewhere
+  std::string origin = "{}";
+  bool vouched = true;
 };
+
+namespace {
+
+// Of a version, for the history.
+std::string reason_of(const std::string& origin, bool vouched) {
+  if (origin == "{}") return "deploy";
+  return vouched ? "import" : "import of what nobody signed";
+}
 
 // Code, where nobody says what runs it.
 bool is_function(const std::vector<ArtifactFile>& files) {
@@ -114,12 +126,15 @@ bool is_function(const std::vector<ArtifactFile>& files) {
              files, [](const ArtifactFile& file) { return file.path.ends_with(".onnx"); });
 }
 
-Result<DeployBody> parse_deploy(const std::string& text) {
+}  // namespace
+
+Result<ControlApi::DeployBody> ControlApi::parse_deploy(const std::string& text) {
   const Json json = TRY(parse_json(text, "body"));
   JsonReader reader(json, "body", reason::kInvalidManifest);
   const Json* files = reader.value("files");
   const Json* options = reader.value("options");
   const Json* rollout = reader.value("rollout");
+  const Json* imported = reader.value("imported");
   const bool has_share = reader.value("traffic") != nullptr;
   DeployBody request;
   reader.integer("traffic", request.percent, 0U, kWholeTraffic);
@@ -129,6 +144,11 @@ Result<DeployBody> parse_deploy(const std::string& text) {
     request.rollout = TRY(rollout::parse_plan(rollout->dump()));
     request.percent = 0;
   }
+  if (imported != nullptr) request.imported = TRY(parse_import(*imported));
+  if (request.imported && request.imported->exported && options != nullptr) {
+    return refuse(reason::kInvalidManifest,
+                  "body: the options of an exported folder stand in its manifest.json");
+  }
   request.files = TRY(parse_artifact_files(files == nullptr ? "null" : files->dump()));
   Json chosen = options == nullptr ? Json::object() : *options;
   if (chosen.is_object() && !chosen.contains("runtime") && is_function(request.files))
@@ -137,7 +157,36 @@ Result<DeployBody> parse_deploy(const std::string& text) {
   return request;
 }
 
-}  // namespace
+Status ControlApi::check_uploaded(std::string_view project, const ArtifactFile& file) const {
+  const Digest digest = parse_digest(file.sha256).value();
+  const bool own = TRY(parts_.owners.has(project, digest));
+  const auto blob = TRY(parts_.blobs.find(digest));
+  if (!own || !blob) {
+    return refuse(reason::kNotFound,
+                  fmt::format("'{}': the node does not have {}; upload it to /api/v1/blobs first",
+                              file.path, file.sha256));
+  }
+  if (blob->size == file.size) return {};
+  return refuse(reason::kInvalidManifest,
+                fmt::format("'{}' has {} bytes, not {}", file.path, blob->size, file.size));
+}
+
+// What comes from elsewhere becomes a deploy like any other, if who vouches for it may.
+Status ControlApi::take_imported(std::string_view project, DeployBody& request) const {
+  if (!request.imported) return {};
+  const std::string& signature = request.imported->signature;
+  if (!signature.empty() && !TRY(parts_.owners.has(project, parse_digest(signature).value()))) {
+    return refuse(reason::kNotFound, "the signature was not uploaded to /api/v1/blobs");
+  }
+  Import import = TRY(take_import(
+      *request.imported, {.project = project, .files = request.files, .options = request.options},
+      parts_.blobs, parts_.signing));
+  request.files = std::move(import.files);
+  request.options = std::move(import.options);
+  request.origin = std::move(import.origin);
+  request.vouched = import.vouched;
+  return {};
+}
 
 Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
                                 std::string_view cors_origin, Note note) {
@@ -145,7 +194,6 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   CO_TRY(const std::string body, co_await read_control_body(exchange));
   CO_TRY(DeployBody request, parse_deploy(body));
   CO_TRY_STATUS(check_canary(function, request.percent));
-  CO_TRY_STATUS(check_calls(function, request.options));
   if (request.rollout) {
     CO_TRY_STATUS(check_rollout(function));
   }
@@ -153,29 +201,18 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
   for (const ArtifactFile& file : request.files)
     digests.push_back(parse_digest(file.sha256).value());
   Pin pin = parts_.pins.hold(digests);
-  pin.add(parse_digest(artifact_digest(request.files)).value());
+  const std::string project = route.caller->project;
   CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
-    for (std::size_t i = 0; i < digests.size(); ++i) {
-      const bool own = TRY(parts_.owners.has(route.caller->project, digests[i]));
-      const auto blob = TRY(parts_.blobs.find(digests[i]));
-      if (!own || !blob) {
-        return refuse(
-            reason::kNotFound,
-            fmt::format("'{}': the node does not have {}; upload it to /api/v1/blobs first",
-                        request.files[i].path, request.files[i].sha256));
-      }
-      if (blob->size != request.files[i].size) {
-        return refuse(reason::kInvalidManifest,
-                      fmt::format("'{}' has {} bytes, not {}", request.files[i].path, blob->size,
-                                  request.files[i].size));
-      }
-    }
-    return {};
+    for (const ArtifactFile& file : request.files) TRY(check_uploaded(project, file));
+    return take_imported(project, request);
   }));
+  CO_TRY_STATUS(check_calls(function, request.options));
+  pin.add(parse_digest(artifact_digest(request.files)).value());
   CO_TRY_STATUS(co_await exchange.start(200, stream_headers(cors_origin)));
 
-  const Deploying deploying{function, std::move(request.files), std::move(request.options),
-                            request.percent, std::move(request.rollout)};
+  const Deploying deploying{function,        std::move(request.files),   std::move(request.options),
+                            request.percent, std::move(request.rollout), std::move(request.origin),
+                            request.vouched};
   const TimePoint begun = parts_.loop.now();
   const Result<Json> result = co_await publish(deploying, route, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
@@ -216,12 +253,15 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& 
   (void)co_await sent;
   if (!published) co_return std::unexpected(std::move(published).error());
 
-  const Author author{.who = author_of(exchange, route), .why = "deploy"};
+  const Author author{.who = author_of(exchange, route),
+                      .why = reason_of(deploying.origin, deploying.vouched)};
   const std::string measured = measured_json(*published);
   Deployment deployment{.function = deploying.function,
                         .manifest = published->manifest,
                         .report = measured,
-                        .traffic = {deploying.percent}};
+                        .traffic = {deploying.percent},
+                        .provenance = {.signature = {}, .key = {}, .origin = deploying.origin},
+                        .vouched = deploying.vouched};
   Json notes =
       co_await notes_on(deploying.function, published->manifest.signature, published->report.notes);
   CO_TRY(const TrafficSwitch::Introduced made,

@@ -32,6 +32,7 @@ std::string subject_of(const Route& route) {
       route.endpoint == Endpoint::CreateKey || route.endpoint == Endpoint::RevokeKey ||
       route.endpoint == Endpoint::CreateProject || route.endpoint == Endpoint::SetQuotas ||
       route.endpoint == Endpoint::SetSecret || route.endpoint == Endpoint::DeleteSecret ||
+      route.endpoint == Endpoint::TrustSigningKey || route.endpoint == Endpoint::RevokeSigningKey ||
       route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
       route.endpoint == Endpoint::RedeliverEvent ||
       (route.endpoint >= Endpoint::CancelJob && route.endpoint <= Endpoint::ResumeJob) ||
@@ -191,8 +192,10 @@ Task<void> Gateway::serve(Exchange& exchange, Route route) {
     if (followed) co_return;
     co_return co_await answer_error(exchange, route, std::move(followed).error());
   }
-  if (route.endpoint == Endpoint::JobResultFile) {
-    Status sent = co_await parts_.jobs.send_file(exchange, route, origin);
+  if (route.endpoint == Endpoint::JobResultFile || route.endpoint == Endpoint::VersionFile) {
+    Status sent = route.endpoint == Endpoint::VersionFile
+                      ? co_await parts_.signing.send_file(exchange, route, origin)
+                      : co_await parts_.jobs.send_file(exchange, route, origin);
     if (sent) co_return;
     co_return co_await answer_error(exchange, route, std::move(sent).error());
   }
@@ -257,6 +260,12 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::ShowWebhookKey:
     case Endpoint::RotateWebhookKey:
       co_return co_await parts_.webhooks.call(exchange, route);
+    case Endpoint::ListSigningKeys:
+    case Endpoint::CreateSigningKey:
+    case Endpoint::TrustSigningKey:
+    case Endpoint::RevokeSigningKey:
+    case Endpoint::ExportVersion:
+      co_return co_await parts_.signing.call(exchange, route);
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.caller->project, route.version);
     case Endpoint::BlobAppend:

@@ -17,6 +17,7 @@
 #include "gateway/protocol_api.h"
 #include "gateway/schedule_api.h"
 #include "gateway/secret_api.h"
+#include "gateway/signing_api.h"
 #include "gateway/webhook_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
@@ -39,6 +40,7 @@ class Gateway {
     IdentityApi& identity;
     SecretApi& secrets;
     WebhookApi& webhooks;
+    SigningApi& signing;
     std::function<bool()> ready;
   };
 

@@ -103,6 +103,12 @@ enum class Endpoint : std::uint8_t {
   DeleteSecret,
   ShowWebhookKey,
   RotateWebhookKey,
+  ListSigningKeys,
+  CreateSigningKey,
+  TrustSigningKey,
+  RevokeSigningKey,
+  ExportVersion,
+  VersionFile,
   ListProjects,
   CreateProject,
   SetQuotas,
@@ -116,7 +122,7 @@ bool is_control(Endpoint endpoint);
 struct Route {
   Endpoint endpoint = Endpoint::ServerMetadata;
   std::string name;     // {name}: a function, percent-decoded; may hold "@3"
-  std::string version;  // {version}, {digest}, {alias}, {id}, {schedule}, {region}, {secret}
+  std::string version;  // {version}, {digest}, {alias}, {id}, {schedule}, {region}, {secret}, {key}
   // Who asks; not of the table, but known before anything is answered. From then on `name` is the
   // function as the node knows it: "team/fraud@3".
   PrincipalRef caller{};

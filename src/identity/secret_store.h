@@ -68,6 +68,12 @@ class SecretStore {
   Result<WebhookKeys> webhook_keys(std::string_view project);
   Result<WebhookKeys> rotate_webhook_key(std::string_view project, std::string_view who);
 
+  // The private halves of a project's signing keys (identity/signing_key_store.h), by the key's id.
+  Status keep_signing_key(std::string_view project, std::string_view id, std::string_view bytes,
+                          std::string_view who);
+  // secret_unavailable: it does not open, or is not there.
+  Result<SecretBytes> signing_key(std::string_view project, std::string_view id);
+
  private:
   SecretStore(Database database, Path key, const Clock& clock, Rng& rng)
       : database_(std::move(database)), key_(std::move(key)), clock_(clock), rng_(rng) {}

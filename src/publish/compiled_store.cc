@@ -68,6 +68,11 @@ Result<std::vector<ArtifactFile>> read_files(const Json* json) {
   return files;
 }
 
+// Asked first: one that appears meanwhile is whole.
+bool is_absent(const Path& folder) {
+  return ::access(folder.c_str(), F_OK) != 0 && errno == ENOENT;
+}
+
 }  // namespace
 
 std::string to_json(const Compiled& compiled) {
@@ -100,50 +105,52 @@ Result<Compiled> parse_compiled(std::string_view text) {
   return compiled;
 }
 
-bool CompiledStore::is_verified(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  return verified_.contains(key);
+Status CompiledStore::intact(const std::string& key) {
+  return FormSeals::check(TRY(seals_.read(key, folder(key))), folder(key));
 }
 
-void CompiledStore::remember(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  verified_.insert(key);
+// A running template keeps what it has mapped.
+Status CompiledStore::discard(const std::string& key, const Error& why) {
+  LOG(error, "compiled artifact is damaged", {"key", key}, {"error", why.message});
+  const TempDir grave = TRY(TempDir::create(tmp_));
+  if (::rename(folder(key).c_str(), (grave.path() / "damaged").c_str()) == 0 || errno == ENOENT)
+    return {};
+  return fail_errno(fmt::format("move {}", folder(key).native()));
 }
 
-Status CompiledStore::verify(const Compiled& compiled, const Path& folder) const {
-  for (const ArtifactFile& file : compiled.files) {
-    const Fd opened = TRY(open_file(folder / file.path, O_RDONLY | O_NOFOLLOW));
-    if (TRY(hash_file(opened.get())) != file.sha256) {
-      return fail(Code::DataLoss,
-                  fmt::format("{} does not have the bytes it was compiled to",
-                              (folder / file.path).native()),
-                  reason::kDigestMismatch);
-    }
-  }
-  return {};
+Result<bool> CompiledStore::has(const std::string& key) {
+  if (is_absent(folder(key))) return false;
+  const Status whole = intact(key);
+  if (whole) return true;
+  TRY(discard(key, whole.error()));
+  return false;
 }
 
 Result<std::optional<Compiled>> CompiledStore::find(const std::string& key) {
-  const Path path = folder(key);
-  // Asked first: one that appears meanwhile is whole.
-  if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
-  auto text = read_file(path / "compiled.json", kMaxCompiled);
-  if (!text && text.error().code != Code::NotFound) return std::unexpected(std::move(text).error());
-  auto compiled = text ? parse_compiled(*text) : std::unexpected(std::move(text).error());
-  if (compiled && is_verified(key)) return std::optional(*std::move(compiled));
-  const Status intact =
-      compiled ? verify(*compiled, path) : Status(std::unexpected(compiled.error()));
-  if (intact) {
-    remember(key);
-    return std::optional(*std::move(compiled));
-  }
-  // Out of the way, to be compiled again: a running template keeps what it has mapped.
-  LOG(error, "compiled artifact is damaged", {"key", key}, {"error", intact.error().message});
-  const TempDir grave = TRY(TempDir::create(tmp_));
-  if (::rename(path.c_str(), (grave.path() / "damaged").c_str()) != 0 && errno != ENOENT) {
-    return fail_errno(fmt::format("move {}", path.native()));
-  }
+  if (!TRY(has(key))) return std::nullopt;
+  auto text = read_file(folder(key) / "compiled.json", kMaxCompiled);
+  if (!text) return std::unexpected(std::move(text).error());
+  auto compiled = parse_compiled(*text);
+  if (compiled) return std::optional(*std::move(compiled));
+  TRY(discard(key, compiled.error()));
   return std::nullopt;
+}
+
+Status CompiledStore::verify(const std::string& key, const Pace& pace) {
+  const Path path = folder(key);
+  if (is_absent(path)) return {};
+  const FormSeal seal = TRY(seals_.read(key, path));
+  for (const SealedEntry& entry : seal.entries) {
+    if (entry.sha256.empty()) continue;
+    const Fd opened = TRY(open_file(path / entry.path, O_RDONLY | O_NOFOLLOW));
+    if (TRY(hash_file(opened.get(), pace)) != entry.sha256) {
+      return fail(
+          Code::DataLoss,
+          fmt::format("{} does not have the bytes that were sealed", (path / entry.path).native()),
+          reason::kDigestMismatch);
+    }
+  }
+  return FormSeals::check(seal, path);
 }
 
 Result<std::vector<ArtifactFile>> CompiledStore::take_files(const Report& report, const Path& out,
@@ -151,7 +158,8 @@ Result<std::vector<ArtifactFile>> CompiledStore::take_files(const Report& report
   const Fd from = TRY(open_file(out, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   std::vector<ArtifactFile> files;
   for (const CompiledFile& listed : report.files) {
-    if (listed.path == "compiled.json") return suspicious(listed.path, "has a reserved name");
+    if (listed.path == "compiled.json" || listed.path == "seal.json")
+      return suspicious(listed.path, "has a reserved name");
     const Fd file(
         ::openat(from.get(), listed.path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
     if (!file) return suspicious(listed.path, "cannot be opened");
@@ -178,7 +186,11 @@ Result<Compiled> CompiledStore::install(const std::string& key, Parts parts) {
     compiled.files.push_back(source.file);
     compiled.files.back().path = fmt::format("{}/{}", kSources, source.file.path);
   }
-  TRY(write_file_durably(folder_in_tmp / "compiled.json", to_json(compiled)));
+  const std::string about = to_json(compiled);
+  TRY(write_file_durably(folder_in_tmp / "compiled.json", about));
+  std::vector<ArtifactFile> sealed = compiled.files;
+  sealed.push_back({.path = "compiled.json", .sha256 = sha256_hex(about), .size = about.size()});
+  TRY(seals_.write(key, folder_in_tmp, sealed));
   if (::chmod(folder_in_tmp.c_str(), 0755) != 0) return fail_errno("chmod");
   TRY(sync_directory(folder_in_tmp));
   if (::rename(folder_in_tmp.c_str(), folder(key).c_str()) != 0) {
@@ -189,7 +201,6 @@ Result<Compiled> CompiledStore::install(const std::string& key, Parts parts) {
     return *std::move(first);
   }
   TRY(sync_directory(root_));
-  remember(key);
   return compiled;
 }
 

@@ -2,22 +2,24 @@
 //
 //   DIR/compiled/KEY/            0755, so that a template with an id of its own can read it
 //     compiled.json              what it is for, the report, each file with its SHA-256
+//     seal.json                  the node's record of all of it; publish/form_seal.h
 //     load.json model.onnx …     0444; runner/load_plan.h
 //     function/…                 of a Python function: what was uploaded, links to its blobs
 //
 // A folder appears whole or not at all: it is filled under tmp/, synced and renamed. Blocking: for
-// pools. Any thread; the set of verified folders is guarded.
+// pools. Any thread.
 #pragma once
 
-#include <mutex>
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
 #include "core/manifest.h"
+#include "publish/form_seal.h"
 #include "publish/source_folder.h"
 #include "publish/target.h"
 #include "runner/report/report.h"
@@ -35,14 +37,21 @@ Result<Compiled> parse_compiled(std::string_view json);
 
 class CompiledStore {
  public:
-  // `root`: DIR/compiled; `tmp`: a folder on the same file system.
-  CompiledStore(Path root, Path tmp) : root_(std::move(root)), tmp_(std::move(tmp)) {}
+  // `root`: DIR/compiled; `tmp`: a folder on the same file system; `key`: the node's.
+  CompiledStore(Path root, Path tmp, PrivateKey key)
+      : root_(std::move(root)), tmp_(std::move(tmp)), seals_(std::move(key)) {}
 
   Path folder(const std::string& key) const { return root_ / key; }
 
-  // nullopt: not there. Its bytes are hashed at first use in this process; a folder that is damaged
-  // is moved out of the way, so that it is compiled again.
+  // Whether it is there and its files are those that were sealed; hashes nothing. One that is not
+  // what was sealed is moved out of the way, so that it is compiled again.
+  Result<bool> has(const std::string& key);
+  // The same with what it says of itself. nullopt: not there.
   Result<std::optional<Compiled>> find(const std::string& key);
+  // Hashes every byte; `pace` is told how many were read and ends it with an error of its own.
+  // DataLoss: the record, or a file, is not what was sealed. Nothing where the folder is gone.
+  using Pace = std::function<Status(std::uint64_t bytes)>;
+  Status verify(const std::string& key, const Pace& pace);
 
   // Takes over what a job left in `out`: checks that the files are what the report lists, regular,
   // not linked from elsewhere and of the sizes told, hashes them, makes them the server's own. The
@@ -58,14 +67,12 @@ class CompiledStore {
  private:
   Result<std::vector<ArtifactFile>> take_files(const Report& report, const Path& out,
                                                const Path& folder);
-  Status verify(const Compiled& compiled, const Path& folder) const;
-  bool is_verified(const std::string& key);
-  void remember(const std::string& key);
+  Status intact(const std::string& key);
+  Status discard(const std::string& key, const Error& why);
 
   const Path root_;
   const Path tmp_;
-  std::mutex mutex_;
-  std::unordered_set<std::string> verified_;  // guarded by mutex_
+  FormSeals seals_;
 };
 
 }  // namespace mayfly

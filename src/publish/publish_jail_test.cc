@@ -1,5 +1,6 @@
 // Publishing for real: mayfly-runner's jail, models of `make models`. Without either there is
 // nothing to test.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "async/sleep.h"
 #include "core/reason.h"
 #include "publish/publisher.h"
+#include "publish/taken_file.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/cgroup_fs.h"
 #include "sandbox/cgroup_support.h"
@@ -26,6 +28,11 @@ using namespace mayfly;
 using namespace std::chrono_literals;
 
 namespace {
+
+std::string digest_of_file(const Path& path) {
+  const Fd file = open_file(path, O_RDONLY).value();
+  return hash_file(file.get()).value();
+}
 
 Path beside() { return std::filesystem::read_symlink("/proc/self/exe").parent_path(); }
 
@@ -77,7 +84,7 @@ struct Node {
     for (const auto& entry : std::filesystem::directory_iterator(models() / model)) {
       if (!entry.is_regular_file()) continue;
       made.files.push_back(
-          {{entry.path().filename().native(), std::string(64, '0'), entry.file_size()},
+          {{entry.path().filename().native(), digest_of_file(entry.path()), entry.file_size()},
            entry.path()});
     }
     return made;

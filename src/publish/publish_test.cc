@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -74,13 +76,23 @@ class PlayedJobs final : public JobRunner {
 
 struct Node {
   explicit Node(std::move_only_function<JobEnd(const JobSpec&)> play)
-      : jobs(loop, std::move(play)),
-        publisher(loop, pool, jobs, {dir.path() / "compiled", dir.path() / "tmp"}, kTarget) {
+      : jobs(loop, std::move(play)), publisher(loop, pool, jobs, folders(), kTarget) {
     REQUIRE(make_directories(dir.path() / "compiled").has_value());
     REQUIRE(make_directories(dir.path() / "tmp").has_value());
     put(dir.path() / "blob", "a model");
     request.label = "f";
     request.files = {{{"model.onnx", sha256_hex("a model"), 7}, dir.path() / "blob"}};
+  }
+  // The same key each time: that of the node.
+  Publisher::Folders folders() const {
+    std::array<std::byte, PrivateKey::kBytes> key{};
+    key.back() = std::byte{7};
+    return {.compiled = dir.path() / "compiled",
+            .tmp = dir.path() / "tmp",
+            .key = PrivateKey::create(key)};
+  }
+  Result<Path> start(Publisher& of, const Manifest& manifest) {
+    return loop.run(of.compiled_for("f", manifest, pool));
   }
   std::size_t leftovers() const {
     return static_cast<std::size_t>(
@@ -187,8 +199,7 @@ TEST_CASE("a damaged compiled folder is made again, without a deploy") {
   REQUIRE(published.has_value());
   std::filesystem::remove(published->compiled / "model.onnx");
   put(published->compiled / "model.onnx", "BYTES");
-  Publisher restarted(node.loop, node.pool, node.jobs,
-                      {node.dir.path() / "compiled", node.dir.path() / "tmp"}, kTarget);
+  Publisher restarted(node.loop, node.pool, node.jobs, node.folders(), kTarget);
   CHECK(node.loop.run(restarted.compiled_for("f", published->manifest, node.pool)).error().code ==
         Code::NotFound);
   const auto rebuilt =
@@ -196,6 +207,110 @@ TEST_CASE("a damaged compiled folder is made again, without a deploy") {
   REQUIRE(rebuilt.has_value());
   CHECK(read_file(*rebuilt / "model.onnx").value() == "bytes");
   CHECK(node.jobs.runs == 2);
+}
+
+TEST_CASE("a start takes a form as it was sealed, by whichever process, and nothing else") {
+  using Spoil = void (*)(const Path& form);
+  struct Case {
+    std::string what;
+    Spoil spoil;
+    bool taken;
+  };
+  const Case cases[] = {
+      {"untouched", [](const Path&) {}, true},
+      {"other bytes of the same size in another file",
+       [](const Path& form) {
+         std::filesystem::remove(form / "model.onnx");
+         put(form / "model.onnx", "BYTES");
+       },
+       false},
+      {"written in place",
+       [](const Path& form) {
+         std::filesystem::permissions(form / "model.onnx", std::filesystem::perms(0644));
+         std::ofstream(form / "model.onnx") << "BYTES";
+       },
+       false},
+      {"touched",
+       [](const Path& form) {
+         std::filesystem::last_write_time(form / "load.json", std::filesystem::file_time_type());
+       },
+       false},
+      {"gone", [](const Path& form) { std::filesystem::remove(form / "load.json"); }, false},
+      {"a link",
+       [](const Path& form) {
+         std::filesystem::rename(form / "load.json", form / "kept");
+         std::filesystem::create_symlink("kept", form / "load.json");
+       },
+       false},
+      {"no record", [](const Path& form) { std::filesystem::remove(form / "seal.json"); }, false},
+      {"a record that was edited",
+       [](const Path& form) {
+         std::string text = read_file(form / "seal.json").value();
+         text[40] = text[40] == 'A' ? 'B' : 'A';
+         put(form / "seal.json", text);
+       },
+       false},
+      {"the record of another node",
+       [](const Path& form) {
+         SystemRng rng;
+         const FormSeals other(*PrivateKey::create(draw_private_key(rng)));
+         REQUIRE(other.write(
+             form.filename(), form,
+             {{"model.onnx", sha256_hex("bytes"), 5}, {"load.json", sha256_hex("{}"), 2}}));
+       },
+       false},
+      {"a copy",
+       [](const Path& form) {
+         const Path away = form.parent_path() / "away";
+         std::filesystem::rename(form, away);
+         std::filesystem::create_directory(form);
+         std::filesystem::copy(away, form);
+       },
+       false},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.what);
+    Node node([](const JobSpec& spec) {
+      leave_result(spec.work, sample_report());
+      return JobEnd{};
+    });
+    const auto published = node.loop.run(node.publisher.publish(node.request, {}));
+    REQUIRE(published.has_value());
+    c.spoil(published->compiled);
+    Publisher restarted(node.loop, node.pool, node.jobs, node.folders(), kTarget);
+    CHECK(node.start(restarted, published->manifest).has_value() == c.taken);
+    CHECK(node.start(restarted, published->manifest).has_value() == c.taken);
+    const auto rebuilt =
+        node.loop.run(restarted.rebuilt_for("f", published->manifest, node.request.files));
+    REQUIRE(rebuilt.has_value());
+    CHECK(read_file(*rebuilt / "model.onnx").value() == "bytes");
+    CHECK(node.jobs.runs == (c.taken ? 1 : 2));
+  }
+}
+
+TEST_CASE("code is sealed with its folders: nothing is put beside it") {
+  Node node([](const JobSpec& spec) {
+    leave_result(spec.work, sample_report());
+    return JobEnd{};
+  });
+  node.request.options.runtime = "python";
+  node.request.settled = true;
+  node.request.files[0].file.path = "code/handler.py";
+  const auto published = node.loop.run(node.publisher.publish(node.request, {}));
+  REQUIRE_MESSAGE(published.has_value(), (published ? "" : published.error().message));
+  CHECK(node.start(node.publisher, published->manifest).has_value());
+  put(published->compiled / "function/code/json.py", "evil");
+  CHECK(node.start(node.publisher, published->manifest).error().code == Code::NotFound);
+}
+
+TEST_CASE("what a disk has lost is not compiled") {
+  Node node([](const JobSpec&) { return JobEnd{}; });
+  put(node.dir.path() / "blob", "a MODEL");
+  const auto published = node.loop.run(node.publisher.publish(node.request, {}));
+  REQUIRE_FALSE(published.has_value());
+  CHECK(published.error().reason == reason::kDigestMismatch);
+  CHECK(published.error().message.contains("model.onnx"));
+  CHECK(node.jobs.runs == 0);
 }
 
 TEST_CASE("a compiled folder that does not say what it is, is made again by the next deploy") {

@@ -62,6 +62,11 @@ struct Steps {
   }
 };
 
+PrivateKey draw_key() {
+  SystemRng rng;
+  return *PrivateKey::create(draw_private_key(rng));
+}
+
 }  // namespace
 
 Publisher::Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, CompileTarget target,
@@ -71,7 +76,7 @@ Publisher::Publisher(Loop& loop, Pool& pool, JobRunner& jobs, Folders folders, C
       jobs_(jobs),
       folders_(std::move(folders)),
       target_(std::move(target)),
-      store_(folders_.compiled, folders_.tmp),
+      store_(folders_.compiled, folders_.tmp, folders_.key ? *folders_.key : draw_key()),
       environments_({loop, pool, jobs}, {folders_.environments, folders_.tmp},
                     std::move(python.index)),
       read_secrets_(std::move(python.read_secrets)) {}
@@ -189,9 +194,9 @@ Task<Result<Path>> Publisher::compiled_for(std::string_view label, Manifest mani
   const Environment& environment = manifest.environment;
   const std::string key = compiled_key(project_of(label), manifest.files, manifest.options, target_,
                                        environment.digest);
-  CO_TRY(std::optional<Compiled> found, co_await pool.run([&]() -> Result<std::optional<Compiled>> {
-    if (!environment.digest.empty() && !environments_.has(environment)) return std::nullopt;
-    return store_.find(key);
+  CO_TRY(const bool found, co_await pool.run([&]() -> Result<bool> {
+    if (!environment.digest.empty() && !environments_.has(environment)) return false;
+    return store_.has(key);
   }));
   if (found) co_return store_.folder(key);
   co_return fail(

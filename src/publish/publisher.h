@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,8 @@ class Publisher {
     Path compiled;
     Path tmp;  // emptied at every start of the node: leftovers of killed publishes end there
     Path environments = {};  // of Python functions
+    // What compiled folders are sealed with; nullopt: one that ends with this process.
+    std::optional<PrivateKey> key = {};
   };
   // Told on the loop thread: "optimise", "onnx, all".
   using Progress = std::function<void(std::string_view step, std::string_view detail)>;
@@ -88,6 +91,7 @@ class Publisher {
     return environments_.folder(manifest.environment);
   }
 
+  CompiledStore& forms() { return store_; }
   const CompileTarget& target() const { return target_; }
 
  private:

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "core/reason.h"
+#include "publish/taken_file.h"
 
 namespace mayfly {
 namespace {
@@ -34,6 +35,16 @@ Status place(const SourceFile& source, const Path& target) {
   return copy_blob(source.blob, target);
 }
 
+// What a disk has lost since the upload is not compiled.
+Status check_bytes(const SourceFile& source, const Path& folder) {
+  const Fd file = TRY(open_file(folder / source.file.path, O_RDONLY | O_NOFOLLOW));
+  if (TRY(hash_file(file.get())) == source.file.sha256) return {};
+  return refuse(reason::kDigestMismatch,
+                fmt::format("'{}': the node's copy does not have the bytes {} any more; the scrub "
+                            "removes it, then upload it again",
+                            source.file.path, source.file.sha256));
+}
+
 }  // namespace
 
 Status make_folder(const Path& path) {
@@ -46,6 +57,7 @@ Result<SourceFolder> SourceFolder::create(const Path& tmp, const std::vector<Sou
   SourceFolder folder(TRY(TempDir::create(tmp)));
   TRY(make_folder(folder.work()));
   TRY(lay_out(files, folder.source()));
+  for (const SourceFile& source : files) TRY(check_bytes(source, folder.source()));
   return folder;
 }
 

@@ -28,6 +28,7 @@ Status make_folder(const Path& path);
 
 class SourceFolder {
  public:
+  // digest_mismatch: a blob does not have the bytes that it is named after.
   static Result<SourceFolder> create(const Path& tmp, const std::vector<SourceFile>& files);
 
   Path source() const { return folder_.path() / "source"; }

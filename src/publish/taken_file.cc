@@ -76,7 +76,7 @@ class TreeWalk {
 
 }  // namespace
 
-Result<std::string> hash_file(int fd) {
+Result<std::string> hash_file(int fd, const ReadPace& pace) {
   std::vector<std::byte> chunk(kPiece);
   Sha256 hash;
   while (true) {
@@ -85,6 +85,7 @@ Result<std::string> hash_file(int fd) {
     if (got < 0) return fail_errno("read");
     if (got == 0) return to_string(hash.digest());
     hash.update(std::span(chunk).first(static_cast<std::size_t>(got)));
+    if (pace) TRY(pace(static_cast<std::uint64_t>(got)));
   }
 }
 

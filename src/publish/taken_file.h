@@ -13,8 +13,10 @@
 
 namespace mayfly {
 
-// From the descriptor's offset to the end; 64 hexadecimal digits.
-Result<std::string> hash_file(int fd);
+// From the descriptor's offset to the end; 64 hexadecimal digits. `pace` is told how many bytes
+// were read, and an error of it ends that.
+using ReadPace = std::function<Status(std::uint64_t bytes)>;
+Result<std::string> hash_file(int fd, const ReadPace& pace = {});
 // Nobody else can write it any more.
 Status own_file(int fd, mode_t mode);
 

@@ -241,7 +241,8 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
                           .artifact = artifact,
                           .created = now,
                           .deployed_by = author.who,
-                          .report = deployment.report}));
+                          .report = deployment.report,
+                          .provenance = deployment.provenance}));
   const FunctionEntry fresh{.name = name,
                             .id = id,
                             .created = now,
@@ -473,6 +474,13 @@ Status Registry::note(const FunctionName& function, std::string_view kind, std::
   const std::scoped_lock lock(writer_);
   std::ignore = TRY(record(function, kind, std::move(detail_json), author));
   return {};
+}
+
+Result<Provenance> Registry::provenance(const FunctionName& function, VersionNumber version) {
+  const std::scoped_lock lock(writer_);
+  const FunctionTable::Entry entry = TRY(need(function));
+  TRY(snapshot()->resolve({.function = function, .version = version}));
+  return db_.provenance_of(entry->id, version.value);
 }
 
 Result<std::vector<VersionRow>> Registry::versions(const FunctionName& function) {

@@ -47,6 +47,8 @@ struct Deployment {
   Manifest manifest;
   std::string report = "{}";  // JSON of what publishing measured
   DeployTraffic traffic = {};
+  Provenance provenance = {};
+  bool vouched = true;  // the project signs it; false: an import that nobody signed
 };
 
 // An alias before and after a change; nullopt: there was, or is, none.
@@ -114,6 +116,8 @@ class Registry {
               const Author& author);
 
   Result<std::vector<VersionRow>> versions(const FunctionName& function);
+  // With its signature. unknown_function, unknown_version.
+  Result<Provenance> provenance(const FunctionName& function, VersionNumber version);
   // Newest first, of one kind or (empty) of all; also of a function that was deleted.
   Result<std::vector<Change>> history(const FunctionName& function, std::uint32_t limit,
                                       std::string_view kind = {});

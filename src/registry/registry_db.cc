@@ -57,6 +57,16 @@ CREATE TABLE IF NOT EXISTS version(
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS version_by_manifest ON version(manifest);
 
+CREATE TABLE IF NOT EXISTS provenance(   -- of versions that were signed, or came from elsewhere
+  function INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  signature TEXT NOT NULL,
+  key TEXT NOT NULL,
+  origin TEXT NOT NULL,
+  PRIMARY KEY(function, number),
+  FOREIGN KEY(function, number) REFERENCES version(function, number) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS change(
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   time INTEGER NOT NULL,
@@ -69,6 +79,8 @@ CREATE INDEX IF NOT EXISTS change_by_function ON change(function, sequence);
 
 CREATE TRIGGER IF NOT EXISTS version_is_immutable BEFORE UPDATE ON version
   BEGIN SELECT RAISE(ABORT, 'a version is never edited'); END;
+CREATE TRIGGER IF NOT EXISTS provenance_is_immutable BEFORE UPDATE ON provenance
+  BEGIN SELECT RAISE(ABORT, 'a signature is never edited'); END;
 CREATE TRIGGER IF NOT EXISTS manifest_is_immutable BEFORE UPDATE ON manifest
   BEGIN SELECT RAISE(ABORT, 'a manifest is never edited'); END;
 CREATE TRIGGER IF NOT EXISTS change_is_never_edited BEFORE UPDATE ON change
@@ -143,13 +155,27 @@ Status RegistryDb::for_each_version(const std::function<Status(const VersionRow&
 Result<std::vector<VersionRow>> RegistryDb::versions_of(std::int64_t function) {
   Statement query = TRY(database_.prepare(
       "list the versions of a function",
-      "SELECT v.function, v.number, v.manifest, m.artifact, v.created, v.deployed_by, v.report "
-      "FROM version v JOIN manifest m ON m.digest = v.manifest WHERE v.function = ?1 "
+      "SELECT v.function, v.number, v.manifest, m.artifact, v.created, v.deployed_by, v.report, "
+      "coalesce(p.key, ''), coalesce(p.origin, '{}') "
+      "FROM version v JOIN manifest m ON m.digest = v.manifest LEFT JOIN provenance p "
+      "ON p.function = v.function AND p.number = v.number WHERE v.function = ?1 "
       "ORDER BY v.number"));
   query.bind(function);
   std::vector<VersionRow> rows;
-  while (TRY(query.step())) rows.push_back(TRY(version_in(query)));
+  while (TRY(query.step())) {
+    rows.push_back(TRY(version_in(query)));
+    rows.back().provenance = {.signature = {}, .key = query.text(7), .origin = query.text(8)};
+  }
   return rows;
+}
+
+Result<Provenance> RegistryDb::provenance_of(std::int64_t function, std::uint32_t number) {
+  Statement query = TRY(database_.prepare(
+      "read a signature",
+      "SELECT signature, key, origin FROM provenance WHERE function = ?1 AND number = ?2"));
+  query.bind(function, number);
+  if (!TRY(query.step())) return Provenance();
+  return Provenance{.signature = query.text(0), .key = query.text(1), .origin = query.text(2)};
 }
 
 Result<std::uint64_t> RegistryDb::last_sequence() {
@@ -252,9 +278,17 @@ Status RegistryDb::insert_manifest(const Digest& digest, std::string_view json,
 Status RegistryDb::insert_version(const VersionRow& row) {
   Statement insert = TRY(
       database_.prepare("create a version", "INSERT INTO version VALUES(?1, ?2, ?3, ?4, ?5, ?6)"));
-  return insert
-      .bind(row.function, row.number, as_blob(row.manifest), as_integer(row.created),
-            std::string_view(row.deployed_by), std::string_view(row.report))
+  TRY(insert
+          .bind(row.function, row.number, as_blob(row.manifest), as_integer(row.created),
+                std::string_view(row.deployed_by), std::string_view(row.report))
+          .run());
+  const Provenance& from = row.provenance;
+  if (from.signature.empty() && from.origin == "{}") return {};
+  Statement vouch = TRY(
+      database_.prepare("keep a signature", "INSERT INTO provenance VALUES(?1, ?2, ?3, ?4, ?5)"));
+  return vouch
+      .bind(row.function, row.number, std::string_view(from.signature), std::string_view(from.key),
+            std::string_view(from.origin))
       .run();
 }
 

@@ -28,6 +28,13 @@ struct FunctionRow {
   std::string routing = {};  // JSON; empty: plain
 };
 
+// Who vouches for a version, and where it came from.
+struct Provenance {
+  std::string signature;      // JSON, signing/model_signature.h; empty: nobody signed it
+  std::string key;            // id of the project's key that did
+  std::string origin = "{}";  // JSON, of an import; only for people
+};
+
 struct VersionRow {
   std::int64_t function = 0;
   std::uint32_t number = 0;
@@ -35,7 +42,8 @@ struct VersionRow {
   Digest artifact;
   WallTime created{};
   std::string deployed_by;
-  std::string report;  // JSON of what the deploy measured; only for people
+  std::string report;          // JSON of what the deploy measured; only for people
+  Provenance provenance = {};  // of lists without the signature
 };
 
 // A rollout under way; `json` is its owner's.
@@ -51,7 +59,7 @@ struct Change {
   WallTime time{};
   std::string who;
   std::string function;
-  std::string kind;  // deploy, configure, point, traffic, alias, rollout, delete, retire
+  std::string kind;  // deploy, configure, point, traffic, alias, rollout, delete, retire, scrub
   std::string detail;
 };
 
@@ -65,6 +73,7 @@ class RegistryDb {
   // Of live functions, or of one; by function and number. Reports are left out of the former.
   Status for_each_version(const std::function<Status(const VersionRow&)>& visit);
   Result<std::vector<VersionRow>> versions_of(std::int64_t function);
+  Result<Provenance> provenance_of(std::int64_t function, std::uint32_t number);
   Result<std::uint64_t> last_sequence();
   Result<std::vector<Change>> changes_of(std::string_view function, std::uint32_t limit,
                                          std::string_view kind);  // empty: of every kind

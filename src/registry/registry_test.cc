@@ -190,13 +190,42 @@ TEST_CASE("a manifest with a malformed digest is refused and nothing has happene
   CHECK(f.registry->snapshot()->size() == 0);
 }
 
+TEST_CASE("a version keeps who vouches for it, and loses that with its row") {
+  RegistryFixture f;
+  const Provenance vouched{.signature = "{}", .key = "ab", .origin = R"({"from":"import"})"};
+  REQUIRE(f.registry->deploy(
+      {.function = name_of("fraud"), .manifest = manifest_with("a"), .provenance = vouched},
+      f.alice));
+  f.deploy("fraud", "b");
+  f.reopen();
+  const auto rows = f.registry->versions(name_of("fraud")).value();
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].provenance.key == "ab");
+  CHECK(rows[0].provenance.origin == vouched.origin);
+  CHECK(rows[0].provenance.signature.empty());  // lists leave it out
+  CHECK(rows[1].provenance.key.empty());
+  CHECK(rows[1].provenance.origin == "{}");
+  CHECK(f.registry->provenance(name_of("fraud"), {1}).value().signature == "{}");
+  CHECK(f.registry->provenance(name_of("fraud"), {2}).value().signature.empty());
+  CHECK(f.registry->provenance(name_of("fraud"), {3}).error().reason == reason::kUnknownVersion);
+  REQUIRE(f.registry->remove(name_of("fraud"), f.alice));
+  REQUIRE(f.registry->retire({}, f.alice));
+  auto database = Database::open(f.database, OpenMode::ReadWrite).value();
+  Statement left = database.prepare("count", "SELECT count(*) FROM provenance").value();
+  REQUIRE(left.step().value());
+  CHECK(left.integer(0) == 0);
+}
+
 TEST_CASE("versions, manifests and history cannot be edited behind the registry's back") {
   RegistryFixture f;
-  f.deploy("fraud", "a");
+  REQUIRE(f.registry->deploy({.function = name_of("fraud"),
+                              .manifest = manifest_with("a"),
+                              .provenance = {.signature = "{}", .key = "ab"}},
+                             f.alice));
   auto database = Database::open(f.database, OpenMode::ReadWrite).value();
-  for (const char* sql :
-       {"UPDATE version SET deployed_by = 'mallory'", "UPDATE manifest SET json = '{}'",
-        "UPDATE change SET who = 'mallory'", "DELETE FROM change"}) {
+  for (const char* sql : {"UPDATE version SET deployed_by = 'mallory'",
+                          "UPDATE manifest SET json = '{}'", "UPDATE change SET who = 'mallory'",
+                          "DELETE FROM change", "UPDATE provenance SET key = 'mallory'"}) {
     CHECK_FALSE(database.execute("tamper", sql).has_value());
   }
 }

@@ -96,6 +96,10 @@ struct Metrics::Families {
                                .Name("mayfly_trace_spans_total")
                                .Help("Spans of predictions: sent to the collector, or dropped")
                                .Register(registry);
+  Family<Counter>& scrub = BuildCounter()
+                               .Name("mayfly_scrub_total")
+                               .Help("What the scrub has read again, and what it found damaged")
+                               .Register(registry);
   Family<Gauge>& cache =
       BuildGauge().Name("mayfly_cache").Help("Replies that are kept").Register(registry);
 };
@@ -253,6 +257,10 @@ std::string Metrics::expose(const NodeGauges& gauges) {
   count(families_->cache_events, "event", "hit", gauges.cache.hits);
   count(families_->cache_events, "event", "miss", gauges.cache.misses);
   count(families_->cache_events, "event", "evicted", gauges.cache.evicted);
+  count(families_->scrub, "event", "round", gauges.scrub.rounds);
+  count(families_->scrub, "event", "byte", gauges.scrub.bytes);
+  count(families_->scrub, "event", "damaged_blob", gauges.scrub.damaged_blobs);
+  count(families_->scrub, "event", "damaged_form", gauges.scrub.damaged_forms);
   if (gauges.spans) {
     count(families_->spans, "outcome", "sent", gauges.spans->sent);
     count(families_->spans, "outcome", "dropped", gauges.spans->dropped);

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "core/invocation.h"
 #include "core/names.h"
+#include "publish/scrub.h"
 #include "serving/response_cache.h"
 #include "trace/span_exporter.h"
 
@@ -33,6 +34,7 @@ struct NodeGauges {
   std::uint64_t memory_budget_bytes = 0;
   std::uint64_t connections = 0;
   ResponseCache::Counts cache{};
+  Scrub::Counts scrub{};
   std::optional<SpanExporter::Counts> spans{};  // nullopt: none are exported
 };
 

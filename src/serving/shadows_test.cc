@@ -106,17 +106,20 @@ struct ShadowRig {
   Shadows shadows{{loop, catalog, node.dispatcher, writer, ids}};
 
  private:
-  void compile(const std::string& name, const Manifest& manifest) const {
+  void compile(const std::string& name, const Manifest& manifest) {
     Report report;
     report.runtime_version = kTarget.runtime;
     report.signature = manifest.signature;
     report.candidates = {Candidate{}};
     report.files = {{"load.json", 2}};
-    const Path folder = root / "compiled" /
-                        compiled_key(project_of(name), manifest.files, manifest.options, kTarget);
-    REQUIRE(make_directories(folder).has_value());
-    const Compiled compiled{.target = kTarget, .report = report, .files = {}};
-    REQUIRE(write_file_durably(folder / "compiled.json", to_json(compiled)).has_value());
+    const Path out = root / "out";
+    REQUIRE(make_directories(out).has_value());
+    REQUIRE(make_directories(root / "compiled").has_value());
+    REQUIRE(write_file_durably(out / "load.json", "{}").has_value());
+    REQUIRE(publisher.forms()
+                .install(compiled_key(project_of(name), manifest.files, manifest.options, kTarget),
+                         {.target = kTarget, .report = report, .out = out})
+                .has_value());
   }
   static Task<void> nothing(Pool& pool) {
     co_await pool.run([] {});

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "core/project.h"
 #include "core/reason.h"
 #include "serving/traffic_json.h"
+#include "serving/version_folder.h"
 
 namespace mayfly {
 namespace {
@@ -108,6 +110,17 @@ Task<Result<FunctionTable::Entry>> TrafficSwitch::roll_back(FunctionName name, A
 
 // A function at zero switches in one step. One that is being used has the version started before it
 // gets any request.
+// Over what can be exported of it; the project's key vouches that this is what was published here.
+Status TrafficSwitch::sign(Deployment& deployment) const {
+  if (!deployment.vouched) return {};
+  const std::string& name = deployment.function.str();
+  SigningKeyStore::Signed made = TRY(
+      parts_.signing.sign(project_of(name), version_folder(local_name(name), deployment.manifest)));
+  deployment.provenance.signature = std::move(made.bundle);
+  deployment.provenance.key = std::move(made.key);
+  return {};
+}
+
 Task<Result<TrafficSwitch::Introduced>> TrafficSwitch::introduce(Deployment deployment,
                                                                  Author author) {
   const FunctionName name = deployment.function;
@@ -115,8 +128,10 @@ Task<Result<TrafficSwitch::Introduced>> TrafficSwitch::introduce(Deployment depl
   const FunctionTable::Entry before = known(name);
   const bool used = before && percent > 0 && parts_.dispatcher.resident(id_of(*before));
   if (used) deployment.traffic.percent = 0;
-  CO_TRY(const VersionNumber number,
-         co_await parts_.pool.run([&] { return parts_.registry.deploy(deployment, author); }));
+  CO_TRY(const VersionNumber number, co_await parts_.pool.run([&]() -> Result<VersionNumber> {
+    TRY(sign(deployment));
+    return parts_.registry.deploy(deployment, author);
+  }));
   if (!used) {
     CO_TRY(FunctionTable::Entry settled, co_await settle(name, before));
     co_return Introduced{.number = number, .function = std::move(settled)};

@@ -8,6 +8,7 @@
 #include "async/pool.h"
 #include "async/task.h"
 #include "dispatch/dispatcher.h"
+#include "identity/signing_key_store.h"
 #include "registry/registry.h"
 #include "serving/catalog.h"
 #include "serving/shadows.h"
@@ -22,6 +23,7 @@ class TrafficSwitch {
     Catalog& catalog;
     Dispatcher& dispatcher;
     Shadows& shadows;
+    SigningKeyStore& signing;
   };
   explicit TrafficSwitch(Parts parts) : parts_(parts) {}
 
@@ -39,8 +41,8 @@ class TrafficSwitch {
   Task<Result<FunctionTable::Entry>> roll_back(FunctionName name, Author author);
   Task<Result<FunctionTable::Entry>> go_back_to(FunctionName name, VersionNumber version,
                                                 Author author, FunctionTable::Entry seen);
-  // The next version, with its share of the requests. conflict: a canary, and the function's
-  // traffic was changed meanwhile.
+  // The next version, signed, with its share of the requests. conflict: a canary, and the
+  // function's traffic was changed meanwhile. secret_unavailable: the project's key does not open.
   struct Introduced {
     VersionNumber number;
     FunctionTable::Entry function;
@@ -49,6 +51,7 @@ class TrafficSwitch {
 
  private:
   FunctionTable::Entry known(const FunctionName& name) const;  // null: none
+  Status sign(Deployment& deployment) const;                   // blocking
   Task<Result<FunctionTable::Entry>> settle(FunctionName name, FunctionTable::Entry before);
   void publish() { parts_.catalog.publish(parts_.registry.snapshot()); }
 

@@ -6,6 +6,8 @@
 //   DIR/identity.db     keys, secrets and the audit log (SQLite)
 //   DIR/identity.secret what the digests of keys are keyed with; mode 0600
 //   DIR/secrets.key     what secrets are sealed with (identity/secret_store.h); mode 0600
+//   DIR/node.key        what the node signs its own records with (publish/form_seal.h); mode 0600
+//   DIR/quarantine/     what the scrub found to be damaged (publish/scrub.h)
 //   DIR/events.db       accepted events and what became of them (store/work_queue.h)
 //   DIR/events/         their payloads and results, content-addressed
 //   DIR/jobs.db         jobs: what is asked and how far they are (jobs/job_store.h)
@@ -58,6 +60,8 @@ class DataDir {
   Path identity_db() const { return root_ / "identity.db"; }
   Path identity_secret() const { return root_ / "identity.secret"; }
   Path secrets_key() const { return root_ / "secrets.key"; }
+  Path node_key() const { return root_ / "node.key"; }
+  Path quarantine() const { return root_ / "quarantine"; }
   Path events_db() const { return root_ / "events.db"; }
   Path schedules_db() const { return root_ / "schedules.db"; }
   Path events() const { return root_ / "events"; }

@@ -23,6 +23,7 @@ TYPES = {
     "integer": int,
     "number": (int, float),
     "boolean": bool,
+    "null": type(None),
 }
 
 
@@ -246,9 +247,10 @@ def problems(value, schema: dict, where: str = "body") -> list[str]:
     found = [p for part in schema.get("allOf", []) for p in problems(value, part, where)]
     if "enum" in schema and value not in schema["enum"]:
         found.append(f"{where}: {value!r} is none of {schema['enum']}")
-    kind = schema.get("type")
+    kind = schema.get("type", [])
+    kinds = [kind] if isinstance(kind, str) else kind
     is_bool = isinstance(value, bool)
-    if kind and (not isinstance(value, TYPES[kind]) or is_bool != (kind == "boolean")):
+    if kinds and not any(isinstance(value, TYPES[each]) and is_bool == (each == "boolean") for each in kinds):
         return [*found, f"{where}: {value!r} is no {kind}"]
     if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
         found.append(f"{where}: {value!r} does not match {schema['pattern']}")
