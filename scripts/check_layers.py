@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "store", "remote", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
@@ -19,18 +19,19 @@ FORBIDDEN = {
     "net": {"rollout"},
     "trace": {"rollout"},
     "store": {"rollout", "net", "trace"},
-    "identity": {"async", "rollout", "net", "trace"},
-    "registry": {"net", "trace", "identity"},
-    "meter": {"rollout", "net", "trace", "identity", "registry"},
-    "sandbox": {"rollout", "net", "trace", "store", "identity", "registry", "meter"},
-    "runner": {"async", "rollout", "net", "trace", "store", "identity", "registry", "meter"},
-    "publish": {"rollout", "net", "trace", "identity", "meter", "runner"},
-    "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish"},
-    "serving": {"runner", "net"},                        # HTTP and gRPC alike
-    "events": {"runner", "net", "trace", "identity", "rollout", "sandbox", "publish"},  # no protocol
-    "jobs": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving"},  # no protocol
+    "remote": {"rollout", "validation", "search", "trace"},  # tests alone wait on a loop
+    "identity": {"async", "remote", "rollout", "net", "trace"},
+    "registry": {"remote", "net", "trace", "identity"},
+    "meter": {"remote", "rollout", "net", "trace", "identity", "registry"},
+    "sandbox": {"remote", "rollout", "net", "trace", "store", "identity", "registry", "meter"},
+    "runner": {"remote", "async", "rollout", "net", "trace", "store", "identity", "registry", "meter"},
+    "publish": {"remote", "rollout", "net", "trace", "identity", "meter", "runner"},
+    "dispatch": {"remote", "rollout", "net", "trace", "identity", "runner", "publish"},
+    "serving": {"remote", "runner", "net"},                        # HTTP and gRPC alike
+    "events": {"remote", "runner", "net", "trace", "identity", "rollout", "sandbox", "publish"},  # no protocol
+    "jobs": {"remote", "runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving"},  # no protocol
     "gateway": {"runner"},
-    "grpc": {"runner", "store", "registry", "meter", "publish", "events", "jobs"},
+    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs"},
     "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.

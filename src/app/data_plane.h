@@ -29,14 +29,15 @@
 #include "net/http_server.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
+#include "remote/s3_client.h"
 #include "sandbox/process_spawner.h"
 #include "serving/callees.h"
 #include "serving/invoker.h"
 #include "serving/model_repository.h"
 #include "serving/rollouts.h"
 #include "serving/shadows.h"
+#include "store/blob_store.h"
 #include "store/data_dir.h"
-#include "store/local_blob_store.h"
 
 namespace mayfly {
 
@@ -56,7 +57,7 @@ struct Foundation {
   CancelSource& stop;
   Signals& signals;
   DataDir& data;
-  LocalBlobStore& blobs;
+  BlobStore& blobs;
   Registry& registry;
   Pins& pins;
   Ledger& ledger;
@@ -73,6 +74,7 @@ struct Foundation {
   SecretStore& secrets;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
+  S3Client* objects;  // null: blobs are on the disk
   GuardedClient& egress;
 };
 
