@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "signing", "store", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
@@ -20,18 +20,19 @@ FORBIDDEN = {
     "trace": {"rollout"},
     "signing": {"async", "rollout", "validation", "search", "net", "trace"},  # values
     "store": {"rollout", "net", "trace", "signing"},
-    "identity": {"async", "rollout", "net", "trace"},
-    "registry": {"net", "trace", "identity", "signing"},
-    "meter": {"rollout", "net", "trace", "identity", "registry", "signing"},
-    "sandbox": {"rollout", "net", "trace", "signing", "store", "identity", "registry", "meter"},
-    "runner": {"async", "rollout", "net", "trace", "signing", "store", "identity", "registry", "meter"},
-    "publish": {"rollout", "net", "trace", "identity", "meter", "runner"},
-    "dispatch": {"rollout", "net", "trace", "identity", "runner", "publish", "signing"},
-    "serving": {"runner", "net"},                        # HTTP and gRPC alike
-    "events": {"runner", "net", "trace", "identity", "rollout", "sandbox", "publish", "signing"},  # no protocol
-    "jobs": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},  # no protocol
+    "remote": {"rollout", "validation", "search", "trace", "signing"},  # tests alone wait on a loop
+    "identity": {"async", "remote", "rollout", "net", "trace"},
+    "registry": {"remote", "net", "trace", "identity", "signing"},
+    "meter": {"remote", "rollout", "net", "trace", "identity", "registry", "signing"},
+    "sandbox": {"remote", "rollout", "net", "trace", "store", "identity", "registry", "meter", "signing"},
+    "runner": {"remote", "async", "rollout", "net", "trace", "store", "identity", "registry", "meter", "signing"},
+    "publish": {"remote", "rollout", "net", "trace", "identity", "meter", "runner"},
+    "dispatch": {"remote", "rollout", "net", "trace", "identity", "runner", "publish", "signing"},
+    "serving": {"remote", "runner", "net"},                        # HTTP and gRPC alike
+    "events": {"remote", "runner", "net", "trace", "identity", "rollout", "sandbox", "publish", "signing"},  # no protocol
+    "jobs": {"remote", "runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},  # no protocol
     "gateway": {"runner"},
-    "grpc": {"runner", "store", "registry", "meter", "publish", "events", "jobs"},
+    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs"},
     "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.

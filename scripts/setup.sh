@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
   clang-19 lld-19 libclang-rt-19-dev clang-tidy-19 clang-format-19 llvm-19 cmake ninja-build ccache make
-  libboost1.81-dev libsqlite3-dev libssl-dev zlib1g-dev libseccomp-dev libspdlog-dev libfmt-dev
+  libboost1.81-dev libsqlite3-dev libssl-dev libexpat1-dev zlib1g-dev libseccomp-dev libspdlog-dev libfmt-dev
   libcli11-dev libtomlplusplus-dev libyaml-dev libsimdjson-dev nlohmann-json3-dev prometheus-cpp-dev doctest-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   libturbojpeg0-dev libspng-dev libpython3-dev python3-pip libhowardhinnant-date-dev tzdata

@@ -222,6 +222,13 @@ std::vector<Entry> limit_settings() {
   };
 }
 
+Setter path(Path Config::* member) {
+  return [member](Config& config, const std::string& value) -> Status {
+    config.*member = value;
+    return {};
+  };
+}
+
 std::vector<Entry> store_settings() {
   return {
       {{"store.scrub_interval", "--scrub-interval", "MAYFLY_SCRUB_INTERVAL", "24h",
@@ -231,6 +238,32 @@ std::vector<Entry> store_settings() {
       {{"store.scrub_rate", "--scrub-rate", "MAYFLY_SCRUB_RATE", "32MiB",
         "how much of that is read in a second; 0: as fast as it goes"},
        size(&Config::scrub_rate)},
+      {{"store.s3", "--store-s3", "MAYFLY_STORE_S3", "",
+        "s3://BUCKET/PREFIX of an S3-compatible store where the node's blobs are, the disk being "
+        "their cache; empty: on the disk only"},
+       text(&Config::store_s3)},
+      {{"store.s3_endpoint", "--store-s3-endpoint", "MAYFLY_STORE_S3_ENDPOINT", "",
+        "the store's http(s)://HOST[:PORT]; empty: Amazon's of the region"},
+       text(&Config::store_s3_endpoint)},
+      {{"store.s3_region", "--store-s3-region", "MAYFLY_STORE_S3_REGION", "us-east-1",
+        "the bucket's region, which signatures name"},
+       text(&Config::store_s3_region)},
+      {{"store.s3_addressing", "--store-s3-addressing", "MAYFLY_STORE_S3_ADDRESSING", "path",
+        "where the bucket stands: path: https://HOST/BUCKET; virtual: https://BUCKET.HOST"},
+       choice(&Config::store_s3_addressing,
+              {{"path", S3Addressing::Path}, {"virtual", S3Addressing::Virtual}})},
+      {{"store.s3_credentials", "--store-s3-credentials", "MAYFLY_STORE_S3_CREDENTIALS", "",
+        "a file in the form of ~/.aws/credentials, read for each request; empty: "
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"},
+       path(&Config::store_s3_credentials)},
+      {{"store.s3_ca", "--store-s3-ca", "MAYFLY_STORE_S3_CA", "",
+        "a PEM file with authorities that the store's certificate is trusted by besides the "
+        "system's"},
+       path(&Config::store_s3_ca)},
+      {{"store.cache", "--store-cache", "MAYFLY_STORE_CACHE", "20GiB",
+        "disk for the blobs of versions that are in store.s3, and as much again for the files of "
+        "jobs; the least recently used go first"},
+       size(&Config::store_cache)},
   };
 }
 

@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "dispatch/environment_slot.h"
 #include "meter/ledger.h"
+#include "remote/s3_place.h"
 
 namespace mayfly {
 
@@ -59,6 +60,14 @@ struct Config {
   std::string index_url;                 // of packages; empty: as pip is configured; "off": none
   std::vector<std::string> index_hosts;  // besides the index's own
   EnvironmentPolicy environment_templates = EnvironmentPolicy::Kept;
+  // [store]
+  std::string store_s3;  // s3://bucket/prefix; empty: blobs are on this machine's disk
+  std::string store_s3_endpoint;
+  std::string store_s3_region = "us-east-1";
+  S3Addressing store_s3_addressing = S3Addressing::Path;
+  Path store_s3_credentials;  // empty: of the environment
+  Path store_s3_ca;
+  Bytes store_cache = gib(20);
   // [client_shm]
   std::optional<std::uint32_t> client_shm_uid;  // whose shared memory requests may name
   // [ledger]

@@ -30,14 +30,15 @@
 #include "net/http_server.h"
 #include "publish/publisher.h"
 #include "registry/registry.h"
+#include "remote/s3_client.h"
 #include "sandbox/process_spawner.h"
 #include "serving/callees.h"
 #include "serving/invoker.h"
 #include "serving/model_repository.h"
 #include "serving/rollouts.h"
 #include "serving/shadows.h"
+#include "store/blob_store.h"
 #include "store/data_dir.h"
-#include "store/local_blob_store.h"
 
 namespace mayfly {
 
@@ -57,7 +58,7 @@ struct Foundation {
   CancelSource& stop;
   Signals& signals;
   DataDir& data;
-  LocalBlobStore& blobs;
+  BlobStore& blobs;
   Registry& registry;
   Pins& pins;
   Ledger& ledger;
@@ -74,6 +75,7 @@ struct Foundation {
   const Vault& vault;
   const TrustedIdentities& trusted;
   const WrapEventStores& wrap;
+  S3Client* objects;  // null: blobs are on the disk
   GuardedClient& egress;
 };
 

@@ -1,5 +1,6 @@
 #include "app/node.h"
 
+#include "app/blob_stores.h"
 #include "app/data_plane.h"
 #include "app/holdings.h"
 #include "app/listen.h"
@@ -34,7 +35,6 @@
 #include "sandbox/doctor.h"
 #include "sandbox/process_spawner.h"
 #include "store/data_dir.h"
-#include "store/local_blob_store.h"
 
 namespace mayfly {
 namespace {
@@ -233,6 +233,7 @@ struct Draining {
   JobEngine& jobs;
   DataPlane& plane;
   SpanExporter* spans;  // null: none
+  S3Client* objects;    // null: none
   Gate& background;
 };
 // All at the same time: none takes of the other's.
@@ -250,6 +251,7 @@ void drain(Loop& loop, const Draining& parts, Duration timeout) {
   parts.events.stop();
   parts.jobs.stop();
   loop.run(close_servers(loop, parts, timeout));
+  if (parts.objects != nullptr) parts.objects->stop();
   loop.run(parts.jobs.close());
   parts.plane.cut_short.cancel();
   loop.run(parts.events.close());
@@ -293,8 +295,12 @@ Status serve(const Foundation& base) {
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
   EventStores event_stores = base.wrap(TRY(EventStores::open(base.data)));
-  JobService jobs(TRY(JobStores::open(base.data, base.clock, *event_stores.schedules)),
-                  job_parts(base, plane, predictions), job_options(config));
+  auto job_blobs =
+      TRY(open_blobs(config, base.objects,
+                     {.root = base.data.jobs(), .tmp = base.data.tmp(), .name = "jobs"}, base.rng));
+  JobService jobs(
+      TRY(JobStores::open(base.data, std::move(job_blobs), base.clock, *event_stores.schedules)),
+      job_parts(base, plane, predictions), job_options(config));
   TRY(jobs.engine().recover());
   EventService events(std::move(event_stores), event_parts(base, plane, predictions, jobs),
                       {.concurrency = config.event_concurrency}, config.max_body);
@@ -345,10 +351,10 @@ Status serve(const Foundation& base) {
 
   loop.run();
 
-  drain(
-      loop,
-      {server, admin, who, grpc.server.get(), events, jobs.engine(), plane, base.spans, background},
-      config.drain_timeout);
+  drain(loop,
+        {server, admin, who, grpc.server.get(), events, jobs.engine(), plane, base.spans,
+         base.objects, background},
+        config.drain_timeout);
   return {};
 }
 
@@ -375,8 +381,11 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
     loop.stop();
   }));
 
-  DataDir data = TRY(DataDir::open(config.data));                          // what survives
-  const auto blobs = TRY(LocalBlobStore::open(data.blobs(), data.tmp()));  // bytes
+  DataDir data = TRY(DataDir::open(config.data));  // what survives
+  Pins pins(clock);
+  const auto objects = TRY(object_store(config, rng));
+  const auto blobs = TRY(
+      open_blobs(config, objects.get(), {data.blobs(), data.tmp(), "blobs", &pins}, rng));  // bytes
   const auto keys =
       TRY(KeyStore::open(data.identity_db(), data.identity_secret(), clock, rng));  // who may ask
   const auto audit = TRY(AuditLog::open(data.identity_db()));                       // who did what
@@ -387,7 +396,6 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   const auto registry = TRY(Registry::open(data.registry_db(), clock));  // functions and versions
   const auto found = [&] { return blobs_by_project(*registry, *blobs); };
   const auto owners = TRY(BlobOwners::open(data.identity_db(), clock, found));  // whose bytes
-  Pins pins(clock);
   const auto ledger = TRY(Ledger::open(data.ledger(), clock, {.sync = config.ledger_sync}));
   Pool pool(loop, "control", 2);
   RealCgroupFs cgroup_fs;
@@ -433,6 +441,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
                 .vault = vault,
                 .trusted = trusted,
                 .wrap = wrap,
+                .objects = objects.get(),
                 .egress = *egress});
 }
 

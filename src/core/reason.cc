@@ -10,6 +10,7 @@
 #include "core/event_reason.h"
 #include "core/secret.h"
 #include "core/signing_reason.h"
+#include "core/store_reason.h"
 
 namespace mayfly {
 namespace {
@@ -48,6 +49,10 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
     {reason::kDraining, Unavailable, 503, "the node is shutting down"},
     {reason::kStorageFull, Unavailable, 503,
      "records cannot be written: the disk is full or failing"},
+    {reason::kStoreUnavailable, Unavailable, 503,
+     "the object store (store.s3) is away, slow or refuses; its words follow"},
+    {reason::kSourceFailed, FailedPrecondition, 422,
+     "what was to be fetched could not be; the message says from where and why"},
     {reason::kInstanceCrashed, Internal, 500, "the instance died while it ran the request"},
     {reason::kOutOfMemory, ResourceExhausted, 500, "the instance exceeded its memory limit"},
     {reason::kDeadlineExceeded, DeadlineExceeded, 504, "the request ran into its deadline"},

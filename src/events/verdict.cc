@@ -5,15 +5,17 @@
 
 #include "core/caller_reason.h"
 #include "core/reason.h"
+#include "core/store_reason.h"
 
 namespace mayfly {
 namespace {
 
 // Nothing was wrong with the event: there was no room for it, or nobody to run it.
-constexpr std::array kOfPlatform = {
-    reason::kNodeBusy,        reason::kMemoryPressure,   reason::kDraining,
-    reason::kQueueFull,       reason::kQuotaExceeded,    reason::kStorageFull,
-    reason::kRepeatedCrashes, reason::kHopelessDeadline, reason::kClientGone};
+constexpr std::array kOfPlatform = {reason::kNodeBusy,        reason::kMemoryPressure,
+                                    reason::kDraining,        reason::kQueueFull,
+                                    reason::kQuotaExceeded,   reason::kStorageFull,
+                                    reason::kRepeatedCrashes, reason::kHopelessDeadline,
+                                    reason::kClientGone,      reason::kStoreUnavailable};
 
 // The same bytes will be refused by the same words.
 constexpr std::array kForGood = {

@@ -1,6 +1,7 @@
 #include "events/verdict.h"
 
 #include "core/reason.h"
+#include "core/store_reason.h"
 #include "events/backoff.h"
 #include "events/event.h"
 
@@ -54,7 +55,7 @@ TEST_CASE("a fresh instance that dies with the event in its hands was killed by 
 TEST_CASE("the platform's fault counts for nothing, what never changes is not tried again") {
   const Tries last{.attempts = 3, .max_attempts = 4};
   for (const auto slug : {reason::kNodeBusy, reason::kMemoryPressure, reason::kDraining,
-                          reason::kClientGone, reason::kStorageFull})
+                          reason::kClientGone, reason::kStorageFull, reason::kStoreUnavailable})
     CHECK(judge({.reason = slug}, last) == Verdict::PutBack);
   for (const auto slug : {reason::kInvalidInput, reason::kModelError, reason::kUnknownFunction})
     CHECK(judge({.reason = slug}, {.max_attempts = 4}) == Verdict::Bury);

@@ -31,8 +31,8 @@
 #include "serving/shadows.h"
 #include "serving/statistics.h"
 #include "serving/traffic_switch.h"
+#include "store/blob_store.h"
 #include "store/data_dir.h"
-#include "store/local_blob_store.h"
 #include "trace/span_exporter.h"
 
 namespace mayfly {
@@ -43,7 +43,7 @@ class ControlApi {
     Loop& loop;
     Pool& pool;  // blocking work
     DataDir& data;
-    LocalBlobStore& blobs;
+    BlobStore& blobs;
     BlobOwners& owners;
     Pins& pins;
     Registry& registry;

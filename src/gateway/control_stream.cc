@@ -237,8 +237,7 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& 
                          .options = deploying.options,
                          .cancel = exchange.disconnected()};
   for (const ArtifactFile& file : deploying.files) {
-    request.files.push_back(
-        {.file = file, .blob = parts_.blobs.path_of(parse_digest(file.sha256).value())});
+    request.files.push_back({.file = file, .blobs = &parts_.blobs});
   }
   LineQueue queue(parts_.loop);
   Future<void> sent(parts_.loop);

@@ -16,7 +16,7 @@
 #include "net/exchange.h"
 #include "registry/pins.h"
 #include "serving/catalog.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
@@ -29,8 +29,8 @@ class JobApi {
     JobEngine& engine;
     Catalog& catalog;
     InvocationIds& ids;
-    LocalBlobStore& uploads;  // where inputs are uploaded to
-    LocalBlobStore& blobs;    // of jobs
+    BlobStore& uploads;  // where inputs are uploaded to
+    BlobStore& blobs;    // of jobs
     BlobOwners& owners;
     Pins& pins;  // of uploads
     std::uint32_t cores;

@@ -64,10 +64,9 @@ BatchAnswer refused(const Error& error) {
 
 }  // namespace
 
-Result<JobStores> JobStores::open(const DataDir& data, const Clock& clock,
-                                  ScheduleStore& schedules) {
-  JobStores stores;
-  stores.blobs = TRY(LocalBlobStore::open(data.jobs(), data.tmp()));
+Result<JobStores> JobStores::open(const DataDir& data, std::unique_ptr<BlobStore> blobs,
+                                  const Clock& clock, ScheduleStore& schedules) {
+  JobStores stores{.blobs = std::move(blobs), .jobs = nullptr};
   stores.jobs =
       TRY(JobStore::open(data.jobs_db(), *stores.blobs, clock,
                          [&schedules](const Digest& file) { return schedules.has_input(file); }));

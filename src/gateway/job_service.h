@@ -19,8 +19,9 @@ namespace mayfly {
 // Where jobs are kept.
 struct JobStores {
   // `schedules`, whose inputs are kept, outlives them.
-  static Result<JobStores> open(const DataDir& data, const Clock& clock, ScheduleStore& schedules);
-  std::unique_ptr<LocalBlobStore> blobs;
+  static Result<JobStores> open(const DataDir& data, std::unique_ptr<BlobStore> blobs,
+                                const Clock& clock, ScheduleStore& schedules);
+  std::unique_ptr<BlobStore> blobs;
   std::unique_ptr<JobStore> jobs;
 };
 
@@ -34,7 +35,7 @@ class JobService {
     Catalog& catalog;
     Predictions& predictions;
     JobRunner& runner;
-    LocalBlobStore& uploads;
+    BlobStore& uploads;
     BlobOwners& owners;
     Pins& pins;
     const DataDir& data;

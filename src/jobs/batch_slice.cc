@@ -173,7 +173,7 @@ std::vector<SourceFile> BatchSlices::sources_of(const Slice& slice) const {
     if (file.role != wanted) continue;
     sources.push_back(
         {.file = {.path = file.name, .sha256 = to_string(file.digest), .size = file.size},
-         .blob = parts_.blobs.path_of(file.digest)});
+         .blobs = &parts_.blobs});
   }
   return sources;
 }

@@ -12,6 +12,7 @@
 #include "core/caller_reason.h"
 #include "core/project.h"
 #include "core/reason.h"
+#include "core/store_reason.h"
 #include "core/units.h"
 
 namespace mayfly {
@@ -304,6 +305,8 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
   const JobLease& lease = running.lease;
   // Whoever killed it knows why: the node stops, or the job was cancelled and its lease is lost.
   const bool killed = running.kill.cancelled();
+  if (!outcome.result && outcome.result.error().reason == reason::kStoreUnavailable)
+    outcome.put_back = true;  // not the job's fault, however often
   const SliceFate meant = meant_fate(outcome, killed);
   const Bytes limit = parts_.byte_limit(project_of(job.spec.function));
   Result<JobRecord> ended = co_await pool_.run([&]() -> Result<JobRecord> {

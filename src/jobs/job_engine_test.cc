@@ -18,6 +18,7 @@
 #include "core/caller_reason.h"
 #include "core/invocation.h"
 #include "core/reason.h"
+#include "core/store_reason.h"
 #include "store/local_blob_store.h"
 
 #include <doctest/doctest.h>
@@ -397,6 +398,19 @@ TEST_CASE("what has not ended in time expires, and what is kept long enough is f
   rig.until([&] { return rig.running == 0; });
   REQUIRE(rig.store->sweep(rig.engine->now() + 2h).has_value());
   CHECK(rig.loop.run(rig.engine->find(id)).error().reason == reason::kNotFound);
+}
+
+TEST_CASE("a slice that the object store failed is put back and counts for nothing") {
+  JobRig rig;
+  int tries = 0;
+  rig.slice = [&](const SliceAsk&) {
+    ++tries;
+    return JobRig::failed(reason::kStoreUnavailable, false);
+  };
+  const std::string id = rig.submit();
+  rig.until([&] { return tries == 1 && rig.running == 0; });
+  rig.until([&] { return rig.find(id).state == JobState::Queued; });
+  CHECK(rig.find(id).failures == 0);
 }
 
 TEST_CASE("what a project's jobs keep stays within its quota") {

@@ -111,7 +111,7 @@ Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
   for (const JobFile& file : checkpoint_files(ask)) {
     files.push_back(
         {.file = {.path = file.name, .sha256 = to_string(file.digest), .size = file.size},
-         .blob = parts_.blobs.path_of(file.digest)});
+         .blobs = &parts_.blobs});
   }
   TRY(mayfly::lay_out(files, restored));
   return JobSpec{.label = label_of(ask.job),

@@ -12,7 +12,7 @@
 #include "jobs/slice.h"
 #include "jobs/slice_jail.h"
 #include "runner/report/run_job.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 

@@ -18,7 +18,7 @@
 #include "base/result.h"
 #include "jobs/slice.h"
 #include "sandbox/job.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
@@ -27,7 +27,7 @@ struct SliceParts {  // all outlive the slices
   Pool& pool;
   JobRunner& jobs;
   JobStore& store;
-  const LocalBlobStore& blobs;                // the store's
+  const BlobStore& blobs;                     // the store's
   Path tmp;                                   // on its file system
   Duration patience = std::chrono::hours(1);  // without a checkpoint
 };

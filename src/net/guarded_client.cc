@@ -13,6 +13,8 @@ namespace mayfly {
 namespace {
 
 constexpr Duration kLongestConnect = std::chrono::seconds(5);
+constexpr Bytes kMostOfRefusal = kib(64);
+constexpr int kFirstWithoutBody = 300;  // for who downloads
 
 Result<std::vector<IpAddress>> interface_addresses() {
   ifaddrs* first = nullptr;
@@ -79,42 +81,74 @@ Result<std::vector<SocketAddress>> GuardedClient::places_of(const WebUrl& url) c
   return places;
 }
 
-Result<GuardedClient::Reply> GuardedClient::send(const Request& request) const {
+Result<std::unique_ptr<HttpClient>> GuardedClient::client_for(const WebUrl& url,
+                                                              const Bounds& bounds) const {
   if (stopped_) return refuse(reason::kDraining, "the node is shutting down");
-  const TimePoint deadline = SystemClock().now() + request.patience;
-  TRY(policy_.check_url(request.url));
-  std::vector<SocketAddress> places = TRY(places_of(request.url));
-  HttpClient client(plain_url(request.url), {.connect_timeout = kLongestConnect,
-                                             .stall_timeout = request.patience,
-                                             .reply_timeout = request.patience,
-                                             .collected_limit = request.most,
-                                             .tls = {},
-                                             .trust = trust_,
-                                             .addresses = std::move(places),
-                                             .deadline = deadline,
-                                             .stop = &stopped_,
-                                             .peer = "the server"});
+  const TimePoint deadline = SystemClock().now() + bounds.patience;
+  TRY(policy_.check_url(url));
+  std::vector<SocketAddress> places = TRY(places_of(url));
+  return std::make_unique<HttpClient>(plain_url(url),
+                                      HttpClient::Options{.connect_timeout = kLongestConnect,
+                                                          .stall_timeout = bounds.stall,
+                                                          .reply_timeout = bounds.stall,
+                                                          .collected_limit = bounds.most,
+                                                          .tls = {},
+                                                          .trust = trust_,
+                                                          .addresses = std::move(places),
+                                                          .deadline = deadline,
+                                                          .stop = &stopped_,
+                                                          .peer = "the server"});
+}
+
+Result<GuardedClient::Reply> GuardedClient::send(const Request& request) const {
+  const auto client =
+      TRY(client_for(request.url, {request.patience, request.patience, request.most}));
   Reply reply;
   const auto take = [&](std::string_view piece) -> Status {
     reply.body += piece.substr(0, request.most.count - reply.body.size());
     if (reply.body.size() < request.most.count) return {};
     return fail(Code::OutOfRange, "there is more than is read");
   };
-  auto sent = client.send({.method = request.method,
-                           .target = request.url.target,
-                           .headers = with_host(request.headers, request.url),
-                           .body = request.body,
-                           .sink = take,
-                           .on_head = [&](int status, const Headers& headers) {
-                             reply.status = status;
-                             reply.headers = headers;
-                           }});
+  auto sent = client->send({.method = request.method,
+                            .target = request.url.target,
+                            .headers = with_host(request.headers, request.url),
+                            .body = request.body,
+                            .sink = take,
+                            .on_head = [&](int status, const Headers& headers) {
+                              reply.status = status;
+                              reply.headers = headers;
+                            }});
   if (sent) {
     if (!sent->body.empty()) reply.body = std::move(sent->body);
     return reply;
   }
   if (reply.status == 0) return std::unexpected(std::move(sent).error());
   reply.whole = false;
+  return reply;
+}
+
+Result<GuardedClient::Reply> GuardedClient::download(const Download& request) const {
+  const auto client =
+      TRY(client_for(request.url, {request.stall, request.patience, kMostOfRefusal}));
+  Reply reply;
+  Status wanted;
+  const auto take = [&](std::string_view piece) -> Status {
+    if (wanted) wanted = request.take(piece);
+    return wanted;
+  };
+  const auto sent = client->send({.method = "GET",
+                                  .target = request.url.target,
+                                  .headers = with_host(request.headers, request.url),
+                                  .sink = take,
+                                  .on_head = [&](int status, const Headers& headers) {
+                                    reply.status = status;
+                                    reply.headers = headers;
+                                    wanted = request.on_head(status, headers);
+                                  }});
+  if (!wanted) return std::unexpected(std::move(wanted).error());
+  if (!sent && reply.status == 0) return std::unexpected(sent.error());
+  // What a refusal says besides its status is nobody's concern, and may be long.
+  reply.whole = sent.has_value() || reply.status >= kFirstWithoutBody;
   return reply;
 }
 

@@ -27,6 +27,8 @@
 
 namespace mayfly {
 
+class HttpClient;
+
 class GuardedClient {
  public:
   // What the machine knows; tests say it themselves.
@@ -60,6 +62,20 @@ class GuardedClient {
   // policy forbids it, and nothing was sent. Otherwise HttpClient's errors. Blocks; any thread.
   Result<Reply> send(const Request& request) const;
 
+  // A reply of any length, piece by piece.
+  struct Download {
+    WebUrl url;
+    Headers headers = {};                       // but Host
+    Duration stall = std::chrono::seconds(30);  // without one byte
+    Duration patience = std::chrono::hours(1);  // all together
+    // Told before the first piece; pieces of 2xx replies only. An Error of either ends it with
+    // that.
+    std::function<Status(int status, const Headers& headers)> on_head = {};
+    std::function<Status(std::string_view)> take = {};
+  };
+  // As send(); the reply's body is empty. One that broke off after its head is not `whole`.
+  Result<Reply> download(const Download& request) const;
+
   const EgressPolicy& policy() const { return policy_; }
   // What is under way ends within moments, and nothing begins.
   void stop() { stopped_ = true; }
@@ -67,6 +83,12 @@ class GuardedClient {
  private:
   GuardedClient(EgressPolicy policy, TlsContext trust, World world)
       : policy_(std::move(policy)), trust_(std::move(trust)), world_(std::move(world)) {}
+  struct Bounds {
+    Duration stall;
+    Duration patience;
+    Bytes most;
+  };
+  Result<std::unique_ptr<HttpClient>> client_for(const WebUrl& url, const Bounds& bounds) const;
   Result<std::vector<SocketAddress>> places_of(const WebUrl& url) const;
 
   EgressPolicy policy_;

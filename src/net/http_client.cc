@@ -372,6 +372,7 @@ Result<ClientResponse> HttpClient::send(ClientRequest request) {
   if (!request.headers.well_formed()) {
     return fail(Code::InvalidArgument, "a header of the request has a line break");
   }
+  if (request.deadline) options_.deadline = request.deadline;
   // Closed by the server while idle: nothing else comes from one that was not asked.
   if (transport_ && transport_->has_input()) transport_.reset();
   const bool reused = transport_.has_value();

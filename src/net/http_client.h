@@ -53,6 +53,8 @@ struct ClientRequest {
   std::move_only_function<Status(std::string_view)> sink = {};
   // Told status and headers before the first piece of the body.
   std::move_only_function<void(int status, const Headers& headers)> on_head = {};
+  // Instead of the client's, for this request.
+  std::optional<TimePoint> deadline = {};
 };
 
 struct ClientResponse {

@@ -10,12 +10,19 @@
 #include "async/loop.h"
 #include "async/pool.h"
 #include "core/reason.h"
+#include "store/testing/fake_blob_store.h"
 
 #include <doctest/doctest.h>
 
 using namespace mayfly;
 
 namespace {
+
+Result<BlobInfo> keep(BlobStore& blobs, std::string_view text) {
+  const auto writer = TRY(blobs.create());
+  TRY(writer->append(std::as_bytes(std::span(text))));
+  return writer->commit();
+}
 
 void leave(const Path& work, const std::string& name, std::string_view text) {
   REQUIRE(make_directories((work / name).parent_path()).has_value());
@@ -73,15 +80,17 @@ struct Installer {
                       .debian_hosts = {"mirror.example:80"}}) {
     for (const char* folder : {"environments", "tmp"})
       REQUIRE(make_directories(dir.path() / folder).has_value());
-    leave(dir.path(), "blob", "six\n");
+    REQUIRE(keep(blobs, "six\n").has_value());
     wanted = {.label = "f",
-              .files = {{{"requirements.txt", sha256_hex("six\n"), 4}, dir.path() / "blob"}},
+              .files = {{{"requirements.txt", sha256_hex("six\n"), 4}, &blobs}},
               .memory = mib(64),
               .timeout = std::chrono::minutes(1)};
   }
   Result<Environment> provide() { return loop.run(environments.provide(wanted, {})); }
 
   TempDir dir = *TempDir::create();
+  SystemClock clock;
+  FakeBlobStore blobs{clock};
   Loop loop;
   Pool pool{loop, "publish", 1};
   InstallJobs jobs;

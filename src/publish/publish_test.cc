@@ -18,6 +18,7 @@
 #include "publish/publisher.h"
 #include "publish/source_folder.h"
 #include "publish/target.h"
+#include "store/testing/fake_blob_store.h"
 
 #include <doctest/doctest.h>
 
@@ -27,6 +28,12 @@ using namespace std::chrono_literals;
 namespace {
 
 const CompileTarget kTarget{"1.31.1", "x86_64 avx2"};
+
+Result<BlobInfo> keep(BlobStore& blobs, std::string_view text) {
+  const auto writer = TRY(blobs.create());
+  TRY(writer->append(std::as_bytes(std::span(text))));
+  return writer->commit();
+}
 
 void put(const Path& path, std::string_view text) {
   REQUIRE(write_file_durably(path, text).has_value());
@@ -79,9 +86,9 @@ struct Node {
       : jobs(loop, std::move(play)), publisher(loop, pool, jobs, folders(), kTarget) {
     REQUIRE(make_directories(dir.path() / "compiled").has_value());
     REQUIRE(make_directories(dir.path() / "tmp").has_value());
-    put(dir.path() / "blob", "a model");
+    REQUIRE(keep(blobs, "a model").has_value());
     request.label = "f";
-    request.files = {{{"model.onnx", sha256_hex("a model"), 7}, dir.path() / "blob"}};
+    request.files = {{{"model.onnx", sha256_hex("a model"), 7}, &blobs}};
   }
   // The same key each time: that of the node.
   Publisher::Folders folders() const {
@@ -100,6 +107,8 @@ struct Node {
                       std::filesystem::directory_iterator()));
   }
   TempDir dir = *TempDir::create();
+  SystemClock clock;
+  FakeBlobStore blobs{clock};
   Loop loop;
   Pool pool{loop, "publish", 1};
   PlayedJobs jobs;
@@ -407,7 +416,9 @@ TEST_CASE("a refusal comes through with its reason") {
 
 TEST_CASE("paths that leave the source folder are refused") {
   const TempDir dir = *TempDir::create();
-  put(dir.path() / "blob", "x");
-  const std::vector<SourceFile> files = {{{"../x", std::string(64, 'a'), 1}, dir.path() / "blob"}};
+  const SystemClock clock;
+  FakeBlobStore blobs(clock);
+  REQUIRE(keep(blobs, "x").has_value());
+  const std::vector<SourceFile> files = {{{"../x", sha256_hex("x"), 1}, &blobs}};
   CHECK_FALSE(SourceFolder::create(dir.path(), files).has_value());
 }

@@ -17,7 +17,7 @@ namespace {
 constexpr auto kFolderMode = 0755;
 constexpr mode_t kReadable = S_IRUSR | S_IRGRP | S_IROTH;
 
-Status copy_blob(const Path& blob, const Path& target) {
+Status copy_file_of(const Path& blob, const Path& target) {
   std::error_code error;
   std::filesystem::copy_file(blob, target, error);
   if (error) return std::unexpected(errno_error("copy a blob", error.value()));
@@ -28,11 +28,14 @@ Status copy_blob(const Path& blob, const Path& target) {
 // A link when the blob can be read by the jail's id as it is: changing the mode of a link would
 // change the blob's.
 Status place(const SourceFile& source, const Path& target) {
+  const auto digest = parse_digest(source.file.sha256);
+  if (!digest) return fail(Code::DataLoss, "its digest is none");
+  const BlobFile blob = TRY(source.blobs->file(*digest));
   struct stat status{};
-  if (::stat(source.blob.c_str(), &status) != 0) return fail_errno(source.file.path);
+  if (::stat(blob.path.c_str(), &status) != 0) return fail_errno(source.file.path);
   const bool readable = (status.st_mode & kReadable) == kReadable;
-  if (readable && ::link(source.blob.c_str(), target.c_str()) == 0) return {};
-  return copy_blob(source.blob, target);
+  if (readable && ::link(blob.path.c_str(), target.c_str()) == 0) return {};
+  return copy_file_of(blob.path, target);
 }
 
 // What a disk has lost since the upload is not compiled.

@@ -12,15 +12,17 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "core/manifest.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
 struct SourceFile {
   ArtifactFile file;
-  Path blob;  // holds its bytes; linked where the file system allows, else copied
+  const BlobStore* blobs = nullptr;  // has its bytes, by their digest; outlives me
 };
 
 // Links to the blobs, or copies where they cannot be linked, readable by everybody, in `folder`.
+// What a store keeps elsewhere is fetched first.
 Status lay_out(const std::vector<SourceFile>& files, const Path& folder);
 
 // A folder that everybody may enter.

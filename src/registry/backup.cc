@@ -121,10 +121,10 @@ class Backup {
     Database copy = TRY(Database::open(to_ / "registry.db", OpenMode::ReadOnly));
     const auto digests = TRY(blobs_named_in(copy));
     for (const Digest& digest : digests) {
-      const Path from = source_.blobs.path_of(digest);
-      const std::string path = fmt::format(
-          "blobs/sha256/{}/{}", from.parent_path().filename().native(), from.filename().native());
-      add(path, TRY(link_or_copy(from, to_ / path, digest)));
+      const BlobFile from = TRY(source_.blobs.file(digest));
+      const std::string name = to_string(digest);
+      const std::string path = fmt::format("blobs/sha256/{}/{}", name.substr(0, 2), name);
+      add(path, TRY(link_or_copy(from.path, to_ / path, digest)));
     }
     return {};
   }

@@ -26,9 +26,9 @@
 #include "base/result.h"
 #include "registry/pins.h"
 #include "registry/registry.h"
+#include "store/blob_store.h"
 #include "store/data_dir.h"
 #include "store/digest.h"
-#include "store/local_blob_store.h"
 
 namespace mayfly {
 
@@ -53,7 +53,7 @@ Result<BackupManifest> parse_backup_manifest(std::string_view text);
 struct BackupSource {  // all outlive the call
   const DataDir& data;
   Registry& registry;
-  const LocalBlobStore& blobs;
+  const BlobStore& blobs;
   Pins& pins;
 };
 

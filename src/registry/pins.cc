@@ -79,6 +79,12 @@ void Pins::lease(const Digest& digest, Duration duration) {
   if (sweeping_) sweeping_->insert(digest);
 }
 
+bool Pins::is_pinned(const Digest& digest) {
+  const std::scoped_lock lock(mutex_);
+  const auto lease = leases_.find(digest);
+  return held_.contains(digest) || (lease != leases_.end() && lease->second > clock_.now());
+}
+
 Result<Sweep> Pins::begin_sweep() {
   const std::scoped_lock lock(mutex_);
   if (sweeping_) return refuse(reason::kConflict, "a garbage collection is under way");

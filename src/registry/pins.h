@@ -80,8 +80,9 @@ class Pins {
   // there: leases that ended are forgotten when the next sweep begins.
   void lease(const Digest& digest, Duration duration);
 
-  Result<Sweep> begin_sweep();        // conflict: another sweep, or a pause
-  Result<SweepPause> pause_sweeps();  // conflict: a sweep is under way
+  bool is_pinned(const Digest& digest);  // right now
+  Result<Sweep> begin_sweep();           // conflict: another sweep, or a pause
+  Result<SweepPause> pause_sweeps();     // conflict: a sweep is under way
 
  private:
   friend class Pin;

@@ -188,7 +188,7 @@ Task<Result<Path>> Catalog::artifact(std::shared_ptr<const Manifest> manifest, s
   if (compiled || compiled.error().code != Code::NotFound) co_return compiled;
   std::vector<SourceFile> files;
   for (const ArtifactFile& file : manifest->files) {
-    files.push_back({.file = file, .blob = blobs_.path_of(parse_digest(file.sha256).value())});
+    files.push_back({.file = file, .blobs = &blobs_});
   }
   co_return co_await publisher_.rebuilt_for(std::move(label), *manifest, std::move(files), stop_);
 }

@@ -18,7 +18,7 @@
 #include "registry/registry.h"
 #include "serving/quota_gate.h"
 #include "serving/serving.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
@@ -26,7 +26,7 @@ class Catalog {
  public:
   struct Parts {  // all outlive me
     Registry& registry;
-    LocalBlobStore& blobs;
+    BlobStore& blobs;
     Publisher& publisher;
     Pool& read_pool;  // for what a prediction waits for: short reads, behind no backup
     QuotaGate& quotas;
@@ -70,7 +70,7 @@ class Catalog {
   void keep(std::string key, ServingRef serving, std::uint64_t sequence);
 
   Registry& registry_;
-  LocalBlobStore& blobs_;
+  BlobStore& blobs_;
   Publisher& publisher_;
   Pool& pool_;
   QuotaGate& quotas_;

@@ -156,7 +156,7 @@ Task<Result<std::vector<SourceFile>>> ModelRepository::store(std::vector<LoadedF
     stored.push_back({.file = {.path = std::move(file.path),
                                .sha256 = to_string(blob.digest),
                                .size = blob.size},
-                      .blob = parts_.blobs.path_of(blob.digest)});
+                      .blobs = &parts_.blobs});
     file.bytes = std::string();
   }
   co_return stored;

@@ -20,7 +20,7 @@
 #include "serving/catalog.h"
 #include "serving/metrics.h"
 #include "serving/traffic_switch.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
@@ -29,7 +29,7 @@ class ModelRepository {
   struct Parts {  // all outlive me
     Loop& loop;
     Pool& pool;
-    LocalBlobStore& blobs;
+    BlobStore& blobs;
     BlobOwners& owners;
     Pins& pins;
     Catalog& catalog;

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/result.h"
 #include "store/digest.h"
 
@@ -21,6 +22,13 @@ struct BlobInfo {
   Digest digest;
   std::uint64_t size = 0;
   WallTime modified{};  // when it appeared; for garbage collection's grace
+};
+
+// A blob's file on this machine, for links and mounts. It stays there while `hold` lives, which is
+// not for long: what works with it links it.
+struct BlobFile {
+  Path path;
+  std::shared_ptr<const void> hold;
 };
 
 // Bytes on their way into the store: appended in order, hashed as they pass, never held whole in
@@ -54,11 +62,17 @@ class BlobStore {
   virtual Status drop_partial(const Digest& slot) = 0;  // absent is fine; conflict: in use
   virtual Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const = 0;
 
-  virtual Result<Fd> open(const Digest& digest) const = 0;  // for reading; NotFound
+  virtual Result<Fd> open(const Digest& digest) const = 0;        // for reading; NotFound
+  virtual Result<BlobFile> file(const Digest& digest) const = 0;  // NotFound
   virtual Result<std::optional<BlobInfo>> find(const Digest& digest) const = 0;
+  // A blob of another store becomes one of this too, linked where both allow it. NotFound.
+  virtual Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) = 0;
   virtual Status remove(const Digest& digest) = 0;  // absent is fine; open descriptors keep reading
   // In no order; blobs that come or go meanwhile may be missed.
   virtual Status for_each(const std::function<Status(const BlobInfo&)>& visit) const = 0;
 };
+
+// What `adopt` does where nothing can be linked.
+Result<BlobInfo> copy_blob(const Digest& digest, const BlobStore& from, BlobWriter& into);
 
 }  // namespace mayfly

@@ -83,6 +83,7 @@ class LocalBlobWriter final : public BlobWriter {
     Sha256 hash;
     std::optional<Digest> expected;  // an upload that may be resumed
     Digest slot{};                   // and where it is kept
+    BeforeNaming before;             // null: nothing is to be done
   };
 
   LocalBlobWriter(LocalBlobStore& store, Start start) : store_(store), at_(std::move(start)) {}
@@ -119,6 +120,7 @@ class LocalBlobWriter final : public BlobWriter {
       ::unlink(at_.path.c_str());
       return error;
     }
+    if (at_.before) TRY(at_.before(digest, at_.file.get(), at_.offset));
     auto info = store_.publish(at_.path, digest, at_.offset);
     if (info) finish();
     return info;
@@ -173,33 +175,52 @@ Path LocalBlobStore::partial_path(const Digest& slot) const {
   return root_ / "partial" / to_string(slot);
 }
 
-Result<BlobInfo> LocalBlobStore::adopt(const Digest& digest, const LocalBlobStore& from) {
+Result<BlobInfo> LocalBlobStore::adopt(const Digest& digest, const BlobStore& from,
+                                       const BeforeNaming& before) {
   if (const auto known = TRY(find(digest))) return *known;
-  const auto info = TRY(from.find(digest));
-  if (!info) return fail(Code::NotFound, fmt::format("there is no blob {}", to_string(digest)));
+  const BlobFile source = TRY(from.file(digest));
   static std::atomic<std::uint64_t> next = 0;
   const Path link = tmp_ / fmt::format("adopted-{}-{}", to_string(digest), next++);
-  if (::link(from.path_of(digest).c_str(), link.c_str()) != 0)
-    return fail_storage(fmt::format("link {}", link.native()));
-  auto adopted = publish(link, digest, info->size);
+  if (::link(source.path.c_str(), link.c_str()) != 0) {
+    if (errno != ENOENT) return copy_blob(digest, from, *TRY(create(before)));
+    return fail(Code::NotFound, fmt::format("there is no blob {}", to_string(digest)));
+  }
+  auto adopted = publish_link(link, digest, before);
   // Two links to one file: its rename does nothing.
   ::unlink(link.c_str());
   return adopted;
 }
 
-Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create() {
+Result<BlobInfo> LocalBlobStore::publish_link(const Path& link, const Digest& digest,
+                                              const BeforeNaming& before) {
+  const std::uint64_t size = TRY(mayfly::file_size(link));
+  if (before) {
+    const Fd file = TRY(open_file(link, O_RDONLY));
+    TRY(before(digest, file.get(), size));
+  }
+  return publish(link, digest, size);
+}
+
+Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create(BeforeNaming before) {
   std::string path = tmp_ / "blob-XXXXXX";
   const int fd = ::mkostemp(path.data(), O_CLOEXEC | O_APPEND);
   if (fd < 0) return fail_storage(fmt::format("create {}", path));
   return std::make_unique<LocalBlobWriter>(
-      *this, LocalBlobWriter::Start{.path = path, .file = Fd(fd), .hash = {}, .expected = {}});
+      *this,
+      LocalBlobWriter::Start{
+          .path = path, .file = Fd(fd), .hash = {}, .expected = {}, .before = std::move(before)});
 }
 
 Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const Digest& expected,
-                                                           const Digest& slot) {
+                                                           const Digest& slot,
+                                                           BeforeNaming before) {
   TRY(claim(slot));
-  LocalBlobWriter::Start start{
-      .path = partial_path(slot), .file = {}, .hash = {}, .expected = expected, .slot = slot};
+  LocalBlobWriter::Start start{.path = partial_path(slot),
+                               .file = {},
+                               .hash = {},
+                               .expected = expected,
+                               .slot = slot,
+                               .before = std::move(before)};
   const auto prepare = [&]() -> Status {
     // A commit that was cut off before its rename left the file read-only.
     if (::chmod(start.path.c_str(), 0600) != 0 && errno != ENOENT) {
@@ -242,6 +263,11 @@ Status LocalBlobStore::for_each_partial(const std::function<Status(const BlobInf
 
 Result<Fd> LocalBlobStore::open(const Digest& digest) const {
   return open_file(path_of(digest), O_RDONLY);
+}
+
+Result<BlobFile> LocalBlobStore::file(const Digest& digest) const {
+  if (TRY(find(digest))) return BlobFile{.path = path_of(digest), .hold = nullptr};
+  return fail(Code::NotFound, fmt::format("there is no blob {}", to_string(digest)));
 }
 
 Result<std::optional<BlobInfo>> LocalBlobStore::find(const Digest& digest) const {

@@ -19,26 +19,38 @@
 
 namespace mayfly {
 
+// Told of bytes that are whole, hashed and on the disk, before they get their name. An Error
+// refuses the commit; what came stays where it is, so that the upload can be committed later.
+using BeforeNaming = std::function<Status(const Digest& digest, int file, std::uint64_t size)>;
+
 class LocalBlobStore final : public BlobStore {
  public:
   // `root` and `tmp` lie on one file system. The writers I hand out must not outlive me.
   static Result<std::unique_ptr<LocalBlobStore>> open(const Path& root, const Path& tmp);
 
-  Result<std::unique_ptr<BlobWriter>> create() override;
+  Result<std::unique_ptr<BlobWriter>> create() override { return create(nullptr); }
   using BlobStore::resume;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override;
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override {
+    return resume(expected, slot, nullptr);
+  }
   Result<std::uint64_t> partial_size(const Digest& slot) const override;
   Status drop_partial(const Digest& slot) override;
   Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;
   Result<Fd> open(const Digest& digest) const override;
+  Result<BlobFile> file(const Digest& digest) const override;
+  Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) override {
+    return adopt(digest, from, nullptr);
+  }
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
   Status remove(const Digest& digest) override;
   Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;
 
-  // A blob of another store on the same file system becomes one of this too, without a copy.
-  Result<BlobInfo> adopt(const Digest& digest, const LocalBlobStore& from);
+  Result<std::unique_ptr<BlobWriter>> create(BeforeNaming before);
+  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot,
+                                             BeforeNaming before);
+  Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from, const BeforeNaming& before);
 
-  // For bind mounts and hard links: the file of a blob, whether or not it exists.
+  // The file of a blob, whether or not it exists.
   Path path_of(const Digest& digest) const;
 
  private:
@@ -54,6 +66,7 @@ class LocalBlobStore final : public BlobStore {
   LocalBlobStore(Path root, Path tmp) : root_(std::move(root)), tmp_(std::move(tmp)) {}
   Path partial_path(const Digest& slot) const;
   Result<BlobInfo> publish(const Path& from, const Digest& digest, std::uint64_t size);
+  Result<BlobInfo> publish_link(const Path& link, const Digest& digest, const BeforeNaming& before);
   Status claim(const Digest& slot);
   void release(const Digest& slot);
   void park(Parked parked);

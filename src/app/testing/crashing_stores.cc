@@ -150,6 +150,10 @@ class CrashingBlobs final : public BlobStore {
     return blobs_->for_each_partial(visit);
   }
   Result<Fd> open(const Digest& digest) const override { return blobs_->open(digest); }
+  Result<BlobFile> file(const Digest& digest) const override { return blobs_->file(digest); }
+  Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) override {
+    return blobs_->adopt(digest, from);
+  }
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override {
     return blobs_->find(digest);
   }

@@ -113,6 +113,12 @@ Result<Fd> FakeBlobStore::open(const Digest& digest) const {
   return file;
 }
 
+// Seen through the descriptor that holds it.
+Result<BlobFile> FakeBlobStore::file(const Digest& digest) const {
+  auto file = std::make_shared<const Fd>(TRY(open(digest)));
+  return BlobFile{.path = Path("/proc/self/fd") / std::to_string(file->get()), .hold = file};
+}
+
 Result<std::optional<BlobInfo>> FakeBlobStore::find(const Digest& digest) const {
   const std::scoped_lock lock(mutex_);
   const auto found = blobs_.find(digest);

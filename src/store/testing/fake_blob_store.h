@@ -23,6 +23,10 @@ class FakeBlobStore final : public BlobStore {
   Status drop_partial(const Digest& slot) override;
   Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;
   Result<Fd> open(const Digest& digest) const override;
+  Result<BlobFile> file(const Digest& digest) const override;
+  Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) override {
+    return copy_blob(digest, from, *TRY(create()));
+  }
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
   Status remove(const Digest& digest) override;
   Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;

@@ -31,6 +31,10 @@ class FaultyBlobStore final : public BlobStore {
     return store_.for_each_partial(visit);
   }
   Result<Fd> open(const Digest& digest) const override { return store_.open(digest); }
+  Result<BlobFile> file(const Digest& digest) const override { return store_.file(digest); }
+  Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) override {
+    return store_.adopt(digest, from);
+  }
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override {
     return store_.find(digest);
   }
