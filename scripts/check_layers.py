@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "sketch", "rollout", "validation", "search", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
 ]
@@ -16,6 +16,7 @@ FORBIDDEN = {
     "rollout": {"async"},                                # the same
     "validation": {"async", "core", "rollout"},
     "search": {"async", "rollout", "validation"},
+    "sketch": {"async", "core"},
     "net": {"rollout"},
     "trace": {"rollout"},
     "store": {"rollout", "net", "trace"},
