@@ -8,7 +8,7 @@ import sys
 ORDER = [
     "base", "async", "core", "sketch", "rollout", "validation", "search", "net", "trace", "store", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
-    "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
+    "dispatch", "serving", "events", "jobs", "data", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
@@ -30,9 +30,10 @@ FORBIDDEN = {
     "serving": {"runner", "net"},                        # HTTP and gRPC alike
     "events": {"runner", "net", "trace", "identity", "rollout", "sandbox", "publish"},  # no protocol
     "jobs": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving"},  # no protocol
+    "data": {"runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving"},
     "gateway": {"runner"},
-    "grpc": {"runner", "store", "registry", "meter", "publish", "events", "jobs"},
-    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "gateway", "publish", "sandbox", "grpc"},
+    "grpc": {"runner", "store", "registry", "meter", "publish", "events", "jobs", "data"},
+    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "data", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}
