@@ -89,7 +89,12 @@ class Ingest {
   }
 
   Result<Opened> open(const IngestSource& source) {
-    auto opened = open_source(folders_.source / source.file, options());
+    IngestOptions wanted = options();
+    // What is appended has the size of what is there.
+    for (const SchemaColumn& column : schema_.columns) {
+      if (job_.append && column.type == ColumnType::Image) wanted.image = column.shape;
+    }
+    auto opened = open_source(folders_.source / source.file, wanted);
     if (!opened) return std::unexpected(std::move(opened).error().in(source.name));
     return Opened{.source = *std::move(opened), .of = &source};
   }

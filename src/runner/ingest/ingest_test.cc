@@ -2,6 +2,7 @@
 #include "runner/ingest/ingest.h"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <cmath>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "runner/dataset/npy.h"
 #include "runner/ingest/part_writer.h"
 #include "runner/ingest/statistics.h"
+#include "runner/ingest/zip_archive.h"
 
 #include <doctest/doctest.h>
 
@@ -123,6 +125,74 @@ struct Taken {
 // Everything in one split, in the order in which it came.
 IngestOptions unsplit(SourceFormat format = SourceFormat::Csv) {
   return {.format = format, .split = {.valid = 0, .test = 0}};
+}
+
+template <typename T>
+void put_bytes(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+struct Zipped {
+  std::string name;
+  std::string content;
+  bool deflate = false;
+  std::uint32_t size = 0;  // that is told; 0: the right one
+};
+
+std::string deflated(const std::string& content) {
+  z_stream stream{};
+  REQUIRE(::deflateInit2(&stream, 6, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+  std::string out(content.size() + 1000, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(content.data()));
+  stream.avail_in = static_cast<uInt>(content.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  REQUIRE(::deflate(&stream, Z_FINISH) == Z_STREAM_END);
+  out.resize(stream.total_out);
+  ::deflateEnd(&stream);
+  return out;
+}
+
+std::string zip_of(const std::vector<Zipped>& files) {
+  std::string out;
+  std::string directory;
+  for (const Zipped& file : files) {
+    const std::string packed = file.deflate ? deflated(file.content) : file.content;
+    std::string facts;
+    put_bytes<std::uint16_t>(facts, 20);
+    put_bytes<std::uint16_t>(facts, 0);
+    put_bytes<std::uint16_t>(facts, file.deflate ? 8 : 0);
+    put_bytes<std::uint32_t>(facts, 0);
+    put_bytes(facts, static_cast<std::uint32_t>(
+                         ::crc32(0, reinterpret_cast<const Bytef*>(file.content.data()),
+                                 static_cast<uInt>(file.content.size()))));
+    put_bytes(facts, static_cast<std::uint32_t>(packed.size()));
+    put_bytes(facts, file.size > 0 ? file.size : static_cast<std::uint32_t>(file.content.size()));
+    put_bytes(facts, static_cast<std::uint16_t>(file.name.size()));
+    put_bytes<std::uint16_t>(facts, 0);
+    directory += std::string("PK\x01\x02\x14\0", 6) + facts + std::string(10, '\0');
+    put_bytes(directory, static_cast<std::uint32_t>(out.size()));
+    directory += file.name;
+    out += "PK\x03\x04" + facts + file.name + packed;
+  }
+  const auto offset = static_cast<std::uint32_t>(out.size());
+  out += directory + std::string("PK\x05\x06\0\0\0\0", 8);
+  put_bytes(out, static_cast<std::uint16_t>(files.size()));
+  put_bytes(out, static_cast<std::uint16_t>(files.size()));
+  put_bytes(out, static_cast<std::uint32_t>(directory.size()));
+  put_bytes(out, offset);
+  put_bytes<std::uint16_t>(out, 0);
+  return out;
+}
+
+template <typename T>
+std::string npy_of(const std::vector<T>& values, std::vector<std::uint64_t> row) {
+  const TempDir dir = *TempDir::create();
+  auto writer = NpyWriter::create(dir.path() / "a.npy", npy_type<T>(), std::move(row));
+  REQUIRE(writer.has_value());
+  REQUIRE(writer->append(std::span<const T>(values)).has_value());
+  REQUIRE(writer->close().has_value());
+  return content_of(dir.path() / "a.npy");
 }
 
 std::string many_rows(int count) {
@@ -457,4 +527,123 @@ TEST_CASE("sketches of columns are their bytes, and no others") {
   CHECK(sketches_of(*parsed) == bytes);
   CHECK_FALSE(parse_sketches(bytes + "x").has_value());
   CHECK_FALSE(parse_sketches(bytes.substr(0, bytes.size() - 1)).has_value());
+}
+
+TEST_CASE("ARFF has its types in its header") {
+  Taken taken(
+      "% a comment\n@RELATION 'some name'\n\n"
+      "@attribute 'the size' NUMERIC\n@attribute colour {red, 'light blue', \"x,y\"}\n"
+      "@attribute words string\n@attribute day date \"yyyy-MM-dd\"\n@attribute whole integer\n"
+      "@data\n"
+      "1.5, red, 'it\\'s', 2024-01-02, 1\n"
+      "% another\n"
+      "?,'light blue',?,?,2\n"
+      "2,green,a,2024-01-02,3\n"
+      "3,\"x,y\",b c,2024-01-02\n"
+      "4,red,'open,2024-01-02,3\n",
+      unsplit(SourceFormat::Arff));
+  const IngestReport& report = taken.run();
+  REQUIRE_FALSE(report.refused.has_value());
+  CHECK(report.bad_rows == 3);
+  REQUIRE(report.shown.size() == 3);
+  CHECK(taken.type("the size") == ColumnType::Number);
+  CHECK(taken.type("whole") == ColumnType::Integer);
+  CHECK(taken.type("day") == ColumnType::Date);
+  CHECK(taken.schema.columns[1].categories == std::vector<std::string>{"red", "light blue", "x,y"});
+  CHECK(taken.categories("colour") == std::vector<std::string>{"red", "light blue"});
+  CHECK(taken.texts("words") == std::vector<std::string>{"it's", ""});
+}
+
+TEST_CASE("ARFF that is sparse, or has other types, is refused") {
+  for (const std::string_view text :
+       {"@attribute a numeric\n", "@attribute a relational\n@data\n", "@data\n1\n", "nonsense\n",
+        "@attribute a {x,x}\n@data\n", "@attribute a {x\n@data\n"}) {
+    Taken taken(text, unsplit(SourceFormat::Arff));
+    CAPTURE(text);
+    CHECK(taken.run().refused.has_value());
+  }
+  Taken sparse("@attribute a numeric\n@data\n{0 1}\n", unsplit(SourceFormat::Arff));
+  REQUIRE(sparse.run().refused.has_value());
+}
+
+TEST_CASE("npz arrays are columns side by side, stored or deflated") {
+  std::vector<double> x;
+  std::vector<std::int64_t> y;
+  std::vector<std::uint8_t> pixels;
+  for (int i = 0; i < 20'000; ++i) {
+    x.push_back(i);
+    x.push_back(i == 7 ? std::nan("") : -i);
+    y.push_back(i % 3);
+    for (int p = 0; p < 4; ++p) pixels.push_back(static_cast<std::uint8_t>(i + p));
+  }
+  Taken taken(zip_of({{.name = "x.npy", .content = npy_of(x, {2}), .deflate = true},
+                      {.name = "y.npy", .content = npy_of(y, {})},
+                      {.name = "img.npy", .content = npy_of(pixels, {2, 2}), .deflate = true}}),
+              unsplit(SourceFormat::Npz));
+  const IngestReport& report = taken.run();
+  REQUIRE_FALSE(report.refused.has_value());
+  CHECK(report.train == 20'000);
+  CHECK(taken.type("x_1") == ColumnType::Number);
+  CHECK(taken.schema.columns[3].shape == std::vector<std::uint32_t>{2, 2, 1});
+  CHECK(taken.column<std::int64_t>("y") == y);
+  CHECK(taken.column<std::uint8_t>("img") == pixels);
+  CHECK(taken.statistics[1]["missing"] == 1);
+}
+
+TEST_CASE("hostile archives are refused") {
+  const std::string array = npy_of(std::vector<double>{1, 2}, {});
+  std::string pickle = array;
+  pickle.replace(pickle.find("<f8"), 3, "|O'");
+  std::string cut = zip_of({{.name = "a.npy", .content = array}});
+  const std::vector<std::string> archives = {
+      "",
+      "PK\x05\x06",
+      cut.substr(0, cut.size() - 1),
+      cut.substr(10),
+      zip_of({}),
+      zip_of({{.name = "../a.npy", .content = array}}),
+      zip_of({{.name = "/a.npy", .content = array}}),
+      zip_of({{.name = "a/../../b.npy", .content = array}}),
+      zip_of({{.name = "a.npy", .content = pickle}}),
+      zip_of({{.name = "a.npy", .content = array},
+              {.name = "b.npy", .content = npy_of(std::vector<double>{1}, {})}}),
+      zip_of({{.name = "a.txt", .content = array}}),
+      zip_of({{.name = "a.npy", .content = array, .deflate = true, .size = 100'000}}),
+      zip_of({{.name = "a.npy", .content = array, .deflate = true, .size = 0xF000'0000}}),
+      zip_of({{.name = "a.npy", .content = array + "more"}}),
+  };
+  for (std::size_t i = 0; i < archives.size(); ++i) {
+    CAPTURE(i);
+    Taken taken(archives[i], unsplit(SourceFormat::Npz));
+    const IngestReport& report = taken.run();
+    REQUIRE(report.refused.has_value());
+    CHECK(report.refused->reason == "invalid_input");
+  }
+  std::string damaged = zip_of({{.name = "a.npy", .content = array}});
+  damaged[damaged.find("\x93NUMPY") + array.size() - 3] ^= 1;
+  Taken taken(damaged, unsplit(SourceFormat::Npz));
+  REQUIRE(taken.run().refused.has_value());
+  CHECK(taken.report.refused->message.contains("checksum"));
+}
+
+TEST_CASE("entries that share their bytes, and bombs, are no archive") {
+  const std::string zeros(20 << 20U, '\0');
+  const std::string bomb = zip_of({{.name = "a", .content = zeros, .deflate = true}});
+  CHECK(read_zip(bomb).has_value());  // deflate alone gives no more than 1032 times
+  CHECK_FALSE(read_zip(bomb, {.expanded = 1 << 20U}).has_value());
+  CHECK_FALSE(read_zip(bomb, {.ratio = 100}).has_value());
+  CHECK_FALSE(read_zip(bomb, {.entries = 0}).has_value());
+  // The directory names the one entry twice.
+  std::string twice = zip_of({{.name = "a", .content = std::string(5000, 'x')}});
+  const std::size_t directory = twice.find("PK\x01\x02");
+  const std::size_t end = twice.find("PK\x05\x06");
+  const std::string entry = twice.substr(directory, end - directory);
+  std::string doubled = twice.substr(0, end) + entry + twice.substr(end);
+  const std::size_t at = end + entry.size();
+  doubled[at + 8] = doubled[at + 10] = 2;
+  const auto size = static_cast<std::uint32_t>(2 * entry.size());
+  doubled.replace(at + 12, 4, std::string(reinterpret_cast<const char*>(&size), 4));
+  const auto read = read_zip(doubled);
+  REQUIRE_FALSE(read.has_value());
+  CHECK(read.error().message.contains("overlap"));
 }

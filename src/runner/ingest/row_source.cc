@@ -49,9 +49,11 @@ Result<std::unique_ptr<RowSource>> open_source(const Path& file, const IngestOpt
     case SourceFormat::Parquet:
       return open_parquet_source(file);
     case SourceFormat::Arff:
+      return open_arff_source(file);
     case SourceFormat::Npz:
+      return open_npz_source(file);
     case SourceFormat::Images:
-      break;
+      return open_image_source(file, options.image);
   }
   return refuse(reason::kUnsupported, "files of this format are not read");
 }

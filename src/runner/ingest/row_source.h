@@ -69,6 +69,13 @@ Result<std::unique_ptr<RowSource>> open_source(const Path& file, const IngestOpt
 Result<std::unique_ptr<RowSource>> open_csv_source(const Path& file, std::optional<char> delimiter);
 Result<std::unique_ptr<RowSource>> open_jsonl_source(const Path& file);
 Result<std::unique_ptr<RowSource>> open_parquet_source(const Path& file);
+Result<std::unique_ptr<RowSource>> open_arff_source(const Path& file);
+// Arrays of as many rows: one of two dimensions is so many columns, one of bytes with three or four
+// is images.
+Result<std::unique_ptr<RowSource>> open_npz_source(const Path& file);
+// A zip of PNG and JPEG files, a folder a class. `shape`: empty: that of the first one.
+Result<std::unique_ptr<RowSource>> open_image_source(const Path& file,
+                                                     std::vector<std::uint32_t> shape);
 
 // As many rows of so many columns as a block holds.
 std::size_t rows_of_block(std::size_t columns);
