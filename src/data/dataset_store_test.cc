@@ -132,7 +132,8 @@ TEST_CASE("what is erased keeps its schema, and others keep their parts") {
   CHECK_FALSE(kept.store->names(sha256("x")).value());
   CHECK_FALSE(kept.store->names(sha256("y")).value());
   CHECK(kept.store->names(sha256("schema")).value());
-  CHECK(kept.store->snapshot(a, 0).error().message == "'a' has no snapshot that is not erased");
+  const DatasetRecord now = *kept.store->find("team", "a");
+  CHECK(kept.store->snapshot(now, 0).error().message == "'a' has no snapshot that is not erased");
   // Nothing to append to; and a new one has a new part.
   CHECK(kept.commit(a, "3", "z", 2).error().reason == reason::kConflict);
   const auto next = kept.commit(a, "4", "w");

@@ -8,6 +8,7 @@
 
 #include "base/utf8.h"
 #include "core/reason.h"
+#include "core/wire/image_request.h"
 #include "runner/image/image.h"
 #include "runner/ingest/mapped_file.h"
 #include "runner/ingest/row_source.h"
