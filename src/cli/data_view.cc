@@ -118,15 +118,17 @@ std::string snapshot_text(const CliJson& snapshot) {
                       human_count(count_in(snapshot, "bad_rows")));
   const CliJson schema = snapshot.value("schema", CliJson::object());
   const CliJson split = schema.value("split", CliJson::object());
-  text += fmt::format("split by {} {}\n", split.value("by", ""),
-                      printable(split.value("column", ""), kShownName));
+  const std::string column = printable(split.value("column", ""), kShownName);
+  text +=
+      fmt::format("split by {}{}{}\n", split.value("by", ""), column.empty() ? "" : " ", column);
   if (!schema.value("target", "").empty())
     text += fmt::format("target {}\n", printable(schema.value("target", ""), kShownName));
   text += fmt::format("sha256 {}\n", snapshot.value("digest", ""));
   if (snapshot.contains("erased")) {
     const CliJson& erased = snapshot["erased"];
-    return text + fmt::format("erased {} by {}: {}\n", erased.value("time", ""),
-                              erased.value("by", ""),
+    const std::string by = erased.value("by", "");
+    return text + fmt::format("erased {}{}{}: {}\n", erased.value("time", ""),
+                              by.empty() ? "" : " by ", by,
                               printable(erased.value("reason", ""), kShownLine));
   }
   const CliJson statistics = snapshot.value("statistics", CliJson::object());

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -289,6 +290,8 @@ Result<std::vector<DatasetFile>> IngestSlices::take_snapshot(const Path& folder,
                                                              Pin& pin) const {
   const auto put = [&](const Fd& file, std::string_view name) -> Result<DatasetFile> {
     TRY(own_file(file.get(), 0444));
+    // It was read already, and is hashed from where its descriptor stands.
+    if (::lseek(file.get(), 0, SEEK_SET) != 0) return fail_errno("lseek");
     const JobFile kept =
         TRY(parts_.slices.store.put(FileRole::Result, std::string(name), file.get(), pin));
     return DatasetFile{.path = std::string(name), .digest = kept.digest, .size = kept.size};

@@ -234,10 +234,10 @@ class DataScopeTest(NodeCase):
     def test_a_key_reaches_the_datasets_that_it_names(self) -> None:
         node = Node()
         self.addCleanup(node.close)
-        owner = node.cli_json("key", "create", "--scope", "admin,data,read", "--name", "owner")["key"]
+        owner, mine, reader = (
+            node.cli_json("key", "create", "--scope", scopes, "--data", str(node.data))["key"]
+            for scopes in ("admin,data,read", "data:mine", "read:mine"))
         node.environment = {"MAYFLY_KEY": owner}
-        mine = node.cli_json("key", "create", "--scope", "data:mine", "--name", "mine")["key"]
-        reader = node.cli_json("key", "create", "--scope", "read:mine", "--name", "reader")["key"]
         path = self.folder / "scoped.csv"
         path.write_text("x\n1\n2\n")
         node.cli("data", "put", "other", str(path))
@@ -245,7 +245,7 @@ class DataScopeTest(NodeCase):
         node.cli("data", "put", "mine", str(path))
         node.cli("data", "describe", "mine")
         for words in (("data", "describe", "other"), ("data", "put", "other", str(path)),
-                      ("data", "delete", "other@1", "--reason", "x"), ("functions",)):
+                      ("data", "delete", "other@1", "--reason", "x"), ("usage",)):
             refused = node.cli(*words, check=False)
             self.assertIn("missing_scope", text_of(refused.stderr), words)
         self.assertEqual([one["name"] for one in node.cli_json("data", "list")["datasets"]], ["mine"])
