@@ -118,9 +118,8 @@ std::string snapshot_text(const CliJson& snapshot) {
                       human_count(count_in(snapshot, "bad_rows")));
   const CliJson schema = snapshot.value("schema", CliJson::object());
   const CliJson split = schema.value("split", CliJson::object());
-  const std::string column = printable(split.value("column", ""), kShownName);
-  text +=
-      fmt::format("split by {}{}{}\n", split.value("by", ""), column.empty() ? "" : " ", column);
+  const std::string key = printable(split.value("column", ""), kShownName);
+  text += fmt::format("split by {}{}{}\n", split.value("by", ""), key.empty() ? "" : " ", key);
   if (!schema.value("target", "").empty())
     text += fmt::format("target {}\n", printable(schema.value("target", ""), kShownName));
   text += fmt::format("sha256 {}\n", snapshot.value("digest", ""));
