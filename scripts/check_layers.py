@@ -6,9 +6,9 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "rollout", "validation", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "sketch", "rollout", "validation", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
-    "dispatch", "serving", "events", "jobs", "gateway", "grpc", "cli", "app",
+    "dispatch", "serving", "events", "jobs", "data", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
@@ -16,6 +16,7 @@ FORBIDDEN = {
     "rollout": {"async"},                                # the same
     "validation": {"async", "core", "rollout"},
     "search": {"async", "rollout", "validation"},
+    "sketch": {"async", "core"},
     "net": {"rollout"},
     "trace": {"rollout"},
     "signing": {"async", "rollout", "validation", "search", "net", "trace"},  # values
@@ -31,9 +32,10 @@ FORBIDDEN = {
     "serving": {"remote", "runner", "net"},                        # HTTP and gRPC alike
     "events": {"remote", "runner", "net", "trace", "identity", "rollout", "sandbox", "publish", "signing"},  # no protocol
     "jobs": {"remote", "runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},  # no protocol
+    "data": {"runner", "remote", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},
     "gateway": {"runner"},
-    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs"},
-    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "gateway", "publish", "sandbox", "grpc"},
+    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs", "data"},
+    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "data", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

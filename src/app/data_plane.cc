@@ -154,6 +154,8 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
           .has_memory = has_memory,
           .byte_limit = [&quotas = plane.quotas](
                             std::string_view project) { return quotas.job_limit(project); },
+          .data_limit = [&quotas = plane.quotas](
+                            std::string_view project) { return quotas.data_limit(project); },
           .cores = dispatch_options(base.config).cores};
 }
 

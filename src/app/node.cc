@@ -320,6 +320,7 @@ Status serve(const Foundation& base) {
                    .events = events.api(),
                    .schedules = events.schedules(),
                    .jobs = jobs.api(),
+                   .datasets = jobs.datasets(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
                    .callers = who.callers,

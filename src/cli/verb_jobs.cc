@@ -164,10 +164,12 @@ void print_jobs(const CliJson& jobs) {
     fmt::print("no jobs; mayfly batch and mayfly run submit one\n");
     return;
   }
-  Table table({"JOB", "FUNCTION", "KIND", "PROGRESS", "SUBMITTED", "REASON"});
+  Table table({"JOB", "OF", "KIND", "PROGRESS", "SUBMITTED", "REASON"});
   for (const CliJson& job : jobs) {
     table.add({job.value("id", ""),
-               fmt::format("{}@{}", job.value("function", ""), job.value("version", 0)),
+               job.contains("dataset")
+                   ? job.value("dataset", "")
+                   : fmt::format("{}@{}", job.value("function", ""), job.value("version", 0)),
                job.value("kind", ""), job_line(job), job.value("submitted", ""),
                job.value("reason", "")});
   }
@@ -184,6 +186,8 @@ Result<CliJson> list_jobs(const JobsFlags& flags, NodeClient& node) {
 // Its lines are among those of its function.
 Status print_job_logs(const std::string& id, NodeClient& node) {
   const CliJson job = TRY(node.get(job_path(id)));
+  if (job.contains("dataset"))
+    return refuse(reason::kBadRequest, "an ingest has no logs; mayfly jobs show has its report");
   const std::string path = function_path(job.value("function", "")) + "/logs";
   return node.stream("GET", path, CliJson(), [&](const CliJson& line) {
     if (line.value("source", "").ends_with("#" + id))

@@ -93,14 +93,15 @@ struct ProjectFlags {
 };
 
 void print_projects(const CliJson& projects) {
-  Table table(
-      {"PROJECT", "REQUESTS/S", "CONCURRENCY", "GB-SECONDS A MONTH", "MEMORY", "STORED", "JOBS"});
+  Table table({"PROJECT", "REQUESTS/S", "CONCURRENCY", "GB-SECONDS A MONTH", "MEMORY", "STORED",
+               "JOBS", "DATA"});
   for (const CliJson& project : projects) {
     const CliJson quotas = project.value("quotas", CliJson::object());
     const auto number = [&](const char* key) { return std::to_string(quotas.value(key, 0ULL)); };
     table.add({project.value("name", ""), number("requests_per_second"), number("concurrency"),
                number("gb_seconds_per_month"), quotas.value("memory", ""),
-               quotas.value("stored_bytes", ""), quotas.value("job_bytes", "")});
+               quotas.value("stored_bytes", ""), quotas.value("job_bytes", ""),
+               quotas.value("data_bytes", "")});
   }
   fmt::print("{}", table.str());
 }
@@ -207,7 +208,7 @@ void add_key_verb(CLI::App& app, CliContext& context) {
   create
       ->add_option("--scope", flags->scopes,
                    "what it may do: VERB:PATTERN,… as in invoke:fraud,deploy:*; the verbs are "
-                   "invoke, read, deploy, configure, secrets, metrics, admin")
+                   "invoke, read, deploy, configure, data, secrets, metrics, admin")
       ->required();
   create->add_option("--name", flags->name, "for people: what the key is for");
   create->add_option("--project", flags->project, "whose functions it means; default: one's own");
@@ -245,7 +246,7 @@ void add_project_verb(CLI::App& app, CliContext& context) {
   quota
       ->add_option("QUOTA=NUMBER", flags->quotas,
                    "requests_per_second, concurrency, gb_seconds_per_month, memory, stored_bytes, "
-                   "job_bytes")
+                   "job_bytes, data_bytes")
       ->required();
   add_data_option(*quota, flags->data);
   quota->callback([flags, &context] { context.outcome = set_quotas(*flags, context); });

@@ -46,6 +46,7 @@ void add_events_verb(CLI::App& app, CliContext& context);
 void add_batch_verb(CLI::App& app, CliContext& context);
 void add_run_verb(CLI::App& app, CliContext& context);
 void add_jobs_verb(CLI::App& app, CliContext& context);
+void add_data_verb(CLI::App& app, CliContext& context);
 void add_schedule_verb(CLI::App& app, CliContext& context);
 void add_functions_verb(CLI::App& app, CliContext& context);
 void add_versions_verb(CLI::App& app, CliContext& context);

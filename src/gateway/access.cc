@@ -22,11 +22,17 @@ Verb verb_for(Needs needs) {
     case Needs::Open:
     case Needs::Invoke:
     case Needs::Describe:
+    case Needs::Job:
+    case Needs::SeeJob:
       return Verb::Invoke;
     case Needs::Read:
       return Verb::Read;
     case Needs::Deploy:
+    case Needs::Upload:
       return Verb::Deploy;
+    case Needs::Data:
+    case Needs::ReadData:
+      return Verb::Data;
     case Needs::Configure:
       return Verb::Configure;
     case Needs::Secrets:
@@ -38,6 +44,14 @@ Verb verb_for(Needs needs) {
       return Verb::Admin;
   }
   return Verb::Admin;
+}
+
+// By another verb than verb_for().
+bool granted_otherwise(const Scopes& scopes, Needs needs, std::string_view function) {
+  const bool read = needs == Needs::Describe || needs == Needs::ReadData || needs == Needs::SeeJob;
+  const bool data = needs == Needs::Upload || needs == Needs::Job || needs == Needs::SeeJob;
+  return (read && granted(scopes, Verb::Read, function)) ||
+         (data && granted(scopes, Verb::Data, function));
 }
 
 // Of a node, not of a project.
@@ -61,13 +75,18 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::RedriveEvent:
     case Endpoint::RedeliverEvent:
     case Endpoint::SubmitJob:
-    case Endpoint::CancelJob:
-    case Endpoint::PauseJob:
-    case Endpoint::ResumeJob:
     case Endpoint::RunSchedule:
     case Endpoint::AddClientMemory:
     case Endpoint::RemoveClientMemory:
       return Needs::Invoke;
+    case Endpoint::CancelJob:
+    case Endpoint::PauseJob:
+    case Endpoint::ResumeJob:
+      return Needs::Job;
+    case Endpoint::ListJobs:
+    case Endpoint::DescribeJob:
+    case Endpoint::JobResultFile:
+      return Needs::SeeJob;
     case Endpoint::OpenApi:
     case Endpoint::ServerMetadata:
     case Endpoint::ModelMetadata:
@@ -85,9 +104,6 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListEvents:
     case Endpoint::EventReply:
     case Endpoint::EventState:
-    case Endpoint::ListJobs:
-    case Endpoint::DescribeJob:
-    case Endpoint::JobResultFile:
     case Endpoint::ListSchedules:
     case Endpoint::ShowSchedule:
       return Needs::Describe;
@@ -110,10 +126,18 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::VersionFile:
     case Endpoint::RepositoryLoad:
     case Endpoint::RepositoryUnload:
+      return Needs::Deploy;
     case Endpoint::BlobState:
     case Endpoint::BlobUpload:
     case Endpoint::BlobAppend:
-      return Needs::Deploy;
+      return Needs::Upload;
+    case Endpoint::CreateSnapshot:
+    case Endpoint::EraseSnapshot:
+      return Needs::Data;
+    case Endpoint::ListDatasets:
+    case Endpoint::DescribeDataset:
+    case Endpoint::DescribeSnapshot:
+      return Needs::ReadData;
     case Endpoint::DeleteFunction:
     case Endpoint::ChangeSettings:
     case Endpoint::SplitTraffic:
@@ -238,6 +262,10 @@ std::string_view action_of(Endpoint endpoint) {
       return "job.pause";
     case Endpoint::ResumeJob:
       return "job.resume";
+    case Endpoint::CreateSnapshot:
+      return "data.put";
+    case Endpoint::EraseSnapshot:
+      return "data.erase";
     case Endpoint::CreateSchedule:
       return "schedule.create";
     case Endpoint::DeleteSchedule:
@@ -280,8 +308,10 @@ std::string_view action_of(Endpoint endpoint) {
 Status check_access(const Principal& caller, Needs needs, std::string_view function) {
   if (needs == Needs::Open || caller.means == Principal::Means::Nobody) return {};
   const bool here = !concerns_node(needs) || caller.project == kDefaultProject;
-  const bool reads = needs == Needs::Describe && granted(caller.scopes, Verb::Read, function);
-  if (here && (reads || granted(caller.scopes, verb_for(needs), function))) return {};
+  if (here && (granted(caller.scopes, verb_for(needs), function) ||
+               granted_otherwise(caller.scopes, needs, function))) {
+    return {};
+  }
   const std::string_view verb = to_string(verb_for(needs));
   const bool named = needs != Needs::Admin && needs != Needs::Secrets && !concerns_node(needs) &&
                      !function.empty();

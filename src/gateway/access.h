@@ -20,7 +20,12 @@ enum class Needs : std::uint8_t {
   Describe,  // what a client of the function must know: invoke or read
   Read,
   Deploy,
+  Upload,  // deploy or data: what is uploaded may become either
   Configure,
+  Data,      // of a dataset
+  ReadData,  // what is in one: data or read
+  Job,       // invoke or data: what a job belongs to is known once it is found
+  SeeJob,    // invoke, read or data: likewise
   Secrets,
   Metrics,
   Admin,  // keys of the caller's project, its audit log

@@ -94,6 +94,23 @@ TEST_CASE("a scope is checked for the function that is meant, and a refusal name
   CHECK(check_access(key("default", "read:*"), Needs::Describe, "iris").has_value());
 }
 
+TEST_CASE("data lets upload, put and erase what it names, read only shows it, and invoke neither") {
+  const Principal caller = key("default", "data:credit");
+  CHECK(check_access(caller, Needs::Data, "credit").has_value());
+  CHECK(check_access(caller, Needs::ReadData, "credit").has_value());
+  CHECK(check_access(caller, Needs::Upload, "").has_value());
+  CHECK(check_access(caller, Needs::SeeJob, "").has_value());
+  CHECK_FALSE(check_access(caller, Needs::Data, "other").has_value());
+  CHECK_FALSE(check_access(caller, Needs::Deploy, "credit").has_value());
+  CHECK_FALSE(check_access(caller, Needs::Invoke, "credit").has_value());
+  const Principal reader = key("default", "read:credit");
+  CHECK(check_access(reader, Needs::ReadData, "credit").has_value());
+  CHECK_FALSE(check_access(reader, Needs::Data, "credit").has_value());
+  CHECK_FALSE(check_access(reader, Needs::Upload, "").has_value());
+  CHECK_FALSE(check_access(key("default", "invoke:*"), Needs::ReadData, "credit").has_value());
+  CHECK(check_access(key("default", "deploy:*"), Needs::Upload, "").has_value());
+}
+
 TEST_CASE("what concerns every project is for the project default only") {
   for (const Needs needs : {Needs::Node, Needs::Metrics}) {
     CHECK(check_access(key("default", "admin,metrics"), needs, "").has_value());

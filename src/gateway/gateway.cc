@@ -37,6 +37,8 @@ std::string subject_of(const Route& route) {
       route.endpoint == Endpoint::RedeliverEvent ||
       (route.endpoint >= Endpoint::CancelJob && route.endpoint <= Endpoint::ResumeJob) ||
       (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
+  if (route.endpoint == Endpoint::EraseSnapshot)
+    return std::string(local_name(route.name)) + "@" + route.version;
   return by_id ? route.version : std::string(local_name(route.name));
 }
 
@@ -237,6 +239,12 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::PauseJob:
     case Endpoint::ResumeJob:
       co_return co_await parts_.jobs.call(exchange, route);
+    case Endpoint::ListDatasets:
+    case Endpoint::DescribeDataset:
+    case Endpoint::CreateSnapshot:
+    case Endpoint::DescribeSnapshot:
+    case Endpoint::EraseSnapshot:
+      co_return co_await parts_.datasets.call(exchange, route);
     case Endpoint::ListSchedules:
     case Endpoint::CreateSchedule:
     case Endpoint::ShowSchedule:

@@ -9,6 +9,7 @@
 #include "gateway/blob_api.h"
 #include "gateway/callers.h"
 #include "gateway/control_api.h"
+#include "gateway/dataset_api.h"
 #include "gateway/event_api.h"
 #include "gateway/guard.h"
 #include "gateway/identity_api.h"
@@ -34,6 +35,7 @@ class Gateway {
     EventApi& events;
     ScheduleApi& schedules;
     JobApi& jobs;
+    DatasetApi& datasets;
     Catalog& catalog;
     Metrics& metrics;
     Callers& callers;

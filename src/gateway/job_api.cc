@@ -38,6 +38,13 @@ Json json_or_null(const std::string& text) {
   return json ? *json : Json();
 }
 
+// Now that it is known whose it is.
+Needs needs_of_job(JobKind kind, Endpoint endpoint) {
+  const bool sees = needs_of(endpoint) == Needs::SeeJob;
+  if (is_of_dataset(kind)) return sees ? Needs::ReadData : Needs::Data;
+  return sees ? Needs::Describe : Needs::Invoke;
+}
+
 Json describe_progress(const JobRecord& job) {
   Json about{{"text", job.progress.text}, {"metrics", json_or_null(job.progress.metrics)}};
   const double fraction = job.progress.fraction;
@@ -52,19 +59,23 @@ Json describe_progress(const JobRecord& job) {
 
 Json describe_job(const JobRecord& job) {
   const JobSubmission& spec = job.spec;
-  Json about{{"id", spec.id},
-             {"function", local_name(spec.function)},
-             {"version", spec.version},
-             {"kind", to_string(spec.kind)},
-             {"state", to_string(job.state)},
-             {"caller", spec.caller},
-             {"memory", to_string(spec.memory)},
-             {"submitted", format_time(spec.submitted)},
-             {"expires", format_time(spec.expires)},
-             {"slices", job.slices},
-             {"progress", describe_progress(job)},
-             {"cpu_s", std::chrono::duration<double>(job.cpu).count()},
-             {"ran_s", std::chrono::duration<double>(job.ran).count()}};
+  Json about{{"id", spec.id}};
+  if (is_of_dataset(spec.kind)) {
+    about["dataset"] = local_name(spec.function);
+  } else {
+    about["function"] = local_name(spec.function);
+    about["version"] = spec.version;
+  }
+  about.update({{"kind", to_string(spec.kind)},
+                {"state", to_string(job.state)},
+                {"caller", spec.caller},
+                {"memory", to_string(spec.memory)},
+                {"submitted", format_time(spec.submitted)},
+                {"expires", format_time(spec.expires)},
+                {"slices", job.slices},
+                {"progress", describe_progress(job)},
+                {"cpu_s", std::chrono::duration<double>(job.cpu).count()},
+                {"ran_s", std::chrono::duration<double>(job.ran).count()}});
   if (job.held && job.state == JobState::Running) about["pausing"] = true;
   if (job.failures > 0) about["failures"] = job.failures;
   if (job.started != WallTime{}) about["started"] = format_time(job.started);
@@ -127,7 +138,8 @@ Task<Result<JobRecord>> JobApi::find(const Route& route) {
   CO_TRY(JobRecord job, co_await parts_.engine.find(route.version));
   const std::string_view function = job.spec.function;
   const bool own = project_of(function) == route.caller->project &&
-                   check_access(*route.caller, needs_of(route.endpoint), local_name(function));
+                   check_access(*route.caller, needs_of_job(job.spec.kind, route.endpoint),
+                                local_name(function));
   if (!own) {
     co_return refuse(reason::kNotFound,
                      fmt::format("there is no job '{}'", route.version.substr(0, 64)));
@@ -315,7 +327,9 @@ Task<Result<Response>> JobApi::list(const Exchange& exchange, const Route& route
   CO_TRY(const std::vector<JobRecord> jobs, co_await parts_.engine.list(std::move(ask)));
   Json listed = Json::array();
   for (const JobRecord& job : jobs) {
-    if (may_see(*route.caller, job.spec.function)) listed.push_back(describe_job(job));
+    const Needs needs = needs_of_job(job.spec.kind, route.endpoint);
+    if (check_access(*route.caller, needs, local_name(job.spec.function)))
+      listed.push_back(describe_job(job));
   }
   CO_TRY(const Bytes kept, co_await parts_.engine.bytes_of(route.caller->project));
   co_return json_response({{"jobs", std::move(listed)}, {"kept_bytes", kept.count}});

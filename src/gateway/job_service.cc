@@ -66,10 +66,14 @@ BatchAnswer refused(const Error& error) {
 
 Result<JobStores> JobStores::open(const DataDir& data, std::unique_ptr<BlobStore> blobs,
                                   const Clock& clock, ScheduleStore& schedules) {
-  JobStores stores{.blobs = std::move(blobs), .jobs = nullptr};
-  stores.jobs =
-      TRY(JobStore::open(data.jobs_db(), *stores.blobs, clock,
-                         [&schedules](const Digest& file) { return schedules.has_input(file); }));
+  JobStores stores{.blobs = std::move(blobs), .datasets = nullptr, .jobs = nullptr};
+  stores.datasets = TRY(DatasetStore::open(data.datasets_db()));
+  const auto named = [&schedules,
+                      &datasets = *stores.datasets](const Digest& file) -> Result<bool> {
+    if (TRY(schedules.has_input(file))) return true;
+    return datasets.names(file);
+  };
+  stores.jobs = TRY(JobStore::open(data.jobs_db(), *stores.blobs, clock, named));
   return stores;
 }
 
@@ -81,6 +85,9 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
       batches_(
           slice_parts(parts), [this](const JobRecord& job) { return signature_of(job); },
           [this](ChunkAsk ask) { return predict(std::move(ask)); }),
+      ingests_({.slices = slice_parts(parts),
+                .datasets = *stores_.datasets,
+                .byte_limit = parts.data_limit}),
       engine_({.loop = parts.loop,
                .store = *stores_.jobs,
                .rng = parts.rng,
@@ -97,7 +104,16 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
             .blobs = *stores_.blobs,
             .owners = parts.owners,
             .pins = parts.pins,
-            .cores = parts.cores}) {}
+            .cores = parts.cores}),
+      datasets_({.pool = engine_.pool(),
+                 .engine = engine_,
+                 .datasets = *stores_.datasets,
+                 .ids = parts.ids,
+                 .rng = parts.rng,
+                 .uploads = parts.uploads,
+                 .blobs = *stores_.blobs,
+                 .owners = parts.owners,
+                 .pins = parts.pins}) {}
 
 ScheduledJobs JobService::scheduled() {
   JobStore& store = *stores_.jobs;
@@ -142,7 +158,14 @@ SliceParts JobService::slice_parts(const Parts& parts) {
 }
 
 Task<SliceOutcome> JobService::run(SliceAsk ask) {
-  if (ask.job.spec.kind == JobKind::Run) co_return co_await runs_.run(std::move(ask));
+  switch (ask.job.spec.kind) {
+    case JobKind::Run:
+      co_return co_await runs_.run(std::move(ask));
+    case JobKind::Ingest:
+      co_return co_await ingests_.run(std::move(ask));
+    case JobKind::Batch:
+      break;
+  }
   co_return co_await batches_.run(std::move(ask), engine_.options().slice);
 }
 

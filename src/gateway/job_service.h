@@ -3,8 +3,11 @@
 
 #include <memory>
 
+#include "data/dataset_store.h"
+#include "data/ingest_slice.h"
 #include "events/schedule_engine.h"
 #include "events/schedule_store.h"
+#include "gateway/dataset_api.h"
 #include "gateway/job_api.h"
 #include "gateway/predictions.h"
 #include "jobs/batch_slice.h"
@@ -16,12 +19,13 @@
 
 namespace mayfly {
 
-// Where jobs are kept.
+// Where jobs and datasets are kept.
 struct JobStores {
   // `schedules`, whose inputs are kept, outlives them.
   static Result<JobStores> open(const DataDir& data, std::unique_ptr<BlobStore> blobs,
                                 const Clock& clock, ScheduleStore& schedules);
   std::unique_ptr<BlobStore> blobs;
+  std::unique_ptr<DatasetStore> datasets;  // whose bytes are among the blobs
   std::unique_ptr<JobStore> jobs;
 };
 
@@ -41,11 +45,13 @@ class JobService {
     const DataDir& data;
     std::function<bool()> has_memory;
     std::function<Bytes(std::string_view project)> byte_limit;
+    std::function<Bytes(std::string_view project)> data_limit;
     std::uint32_t cores;
   };
   JobService(JobStores stores, const Parts& parts, JobEngine::Options options);
 
   JobApi& api() { return api_; }
+  DatasetApi& datasets() { return datasets_; }
   JobEngine& engine() { return engine_; }
   // What schedules have of me; I outlive it.
   ScheduledJobs scheduled();
@@ -66,8 +72,10 @@ class JobService {
   Pool pool_;
   RunSlices runs_;
   BatchSlices batches_;
+  IngestSlices ingests_;
   JobEngine engine_;
   JobApi api_;
+  DatasetApi datasets_;
 };
 
 }  // namespace mayfly

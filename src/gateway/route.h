@@ -80,6 +80,11 @@ enum class Endpoint : std::uint8_t {
   PauseJob,
   ResumeJob,
   JobResultFile,
+  ListDatasets,
+  DescribeDataset,
+  CreateSnapshot,
+  DescribeSnapshot,
+  EraseSnapshot,
   ListSchedules,
   CreateSchedule,
   ShowSchedule,
@@ -121,7 +126,7 @@ bool is_control(Endpoint endpoint);
 
 struct Route {
   Endpoint endpoint = Endpoint::ServerMetadata;
-  std::string name;     // {name}: a function, percent-decoded; may hold "@3"
+  std::string name;     // {name}: a function, percent-decoded; may hold "@3"; or a dataset
   std::string version;  // {version}, {digest}, {alias}, {id}, {schedule}, {region}, {secret}, {key}
   // Who asks; not of the table, but known before anything is answered. From then on `name` is the
   // function as the node knows it: "team/fraud@3".

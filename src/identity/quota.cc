@@ -20,7 +20,8 @@ std::string to_json(const Quotas& quotas) {
               {"gb_seconds_per_month", quotas.gb_seconds_per_month},
               {"memory", to_string(quotas.memory)},
               {"stored_bytes", to_string(quotas.stored)},
-              {"job_bytes", to_string(quotas.jobs)}}
+              {"job_bytes", to_string(quotas.jobs)},
+              {"data_bytes", to_string(quotas.data)}}
       .dump();
 }
 
@@ -35,6 +36,7 @@ Result<Quotas> change_quotas(Quotas quotas, std::string_view changes) {
           .bytes("memory", quotas.memory, {}, kMostBytes)
           .bytes("stored_bytes", quotas.stored, {}, kMostBytes)
           .bytes("job_bytes", quotas.jobs, {}, kMostBytes)
+          .bytes("data_bytes", quotas.data, {}, kMostBytes)
           .finish());
   return quotas;
 }

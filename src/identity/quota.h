@@ -18,6 +18,7 @@ struct Quotas {
   Bytes memory{};                          // private bytes of its templates and instances together
   Bytes stored{};                          // what it has uploaded, and is uploading
   Bytes jobs{};                            // files that its jobs keep
+  Bytes data{};                            // its datasets
   bool operator==(const Quotas&) const = default;
 };
 

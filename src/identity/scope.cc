@@ -36,8 +36,8 @@ Result<Scope> parse_scope(std::string_view text) {
   const std::optional<Verb> verb = verb_of(text.substr(0, colon));
   if (!verb) {
     return refuse(reason::kInvalidSetting,
-                  fmt::format("scope '{}': begin with invoke, read, deploy, configure, secrets, "
-                              "metrics or admin, as in invoke:fraud",
+                  fmt::format("scope '{}': begin with invoke, read, deploy, configure, data, "
+                              "secrets, metrics or admin, as in invoke:fraud",
                               text.substr(0, 80)));
   }
   if (colon == std::string_view::npos) return Scope{.verb = *verb};
@@ -68,6 +68,8 @@ std::string_view to_string(Verb verb) {
       return "deploy";
     case Verb::Configure:
       return "configure";
+    case Verb::Data:
+      return "data";
     case Verb::Secrets:
       return "secrets";
     case Verb::Metrics:

@@ -2,9 +2,9 @@
 //
 //   scopes  = scope ("," scope)*
 //   scope   = verb [":" pattern]          without a pattern: "*"
-//   verb    = invoke | read | deploy | configure | secrets | metrics | admin
-//   pattern = a function's name | a beginning of names and "*" | "*"; secrets, metrics and admin:
-//             "*" only
+//   verb    = invoke | read | deploy | configure | data | secrets | metrics | admin
+//   pattern = a function's name (of data, a dataset's) | a beginning of names and "*" | "*";
+//             secrets, metrics and admin: "*" only
 //
 // Scopes add up and imply nothing: `admin` (keys, projects, quotas, the node) does not invoke.
 #pragma once
@@ -19,9 +19,9 @@
 
 namespace mayfly {
 
-enum class Verb : std::uint8_t { Invoke, Read, Deploy, Configure, Secrets, Metrics, Admin };
-inline constexpr std::array kVerbs = {Verb::Invoke,  Verb::Read,    Verb::Deploy, Verb::Configure,
-                                      Verb::Secrets, Verb::Metrics, Verb::Admin};
+enum class Verb : std::uint8_t { Invoke, Read, Deploy, Configure, Data, Secrets, Metrics, Admin };
+inline constexpr std::array kVerbs = {Verb::Invoke, Verb::Read,    Verb::Deploy,  Verb::Configure,
+                                      Verb::Data,   Verb::Secrets, Verb::Metrics, Verb::Admin};
 std::string_view to_string(Verb verb);
 
 struct Scope {

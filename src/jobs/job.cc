@@ -2,7 +2,17 @@
 
 namespace mayfly {
 
-std::string_view to_string(JobKind kind) { return kind == JobKind::Batch ? "batch" : "run"; }
+std::string_view to_string(JobKind kind) {
+  switch (kind) {
+    case JobKind::Batch:
+      return "batch";
+    case JobKind::Run:
+      return "run";
+    case JobKind::Ingest:
+      return "ingest";
+  }
+  return "run";
+}
 
 std::string_view to_string(JobState state) {
   switch (state) {

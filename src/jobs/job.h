@@ -15,10 +15,13 @@
 namespace mayfly {
 
 enum class JobKind : std::uint8_t {
-  Batch,  // a function over the rows of a file
-  Run,    // the run() of a Python function
+  Batch,   // a function over the rows of a file
+  Run,     // the run() of a Python function
+  Ingest,  // files become a snapshot of a dataset
 };
-inline constexpr std::size_t kJobKinds = 2;
+inline constexpr std::size_t kJobKinds = 3;
+// Whether it belongs to a dataset, which `function` names then.
+inline bool is_of_dataset(JobKind kind) { return kind == JobKind::Ingest; }
 std::string_view to_string(JobKind kind);
 
 // Numbers stand in the store: append only. Done and what comes after it is over.
@@ -48,7 +51,7 @@ struct JobFile {
 
 struct JobSubmission {
   std::string id;        // time-ordered
-  std::string function;  // "team/iris"
+  std::string function;  // "team/iris"; or a dataset
   std::uint32_t version = 0;
   JobKind kind = JobKind::Run;
   std::string detail;  // JSON of the kind's own

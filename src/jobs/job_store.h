@@ -116,6 +116,8 @@ class JobStore {
   Result<JobFile> put(FileRole role, std::string name, int file, Pin& pin);
   // A blob that may never be named: sweep() removes it then.
   void watch(const Digest& digest);
+  // Blobs that somebody else has just ceased to name go now, unless they are named or pinned.
+  void drop(const std::vector<Digest>& digests) { clean_up(digests); }
   Pin pin() { return pins_.hold({}); }
   Result<Fd> open_file(const Digest& digest) const { return blobs_.open(digest); }
 

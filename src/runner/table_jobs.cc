@@ -20,7 +20,8 @@ std::unexpected<Error> no_tables(std::string_view what) {
 
 bool is_table_job(std::string_view request_json) {
   const auto json = parse_json(request_json, "job");
-  return json && json->is_object() && (json->contains("batch") || json->contains("merge"));
+  return json && json->is_object() &&
+         (json->contains("batch") || json->contains("merge") || json->contains("ingest"));
 }
 
 Status run_table_job(int control_fd, std::string_view request_json) {

@@ -1,6 +1,7 @@
-// Jobs over tables, inside the jail of a job: a slice of batch prediction, or joining what slices
-// wrote (runner/report/batch_job.h). libmayfly-batch.so does them; it is opened in such a jail,
-// never before.
+// Jobs over tables, inside the jail of a job: a slice of batch prediction, joining what slices
+// wrote (runner/report/batch_job.h), or taking foreign files into a data set
+// (runner/report/ingest_job.h). libmayfly-batch.so does them; it is opened in such a jail, never
+// before.
 #pragma once
 
 #include <string>

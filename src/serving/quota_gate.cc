@@ -70,6 +70,8 @@ Bytes QuotaGate::stored_limit(std::string_view project) const { return quotas_of
 
 Bytes QuotaGate::job_limit(std::string_view project) const { return quotas_of(project).jobs; }
 
+Bytes QuotaGate::data_limit(std::string_view project) const { return quotas_of(project).data; }
+
 Result<QuotaGate::Place> QuotaGate::enter(std::string_view name) {
   const auto found = projects_.find(name);
   if (found == projects_.end()) return Place();

@@ -73,6 +73,7 @@ class QuotaGate {
   std::shared_ptr<MemoryShare> memory_of(std::string_view project);
   Bytes stored_limit(std::string_view project) const;  // 0: none
   Bytes job_limit(std::string_view project) const;     // likewise
+  Bytes data_limit(std::string_view project) const;    // likewise
 
   // Quotas that changed hold from now on.
   void publish(const QuotaTable& table);

@@ -11,7 +11,9 @@
 //   DIR/events.db       accepted events and what became of them (store/work_queue.h)
 //   DIR/events/         their payloads and results, content-addressed
 //   DIR/jobs.db         jobs: what is asked and how far they are (jobs/job_store.h)
-//   DIR/jobs/           their inputs, checkpoints and results, content-addressed
+//   DIR/jobs/           their inputs, checkpoints and results, and what datasets are made of,
+//                       content-addressed
+//   DIR/datasets.db     datasets and their snapshots (data/dataset_store.h)
 //   DIR/schedules.db    what is sent when (events/schedule_store.h); payloads are among the events'
 //   DIR/blobs/          content-addressed files (store/blob_store.h)
 //   DIR/compiled/KEY/   compiled artifacts; KEY begins with the artifact's digest
@@ -67,6 +69,7 @@ class DataDir {
   Path events() const { return root_ / "events"; }
   Path jobs_db() const { return root_ / "jobs.db"; }
   Path jobs() const { return root_ / "jobs"; }
+  Path datasets_db() const { return root_ / "datasets.db"; }
   Path admin_socket() const { return run() / "admin.sock"; }
   Path blobs() const { return root_ / "blobs"; }
   Path compiled() const { return root_ / "compiled"; }

@@ -114,6 +114,9 @@ class OpenApiTest(NodeCase):
             self.upload(b"abc")
         if "/rollout" in path and method != "get":
             self.prepare_rollout(begin=method == "delete" or not path.endswith("/rollout"))
+        if "/datasets" in path:
+            newest = self.prepare_dataset()
+            target = target.replace("latest", newest) if method == "delete" else target
         if "/schedules" in path:
             self.prepare_schedule(there="{schedule}" in path)
         if "jobs" in path:
@@ -166,6 +169,14 @@ class OpenApiTest(NodeCase):
         folder.mkdir(exist_ok=True)
         (folder / "function.py").write_text("import time\ndef run(inputs, ctx): time.sleep(600)\n")
         self.node.deploy("sleeper", folder)
+
+    def prepare_dataset(self) -> str:
+        """The number of the newest snapshot of `credit`, which is there."""
+        self.upload(b"abc")
+        table = self.folder / "credit.csv"
+        table.write_text("age,class\n31,good\n28,bad\n")
+        self.node.cli("data", "put", "credit", str(table))
+        return str(self.node.cli_json("data", "describe", "credit")["number"])
 
     def prepare_schedule(self, there: bool) -> None:
         if self.node.request("GET", "/api/v1/functions/iris").status == 404:

@@ -1,8 +1,6 @@
 // CSV as RFC 4180 has it: commas, double quotes, a header, lines that end in LF or CRLF. Arrow's
 // parser finds the fields; a chunk is what it takes of a window of the file.
 #include <arrow/array/builder_binary.h>
-#include <arrow/csv/options.h>
-#include <arrow/csv/parser.h>
 #include <arrow/memory_pool.h>
 #include <arrow/type.h>
 #include <fmt/format.h>
@@ -17,6 +15,7 @@
 #include "runner/batch/arrow_result.h"
 #include "runner/batch/byte_window.h"
 #include "runner/batch/chunk_builder.h"
+#include "runner/batch/csv_block.h"
 #include "runner/batch/json_value.h"
 #include "runner/batch/table_reader.h"
 
@@ -26,56 +25,6 @@ namespace {
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::size_t kFirstBlock = 256 << 10;
 constexpr std::string_view kCsvFile = "the CSV file";
-
-// A row with another number of fields than the header.
-struct UnevenRow {
-  std::uint32_t row;  // in its block
-  std::string text;
-  std::int32_t fields;
-};
-
-// One block, cut into fields. `columns` < 0: as many as the first row has.
-class ParsedBlock {
- public:
-  ParsedBlock(std::int32_t columns, std::uint32_t rows)
-      : parser(arrow::system_memory_pool(), options(), columns, 0,
-               static_cast<std::int32_t>(rows)) {}
-  ParsedBlock(const ParsedBlock&) = delete;
-  ParsedBlock& operator=(const ParsedBlock&) = delete;
-
-  Status parse(std::string_view text, bool to_end) {
-    return from_arrow(to_end ? parser.ParseFinal(text, &bytes) : parser.Parse(text, &bytes),
-                      kCsvFile);
-  }
-
-  std::vector<UnevenRow> uneven;
-  arrow::csv::BlockParser parser;
-  std::uint32_t bytes = 0;  // that were parsed
-
- private:
-  arrow::csv::ParseOptions options() {
-    auto options = arrow::csv::ParseOptions::Defaults();
-    options.newlines_in_values = true;
-    options.invalid_row_handler = [this](const arrow::csv::InvalidRow& row) {
-      uneven.push_back({static_cast<std::uint32_t>(row.number),
-                        std::string(row.text.substr(0, kMaxShownRow)), row.actual_columns});
-      return arrow::csv::InvalidRowResult::Skip;
-    };
-    return options;
-  }
-};
-
-template <typename Visit>
-void visit_column(const arrow::csv::BlockParser& parser, std::size_t column, Visit visit) {
-  std::size_t row = 0;
-  // Nothing in a visit fails.
-  (void)parser.VisitColumn(
-      static_cast<std::int32_t>(column),
-      [&](const std::uint8_t* data, std::uint32_t size, bool quoted, bool) {
-        visit(row++, std::string_view(reinterpret_cast<const char*>(data), size), quoted);
-        return arrow::Status::OK();
-      });
-}
 
 class CsvReader final : public RowReader {
  public:
@@ -100,7 +49,7 @@ class CsvReader final : public RowReader {
       const std::string_view text = TRY(window_.peek(block_)).substr(0, kMaxBlock);
       const bool to_end = window_.holds_all() && text.size() < kMaxBlock;
       if (text.empty()) return std::nullopt;
-      ParsedBlock block(width(), rows_);
+      CsvBlock block(width(), rows_);
       TRY(block.parse(text, to_end));
       const auto rows = static_cast<std::uint32_t>(block.parser.num_rows()) +
                         static_cast<std::uint32_t>(block.uneven.size());
@@ -136,7 +85,7 @@ class CsvReader final : public RowReader {
       text.remove_prefix(kByteOrderMark.size());
     }
     const bool to_end = window_.holds_all() && text.size() < kMaxBlock;
-    ParsedBlock block(-1, 1);
+    CsvBlock block(-1, 1);
     TRY(block.parse(text, to_end));
     if (block.parser.num_rows() == 0) {
       return refuse(reason::kInvalidInput, to_end ? "the CSV file is empty: it has no header"
@@ -152,16 +101,16 @@ class CsvReader final : public RowReader {
     return {};
   }
 
-  Result<TableChunk> make_chunk(const ParsedBlock& block, std::uint32_t rows) {
+  Result<TableChunk> make_chunk(const CsvBlock& block, std::uint32_t rows) {
     ChunkBuilder builder(map_, columns_, rows);
     const std::vector<std::uint32_t> places = place_rows(block, builder);
     for (std::size_t input = 0; input < map_.inputs.size(); ++input) {
       const auto& columns = map_.inputs[input].columns;
       for (std::size_t element = 0; element < columns.size(); ++element) {
-        visit_column(block.parser, columns[element],
-                     [&](std::size_t row, std::string_view text, bool) {
-                       builder.put(places[row], input, element, FieldText{text});
-                     });
+        visit_csv_column(block.parser, columns[element],
+                         [&](std::size_t row, std::string_view text, bool) {
+                           builder.put(places[row], input, element, FieldText{text});
+                         });
       }
     }
     if (map_.inputs.empty()) make_documents(block, places, builder);
@@ -178,7 +127,7 @@ class CsvReader final : public RowReader {
   }
 
   // Where the parser's rows stand in the chunk, between those that it passed over.
-  std::vector<std::uint32_t> place_rows(const ParsedBlock& block, ChunkBuilder& builder) const {
+  std::vector<std::uint32_t> place_rows(const CsvBlock& block, ChunkBuilder& builder) const {
     for (const UnevenRow& uneven : block.uneven) {
       builder.fail(uneven.row, fmt::format("it has {} fields, the header has {}", uneven.fields,
                                            columns_.size()));
@@ -191,26 +140,27 @@ class CsvReader final : public RowReader {
     return places;
   }
 
-  void make_documents(const ParsedBlock& block, const std::vector<std::uint32_t>& places,
+  void make_documents(const CsvBlock& block, const std::vector<std::uint32_t>& places,
                       ChunkBuilder& builder) const {
     std::vector<std::string> documents(places.size(), "{");
     for (std::size_t column = 0; column < columns_.size(); ++column) {
       std::string key = column == 0 ? "" : ",";
       append_json_string(key, columns_[column].name);
       key += ':';
-      visit_column(block.parser, column, [&](std::size_t row, std::string_view text, bool quoted) {
-        documents[row] += key;
-        append_field_as_json(documents[row], text, quoted);
-      });
+      visit_csv_column(block.parser, column,
+                       [&](std::size_t row, std::string_view text, bool quoted) {
+                         documents[row] += key;
+                         append_field_as_json(documents[row], text, quoted);
+                       });
     }
     for (std::size_t row = 0; row < places.size(); ++row)
       builder.set_document(places[row], std::move(documents[row]) + "}");
   }
 
-  void show_failed(const ParsedBlock& block, const std::vector<std::uint32_t>& places,
+  void show_failed(const CsvBlock& block, const std::vector<std::uint32_t>& places,
                    ChunkBuilder& builder) const {
     for (std::size_t column = 0; column < columns_.size(); ++column) {
-      visit_column(block.parser, column, [&](std::size_t row, std::string_view text, bool) {
+      visit_csv_column(block.parser, column, [&](std::size_t row, std::string_view text, bool) {
         if (!builder.failed(places[row])) return;
         std::string& shown = builder.shown(places[row]);
         if (shown.size() > kMaxShownRow) return;
@@ -220,7 +170,7 @@ class CsvReader final : public RowReader {
     }
   }
 
-  static Result<std::shared_ptr<arrow::Array>> keep_column(const ParsedBlock& block,
+  static Result<std::shared_ptr<arrow::Array>> keep_column(const CsvBlock& block,
                                                            const std::vector<std::uint32_t>& places,
                                                            std::size_t column, std::uint32_t rows) {
     arrow::StringBuilder values(arrow::system_memory_pool());
@@ -228,15 +178,16 @@ class CsvReader final : public RowReader {
     const auto fill_to = [&](std::uint32_t row) {
       while (status.ok() && values.length() < row) status = values.AppendNull();
     };
-    visit_column(block.parser, column, [&](std::size_t row, std::string_view text, bool quoted) {
-      fill_to(places[row]);
-      if (!status.ok()) return;
-      if (text.empty() && !quoted) {
-        status = values.AppendNull();
-      } else {
-        status = is_utf8(text) ? values.Append(text) : values.Append(to_utf8(text));
-      }
-    });
+    visit_csv_column(
+        block.parser, column, [&](std::size_t row, std::string_view text, bool quoted) {
+          fill_to(places[row]);
+          if (!status.ok()) return;
+          if (text.empty() && !quoted) {
+            status = values.AppendNull();
+          } else {
+            status = is_utf8(text) ? values.Append(text) : values.Append(to_utf8(text));
+          }
+        });
     fill_to(rows);
     TRY(from_arrow(status, kCsvFile));
     return from_arrow(values.Finish(), kCsvFile);

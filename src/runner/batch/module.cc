@@ -2,13 +2,17 @@
 #include <exception>
 
 #include "runner/batch/worker.h"
+#include "runner/ingest/ingest.h"
 #include "runner/report/batch_job.h"
+#include "runner/report/ingest_job.h"
 #include "runner/table_jobs.h"
 
 namespace mayfly {
 namespace {
 
 Status run_tables(int control_fd, const std::string& request) {
+  if (const auto ingest = TRY(parse_ingest_job(request)))
+    return run_ingest(control_fd, *ingest, IngestFolders());
   const TableFolders folders;
   if (const auto merge = TRY(parse_merge_job(request))) return run_merge(*merge, folders);
   const auto batch = TRY(parse_batch_job(request));

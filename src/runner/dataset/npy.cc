@@ -245,8 +245,9 @@ Result<NpyWriter> NpyWriter::create(const Path& path, NpyType type,
                                     std::vector<std::uint64_t> row) {
   CHECK(row.size() < kMaxDimensions);
   CHECK(product(row, size_of(type)).has_value());
-  NpyWriter writer(TRY(open_file(path, O_WRONLY | O_CREAT | O_EXCL)), type, std::move(row));
-  TRY(write_all(writer.file_.get(), header_text(type, 0, writer.row_)));
+  NpyWriter writer(path, type, std::move(row));
+  const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_EXCL));
+  TRY(write_all(file.get(), header_text(type, 0, writer.row_)));
   return writer;
 }
 
@@ -258,17 +259,19 @@ Status NpyWriter::append(NpyType type, std::span<const std::byte> bytes) {
 }
 
 Status NpyWriter::flush() {
-  TRY(write_all(file_.get(), pending_));
-  pending_.clear();
+  if (pending_.empty()) return {};
+  const Fd file = TRY(open_file(path_, O_WRONLY | O_APPEND));
+  TRY(write_all(file.get(), pending_));
+  pending_ = {};
   return {};
 }
 
 Status NpyWriter::close() {
   TRY(flush());
+  const Fd file = TRY(open_file(path_, O_WRONLY));
   const std::string header = header_text(type_, rows(), row_);
-  if (::pwrite(file_.get(), header.data(), header.size(), 0) != static_cast<ssize_t>(header.size()))
+  if (::pwrite(file.get(), header.data(), header.size(), 0) != static_cast<ssize_t>(header.size()))
     return fail_errno("a column's header");
-  file_.reset();
   return {};
 }
 

@@ -93,7 +93,8 @@ class NpyColumn {
   std::size_t length_ = 0;
 };
 
-// Writes one, rows as they come; their number is known at the end.
+// Writes one, rows as they come; their number is known at the end. It holds no descriptor between
+// calls: a part has thousands of columns, a jail few descriptors.
 class NpyWriter {
  public:
   // `row`: the shape of one row, {} for a number. The file must not be there.
@@ -104,18 +105,19 @@ class NpyWriter {
   Status append(std::span<const T> values) {
     return append(npy_type<T>(), std::as_bytes(values));
   }
+  // What waits to be written, a quarter of a MiB at most, is written.
+  Status flush();
   // Once; the file is not whole before. Not synced.
   Status close();
   std::uint64_t rows() const;
 
  private:
-  NpyWriter(Fd file, NpyType type, std::vector<std::uint64_t> row)
-      : file_(std::move(file)), type_(type), row_(std::move(row)) {}
+  NpyWriter(Path path, NpyType type, std::vector<std::uint64_t> row)
+      : path_(std::move(path)), type_(type), row_(std::move(row)) {}
   Status append(NpyType type, std::span<const std::byte> bytes);
-  Status flush();
   std::size_t row_bytes() const;
 
-  Fd file_;
+  Path path_;
   NpyType type_;
   std::vector<std::uint64_t> row_;
   std::vector<std::byte> pending_;

@@ -1,0 +1,370 @@
+// mayfly data: datasets, put, appended to, listed, described, erased.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "cli/data_view.h"
+#include "cli/job_watch.h"
+#include "cli/local_file.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "cli/zip_writer.h"
+#include "core/reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMaxSchemaFile = 1 << 20;
+
+struct DataFlags {
+  std::string name;
+  std::vector<std::string> sources;
+  std::string format;
+  std::string schema;
+  std::vector<std::string> columns;
+  std::vector<std::string> drop;
+  std::vector<std::string> missing;
+  std::string delimiter;
+  std::string target;
+  std::string id, group, time;
+  std::string split;
+  std::string image;
+  std::int64_t max_bad_rows = -1;
+  std::string reason;
+  bool detach = false;
+};
+
+std::string dataset_path(std::string_view name) {
+  return fmt::format("/api/v1/datasets/{}", path_segment(name));
+}
+
+struct SnapshotRef {
+  std::string name;
+  std::string number;  // empty: none is named
+};
+
+SnapshotRef parse_snapshot_ref(const std::string& text) {
+  const std::size_t at = text.find('@');
+  if (at == std::string::npos) return {.name = text, .number = ""};
+  return {.name = text.substr(0, at), .number = text.substr(at + 1)};
+}
+
+// By the end of its name.
+Result<std::string> source_format(const DataFlags& flags) {
+  if (!flags.format.empty()) return flags.format;
+  const std::string& first = flags.sources.front();
+  for (const char* known : {"csv", "tsv", "jsonl", "parquet", "arff", "npz"}) {
+    if (first.ends_with(fmt::format(".{}", known))) return known;
+  }
+  std::error_code ignored;
+  if (first.ends_with(".zip") || std::filesystem::is_directory(first, ignored)) return "images";
+  if (first.ends_with(".ndjson")) return "jsonl";
+  if (first.ends_with(".pq")) return "parquet";
+  return refuse(reason::kBadRequest,
+                fmt::format("{}: what it is cannot be told by its name; say --format csv, tsv, "
+                            "jsonl, parquet, arff, npz or images",
+                            first));
+}
+
+Status add_column_types(const std::vector<std::string>& flags, CliJson& wish) {
+  for (const std::string& flag : flags) {
+    const std::size_t equals = flag.rfind('=');
+    if (equals == std::string::npos || equals == 0) {
+      return refuse(reason::kBadRequest,
+                    fmt::format("'{}': write --column NAME=TYPE, a type being number, integer, "
+                                "date, category or text",
+                                flag));
+    }
+    wish["columns"][flag.substr(0, equals)] = flag.substr(equals + 1);
+  }
+  return {};
+}
+
+// "valid=0.1,test=0.2"
+Status add_shares(const std::string& text, CliJson& split) {
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    const std::size_t equals = std::min(part.find('='), part.size());
+    const std::string key = part.substr(0, equals);
+    double share = 0;
+    const char* last = part.data() + part.size();
+    const char* first = std::min(part.data() + equals + 1, last);
+    const auto [stop, error] = std::from_chars(first, last, share);
+    if ((key != "valid" && key != "test") || error != std::errc() || stop != last) {
+      return refuse(reason::kBadRequest,
+                    fmt::format("'{}': write --split valid=0.1,test=0.2", text));
+    }
+    split[key] = share;
+    begin = end + 1;
+  }
+  return {};
+}
+
+// "28x28x1", or "28x28": of three channels.
+Status add_image(const std::string& text, CliJson& wish) {
+  if (text.empty()) return {};
+  std::vector<std::uint32_t> sides;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('x', begin), text.size());
+    std::uint32_t side = 0;
+    const char* last = text.data() + end;
+    const auto [stop, error] = std::from_chars(text.data() + begin, last, side);
+    if (error != std::errc() || stop != last) {
+      return refuse(reason::kBadRequest,
+                    fmt::format("'{}': write --image HEIGHTxWIDTHxCHANNELS, as in 28x28x1", text));
+    }
+    sides.push_back(side);
+    begin = end + 1;
+  }
+  if (sides.size() == 2) sides.push_back(3);
+  wish["image"] = sides;
+  return {};
+}
+
+Status add_split(const DataFlags& flags, CliJson& wish) {
+  CliJson split = wish.value("split", CliJson::object());
+  int named = 0;
+  const auto by = [&](const char* how, const std::string& column) {
+    if (column.empty()) return;
+    ++named;
+    split["by"] = how;
+    split["column"] = column;
+  };
+  by("id", flags.id);
+  by("group", flags.group);
+  by("time", flags.time);
+  if (named > 1)
+    return refuse(reason::kBadRequest, "rows are split by one of --id, --group and --time");
+  TRY(add_shares(flags.split, split));
+  if (!split.empty()) wish["split"] = std::move(split);
+  return {};
+}
+
+// What the schema's file says, and over it what the flags say.
+Result<CliJson> wish_of(const DataFlags& flags, bool append) {
+  CliJson wish = CliJson::object();
+  if (!flags.schema.empty()) {
+    wish = CliJson::parse(TRY(read_file(flags.schema, kMaxSchemaFile)), nullptr, false);
+    if (!wish.is_object()) {
+      return refuse(
+          reason::kBadRequest,
+          fmt::format("{}: a schema is a JSON object, as docs/data.md has it", flags.schema));
+    }
+  }
+  wish["format"] = TRY(source_format(flags));
+  if (append) wish["append"] = true;
+  TRY(add_column_types(flags.columns, wish));
+  if (!flags.drop.empty()) wish["drop"] = flags.drop;
+  if (!flags.missing.empty()) wish["missing"] = flags.missing;
+  if (!flags.delimiter.empty())
+    wish["delimiter"] = flags.delimiter == "\\t" ? "\t" : flags.delimiter;
+  if (!flags.target.empty()) wish["target"] = flags.target;
+  if (flags.max_bad_rows >= 0) wish["max_bad_rows"] = flags.max_bad_rows;
+  TRY(add_image(flags.image, wish));
+  TRY(add_split(flags, wish));
+  return wish;
+}
+
+// All of it, in a file of its own: it is hashed before it is sent.
+Status copy_stdin(const Path& into) {
+  std::ofstream file(into, std::ios::binary);
+  std::string piece(std::size_t{1} << 20U, '\0');
+  while (true) {
+    const ssize_t got = ::read(STDIN_FILENO, piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno("standard input");
+    if (got == 0) break;
+    file.write(piece.data(), got);
+  }
+  file.close();
+  if (!file) return fail_errno(into.native());
+  return {};
+}
+
+Result<CliJson> upload_source(NodeClient& node, const std::string& source) {
+  ProgressLine progress;
+  std::optional<TempDir> spool;
+  Path path = source;
+  std::string name = path.filename().native();
+  std::error_code ignored;
+  const bool folder = source != "-" && std::filesystem::is_directory(path, ignored);
+  if (folder || source == "-") spool.emplace(TRY(TempDir::create()));
+  if (folder) {
+    path = spool->path() / "folder.zip";
+    TRY(zip_folder(source, path));
+    name = Path(source).lexically_normal().filename().native();
+  } else if (source == "-") {
+    path = spool->path() / "stdin";
+    name = "stdin";
+    TRY(copy_stdin(path));
+  }
+  LocalFile file = TRY(local_file(path, name));
+  file.sha256 = TRY(digest_of(file, progress));
+  TRY(upload_blob(node, file, progress));
+  return CliJson{{"name", name}, {"sha256", file.sha256}};
+}
+
+Status put(const DataFlags& flags, bool append, const CliContext& context) {
+  NodeClient node = context.node();
+  CliJson wish = TRY(wish_of(flags, append));
+  wish["sources"] = CliJson::array();
+  for (const std::string& source : flags.sources)
+    wish["sources"].push_back(TRY(upload_source(node, source)));
+  const CliJson accepted = TRY(node.send("POST", dataset_path(flags.name) + "/snapshots", wish));
+  if (accepted.contains("snapshot")) {
+    context.json ? print_json(accepted) : fmt::print("{}", ingest_text(accepted));
+    return {};
+  }
+  const std::string id = accepted.value("id", "");
+  if (flags.detach) {
+    context.json ? print_json(accepted)
+                 : fmt::print("{0}\nmayfly jobs show {0} says how far it is\n", id);
+    return {};
+  }
+  const CliJson done = TRY(follow_job(node, id));
+  context.json ? print_json(done) : fmt::print("{}", ingest_text(done["result"]));
+  return {};
+}
+
+Status list_datasets(const CliContext& context) {
+  NodeClient node = context.node();
+  const CliJson listed = TRY(node.get("/api/v1/datasets"));
+  if (context.json) {
+    print_json(listed);
+    return {};
+  }
+  if (listed["datasets"].empty()) {
+    fmt::print("no datasets; mayfly data put makes one\n");
+    return {};
+  }
+  Table table({"DATASET", "NEWEST", "ROWS", "SIZE", "CREATED"});
+  for (const CliJson& dataset : listed["datasets"]) {
+    const CliJson snapshot = dataset.value("snapshot", CliJson::object());
+    const CliJson rows = snapshot.value("rows", CliJson::object());
+    std::uint64_t all = 0;
+    for (const auto& [split, count] : rows.items()) all += count.get<std::uint64_t>();
+    table.add({dataset.value("name", ""),
+               snapshot.empty() ? "none" : std::to_string(snapshot.value("number", 0U)),
+               human_count(all), human_bytes(snapshot.value("bytes", std::uint64_t{0})),
+               snapshot.value("created", dataset.value("created", ""))});
+  }
+  fmt::print("{}", table.str());
+  return {};
+}
+
+Status describe_data(const std::string& name, const CliContext& context) {
+  NodeClient node = context.node();
+  const SnapshotRef ref = parse_snapshot_ref(name);
+  const std::string path = dataset_path(ref.name);
+  auto found = node.get(fmt::format("{}/snapshots/{}", path,
+                                    ref.number.empty() ? "latest" : path_segment(ref.number)));
+  if (!found && ref.number.empty() && !context.json) {
+    // None is left; but there were some.
+    const CliJson dataset = TRY(node.get(path));
+    if (!dataset["snapshots"].empty()) {
+      fmt::print("{}", dataset_text(dataset));
+      return {};
+    }
+  }
+  const CliJson snapshot = TRY(std::move(found));
+  if (context.json) {
+    print_json(snapshot);
+    return {};
+  }
+  fmt::print("{}", snapshot_text(snapshot));
+  if (ref.number.empty()) fmt::print("\n{}", dataset_text(TRY(node.get(path))));
+  return {};
+}
+
+Status erase(const DataFlags& flags, const CliContext& context) {
+  const SnapshotRef ref = parse_snapshot_ref(flags.name);
+  if (ref.number.empty()) {
+    return refuse(reason::kBadRequest,
+                  fmt::format("name the snapshot that is to be erased: {}@3", ref.name));
+  }
+  NodeClient node = context.node();
+  const CliJson erased = TRY(node.send(
+      "DELETE", fmt::format("{}/snapshots/{}", dataset_path(ref.name), path_segment(ref.number)),
+      {{"reason", flags.reason}}));
+  if (context.json) {
+    print_json(erased);
+    return {};
+  }
+  fmt::print("{}@{} is erased; its schema and digest stay\n", ref.name, ref.number);
+  std::string others;
+  for (const CliJson& number : erased.value("shared_with", CliJson::array()))
+    others += fmt::format("{}{}@{}", others.empty() ? "" : ", ", ref.name, number.dump());
+  if (!others.empty()) fmt::print("rows that these have, too, are still there: {}\n", others);
+  return {};
+}
+
+void add_reading_options(CLI::App& verb, DataFlags& flags) {
+  verb.add_option("NAME", flags.name, "the dataset")->required();
+  verb.add_option("SOURCE", flags.sources,
+                  "files of one format; -: standard input; of images, a folder or zip with a "
+                  "folder a class")
+      ->required();
+  verb.add_option("--format", flags.format,
+                  "csv, tsv, jsonl, parquet, arff, npz or images, where the name does not say");
+  verb.add_option("--delimiter", flags.delimiter, "of csv; otherwise found in its header");
+  verb.add_option("--missing", flags.missing, "a text that stands for no value, as in '?'")
+      ->allow_extra_args(false);
+  verb.add_option("--max-bad-rows", flags.max_bad_rows,
+                  "rows that cannot be read and are put up with; 100");
+  verb.add_flag("--detach", flags.detach, "do not wait; mayfly jobs says how far it is");
+}
+
+void add_put(CLI::App& verb, CliContext& context) {
+  CLI::App* put_verb = verb.add_subcommand("put", "Make a snapshot of files");
+  auto flags = std::make_shared<DataFlags>();
+  add_reading_options(*put_verb, *flags);
+  put_verb->add_option("--schema", flags->schema,
+                       "a JSON file: types, target, split (docs/data.md)");
+  put_verb->add_option("--column", flags->columns, "NAME=TYPE, where what is found is not wanted")
+      ->allow_extra_args(false);
+  put_verb->add_option("--drop", flags->drop, "a column that is not kept")->allow_extra_args(false);
+  put_verb->add_option("--target", flags->target, "the column that is to be predicted");
+  put_verb->add_option("--id", flags->id, "rows with the same value here share a split");
+  put_verb->add_option("--group", flags->group, "likewise: a customer, a patient, a place");
+  put_verb->add_option("--time", flags->time, "the last rows by this column are the test");
+  put_verb->add_option("--image", flags->image,
+                       "HEIGHTxWIDTHxCHANNELS that images are resized to; those of the first one");
+  put_verb->add_option("--split", flags->split, "valid=0.1,test=0.2: the shares of the rows");
+  put_verb->callback([flags, &context] { context.outcome = put(*flags, false, context); });
+}
+
+}  // namespace
+
+void add_data_verb(CLI::App& app, CliContext& context) {
+  CLI::App* verb = app.add_subcommand("data", "Datasets: put, append, list, describe, delete");
+  verb->require_subcommand(1);
+  add_put(*verb, context);
+  CLI::App* append =
+      verb->add_subcommand("append", "Make the next snapshot of the newest and files");
+  auto more = std::make_shared<DataFlags>();
+  add_reading_options(*append, *more);
+  append->callback([more, &context] { context.outcome = put(*more, true, context); });
+  CLI::App* list = verb->add_subcommand("list", "List datasets");
+  list->callback([&context] { context.outcome = list_datasets(context); });
+  CLI::App* describe = verb->add_subcommand("describe", "Show a snapshot's columns");
+  auto named = std::make_shared<DataFlags>();
+  describe->add_option("NAME", named->name, "the dataset, or a snapshot: NAME@3")->required();
+  describe->callback([named, &context] { context.outcome = describe_data(named->name, context); });
+  CLI::App* remove = verb->add_subcommand("delete", "Erase a snapshot's bytes");
+  auto erased = std::make_shared<DataFlags>();
+  remove->add_option("NAME", erased->name, "the snapshot: NAME@3")->required();
+  remove->add_option("--reason", erased->reason, "why; it is kept")->required();
+  remove->callback([erased, &context] { context.outcome = erase(*erased, context); });
+}
+
+}  // namespace mayfly
