@@ -9,6 +9,7 @@
 #include "core/caller_reason.h"
 #include "core/event_reason.h"
 #include "core/secret.h"
+#include "core/train_reason.h"
 
 namespace mayfly {
 namespace {
@@ -82,6 +83,8 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
      "the server died while the event's attempt ran; it is tried again and not billed"},
     {reason::kSecretUnavailable, FailedPrecondition, 409,
      "a secret that the function names is not set, or cannot be opened with the node's key"},
+    {reason::kParityFailed, FailedPrecondition, 422,
+     "the trained model, exported, does not say what its trainer says; the row follows"},
     {reason::kCallDeadlock, FailedPrecondition, 409,
      "the called function could only start where its own callers end, which wait for it"},
     {reason::kCallTooDeep, FailedPrecondition, 409, "functions called functions more than 8 deep"},
