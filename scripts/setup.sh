@@ -12,6 +12,7 @@ packages=(
   libboost1.81-dev libsqlite3-dev libssl-dev libexpat1-dev zlib1g-dev libseccomp-dev libspdlog-dev libfmt-dev
   libcli11-dev libtomlplusplus-dev libyaml-dev libsimdjson-dev nlohmann-json3-dev prometheus-cpp-dev doctest-dev
   libonnx-dev libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
+  liblinear-dev libfaiss-dev libblas-dev liblapack-dev
   libturbojpeg0-dev libspng-dev libpython3-dev python3-pip libhowardhinnant-date-dev tzdata
   python3 python3-venv curl ca-certificates
   alsa-utils # recorded words for examples/voice
@@ -137,9 +138,37 @@ fetch_arrow() {
   echo "$wheel_sha" >$root/stamp
 }
 
+# XGBoost: the library that the `xgboost-cpu` wheel carries, with its OpenMP, pinned by digest. The wheel has
+# no headers; runner/train/xgboost_library.h declares what is called. Only training opens it, in its jails.
+xgboost_version=3.4.1
+
+fetch_xgboost() {
+  local machine wheel_sha
+  machine=$(uname -m)
+  case $machine in
+    x86_64) wheel_sha=1f16331f5c6beb2b40fbd4bf2834333062d93c9eb38b76186a5c206841dc1809 ;;
+    aarch64) wheel_sha=47b81860b18056f9425b34fe2905343bc7ee0118122ae09cf2e31c305ed49877 ;;
+    *) say "no XGBoost build is known for $machine"; exit 1 ;;
+  esac
+  local root=.deps/xgboost
+  [ "$(cat $root/stamp 2>/dev/null)" = "$wheel_sha" ] && return
+  say "fetching XGBoost $xgboost_version"
+  rm -rf $root && mkdir -p $root/wheel $root/xgboost/lib
+  .deps/venv/bin/pip download -q --no-deps --only-binary=:all: --python-version 3.13 \
+    --platform "manylinux_2_28_$machine" -d $root/wheel "xgboost-cpu==$xgboost_version"
+  echo "$wheel_sha  $(ls $root/wheel/*.whl)" | sha256sum --check --quiet
+  .deps/venv/bin/python -m zipfile -e $root/wheel/*.whl $root/wheel/out
+  mv $root/wheel/out/xgboost/lib/libxgboost.so $root/xgboost/lib/
+  mv $root/wheel/out/xgboost_cpu.libs $root/
+  mv $root/wheel/out/xgboost_cpu-$xgboost_version.dist-info/licenses/LICENSE $root/
+  rm -rf $root/wheel
+  echo "$wheel_sha" >$root/stamp
+}
+
 mkdir -p .deps
 install_packages
 make_venv venv scripts/requirements.txt
 make_venv sdk-venv scripts/requirements-sdk.txt
 fetch_onnxruntime
 fetch_arrow
+fetch_xgboost

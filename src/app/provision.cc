@@ -80,7 +80,9 @@ Result<ProcessSpawnerOptions> spawner_options(const Config& config) {
   ProcessSpawnerOptions options;
   options.runner = runner;
   options.python = python_folders(runner);
-  options.tables = runner.parent_path().parent_path() / "lib" / "mayfly" / "batch";
+  const Path libraries = runner.parent_path().parent_path() / "lib" / "mayfly";
+  options.tables = libraries / "batch";
+  options.training = libraries / "train";
   options.max_reply = config.max_reply;
   options.cpus = config.cpus;
   return options;

@@ -34,7 +34,7 @@ Result<Prices> prices_of(const Config& config);
 
 // bin/mayfly and bin/mayfly-runner lie side by side, in the build folder as in an installation;
 // what Python functions need lies in lib/mayfly/python beside bin, and on this system; what reads
-// tables, in lib/mayfly/batch.
+// tables, in lib/mayfly/batch; what learns from them, in lib/mayfly/train.
 Result<ProcessSpawnerOptions> spawner_options(const Config& config);
 
 // Raises the limit of descriptors to fit, and returns how many connections fit into it: each takes

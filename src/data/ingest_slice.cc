@@ -160,7 +160,7 @@ Result<IngestSlices::Plan> IngestSlices::make_plan(const SliceAsk& ask, Bytes li
     if (file.role != FileRole::Input) continue;
     plan.sources.push_back(
         {.file = {.path = file.name, .sha256 = to_string(file.digest), .size = file.size},
-         .blob = parts_.slices.blobs.path_of(file.digest)});
+         .blobs = &parts_.slices.blobs});
   }
   if (plan.limit != Bytes{}) {
     const Bytes used = TRY(datasets.bytes_of(project));
@@ -193,7 +193,7 @@ Status IngestSlices::add_base(Plan& plan) const {
     if (file.path == kStatisticsFile) continue;
     plan.sources.push_back(
         {.file = {.path = "base/" + file.path, .sha256 = to_string(file.digest), .size = file.size},
-         .blob = parts_.slices.blobs.path_of(file.digest)});
+         .blobs = &parts_.slices.blobs});
   }
   return {};
 }

@@ -19,7 +19,7 @@
 #include "jobs/job_engine.h"
 #include "net/exchange.h"
 #include "registry/pins.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
@@ -31,8 +31,8 @@ class DatasetApi {
     DatasetStore& datasets;
     InvocationIds& ids;
     Rng& rng;
-    LocalBlobStore& uploads;  // where files are uploaded to
-    LocalBlobStore& blobs;    // of jobs and datasets
+    BlobStore& uploads;  // where files are uploaded to
+    BlobStore& blobs;    // of jobs and datasets
     BlobOwners& owners;
     Pins& pins;  // of uploads
   };

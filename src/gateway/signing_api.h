@@ -11,7 +11,7 @@
 #include "net/exchange.h"
 #include "registry/registry.h"
 #include "serving/catalog.h"
-#include "store/local_blob_store.h"
+#include "store/blob_store.h"
 
 namespace mayfly {
 
@@ -22,7 +22,7 @@ class SigningApi {
     SigningKeyStore& keys;
     Registry& registry;
     Catalog& catalog;
-    LocalBlobStore& blobs;
+    BlobStore& blobs;
   };
 
   explicit SigningApi(Parts parts) : parts_(parts) {}

@@ -33,13 +33,9 @@ class RunSlices {
   Task<SliceOutcome> run(SliceAsk ask);
 
  private:
-  struct Slice;
   Task<Result<JobStore::SliceResult>> run_in(SliceAsk& ask, Path work, SliceOutcome& outcome);
   Result<JobSpec> lay_out(const SliceAsk& ask, const JobCode& code, const Path& work) const;
-  void answer(Slice& slice, std::string_view text);
-  Task<void> keep(Slice& slice, std::string folder);
-  Result<std::vector<JobFile>> take(const Path& folder, FileRole role, Pin& pin) const;
-  Result<JobStore::SliceResult> take_end(const Slice& slice, Pin& pin) const;
+  Result<JobStore::SliceResult> take_end(const Path& work, bool kept, Pin& pin) const;
 
   SliceParts parts_;
   FindCode find_code_;

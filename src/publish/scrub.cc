@@ -97,7 +97,10 @@ Result<std::optional<Damage>> Scrub::quarantine(Damage damage, const Path& from)
 
 Result<std::optional<Damage>> Scrub::check_blob(const Digest& digest) {
   become_idle();
-  const Path path = parts_.blobs.path_of(digest);
+  const auto blob = parts_.blobs.file(digest);
+  if (!blob && blob.error().code == Code::NotFound) return std::nullopt;
+  if (!blob) return std::unexpected(blob.error());
+  const Path path = blob->path;
   const auto file = parts_.blobs.open(digest);
   if (!file && is_gone(path)) return std::nullopt;
   const auto hash =

@@ -27,8 +27,8 @@
 #include "base/file.h"
 #include "base/result.h"
 #include "publish/compiled_store.h"
+#include "store/blob_store.h"
 #include "store/digest.h"
-#include "store/local_blob_store.h"
 
 namespace mayfly {
 
@@ -46,7 +46,7 @@ class Scrub {
  public:
   struct Parts {  // all outlive me
     Loop& loop;
-    const LocalBlobStore& blobs;
+    const BlobStore& blobs;
     CompiledStore& forms;
     Path compiled;
     Path quarantine;

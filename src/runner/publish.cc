@@ -23,6 +23,7 @@
 #include "runner/report/choose.h"
 #include "runner/report/resolve_job.h"
 #include "runner/table_jobs.h"
+#include "runner/train_jobs.h"
 
 namespace mayfly {
 namespace {
@@ -212,6 +213,7 @@ bool is_refusal(const Error& error) {
 Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view request) {
   if (TRY(parse_resolve_job(request))) return install_packages(request);
   if (is_table_job(request)) return run_table_job(control_fd, request);
+  if (is_train_job(request)) return run_train_job(runtime, control_fd, request);
   if (const auto run = TRY(parse_run_job(request))) return run_python_job(*run, request);
   const PublishJob job = TRY(parse_publish_job(request));
   const PublishProgress progress = [control_fd](std::string_view step, std::string_view detail) {

@@ -213,8 +213,8 @@ void ProcessSpawner::mount_python(JailPlan& plan, const Path& environment, Bytes
   plan.limits.file_bytes = std::max(plan.limits.file_bytes, scratch.count);
 }
 
-void ProcessSpawner::mount_tables(JailPlan& plan) const {
-  plan.mounts.push_back({.source = options_.tables, .target = "/runtime", .access = Access::Code});
+void ProcessSpawner::mount_library(JailPlan& plan, const Path& folder) const {
+  plan.mounts.push_back({.source = folder, .target = "/runtime", .access = Access::Code});
   plan.mounts.push_back(
       {.source = options_.python.libraries, .target = "/lib", .access = Access::Code});
 }
@@ -336,7 +336,8 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
   making.plan.mounts.push_back(
       {.source = spec.work, .target = "/work", .access = Access::ReadWrite});
   if (python) mount_python(making.plan, spec.environment, kJobScratch);
-  if (spec.runtime == RuntimeKind::Tables) mount_tables(making.plan);
+  if (spec.runtime == RuntimeKind::Tables) mount_library(making.plan, options_.tables);
+  if (spec.runtime == RuntimeKind::Training) mount_library(making.plan, options_.training);
   mount_tools(making.plan, spec.tools);
   making.request = std::move(spec.request);
   if (spec.idle) {

@@ -38,6 +38,7 @@ struct ProcessSpawnerOptions {
   Path runner;  // the executable mayfly-runner
   PythonFolders python = {};
   Path tables = {};                // libmayfly-batch.so and Arrow; at /runtime of jobs over tables
+  Path training = {};              // libmayfly-train.so and XGBoost; at /runtime of trainings
   NodeCgroups* cgroups = nullptr;  // outlives the spawner; none: nothing is limited by groups
   Bytes max_reply = mib(64);       // of outputs that do not fit the request's region
   std::uint32_t id_base = kDefaultIdBase;
@@ -74,7 +75,7 @@ class ProcessSpawner final : public Spawner, public JobRunner {
   ProcessSpawner(Loop& loop, ProcessSpawnerOptions options);
   JailProcess::Making begin(std::string label, Profile profile);
   void mount_python(JailPlan& plan, const Path& environment, Bytes scratch) const;
-  void mount_tables(JailPlan& plan) const;
+  void mount_library(JailPlan& plan, const Path& folder) const;
   void mount_tools(JailPlan& plan, JobTools tools) const;
   VersionLimits version_limits(const TemplateSpec& spec) const;
   struct TemplateParts {

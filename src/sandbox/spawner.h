@@ -25,8 +25,8 @@
 namespace mayfly {
 
 // What a jail is for: what executes the artifact, or for jobs only, libmayfly-batch.so reading and
-// writing tables.
-enum class RuntimeKind : std::uint8_t { Onnx, Python, Tables };
+// writing tables, or libmayfly-train.so learning from them.
+enum class RuntimeKind : std::uint8_t { Onnx, Python, Tables, Training };
 
 struct TemplateSpec {
   std::string label;  // "fraud@7": for logs and the cgroup's name

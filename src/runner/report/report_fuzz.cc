@@ -8,6 +8,7 @@
 #include "runner/report/batch_job.h"
 #include "runner/report/report.h"
 #include "runner/report/resolve_job.h"
+#include "runner/report/train_job.h"
 
 namespace {
 
@@ -35,6 +36,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)mayfly::parse_resolved(text);
   round_trip(text, mayfly::parse_worker_message);
   round_trip(text, mayfly::parse_slice_end);
+  if (const auto end = mayfly::parse_train_end(text))
+    CHECK(mayfly::parse_train_end(mayfly::to_json(*end)).has_value());
+  if (const auto job = mayfly::parse_train_job(text); job && *job)
+    CHECK(*mayfly::parse_train_job(mayfly::to_json(**job)) == *job);
   if (const auto job = mayfly::parse_batch_job(text); job && *job)
     CHECK(*mayfly::parse_batch_job(mayfly::to_json(**job)) == *job);
   if (const auto job = mayfly::parse_merge_job(text); job && *job)

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -82,6 +83,12 @@ class Whole {
   std::string name_;
 };
 
+bool all_scales(const DateFeature& date) {
+  return std::ranges::all_of(date.means, [](float mean) { return std::isfinite(mean); }) &&
+         std::ranges::all_of(date.deviations,
+                             [](float one) { return std::isfinite(one) && one != 0; });
+}
+
 std::string add_number(OnnxGraph& graph, float number) {
   return graph.add_floats("number", std::span(&number, 1), {});
 }
@@ -139,6 +146,10 @@ class Builder {
   // Year, month and day by Hinnant's civil_from_days: eras of 400 years that begin in March.
   Status add(const DateFeature& date) {
     if (date.parts.empty()) return wrong(date.column, "has no parts");
+    const bool scaled = !date.means.empty();
+    if (scaled && (date.means.size() != date.parts.size() ||
+                   date.deviations.size() != date.parts.size() || !all_scales(date)))
+      return wrong(date.column, "has parts without a scale");
     graph_.add_input(date.column, TensorProto::INT64, kFree);
     const Whole given(graph_, date.column);
     const std::string missing = given.is(kMissingDate);
@@ -150,7 +161,8 @@ class Builder {
     const Whole from_march = (of_year * 5 + 2) / 153;
     const Whole early = from_march.less_than(10);  // March to December
     const Whole month = from_march - 9 + early * 12;
-    for (const DatePart part : date.parts) {
+    for (std::size_t i = 0; i < date.parts.size(); ++i) {
+      const DatePart part = date.parts[i];
       const std::string value = [&] {
         switch (part) {
           case DatePart::Year:
@@ -168,8 +180,12 @@ class Builder {
         }
         return std::string();
       }();
-      const std::string filled =
-          graph_.add("Where", {missing, add_number(graph_, date.fill), value});
+      const float fill = scaled ? date.means[i] : date.fill;
+      std::string filled = graph_.add("Where", {missing, add_number(graph_, fill), value});
+      if (scaled) {
+        filled = graph_.add("Sub", {filled, add_number(graph_, date.means[i])});
+        filled = graph_.add("Div", {filled, add_number(graph_, date.deviations[i])});
+      }
       append(as_column(graph_, filled), {fmt::format("{}.{}", date.column, to_string(part))});
     }
     return {};
@@ -180,12 +196,7 @@ class Builder {
     if (text.words.empty() || text.weights.size() != grams)
       return wrong(text.column, "has no words, or not as many weights as words and pairs");
     graph_.add_input(text.column, TensorProto::STRING, kFree);
-    const std::string lower = graph_.add("StringNormalizer", {text.column});
-    set_attribute(graph_.last(), "case_change_action", std::string_view("LOWER"));
-    // The operator's own default is a locale that servers lack; this one is part of the C library.
-    set_attribute(graph_.last(), "locale", std::string_view("C.UTF-8"));
-    const std::string words = graph_.add("StringSplit", {lower});
-    graph_.last().add_output(graph_.fresh("counts"));
+    const std::string words = add_words(graph_, text.column);
     std::vector<std::string> pool = text.words;
     std::vector<std::string> names;
     for (const std::string& word : text.words)
@@ -231,19 +242,33 @@ class Builder {
   std::vector<std::string> names_;
 };
 
+}  // namespace
+
 const std::string& column_of(const Feature& feature) {
   return std::visit([](const auto& some) -> const std::string& { return some.column; }, feature);
 }
 
-}  // namespace
+std::string add_words(OnnxGraph& graph, const std::string& texts) {
+  const std::string lower = graph.add("StringNormalizer", {texts});
+  set_attribute(graph.last(), "case_change_action", std::string_view("LOWER"));
+  // The operator's own default is a locale that servers lack; this one is part of the C library.
+  set_attribute(graph.last(), "locale", std::string_view("C.UTF-8"));
+  std::string words = graph.add("StringSplit", {lower});
+  graph.last().add_output(graph.fresh("counts"));
+  return words;
+}
 
-Result<FeatureMatrix> add_features(OnnxGraph& graph, const std::vector<Feature>& plan) {
+Result<FeatureMatrix> add_features(OnnxGraph& graph, const std::vector<Feature>& plan,
+                                   std::span<const std::string_view> outputs) {
   if (plan.empty()) return fail(Code::InvalidArgument, "there are no columns to learn from");
   std::set<std::string> columns;
   Builder builder(graph);
   for (const Feature& feature : plan) {
     if (!columns.insert(column_of(feature)).second)
       return wrong(column_of(feature), "is there twice");
+    if (OnnxGraph::is_reserved(column_of(feature)) ||
+        std::ranges::find(outputs, column_of(feature)) != outputs.end())
+      return wrong(column_of(feature), "has the name of an output: rename it, or leave it out");
     TRY(std::visit([&](const auto& some) { return builder.add(some); }, feature));
   }
   return builder.finish();

@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -47,6 +49,9 @@ struct DateFeature {
   std::string column;
   std::vector<DatePart> parts;
   float fill = 0;  // of each part where the date is missing; may be NaN
+  // By part, as in NumberFeature; empty: as they are. With them a missing date is the mean of all.
+  std::vector<float> means = {};
+  std::vector<float> deviations = {};
 };
 
 // Bags of words: in lower case, split at spaces (ONNX Runtime's StringSplit does not split at tabs
@@ -67,7 +72,13 @@ struct FeatureMatrix {
 };
 
 // Adds the graph's inputs and the nodes that make the matrix. InvalidArgument names the column that
-// cannot be.
-Result<FeatureMatrix> add_features(OnnxGraph& graph, const std::vector<Feature>& plan);
+// cannot be. `outputs`: names that the graph's outputs will have, and columns must not.
+Result<FeatureMatrix> add_features(OnnxGraph& graph, const std::vector<Feature>& plan,
+                                   std::span<const std::string_view> outputs = {});
+
+// STRING[rows] → STRING[rows, words of the longest], filled up with empty ones.
+std::string add_words(OnnxGraph& graph, const std::string& texts);
+
+const std::string& column_of(const Feature& feature);
 
 }  // namespace mayfly

@@ -10,8 +10,9 @@ namespace {
 
 constexpr std::array<std::int64_t, 1> kLastAxis = {1};
 
-bool all_finite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+template <typename T>
+bool all_finite(const std::vector<T>& values) {
+  return std::ranges::all_of(values, [](T value) { return std::isfinite(value); });
 }
 
 // 1 - p beside p.
@@ -35,10 +36,14 @@ Result<std::string> add_linear(OnnxGraph& graph, const LinearModel& model,
   if (!fits || !all_finite(model.weights) || !all_finite(model.biases))
     return fail(Code::InvalidArgument, "the linear model's weights are not what they should be");
   const std::array<std::int64_t, 2> shape = {model.features, model.outputs};
-  const std::string weights = graph.add_floats("weights", model.weights, shape);
+  const std::string weights = graph.add_doubles("weights", model.weights, shape);
   const std::string biases =
-      graph.add_floats("biases", model.biases, std::array<std::int64_t, 1>{model.outputs});
-  const std::string values = graph.add("Gemm", {features, weights, biases});
+      graph.add_doubles("biases", model.biases, std::array<std::int64_t, 1>{model.outputs});
+  const std::string wide = graph.add("Cast", {features});
+  set_attribute(graph.last(), "to", std::int64_t{onnx::TensorProto::DOUBLE});
+  const std::string sums = graph.add("Gemm", {wide, weights, biases});
+  const std::string values = graph.add("Cast", {sums});
+  set_attribute(graph.last(), "to", std::int64_t{onnx::TensorProto::FLOAT});
   if (model.link == Link::Identity) return values;
   const std::string shares = graph.add("Sigmoid", {values});
   if (model.link == Link::Logistic) return two_classes(graph, shares);

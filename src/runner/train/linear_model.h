@@ -20,8 +20,9 @@ enum class Link : std::uint8_t {
 struct LinearModel {
   std::int64_t features = 0;
   std::int64_t outputs = 1;
-  std::vector<float> weights;  // [features, outputs]
-  std::vector<float> biases;   // [outputs]
+  // Sums are made with doubles: what cancels out in them would lose too many digits else.
+  std::vector<double> weights;  // [features, outputs]
+  std::vector<double> biases;   // [outputs]
   Link link = Link::Identity;
 };
 

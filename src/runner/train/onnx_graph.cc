@@ -7,6 +7,7 @@
 namespace mayfly {
 namespace {
 
+constexpr std::string_view kReserved = "mayfly:";
 constexpr std::int64_t kIrVersion = 9;
 constexpr std::int64_t kOpset = 20;  // StringSplit
 constexpr std::int64_t kMlOpset = 3;
@@ -50,7 +51,10 @@ OnnxGraph::OnnxGraph(std::string_view name) {
   model_.mutable_graph()->set_name(std::string(name));
 }
 
-std::string OnnxGraph::fresh(std::string_view base) { return fmt::format("{}_{}", base, names_++); }
+std::string OnnxGraph::fresh(std::string_view base) {
+  return fmt::format("{}{}_{}", kReserved, base, names_++);
+}
+bool OnnxGraph::is_reserved(std::string_view name) { return name.starts_with(kReserved); }
 
 void OnnxGraph::add_input(const std::string& name, onnx::TensorProto::DataType type,
                           std::span<const std::int64_t> shape) {
@@ -68,6 +72,16 @@ std::string OnnxGraph::add_floats(std::string_view base, std::span<const float> 
   tensor.set_name(fresh(base));
   tensor.set_data_type(onnx::TensorProto::FLOAT);
   tensor.mutable_float_data()->Add(values.begin(), values.end());
+  set_shape(tensor, shape);
+  return tensor.name();
+}
+
+std::string OnnxGraph::add_doubles(std::string_view base, std::span<const double> values,
+                                   std::span<const std::int64_t> shape) {
+  auto& tensor = *model_.mutable_graph()->add_initializer();
+  tensor.set_name(fresh(base));
+  tensor.set_data_type(onnx::TensorProto::DOUBLE);
+  tensor.mutable_double_data()->Add(values.begin(), values.end());
   set_shape(tensor, shape);
   return tensor.name();
 }

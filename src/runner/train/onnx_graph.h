@@ -20,8 +20,9 @@ class OnnxGraph {
  public:
   explicit OnnxGraph(std::string_view name);
 
-  // A name that nothing has yet, beginning with `base`.
+  // A name that nothing has yet, with `base` in it, and that inputs and outputs must not have.
   std::string fresh(std::string_view base);
+  static bool is_reserved(std::string_view name);
 
   // Dimensions: -1 is free.
   void add_input(const std::string& name, onnx::TensorProto::DataType type,
@@ -32,6 +33,8 @@ class OnnxGraph {
   // Constants; each returns its name. `shape`: empty for a scalar.
   std::string add_floats(std::string_view base, std::span<const float> values,
                          std::span<const std::int64_t> shape);
+  std::string add_doubles(std::string_view base, std::span<const double> values,
+                          std::span<const std::int64_t> shape);
   std::string add_integers(std::string_view base, std::span<const std::int64_t> values,
                            std::span<const std::int64_t> shape);
   std::string add_texts(std::string_view base, std::span<const std::string> values,

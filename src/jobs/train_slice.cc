@@ -1,0 +1,88 @@
+#include "jobs/train_slice.h"
+
+#include <algorithm>
+
+#include <optional>
+#include <utility>
+
+#include "core/reason.h"
+#include "jobs/run_talk.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::size_t kMessagesOfTraining = 1'000'000;
+
+bool is_of_test(const SourceFile& source) {
+  const Path path(source.file.path);
+  return std::ranges::find(path, Path("test")) != path.end();
+}
+
+}  // namespace
+
+Task<SliceOutcome> TrainSlices::run(SliceAsk ask) {
+  SliceOutcome outcome{.result = JobStore::SliceResult{}, .retry = true, .pin = parts_.store.pin()};
+  std::optional<SourceFolder> folder;
+  outcome.result = co_await run_in(ask, folder, outcome);
+  if (folder) co_await remove_folder(parts_.pool, *std::move(folder));
+  co_return outcome;
+}
+
+Task<Result<JobStore::SliceResult>> TrainSlices::run_in(SliceAsk& ask,
+                                                        std::optional<SourceFolder>& folder,
+                                                        SliceOutcome& outcome) {
+  CO_TRY(const std::vector<SourceFile> snapshot, co_await find_snapshot_(ask.job));
+  if (std::ranges::any_of(snapshot, is_of_test))
+    co_return fail(Code::Internal, "a file of the test split was to be mounted into a training");
+  CO_TRY(SourceFolder made,
+         co_await parts_.pool.run([&] { return SourceFolder::create(parts_.tmp, snapshot); }));
+  folder.emplace(std::move(made));
+  CO_TRY(const JobSpec spec, co_await parts_.pool.run([&] { return spec_of(ask, *folder); }));
+  RunTalk talk(ask, parts_, folder->work());
+  auto ended = co_await talk.run(spec);
+  if (!ended) co_return std::unexpected(std::move(ended).error());
+  outcome.cpu = ended->cpu;
+  outcome.memory = ended->peak_memory;
+  outcome.retry = may_retry_slice(talk.jail(), *ended);
+  if (auto failure = failure_of_slice(talk.jail(), *ended, spec))
+    co_return std::unexpected(*std::move(failure));
+  outcome.retry = false;  // what the worker says of its data stands
+  const bool kept = talk.kept();
+  co_return co_await parts_.pool.run([&] { return take_end(folder->work(), kept, outcome.pin); });
+}
+
+Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& folder) const {
+  auto job = TRY(parse_train_job(ask.job.spec.detail));
+  if (!job) return fail(Code::Internal, "the job's detail is no training");
+  job->threads = ask.job.spec.cpus;
+  job->memory = ask.job.spec.memory;
+  job->restored = ask.job.slices > 0;
+  TRY(lay_out(checkpoint_sources(ask, parts_), folder.work() / "restored"));
+  return JobSpec{.label = label_of(ask.job),
+                 .runtime = RuntimeKind::Training,
+                 .source = folder.source(),
+                 .work = folder.work(),
+                 .request = to_json(*job),
+                 .max_messages = kMessagesOfTraining,
+                 .memory = ask.job.spec.memory,
+                 .threads = ask.job.spec.cpus,
+                 .timeout = parts_.patience,
+                 .idle = true};
+}
+
+Result<JobStore::SliceResult> TrainSlices::take_end(const Path& work, bool kept, Pin& pin) const {
+  const Fd file = TRY(open_left(work / "end.json", kMaxTrainEnd));
+  const std::string text = TRY(read_all_fd(file.get(), kMaxTrainEnd));
+  const TrainEnd end = TRY(parse_train_end(text));
+  if (end.how == TrainEnd::How::Refused) return refuse(end.refused.reason, end.refused.message);
+  JobStore::SliceResult result;
+  result.finished = end.how == TrainEnd::How::Finished;
+  if (!result.finished && !kept)
+    return refuse(reason::kInstanceCrashed, "the training stopped without a checkpoint");
+  if (!result.finished) return result;
+  result.result = end.result;
+  result.files = TRY(take_folder(parts_, work / "output", FileRole::Result, pin));
+  return result;
+}
+
+}  // namespace mayfly

@@ -1,0 +1,279 @@
+#include "runner/train/worker.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "core/json_reader.h"
+#include "core/reason.h"
+#include "core/train_reason.h"
+
+namespace mayfly {
+namespace {
+
+constexpr Duration kTellEvery = std::chrono::milliseconds(500);
+constexpr std::uint32_t kEvaluations = 100;  // about, of a training that goes to its end
+constexpr std::size_t kMostServerText = 16 * 1024;
+constexpr std::size_t kLongestRefusal = 8000;
+constexpr std::size_t kMostSaved = std::size_t{4} << 30;
+
+Status write_new(const Path& path, std::string_view bytes) {
+  const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  return write_all(file.get(), bytes);
+}
+
+// The control socket: what the worker says, and what it is told.
+class TrainLink {
+ public:
+  explicit TrainLink(int socket) : socket_(socket) {}
+
+  Status tell(const Json& message) const {
+    const std::string text = message.dump(-1, ' ', false, Json::error_handler_t::replace);
+    while (::send(socket_, text.data(), text.size(), MSG_NOSIGNAL) < 0) {
+      if (errno != EINTR) return fail_errno("send to the server");
+    }
+    return {};
+  }
+
+  // The next message, after as many milliseconds at most; below 0: however long. An error when the
+  // server is gone.
+  Result<std::optional<Json>> hear(int wait) const {
+    pollfd waiting{.fd = socket_, .events = POLLIN, .revents = 0};
+    while (true) {
+      const int ready = ::poll(&waiting, 1, wait);
+      if (ready == 0) return std::nullopt;
+      if (ready > 0) break;
+      if (errno != EINTR) return fail_errno("poll");
+    }
+    std::array<char, kMostServerText> text{};
+    const ssize_t got = ::recv(socket_, text.data(), text.size(), 0);
+    if (got < 0) return fail_errno("receive from the server");
+    if (got == 0) return fail(Code::Unavailable, "the server hung up");
+    return TRY(parse_json({text.data(), static_cast<std::size_t>(got)}, "message"));
+  }
+
+ private:
+  int socket_;
+};
+
+// How the held-out rows were scored, round by round, and which round was the best. What an
+// uninterrupted training knows, one that goes on from a checkpoint knows, too.
+class History {
+ public:
+  void add(std::uint32_t round, double value, const Evaluation& evaluation) {
+    points_.push_back({round, value});
+    if (std::isnan(value)) return;
+    if (best_ && !evaluation.better(value, best_->value)) return;
+    best_ = points_.back();
+  }
+  std::optional<std::uint32_t> best_round() const {
+    return best_ ? std::optional(best_->round) : std::nullopt;
+  }
+  double last() const { return points_.empty() ? std::nan("") : points_.back().value; }
+
+  Json to_json() const {
+    Json json = Json::array();
+    for (const Point& point : points_) json.push_back(Json::array({point.round, point.value}));
+    return json;
+  }
+  static Result<History> parse(const Json& json, const Evaluation& evaluation) {
+    History history;
+    if (!json.is_array()) return fail(Code::DataLoss, "the checkpoint has no history");
+    for (const Json& point : json) {
+      if (!point.is_array() || point.size() != 2 || !point[0].is_number_unsigned())
+        return fail(Code::DataLoss, "the checkpoint's history is none");
+      history.add(point[0].get<std::uint32_t>(),
+                  point[1].is_number() ? point[1].get<double>() : std::nan(""), evaluation);
+    }
+    return history;
+  }
+
+ private:
+  struct Point {
+    std::uint32_t round = 0;
+    double value = 0;
+  };
+  std::vector<Point> points_;
+  std::optional<Point> best_;
+};
+
+class TrainWorker {
+ public:
+  TrainWorker(int control_fd, const TrainJob& job, const TrainFolders& folders, const Clock& clock,
+              Training& training)
+      : link_(control_fd), job_(job), folders_(folders), clock_(clock), training_(training) {}
+
+  Result<TrainEnd> run() {
+    if (job_.restored) TRY(restore());
+    const TimePoint began = clock_.now();
+    next_checkpoint_ = began + job_.checkpoint_every;
+    while (!done()) {
+      TRY(step());
+      TRY(hear(0));
+      const TimePoint now = clock_.now();
+      const bool over = job_.slice > Duration(0) && now - began >= job_.slice;
+      if ((stopped_ || over) && !done()) return stop();
+      if (now >= next_checkpoint_ && !waiting_ && !done()) TRY(checkpoint());
+    }
+    // Whoever wants more rounds later goes on from here.
+    if (trainer().rounds() < trainer().most_rounds() && !exhausted()) {
+      TRY(answered());
+      TRY(checkpoint());
+      TRY(answered());
+    }
+    return finish();
+  }
+
+ private:
+  Trainer& trainer() { return training_.trainer(); }
+
+  std::uint32_t target() {
+    const std::uint32_t most = trainer().most_rounds();
+    return job_.rounds == 0 ? most : std::min(job_.rounds, most);
+  }
+
+  // No round has been better for too long.
+  bool exhausted() {
+    const std::uint32_t patience = training_.early_stop();
+    const auto best = history_.best_round();
+    return patience > 0 && best && trainer().rounds() >= *best + patience;
+  }
+
+  bool done() { return trainer().rounds() >= target() || exhausted(); }
+
+  Status step() {
+    TRY(trainer().step());
+    const std::uint32_t round = trainer().rounds();
+    const std::uint32_t every = std::max(1U, trainer().most_rounds() / kEvaluations);
+    if (round % every == 0 || round == trainer().most_rounds()) TRY(evaluate());
+    return report_progress();
+  }
+
+  Status evaluate() {
+    const Evaluation& evaluation = training_.evaluation();
+    Scores scores = TRY(trainer().score_valid());
+    const double value = TRY(evaluation.judge(std::move(scores)));
+    history_.add(trainer().rounds(), value, evaluation);
+    if (!std::isfinite(value)) return {};
+    return link_.tell({{"metric", {{"name", evaluation.metric()}, {"value", value}}}});
+  }
+
+  Status report_progress() {
+    const TimePoint now = clock_.now();
+    if (now < next_report_) return {};
+    next_report_ = now + kTellEvery;
+    const std::uint32_t rounds = trainer().rounds();
+    std::string text = fmt::format("round {} of {}", rounds, target());
+    if (std::isfinite(history_.last()))
+      text += fmt::format(", {} {:.4g}", training_.evaluation().metric(), history_.last());
+    return link_.tell(
+        {{"progress", {{"fraction", static_cast<double>(rounds) / target()}, {"text", text}}}});
+  }
+
+  Status hear(int wait) {
+    while (const auto message = TRY(link_.hear(wait))) {
+      if (message->contains("kept")) waiting_ = false;
+      if (message->contains("stop")) stopped_ = true;
+      wait = 0;
+    }
+    return {};
+  }
+
+  Status answered() {
+    while (waiting_) TRY(hear(-1));
+    return {};
+  }
+
+  Status checkpoint() {
+    const std::string name = fmt::format("checkpoint-{}", ++checkpoints_);
+    const Path folder = folders_.work / name;
+    TRY(make_directories(folder));
+    const std::string saved = TRY(trainer().save());
+    TRY(write_new(folder / "trainer", saved));
+    const Json state{{"rounds", trainer().rounds()}, {"history", history_.to_json()}};
+    TRY(write_new(folder / "state.json", state.dump()));
+    next_checkpoint_ = clock_.now() + job_.checkpoint_every;
+    waiting_ = true;
+    return link_.tell({{"checkpoint", name}});
+  }
+
+  Status restore() {
+    const Path folder = folders_.work / "restored";
+    const std::string state = TRY(read_file(folder / "state.json"));
+    const Json json = TRY(parse_json(state, "state.json"));
+    const std::string saved = TRY(read_file(folder / "trainer", kMostSaved));
+    TRY(trainer().restore(saved));
+    if (!json.is_object() || json.value("rounds", Json()) != trainer().rounds())
+      return fail(Code::DataLoss, "the checkpoint's files are not of the same round");
+    history_ = TRY(History::parse(json.value("history", Json()), training_.evaluation()));
+    return {};
+  }
+
+  Result<TrainEnd> stop() {
+    TRY(answered());
+    TRY(checkpoint());
+    TRY(answered());
+    return TrainEnd{.how = TrainEnd::How::Stopped};
+  }
+
+  Result<TrainEnd> finish() {
+    const auto best = history_.best_round();
+    const bool cut = training_.early_stop() > 0 && best;
+    if (cut) TRY(trainer().keep_rounds(*best));
+    Json result = TRY(training_.finish(folders_.work / "output", history_.to_json()));
+    result["best_round"] = cut ? *best : trainer().rounds();
+    result["stopped_early"] = exhausted();
+    return TrainEnd{.how = TrainEnd::How::Finished, .result = result.dump()};
+  }
+
+  const TrainLink link_;
+  const TrainJob& job_;
+  const TrainFolders& folders_;
+  const Clock& clock_;
+  Training& training_;
+  History history_;
+  std::uint32_t checkpoints_ = 0;
+  bool waiting_ = false;  // for the server to keep the last one
+  bool stopped_ = false;
+  TimePoint next_checkpoint_{};
+  TimePoint next_report_{};
+};
+
+Result<TrainEnd> train_in(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
+                          const TrainFolders& folders, const Clock& clock) {
+  const auto training = TRY(Training::prepare(runtime, job, folders));
+  TrainWorker worker(control_fd, job, folders, clock, *training);
+  return worker.run();
+}
+
+// Whose fault it is that there is no result.
+std::optional<Refusal> refusal_of(const Error& error) {
+  constexpr std::array kRefused = {reason::kInvalidInput, reason::kTooLarge, reason::kParityFailed};
+  const bool listed = std::ranges::find(kRefused, error.reason) != kRefused.end();
+  if (!listed && error.code != Code::InvalidArgument) return std::nullopt;
+  return Refusal{.reason = std::string(listed ? error.reason : reason::kInvalidInput),
+                 .message = error.message.substr(0, kLongestRefusal)};
+}
+
+}  // namespace
+
+Status run_training(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
+                    const TrainFolders& folders, const Clock& clock) {
+  auto end = train_in(runtime, control_fd, job, folders, clock);
+  if (!end) {
+    auto refused = refusal_of(end.error());
+    if (!refused) return std::unexpected(std::move(end).error());
+    end = TrainEnd{.how = TrainEnd::How::Refused, .result = {}, .refused = *std::move(refused)};
+  }
+  return write_new(folders.work / "end.json", to_json(*end));
+}
+
+}  // namespace mayfly
