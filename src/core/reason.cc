@@ -9,12 +9,9 @@
 #include "core/caller_reason.h"
 #include "core/event_reason.h"
 #include "core/secret.h"
-<<<<<<< HEAD
 #include "core/signing_reason.h"
 #include "core/store_reason.h"
-=======
 #include "core/train_reason.h"
->>>>>>> d3-unverified
 
 namespace mayfly {
 namespace {
@@ -92,15 +89,12 @@ constexpr auto kCatalogue = std::to_array<ReasonEntry>({
      "the server died while the event's attempt ran; it is tried again and not billed"},
     {reason::kSecretUnavailable, FailedPrecondition, 409,
      "a secret that the function names is not set, or cannot be opened with the node's key"},
-<<<<<<< HEAD
     {reason::kInvalidSignature, InvalidArgument, 422,
      "the signature is malformed, or not of these bytes: something was altered, added or removed"},
     {reason::kUntrustedSigner, PermissionDenied, 403,
      "not signed, or by a key that the project does not trust or has revoked"},
-=======
     {reason::kParityFailed, FailedPrecondition, 422,
      "the trained model, exported, does not say what its trainer says; the row follows"},
->>>>>>> d3-unverified
     {reason::kCallDeadlock, FailedPrecondition, 409,
      "the called function could only start where its own callers end, which wait for it"},
     {reason::kCallTooDeep, FailedPrecondition, 409, "functions called functions more than 8 deep"},

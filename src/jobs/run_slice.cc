@@ -31,27 +31,9 @@ Task<SliceOutcome> RunSlices::run(SliceAsk ask) {
 Task<Result<JobStore::SliceResult>> RunSlices::run_in(SliceAsk& ask, Path work,
                                                       SliceOutcome& outcome) {
   CO_TRY(const JobCode code, co_await find_code_(ask.job));
-<<<<<<< HEAD
-  Slice slice(ask, parts_);
-  slice.work = std::move(work);
-  slice.progress = ask.job.progress;
-  if (const auto before = parse_json(slice.progress.metrics, "metrics");
-      before && before->is_object())
-    slice.metrics = *before;
-  CO_TRY(const JobSpec spec,
-         co_await parts_.pool.run([&] { return lay_out(ask, code, slice.work); }));
-  CancelSource stop;  // run() is asked, and says itself when it can
-  const CancelCallback stopped(ask.stop, [&stop] { stop.cancel(); });
-  const CancelCallback due(ask.due, [&stop] { stop.cancel(); });
-  auto ended = co_await slice.jail.run(
-      spec, {.stop = stop.token(), .kill = ask.kill, .stop_message = R"({"stop":true})"},
-      [this, &slice](std::string_view message) { answer(slice, message); });
-  co_await slice.gate.close();
-=======
   RunTalk talk(ask, parts_, work);
   CO_TRY(const JobSpec spec, co_await parts_.pool.run([&] { return lay_out(ask, code, work); }));
   auto ended = co_await talk.run(spec);
->>>>>>> d3-unverified
   if (!ended) co_return std::unexpected(std::move(ended).error());
   outcome.cpu = ended->cpu;
   outcome.memory = ended->peak_memory;
@@ -66,17 +48,7 @@ Task<Result<JobStore::SliceResult>> RunSlices::run_in(SliceAsk& ask, Path work,
 Result<JobSpec> RunSlices::lay_out(const SliceAsk& ask, const JobCode& code,
                                    const Path& work) const {
   TRY(make_directories(work));
-<<<<<<< HEAD
-  std::vector<SourceFile> files;
-  for (const JobFile& file : checkpoint_files(ask)) {
-    files.push_back(
-        {.file = {.path = file.name, .sha256 = to_string(file.digest), .size = file.size},
-         .blobs = &parts_.blobs});
-  }
-  TRY(mayfly::lay_out(files, restored));
-=======
   TRY(mayfly::lay_out(checkpoint_sources(ask, parts_), work / "restored"));
->>>>>>> d3-unverified
   return JobSpec{.label = label_of(ask.job),
                  .runtime = RuntimeKind::Python,
                  .source = code.artifact,

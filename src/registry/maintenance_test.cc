@@ -12,6 +12,7 @@
 #include "registry/backup.h"
 #include "registry/gc.h"
 #include "registry/testing/registry_fixture.h"
+#include "store/local_blob_store.h"
 #include "store/testing/small_disk.h"
 
 #include <doctest/doctest.h>

@@ -6,6 +6,7 @@
 
 #include "async/loop.h"
 #include "registry/testing/registry_fixture.h"
+#include "store/local_blob_store.h"
 
 #include <doctest/doctest.h>
 

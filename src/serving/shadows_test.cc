@@ -11,6 +11,7 @@
 #include "dispatch/testing/test_node.h"
 #include "meter/ledger_reader.h"
 #include "registry/testing/registry_fixture.h"
+#include "store/local_blob_store.h"
 
 #include <doctest/doctest.h>
 
