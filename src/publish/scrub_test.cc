@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "async/loop.h"
+#include "store/local_blob_store.h"
 
 #include <doctest/doctest.h>
 
