@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from harness import machine
 from harness.context import BenchNode, Context, CouldNotRun
 from harness.records import Report, at_most
 from harness.statistics import median
@@ -68,11 +69,11 @@ def _instances(context: Context, node: BenchNode, report: Report) -> None:
     load = context.workload("logistic")
     context.http(load, "many", CALLS, node=node)
     (served,) = _instances_of(node)
-    served_private = _private_bytes(served)
+    served_private = machine.private_bytes(served)
     others, kernel_before = set(_children(node)), _kernel_bytes()
     node.configure("many", min_instances=INSTANCES, max_instances=INSTANCES)
     node.wait_until(lambda: len(_instances_of(node)) >= INSTANCES, "1,000 instances live")
-    fresh = [_private_bytes(pid) for pid in _instances_of(node) if pid not in others]
+    fresh = [machine.private_bytes(pid) for pid in _instances_of(node) if pid not in others]
     for metric, value in (
         ("private, mean of 1,000", sum(fresh) / len(fresh)),
         (f"private, after {CALLS} calls", served_private),
@@ -129,14 +130,6 @@ def _instances_of(node: BenchNode) -> list[int]:
         parents.setdefault(parent, []).append(pid)
     inits = set(parents.get(node.process.pid, []))
     return [pid for init in inits for pid in sorted(parents.get(init, []))[1:]]
-
-
-def _private_bytes(pid: int) -> int:
-    fields = dict(
-        line.split(":", 1)
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    )
-    return sum(int(fields[key].split()[0]) for key in ("Private_Clean", "Private_Dirty")) * KIB
 
 
 def _server_rss(node: BenchNode) -> int:

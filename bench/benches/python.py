@@ -7,23 +7,21 @@ more than its tier says, of the rivals exec, or os.fork(), to the result.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
 
-from harness import rivals, wrk
+from harness import machine, rivals, wrk
 from harness.context import BenchNode, Context, CouldNotRun
 from harness.pairs import Figures, measure_pairs
 from harness.records import Report, at_least, at_most
 from harness.statistics import p50
 from harness.workload import ROOT
-
-from .density import _private_bytes
 
 MODELS = ()
 
@@ -52,6 +50,8 @@ FUNCTION = """
 
 STARTS = 3  # of a window, where one takes a second
 FORKS = 145  # of a window: 1,015 in seven
+# The rival's next process begins when its last has been reaped; so does Mayfly's.
+SETTLE_US = 10_000
 INSTANCES = 100
 CONNECTIONS = 64
 SECONDS = 3
@@ -67,19 +67,17 @@ class PythonBench:
         self.folder.mkdir()
         (self.folder / "function.py").write_text(textwrap.dedent(FUNCTION))
         self.rival("make")
-        self.row = json.loads((self.folder / "example.json").read_text())["x"]
-        given = {"name": "x", "datatype": "FP32", "shape": [1, 30], "data": self.row[0]}
-        self.body = json.dumps({"inputs": [given]}).encode()
+        row = json.loads((self.folder / "example.json").read_text())["x"][0]
+        given = {"name": "x", "datatype": "FP32", "shape": [1, 30], "data": row}
+        self.body = context.scratch / "python.json"
+        self.body.write_text(json.dumps({"inputs": [given]}))
+        self.deployed = self.with_wheels()
 
-    def deployed(self) -> Path:
-        """The folder as it is deployed: with the wheels, which the rivals have unpacked."""
+    def with_wheels(self) -> Path:
+        """The folder as it is deployed: the rivals have the wheels unpacked."""
         folder = self.context.scratch / "deployed"
-        folder.mkdir()
-        (folder / "wheels").mkdir()
-        for file in (*self.folder.iterdir(), *WHEELS.glob("*.whl")):
-            if file.is_file():
-                place = folder / "wheels" if file.suffix == ".whl" else folder
-                os.link(file, place / file.name) if file.parent == self.folder else _copy(file, place)
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(WHEELS, folder / "wheels")
         (folder / "requirements.txt").write_text("\n".join(PACKAGES) + "\n")
         return folder
 
@@ -116,33 +114,30 @@ class PythonBench:
 
     # Mayfly
 
-    def starts(self, node: BenchNode, tier: str, count: int, prepare) -> Figures:
+    def first(self, node: BenchNode, tier: str, count: int = 1) -> list[float]:
+        """Microseconds of replies that found no more than their tier says."""
+        taken = self.context.tool(
+            "http_latency",
+            *("--port", node.port, "--path", "/v2/models/python/infer", "--body", self.body),
+            *("--count", count, "--expect-start", tier, "--pause-us", SETTLE_US),
+        )
+        return taken["us"]
+
+    def prepared(self, node: BenchNode, tier: str, prepare) -> Figures:
+        """Each after what `prepare` does, which is not timed."""
         times = []
-        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=PATIENCE)
-        connection.connect()
-        connection.sock.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY
-        while len(times) < count:
+        for _ in range(STARTS):
             prepare()
-            begun = time.perf_counter()
-            connection.request("POST", "/v2/models/python/infer", self.body)
-            reply = connection.getresponse()
-            content = reply.read()
-            took = (time.perf_counter() - begun) * 1e6
-            if reply.status != 200:
-                raise CouldNotRun(f"{reply.status}: {content[:300]!r}")
-            if reply.headers["Mayfly-Start"] == tier:
-                times.append(took)
-        connection.close()
+            times += self.first(node, tier)
         return {"p50": p50(times)}
 
     def node(self, *arguments: str) -> BenchNode:
         node = self.context.fresh_node("--index-url", "off", *arguments)
-        node.deploy("python", self.context.scratch / "deployed")
+        node.deploy("python", self.deployed)
         node.configure("python", idle_timeout="1h", template_timeout="1h")
         return node
 
     def run(self) -> None:
-        self.deployed()
         with_environments = self.node()
         without = self.node("--environment-templates", "none")
         self.cold_starts(with_environments, without)
@@ -157,12 +152,12 @@ class PythonBench:
             kept.evict("python")
             kept.wait_until(lambda: self.environments(kept) == 1, "an environment template waits")
 
-        self.starts(kept, "cold", 1, lambda: None)
+        self.first(kept, "cold")
         series = measure_pairs(
             self.context.account,
             {
-                "environment": lambda: self.starts(kept, "environment", STARTS, only_environment),
-                "cold": lambda: self.starts(none, "cold", STARTS, lambda: none.evict("python")),
+                "environment": lambda: self.prepared(kept, "environment", only_environment),
+                "cold": lambda: self.prepared(none, "cold", lambda: none.evict("python")),
                 "plain": self.plain,
             },
             until=self.context.repeat_until,
@@ -172,11 +167,11 @@ class PythonBench:
 
     def template_starts(self, node: BenchNode) -> None:
         node.configure("python", idle_timeout="0s", keep_warm="true")
-        self.starts(node, "template", 20, lambda: None)
+        self.first(node, "template", 20)
         series = measure_pairs(
             self.context.account,
             {
-                "template": lambda: self.starts(node, "template", FORKS, lambda: None),
+                "template": lambda: {"p50": p50(self.first(node, "template", FORKS))},
                 "fork": self.forks,
                 "plain": self.plain,
             },
@@ -188,28 +183,25 @@ class PythonBench:
     def shared_memory(self, node: BenchNode) -> None:
         node.configure("python", idle_timeout="1h", min_instances=INSTANCES)
         node.wait_until(lambda: node.running("python")[0] >= INSTANCES, f"{INSTANCES} instances live")
-        self.starts(node, "hot", 200, lambda: None)
-        held = [_private_bytes(pid) for pid in node.instances()]
+        self.first(node, "hot", 200)
+        held = [machine.private_bytes(pid) for pid in node.instances()]
         self.report.single(
             "python", f"private, largest of {len(held)}", value=max(held) / KIB, unit="KiB",
             rival="allowance", rival_value=5 * KIB, target=at_most(1.0),
         )
-        node.configure("python", min_instances=0)
+        node.configure("python", min_instances=0, keep_warm="false")
         node.evict("python")
 
     def throughput(self, node: BenchNode) -> None:
-        folder = self.context.scratch / "deployed"
-        node.cli("deploy", "batched", str(folder), "--set", "max_batch=auto")
+        node.cli("deploy", "batched", str(self.deployed), "--set", "max_batch=auto")
         node.configure("batched", idle_timeout="1h")
-        body = self.context.scratch / "python.json"
-        body.write_bytes(self.body)
-        script = wrk.script(self.context.scratch, body)
+        script = wrk.script(self.context.scratch, self.body)
 
         def rate(name: str) -> Figures:
             url = f"http://127.0.0.1:{node.port}/v2/models/{name}/infer"
             return {"rate": wrk.requests_per_second(url, script, CONNECTIONS, SECONDS)}
 
-        with rivals.fastapi_function(self.folder, self.packages, self.body) as api:
+        with rivals.fastapi_function(self.folder, self.packages, self.body.read_bytes()) as api:
             series = measure_pairs(
                 self.context.account,
                 {
@@ -243,10 +235,6 @@ class PythonBench:
 
 def run(context: Context, report: Report) -> None:
     PythonBench(context, report).run()
-
-
-def _copy(file: Path, folder: Path) -> None:
-    (folder / file.name).write_bytes(file.read_bytes())
 
 
 def _installed(scratch: Path) -> Path:

@@ -165,3 +165,12 @@ def _tree_seconds(root: int) -> float:
             above = parents.get(above, 0)
         total += seconds if above == root else 0.0
     return total
+
+
+def private_bytes(pid: int) -> int:
+    """Of one process, from smaps_rollup."""
+    fields = dict(
+        line.split(":", 1)
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    )
+    return sum(int(fields[key].split()[0]) for key in ("Private_Clean", "Private_Dirty")) * 1024

@@ -119,7 +119,7 @@ def _bench_python() -> Path:
     stamp = folder / "stamp"
     wanted = "\n".join(REQUIREMENTS)
     if not stamp.exists() or stamp.read_text() != wanted:
-        print("hot: creating .deps/bench-venv", file=sys.stderr)
+        print("bench: creating .deps/bench-venv", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             subprocess.run(["/usr/bin/python3", "-m", "venv", folder], check=True)

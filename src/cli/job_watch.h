@@ -11,7 +11,8 @@ namespace mayfly {
 
 std::string job_path(const std::string& id);
 // Asks until it is over, with its progress on the terminal; how it ended. A job that failed is an
-// Error with its reason.
+// Error with its reason. A node that does not answer may be starting again: it is asked for a
+// minute.
 Result<CliJson> follow_job(NodeClient& node, const std::string& id);
 // A file of its result; `into` is there whole or not at all.
 Status fetch_job_file(NodeClient& node, const std::string& id, const std::string& name,

@@ -199,7 +199,10 @@ Result<CliJson> act_on_job(const JobsFlags& flags, NodeClient& node) {
   const std::string path = job_path(flags.id);
   if (flags.action == "show") return node.get(path);
   if (flags.action == "cancel") return node.send("DELETE", path, CliJson());
-  if (flags.action == "wait") return follow_job(node, flags.id);
+  if (flags.action == "wait") {
+    TRY(node.get(path));  // a wrong address is no node that starts again
+    return follow_job(node, flags.id);
+  }
   return node.send("POST", path + "/" + flags.action, CliJson::object());
 }
 

@@ -29,12 +29,13 @@ Request::Request(Scheduler& scheduler, Call accepted_call)
       scheduler_(scheduler),
       deadline_(scheduler.loop(), [this] {
         scheduler_.tick();
-        scheduler_.give_up(*this, Why::Deadline,
-                           error_of(reason::kDeadlineExceeded,
-                                    fmt::format("{}: no reply before the deadline, {} after the "
-                                                "request was accepted",
-                                                call.version->label,
-                                                to_string(rounded(call.deadline - accepted)))));
+        scheduler_.give_up(
+            *this, Why::Deadline,
+            refuse(reason::kDeadlineExceeded,
+                   fmt::format("{}: no reply before the deadline, {} after the "
+                               "request was accepted",
+                               call.version->label, to_string(rounded(call.deadline - accepted))))
+                .error());
       }) {}
 
 Request::~Request() {
@@ -112,21 +113,23 @@ std::optional<Scheduler::Refusal> Scheduler::refusal(const Request& request,
                                                      const VersionPool& pool) const {
   const std::string& label = pool.runtime->label;
   if (request.call.cancel.cancelled()) {
-    return Refusal{.error = error_of(reason::kClientGone, "the client disconnected")};
+    return Refusal{.error = refuse(reason::kClientGone, "the client disconnected").error()};
   }
   if (request.call.deadline <= now_) {
-    return Refusal{.error = error_of(reason::kDeadlineExceeded,
-                                     fmt::format("{}: the deadline had passed on arrival", label))};
+    return Refusal{.error = refuse(reason::kDeadlineExceeded,
+                                   fmt::format("{}: the deadline had passed on arrival", label))
+                                .error()};
   }
   if (std::optional<Refusal> refused = refusal(pool)) return refused;
   const Duration wait = estimated_wait(queue_view(pool));
   if (now_ + wait <= request.call.deadline) return std::nullopt;
-  return Refusal{.error = error_of(reason::kHopelessDeadline,
-                                   fmt::format("{}: {} requests wait; the deadline is in {} and "
-                                               "the queue takes about {}",
-                                               label, pool.queued,
-                                               to_string(rounded(request.call.deadline - now_)),
-                                               to_string(rounded(wait)))),
+  return Refusal{.error = refuse(reason::kHopelessDeadline,
+                                 fmt::format("{}: {} requests wait; the deadline is in {} and "
+                                             "the queue takes about {}",
+                                             label, pool.queued,
+                                             to_string(rounded(request.call.deadline - now_)),
+                                             to_string(rounded(wait))))
+                              .error(),
                  .retry_after = retry_after(wait)};
 }
 
@@ -134,9 +137,10 @@ std::optional<Scheduler::Refusal> Scheduler::refusal(const VersionPool& pool) co
   const FunctionSettings& settings = *pool.function.settings;
   if (pool.tmpl.state == TemplateState::BackingOff && pool.live() == 0) return start_refused(pool);
   if (settings.max_concurrency != 0 && pool.function.in_flight >= settings.max_concurrency) {
-    return Refusal{.error = error_of(reason::kQueueFull,
-                                     fmt::format("{}: {} requests are in flight (max_concurrency)",
-                                                 pool.runtime->label, pool.function.in_flight)),
+    return Refusal{.error = refuse(reason::kQueueFull,
+                                   fmt::format("{}: {} requests are in flight (max_concurrency)",
+                                               pool.runtime->label, pool.function.in_flight))
+                                .error(),
                    .retry_after = retry_after(estimated_wait(queue_view(pool)))};
   }
   if (pool.function.queued > 0 && pool.function.queued >= settings.queue_limit) {
@@ -155,20 +159,23 @@ std::optional<Outcome> Scheduler::refusal(VersionKey version) {
 }
 
 Scheduler::Refusal Scheduler::queue_full(const VersionPool& pool) const {
-  return {.error = error_of(
-              reason::kQueueFull,
-              fmt::format("{}: {} requests wait already (queue_limit = {})", pool.runtime->label,
-                          pool.function.queued, pool.function.settings->queue_limit)),
+  return {.error = refuse(reason::kQueueFull,
+                          fmt::format("{}: {} requests wait already (queue_limit = {})",
+                                      pool.runtime->label, pool.function.queued,
+                                      pool.function.settings->queue_limit))
+                       .error(),
           .retry_after = retry_after(estimated_wait(queue_view(pool)))};
 }
 
 Scheduler::Refusal Scheduler::start_refused(const VersionPool& pool) const {
   const Duration left = rounded(pool.tmpl.retry - now_);
-  return {.error = error_of(
-              reason::kStartFailed,
-              fmt::format("{} cannot be started: {}; next attempt in {}", pool.runtime->label,
-                          pool.tmpl.cause ? pool.tmpl.cause->message : "unknown", to_string(left))),
-          .retry_after = retry_after(left)};
+  return {
+      .error = refuse(reason::kStartFailed,
+                      fmt::format(
+                          "{} cannot be started: {}; next attempt in {}", pool.runtime->label,
+                          pool.tmpl.cause ? pool.tmpl.cause->message : "unknown", to_string(left)))
+                   .error(),
+      .retry_after = retry_after(left)};
 }
 
 QueueView Scheduler::queue_view(const VersionPool& pool) const {
@@ -184,7 +191,8 @@ void Scheduler::watch_for_end(Request& request) {
   request.cancelled_.emplace(request.call.cancel, [this, &request] {
     tick();
     if (request.closing) return;  // it has its grace already
-    give_up(request, Why::ClientGone, error_of(reason::kClientGone, "the client disconnected"));
+    give_up(request, Why::ClientGone,
+            refuse(reason::kClientGone, "the client disconnected").error());
   });
 }
 
@@ -283,7 +291,7 @@ void Scheduler::give_up(Request& request, Why why, Error error) {
 
 void Scheduler::abandon(Request& request) {
   tick();
-  Error error = error_of(reason::kClientGone, "nobody waits for the reply");
+  Error error = refuse(reason::kClientGone, "nobody waits for the reply").error();
   if (!request.closing) request.closing = error;  // at once, also a stream
   give_up(request, Why::ClientGone, std::move(error));
 }

@@ -19,10 +19,11 @@ using namespace std::chrono_literals;
 
 // It begins with the quota's name.
 Error over_quota(const VersionPool& pool) {
-  return error_of(reason::kQuotaExceeded,
-                  fmt::format("memory: {} needs more than is left of the {} that the processes of "
-                              "its project may hold",
-                              pool.runtime->label, to_string(pool.runtime->share->limit)));
+  return refuse(reason::kQuotaExceeded,
+                fmt::format("memory: {} needs more than is left of the {} that the processes of "
+                            "its project may hold",
+                            pool.runtime->label, to_string(pool.runtime->share->limit)))
+      .error();
 }
 
 }  // namespace
@@ -174,8 +175,9 @@ void Scheduler::refuse_all(VersionPool& pool, Why why) {
   const Error error =
       why == Why::OverQuota
           ? over_quota(pool)
-          : error_of(why == Why::CpuFull ? reason::kNodeBusy : reason::kMemoryPressure,
-                     fmt::format("{}: {}", pool.runtime->label, explain(why)));
+          : refuse(why == Why::CpuFull ? reason::kNodeBusy : reason::kMemoryPressure,
+                   fmt::format("{}: {}", pool.runtime->label, explain(why)))
+                .error();
   answer_warming(pool, std::unexpected(error));
   fail_queue(pool, {.error = error});
 }
@@ -198,8 +200,9 @@ Scheduler::Flow Scheduler::wait(VersionPool& pool, Why why) {
       if (pool.queued > 0) {
         park(pool, VersionPool::Parked::ForMemory);
       } else {
-        put_off(pool, error_of(reason::kMemoryPressure,
-                               pool.runtime->label + ": other functions have the node's memory"));
+        put_off(pool, refuse(reason::kMemoryPressure,
+                             pool.runtime->label + ": other functions have the node's memory")
+                          .error());
       }
       return Flow::GoOn;
     case Why::OverQuota:

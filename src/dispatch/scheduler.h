@@ -30,7 +30,6 @@
 #include "async/task.h"
 #include "async/timer.h"
 #include "base/result.h"
-#include "core/reason.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/environment_slot.h"
 #include "dispatch/fair_share.h"
@@ -41,11 +40,6 @@
 #include "sandbox/spawner.h"
 
 namespace mayfly {
-
-// What refuse() returns, as the error itself.
-inline Error error_of(std::string_view slug, std::string message) {
-  return refuse(slug, std::move(message)).error();
-}
 
 class Scheduler {
  public:

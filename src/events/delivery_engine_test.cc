@@ -31,7 +31,7 @@ class DeliveryRig {
     if (engine) loop.run(engine->close());
     engine.reset();
   }
-  // As after kill -9, for whom nobody answered.
+  // A node that ends and starts again: what it was telling is cut off.
   void restart() {
     stop();
     queue = SqliteWorkQueue::open(folder_.path() / "events.db").value();

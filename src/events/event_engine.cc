@@ -158,9 +158,8 @@ Task<Result<WorkQueue::Enqueued>> EventEngine::accept(Submission submission) {
 
 Task<Result<WorkItem>> EventEngine::cancel(std::string id) {
   CO_TRY(WorkItem item, co_await pool_.run([&] { return parts_.store.queue().cancel(id, now()); }));
-  if (const auto running = running_.find(id); running != running_.end()) {
+  if (const auto running = running_.find(id); running != running_.end())
     running->second->cancel.cancel();
-  }
   note_end();
   co_return item;
 }

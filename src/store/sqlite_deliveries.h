@@ -15,9 +15,9 @@ extern const char* const kDeliverySchema;
 // Both with the lock held, within the transaction that accepts an item.
 Status insert_notices(Database& database, const WorkSpec& spec);
 // conflict: it is not being sent.
-// Ends of the lane that are not told yet, nor given up.
-Result<std::uint64_t> untold_of(Database& database, std::string_view lane);
 Status settle_delivery(Database& database, const DeliveryKey& key, WallTime now);
+// Ends of the lane that are not told yet, nor given up. With the lock held.
+Result<std::uint64_t> untold_of(Database& database, std::string_view lane);
 
 class SqliteDeliveries final : public Deliveries {
  public:

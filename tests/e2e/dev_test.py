@@ -59,6 +59,7 @@ class DevTest(PythonCase):
         (self.code / "function.py").write_text("def predict(:\n")
         wait_until(lambda: "the version before goes on serving" in self.words(), "the mistake is told")
         self.assertIn("SyntaxError", self.words())
+        self.assertNotIn("mayfly_runtime", self.words())  # only what is his
         self.assertEqual(self.ask(), '"good day you"')
         self.write("once more")
         wait_until(lambda: self.ask() == '"once more you"', "it goes on")
@@ -70,6 +71,7 @@ class DevTest(PythonCase):
 
     def test_what_cannot_be_served_is_said(self) -> None:
         for arguments, word in (((str(self.folder / "none"),), "no such folder"),
+                                ((str(self.code / "function.py"),), "name the folder"),
                                 ((str(self.code), "--name", "a/b"), "is no name"),
                                 ((str(self.code), "--listen", f"127.0.0.1:{self.node.port}"), "did not start")):
             done = subprocess.run([str(BIN / "mayfly"), "dev", *arguments], capture_output=True, text=True, timeout=60,

@@ -130,7 +130,7 @@ class PythonFunctionsTest(PythonCase):
                     return {"table": file.read(), "loaded": time.monotonic_ns()}
             def predict(inputs, state, ctx):
                 return {"table": state["table"], "loaded": state["loaded"], "mode": os.environ["MODE"],
-                        "limit": ctx.parameters["limit"], "left": ctx.remaining(), "id": ctx.invocation_id}
+                        "all": ctx.parameters, "left": ctx.remaining(), "id": ctx.invocation_id}
             """,
             {
                 "data/table.txt": "seven",
@@ -142,7 +142,7 @@ class PythonFunctionsTest(PythonCase):
         first, second = self.call("stateful", {}), self.call("stateful", {})
         self.assertServed(first)
         answer = first.json()
-        self.assertEqual((answer["table"], answer["mode"], answer["limit"]), ("seven", "fast", 0.25))
+        self.assertEqual((answer["table"], answer["mode"], answer["all"]), ("seven", "fast", {"limit": 0.25}))
         self.assertTrue(0 < answer["left"] <= 7, answer)
         self.assertEqual(answer["id"], first.headers["Mayfly-Invocation"])
         # Two processes, one load: what the template loaded they share.

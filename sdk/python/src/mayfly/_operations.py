@@ -50,7 +50,6 @@ from .types import (
     Prediction,
     Signature,
     TensorSpec,
-    Traffic,
     Usage,
     Version,
 )
@@ -58,9 +57,6 @@ from .types import (
 T = TypeVar("T")
 
 GRACE = 2.0  # seconds beyond a prediction's deadline for the node to say that it passed
-_CHANGED = {
-    "conflict": "somebody else changed it meanwhile: look at traffic(name), then decide again"
-}
 _KEY_TAKEN = {
     "conflict": "the idempotency_key is another call's, with other inputs: give each call its own"
 }
@@ -573,40 +569,6 @@ def configure(patience: Patience, name: str, settings: Mapping[str, Any]) -> Ste
 def evict(patience: Patience, name: str) -> Steps[int]:
     path = function_path(name) + "/evict"
     return send_json("POST", path, None, patience, lambda raw: int(raw["busy"]))
-
-
-def traffic(
-    patience: Patience,
-    name: str,
-    weights: Optional[Mapping[int, int]],
-    shadows: Optional[Mapping[int, int]],
-    sticky_header: Optional[str],
-) -> Steps[Traffic]:
-    path = function_path(name) + "/traffic"
-    if weights is None and shadows is None and sticky_header is None:
-        return get_json(path, patience, Traffic.of)
-    change: Dict[str, Any] = {}
-    if weights is not None:
-        change["weights"] = {str(version): share for version, share in weights.items()}
-    if shadows is not None:
-        change["shadows"] = {str(version): share for version, share in shadows.items()}
-    if sticky_header is not None:
-        change["sticky_header"] = sticky_header
-    return send_json("PUT", path, change, patience, Traffic.of, _CHANGED)
-
-
-def alias(
-    patience: Patience, name: str, alias: str, version: Optional[int], why: str
-) -> Steps[Traffic]:
-    path = f"{function_path(name)}/aliases/{segment(alias)}"
-    if version is None:
-        return send_json("DELETE", path, None, patience, Traffic.of, _CHANGED)
-    move = {"version": version, **({"why": why} if why else {})}
-    return send_json("PUT", path, move, patience, Traffic.of, _CHANGED)
-
-
-def rollback(patience: Patience, name: str) -> Steps[Traffic]:
-    return send_json("POST", function_path(name) + "/rollback", None, patience, Traffic.of)
 
 
 def is_ready(patience: Patience) -> Steps[bool]:

@@ -11,6 +11,7 @@ from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, 
 
 from . import _jobs as jobs
 from . import _operations as operations
+from . import _traffic as routing
 from ._async_transport import AsyncTransport
 from ._control import Progress
 from ._exchange import Patience, Pause, Request, Step, Steps, Work
@@ -308,18 +309,18 @@ class AsyncClient:
         """Shows which versions get the requests, or splits them: `{1: 95, 2: 5}`. A change replaces all three: what is not
         given ends."""
         return await self._run(
-            operations.traffic(self._patience, name, weights, shadows, sticky_header)
+            routing.traffic(self._patience, name, weights, shadows, sticky_header)
         )
 
     async def alias(
         self, name: str, alias: str, version: Optional[int], *, why: str = ""
     ) -> Traffic:
         """Moves an alias to a version, or removes it with `version=None`."""
-        return await self._run(operations.alias(self._patience, name, alias, version, why))
+        return await self._run(routing.alias(self._patience, name, alias, version, why))
 
     async def rollback(self, name: str) -> Traffic:
         """Ends a split in favour of the champion, or goes back to the version before it."""
-        return await self._run(operations.rollback(self._patience, name))
+        return await self._run(routing.rollback(self._patience, name))
 
     async def is_ready(self) -> bool:
         """Whether the node serves predictions; False also while nothing answers."""

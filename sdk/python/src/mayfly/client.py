@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Type,
 
 from . import _jobs as jobs
 from . import _operations as operations
+from . import _traffic as routing
 from ._control import Progress
 from ._exchange import Patience, Pause, Request, Step, Steps, Work
 from ._http import Limits
@@ -332,15 +333,15 @@ class Client:
     ) -> Traffic:
         """Shows which versions get the requests, or splits them: `{1: 95, 2: 5}`. A change replaces all three: what is not
         given ends."""
-        return self._run(operations.traffic(self._patience, name, weights, shadows, sticky_header))
+        return self._run(routing.traffic(self._patience, name, weights, shadows, sticky_header))
 
     def alias(self, name: str, alias: str, version: Optional[int], *, why: str = "") -> Traffic:
         """Moves an alias to a version, or removes it with `version=None`."""
-        return self._run(operations.alias(self._patience, name, alias, version, why))
+        return self._run(routing.alias(self._patience, name, alias, version, why))
 
     def rollback(self, name: str) -> Traffic:
         """Ends a split in favour of the champion, or goes back to the version before it."""
-        return self._run(operations.rollback(self._patience, name))
+        return self._run(routing.rollback(self._patience, name))
 
     def is_ready(self) -> bool:
         """Whether the node serves predictions; False also while nothing answers."""
