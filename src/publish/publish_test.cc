@@ -314,7 +314,7 @@ TEST_CASE("code is sealed with its folders: nothing is put beside it") {
 
 TEST_CASE("what a disk has lost is not compiled") {
   Node node([](const JobSpec&) { return JobEnd{}; });
-  put(node.dir.path() / "blob", "a MODEL");
+  node.blobs.corrupt(sha256("a model"), "a MODEL");
   const auto published = node.loop.run(node.publisher.publish(node.request, {}));
   REQUIRE_FALSE(published.has_value());
   CHECK(published.error().reason == reason::kDigestMismatch);

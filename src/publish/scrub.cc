@@ -97,6 +97,7 @@ Result<std::optional<Damage>> Scrub::quarantine(Damage damage, const Path& from)
 
 Result<std::optional<Damage>> Scrub::check_blob(const Digest& digest) {
   become_idle();
+  if (!parts_.blobs.is_here(digest)) return std::nullopt;  // is hashed when it is fetched
   const auto blob = parts_.blobs.file(digest);
   if (!blob && blob.error().code == Code::NotFound) return std::nullopt;
   if (!blob) return std::unexpected(blob.error());

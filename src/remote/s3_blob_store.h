@@ -60,6 +60,7 @@ class S3BlobStore final : public BlobStore {
   }
   Result<Fd> open(const Digest& digest) const override;
   Result<BlobFile> file(const Digest& digest) const override;
+  bool is_here(const Digest& digest) const override { return local_->is_here(digest); }
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
   Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) override;
   Status remove(const Digest& digest) override;

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <locale.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +17,13 @@ namespace {
 
 constexpr int kOldestMinor = 30;  // of 1.x
 constexpr const char* kLibrary = "libonnxruntime.so.1";
+
+// ONNX Runtime takes the locale that a graph names for its words, and a jail has no file of any.
+// What is loaded once is found without its file, and in every fork.
+void keep_locale() {
+  static const locale_t kept = ::newlocale(LC_ALL_MASK, "C.UTF-8", nullptr);
+  std::ignore = kept;
+}
 
 Result<void*> open_library(const Path& beside) {
   const Path own = beside / ".." / "lib" / "mayfly" / kLibrary;
@@ -77,6 +85,7 @@ Result<OnnxRuntime> OnnxRuntime::open(const Path& beside) {
   // The official builds read it when the environment is created, and by then it is too late to ask
   // them to stop.
   if (::setenv("ORT_DISABLE_TELEMETRY", "1", 1) != 0) return fail_errno("setenv");
+  keep_locale();
   void* library = TRY(open_library(beside));
   using GetApiBase = const OrtApiBase* (*)();
   const auto get_base = reinterpret_cast<GetApiBase>(::dlsym(library, "OrtGetApiBase"));

@@ -64,6 +64,10 @@ class BlobStore {
 
   virtual Result<Fd> open(const Digest& digest) const = 0;        // for reading; NotFound
   virtual Result<BlobFile> file(const Digest& digest) const = 0;  // NotFound
+  // Whether its bytes lie on this machine, so that nothing is fetched to read them.
+  virtual bool is_here(const Digest& digest) const {
+    return find(digest).value_or(std::nullopt).has_value();
+  }
   virtual Result<std::optional<BlobInfo>> find(const Digest& digest) const = 0;
   // A blob of another store becomes one of this too, linked where both allow it. NotFound.
   virtual Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from) = 0;

@@ -132,4 +132,10 @@ Status FakeBlobStore::remove(const Digest& digest) {
   return {};
 }
 
+void FakeBlobStore::corrupt(const Digest& digest, std::string_view bytes) {
+  const std::scoped_lock lock(mutex_);
+  const auto raw = std::as_bytes(std::span(bytes));
+  blobs_.at(digest).bytes.assign(raw.begin(), raw.end());
+}
+
 }  // namespace mayfly

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -30,6 +31,9 @@ class FakeBlobStore final : public BlobStore {
   Result<std::optional<BlobInfo>> find(const Digest& digest) const override;
   Status remove(const Digest& digest) override;
   Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;
+
+  // What a disk may do: a blob has other bytes than its name says.
+  void corrupt(const Digest& digest, std::string_view bytes);
 
  private:
   friend class FakeBlobWriter;
