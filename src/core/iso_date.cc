@@ -120,8 +120,7 @@ std::string format_iso_date(std::int64_t count) {
   if (time == midnight) return day_text;
   const hh_mm_ss clock(time - midnight);
   return fmt::format("{}T{:02}:{:02}:{:02}.{:03}Z", day_text, clock.hours().count(),
-                     clock.minutes().count(), clock.seconds().count(),
-                     clock.subseconds().count());
+                     clock.minutes().count(), clock.seconds().count(), clock.subseconds().count());
 }
 
 }  // namespace mayfly
