@@ -97,7 +97,7 @@ void print(const Report& report) {
     std::printf("%s%.2f", i == 0 ? "" : ",", report.samples_us[i]);
   }
   std::printf("]");
-  for (const auto& [name, value] : report.more) std::printf(", \"%s\": %.3f", name.c_str(), value);
+  for (const auto& [name, value] : report.more) std::printf(", \"%s\": %.9g", name.c_str(), value);
   std::printf("}\n");
   std::fflush(stdout);
 }

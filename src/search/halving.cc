@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint32_t kControl = 0;
 constexpr std::uint32_t kMostTrials = 100'000;
 constexpr std::size_t kMostRungs = 16;
+constexpr double kSlowest = 0.95;  // that a gain shrinks: a straight line would have no end
 
 // NaN comes last.
 bool is_better(double loss, double other) {
@@ -22,6 +23,15 @@ bool is_better(double loss, double other) {
 }
 
 }  // namespace
+
+double outlook(const std::array<double, 3>& curve, std::uint32_t rounds, std::uint32_t most) {
+  const double before = curve[0] - curve[1];
+  const double gained = curve[1] - curve[2];
+  if (!(before > 0) || !(gained > 0) || most <= rounds) return curve[2];
+  const double shrinks = std::min(gained / before, kSlowest);
+  const double quarters = 4.0 * (most - rounds) / rounds;
+  return curve[2] - gained * shrinks * (1 - std::pow(shrinks, quarters)) / (1 - shrinks);
+}
 
 Status check(const HalvingPlan& plan) {
   if (plan.trials == 0 || plan.trials > kMostTrials)
@@ -56,6 +66,7 @@ void Halving::report(const Outcome& outcome) {
   CHECK(entry != line.end() && entry->state != State::Ended);
   entry->state = State::Ended;
   entry->loss = outcome.loss;
+  entry->heading = outcome.heading.value_or(outcome.loss);
   settle();
 }
 
@@ -78,7 +89,7 @@ bool Halving::settle(std::size_t index) {
   Entry* best = nullptr;
   for (Entry& entry : std::span(rung.line).first(rung.counted)) {
     if (entry.promoted || std::isnan(entry.loss)) continue;
-    if (best == nullptr || is_better(entry.loss, best->loss)) best = &entry;
+    if (best == nullptr || is_better(entry.heading, best->heading)) best = &entry;
   }
   if (best == nullptr) return true;
   ++rung.promoted;

@@ -11,6 +11,7 @@
 // Trial 0 is the control: it goes to the end whatever its results.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -39,7 +40,16 @@ struct Work {
 struct Outcome {
   Work work;
   double loss = 0;  // less is better; NaN: the trial failed and is never promoted
+  // Where the loss is heading (outlook() below): what promotions go by; nullopt: the loss. A low
+  // learning rate looks bad early and ends well.
+  std::optional<double> heading = {};
 };
+
+// The loss after `most` rounds, as a learning curve of `rounds` lets one expect: `curve` has the
+// lowest loss within half, three quarters and all of them. What is left to gain shrinks by the same
+// factor from quarter to quarter (Aitken's delta-squared process); a curve that gains nothing, or
+// ever more, heads no further than that.
+double outlook(const std::array<double, 3>& curve, std::uint32_t rounds, std::uint32_t most);
 
 // One search. Not safe for use by several threads.
 class Halving {
@@ -68,6 +78,7 @@ class Halving {
     std::uint32_t trial = 0;
     State state = State::Waiting;
     double loss = 0;
+    double heading = 0;
     bool promoted = false;
   };
   struct Rung {

@@ -110,6 +110,33 @@ TEST_CASE("promotions do not wait for a whole rung") {
   CHECK(search.next()->rung == 0);
 }
 
+TEST_CASE("who is heading further goes on, and what is found is judged by its loss") {
+  Halving search({.trials = 4, .eta = 3, .resources = {1, 3}});
+  while (search.next()) {
+  }
+  search.report({{0, 0}, 0.5});
+  search.report({{1, 0}, 0.2, 0.19});
+  search.report({{2, 0}, 0.3, 0.1});
+  CHECK(*search.next() == Work{0, 1});
+  CHECK(*search.next() == Work{2, 1});
+  search.report({{3, 0}, 0.4});
+  search.report({{0, 1}, 0.45});
+  search.report({{2, 1}, 0.3});
+  CHECK(search.best()->work == Work{2, 1});
+  CHECK(search.best()->loss == 0.3);
+}
+
+TEST_CASE("an exponential curve is followed to where it ends, another no further than it went") {
+  const auto loss = [](double rounds) { return 0.2 + std::exp(-rounds / 20); };
+  CHECK(outlook({loss(20), loss(30), loss(40)}, 40, 400) == doctest::Approx(loss(400)));
+  CHECK(outlook({loss(20), loss(30), loss(40)}, 40, 60) == doctest::Approx(loss(60)));
+  CHECK(outlook({0.5, 0.4, 0.4}, 10, 90) == 0.4);
+  CHECK(outlook({0.5, 0.5, 0.4}, 10, 90) == 0.4);
+  CHECK(outlook({0.9, 0.8, 0.6}, 10, 90) > -4);
+  CHECK(outlook({0.5, 0.4, 0.35}, 90, 90) == 0.35);
+  CHECK(std::isnan(outlook({0.5, 0.4, std::nan("")}, 10, 90)));
+}
+
 TEST_CASE("a result counts only once all before it have ended") {
   Halving search({.trials = 6, .eta = 3, .resources = {1, 3}});
   while (search.next()) {

@@ -79,6 +79,23 @@ class History {
   }
   double last() const { return points_.empty() ? std::nan("") : points_.back().value; }
 
+  // The best within half, three quarters and all of these rounds; nothing where too few were
+  // scored.
+  Json curve(std::uint32_t rounds, const Evaluation& evaluation) const {
+    Json json = Json::array();
+    for (const std::uint32_t quarters : {2U, 3U, 4U}) {
+      std::optional<double> best;
+      for (const Point& point : points_) {
+        if (std::uint64_t{point.round} * 4 > std::uint64_t{rounds} * quarters) break;
+        if (!std::isnan(point.value) && (!best || evaluation.better(point.value, *best)))
+          best = point.value;
+      }
+      if (!best) return nullptr;
+      json.push_back(*best);
+    }
+    return json;
+  }
+
   Json to_json() const {
     Json json = Json::array();
     for (const Point& point : points_) json.push_back(Json::array({point.round, point.value}));
@@ -225,12 +242,16 @@ class TrainWorker {
   }
 
   Result<TrainEnd> finish() {
+    const std::uint32_t rounds = trainer().rounds();
     const auto best = history_.best_round();
     const bool cut = training_.early_stop() > 0 && best;
+    const bool exhausted = this->exhausted();
     if (cut) TRY(trainer().keep_rounds(*best));
     Json result = TRY(training_.finish(folders_.work / "output", history_.to_json()));
     result["best_round"] = cut ? *best : trainer().rounds();
-    result["stopped_early"] = exhausted();
+    result["stopped_early"] = exhausted;
+    if (const Json curve = history_.curve(rounds, training_.evaluation()); curve.is_array())
+      result["curve"] = curve;
     return TrainEnd{.how = TrainEnd::How::Finished, .result = result.dump()};
   }
 

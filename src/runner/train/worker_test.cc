@@ -224,7 +224,7 @@ TEST_CASE("a training that was stopped and goes on equals one that was not, bit 
     check_equal({.trainer = TrainerKind::Kmeans,
                  .task = TrainTask::Clustering,
                  .columns = features(),
-                 .params = {{"clusters", 6}, {"iterations", 5}, {"starts", 4}},
+                 .params = {{"clusters", 6}, {"iterations", 20}, {"starts", 50}},
                  .seed = 3,
                  .threads = 2,
                  .checkpoint_every = std::chrono::hours(1)},
