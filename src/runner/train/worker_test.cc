@@ -68,12 +68,26 @@ class KeepingServer {
   Path work_;
 };
 
+// Time passes whenever somebody looks.
+class TickingClock final : public Clock {
+ public:
+  TimePoint now() const override {
+    clock_.advance(tick);
+    return clock_.now();
+  }
+  WallTime wall_now() const override { return clock_.wall_now(); }
+  Duration tick{0};
+
+ private:
+  mutable FakeClock clock_;
+};
+
 // One slice of a training after another, in folders of their own.
 struct TrainRun {
   TempDir dir = *TempDir::create();
   Path source = dir.path() / "source";
   Path work = dir.path() / "work";
-  FakeClock clock;
+  TickingClock clock;
   KeepingServer told{-1, {}};
   std::uint32_t slices = 0;
 
@@ -194,12 +208,14 @@ TEST_CASE("a training that was stopped and goes on equals one that was not, bit 
     TrainRun cut;
     snapshot.split(cut.source, 4);
     TrainJob slice = job;
-    slice.checkpoint_every = Duration(0);
-    TrainEnd end = cut.slice(slice, 3);
+    cut.clock.tick = std::chrono::seconds(1);
+    slice.slice = std::chrono::seconds(20);
+    TrainEnd end = cut.slice(slice);
     REQUIRE(end.how == TrainEnd::How::Stopped);
     slice.restored = true;
-    end = cut.slice(slice, 4);
+    end = cut.slice(slice);
     REQUIRE(end.how == TrainEnd::How::Stopped);
+    slice.slice = Duration(0);
     end = cut.slice(slice);
     REQUIRE_MESSAGE(end.how == TrainEnd::How::Finished, end.refused.message);
     CHECK(*parse_json(end.result, "result") == expected);
@@ -224,12 +240,26 @@ TEST_CASE("a training that was stopped and goes on equals one that was not, bit 
     check_equal({.trainer = TrainerKind::Kmeans,
                  .task = TrainTask::Clustering,
                  .columns = features(),
-                 .params = {{"clusters", 6}, {"iterations", 20}, {"starts", 50}},
+                 .params = {{"clusters", 6}, {"iterations", 5}, {"starts", 8}},
                  .seed = 3,
                  .threads = 2,
                  .checkpoint_every = std::chrono::hours(1)},
                 snapshot);
   }
+}
+
+TEST_CASE("a training that is told to stop ends with a checkpoint, and knows what it has done") {
+  TrainRun run;
+  every_type(2000).split(run.source, 4);
+  TrainJob job{.trainer = TrainerKind::Kmeans,
+               .task = TrainTask::Clustering,
+               .columns = features(),
+               .params = {{"clusters", 6}, {"iterations", 100}, {"starts", 200}},
+               .checkpoint_every = Duration(0)};
+  REQUIRE(run.slice(job, 3).how == TrainEnd::How::Stopped);
+  CHECK(run.told.kept >= 3);
+  job.restored = true;
+  CHECK(run.slice(job, 1).how == TrainEnd::How::Stopped);
 }
 
 // Adjusted for chance (Hubert & Arabie 1985): 1 where two groupings agree.
