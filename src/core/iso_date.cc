@@ -114,7 +114,7 @@ std::string format_iso_date(std::int64_t count) {
   const sys_time<milliseconds> time{milliseconds(count)};
   const auto midnight = floor<days>(time);
   const year_month_day date(midnight);
-  const std::string day_text =
+  std::string day_text =
       fmt::format("{:04}-{:02}-{:02}", static_cast<int>(date.year()),
                   static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()));
   if (time == midnight) return day_text;

@@ -13,7 +13,7 @@
 namespace mayfly::validation {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 constexpr std::size_t kResamples = 2000;
 constexpr std::size_t kMostRowsResampled = 100'000;
 constexpr std::size_t kBlocks = 50;
@@ -104,7 +104,7 @@ Placements placements(const ClassPredictions& predictions) {
 
 Interval delong(const ClassPredictions& predictions, double z) {
   const Placements found = placements(predictions);
-  if (found.positives.empty() || found.negatives.empty()) return {kNaN, kNaN, kNaN};
+  if (found.positives.empty() || found.negatives.empty()) return {kUnknown, kUnknown, kUnknown};
   const Moments above = moments(found.positives);
   const Moments below = moments(found.negatives);
   const double area = above.mean;
@@ -169,7 +169,7 @@ struct Resampled {
 template <typename Statistic>
 Resampled resample(std::size_t rows, double alpha, std::uint64_t seed, Statistic statistic) {
   const double estimate = statistic({});
-  const Resampled nothing{{estimate, kNaN, kNaN}, 1};
+  const Resampled nothing{{estimate, kUnknown, kUnknown}, 1};
   if (std::isnan(estimate)) return nothing;
   if (rows > kMostRowsResampled) {
     const Moments spread = over_blocks(rows, seed, statistic);
