@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import records, workload
 from harness.context import Context, CouldNotRun, make_scratch
 
-NAMES = ("start", "cold", "cold_large", "disk", "hot", "python", "batch", "shadow", "beside", "batch_file", "heavy", "request", "connections", "density", "baseline", "meter", "search")
+NAMES = ("start", "cold", "cold_large", "disk", "hot", "python", "batch", "shadow", "beside", "batch_file", "heavy", "request", "connections", "density", "baseline", "meter", "train", "search")
 
 
 def main() -> int:

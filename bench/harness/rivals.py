@@ -31,6 +31,8 @@ REQUIREMENTS = (
     "httptools==0.6.4",
     "onnxruntime==1.31.1",
     "numpy==2.2.1",
+    "scikit-learn==1.6.0",
+    "xgboost-cpu==3.4.1",
 )
 
 
@@ -85,7 +87,7 @@ http {{
 @contextmanager
 def fastapi(scratch: Path, load: Workload) -> Iterator[Rival]:
     """rivals/fastapi_server.py under uvicorn, one worker a core."""
-    python = _bench_python()
+    python = bench_python()
     port = e2e.free_port()
     command = [str(python), "-m", "uvicorn", "fastapi_server:app"]
     command += ["--app-dir", str(ROOT / "bench" / "rivals"), "--port", str(port)]
@@ -100,7 +102,7 @@ def fastapi(scratch: Path, load: Workload) -> Iterator[Rival]:
 def fastapi_function(function: Path, packages: Path, body: bytes) -> Iterator[Rival]:
     """rivals/fastapi_function.py, as above; `packages`: a folder of what the function imports."""
     port = e2e.free_port()
-    command = [str(_bench_python()), "-m", "uvicorn", "fastapi_function:app"]
+    command = [str(bench_python()), "-m", "uvicorn", "fastapi_function:app"]
     command += ["--app-dir", str(ROOT / "bench" / "rivals"), "--port", str(port)]
     command += ["--workers", str(CPUS), "--no-access-log", "--log-level", "error"]
     environment = os.environ | {
@@ -113,7 +115,7 @@ def fastapi_function(function: Path, packages: Path, body: bytes) -> Iterator[Ri
         yield rival
 
 
-def _bench_python() -> Path:
+def bench_python() -> Path:
     """The rival's own environment, made when it is missing."""
     folder = ROOT / ".deps" / "bench-venv"
     stamp = folder / "stamp"
@@ -126,7 +128,7 @@ def _bench_python() -> Path:
             pip = [folder / "bin" / "pip", "install", "-q", *REQUIREMENTS]
             subprocess.run(pip, check=True, timeout=240)
         except (OSError, subprocess.SubprocessError) as problem:
-            raise CouldNotRun(f"FastAPI could not be installed: {problem}") from problem
+            raise CouldNotRun(f"the rivals' packages could not be installed: {problem}") from problem
         stamp.write_text(wanted)
     return folder / "bin" / "python"
 
