@@ -105,7 +105,8 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .isolation = base.isolation,
           .ready = std::move(ready),
           .connections = std::move(connections),
-          .spans = base.spans};
+          .spans = base.spans,
+          .objects = base.objects};
 }
 
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {

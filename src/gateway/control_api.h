@@ -22,6 +22,7 @@
 #include "publish/scrub.h"
 #include "registry/pins.h"
 #include "registry/registry.h"
+#include "remote/s3_client.h"
 #include "sandbox/cgroup_support.h"
 #include "serving/catalog.h"
 #include "serving/function_logs.h"
@@ -67,6 +68,7 @@ class ControlApi {
     std::function<bool()> ready;  // readiness of the node
     std::function<std::size_t()> connections;
     const SpanExporter* spans = nullptr;  // null: none are exported
+    const S3Client* objects = nullptr;    // null: blobs are on the disk
   };
 
   explicit ControlApi(Parts parts) : parts_(std::move(parts)), started_(parts_.loop.now()) {}
