@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "async/gate.h"
 #include "async/pool.h"
@@ -20,6 +21,7 @@
 #include "net/exchange.h"
 #include "publish/publisher.h"
 #include "publish/scrub.h"
+#include "registry/backup.h"
 #include "registry/pins.h"
 #include "registry/registry.h"
 #include "remote/s3_client.h"
@@ -69,6 +71,7 @@ class ControlApi {
     std::function<std::size_t()> connections;
     const SpanExporter* spans = nullptr;  // null: none are exported
     const S3Client* objects = nullptr;    // null: blobs are on the disk
+    std::vector<BackupPart> backup = {};  // what else belongs into one
   };
 
   explicit ControlApi(Parts parts) : parts_(std::move(parts)), started_(parts_.loop.now()) {}

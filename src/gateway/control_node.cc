@@ -11,7 +11,6 @@
 #include "gateway/control_api.h"
 #include "gateway/openapi_document.h"
 #include "meter/ledger_reader.h"
-#include "registry/backup.h"
 #include "registry/gc.h"
 #include "sandbox/doctor.h"
 #include "serving/traffic_json.h"
@@ -321,7 +320,7 @@ Task<Result<Response>> ControlApi::backup(Exchange& exchange) {
   CO_TRY_STATUS(reader.finish());
   if (!Path(directory).is_absolute())
     co_return refuse(reason::kBadRequest, "body: 'directory' must be an absolute path");
-  const BackupSource source{parts_.data, parts_.registry, parts_.blobs, parts_.pins};
+  const BackupSource source{parts_.data, parts_.registry, parts_.blobs, parts_.pins, parts_.backup};
   CO_TRY(const BackupManifest done,
          co_await parts_.pool.run([&] { return back_up(source, directory); }));
   co_return json_response(
