@@ -76,7 +76,7 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
             {.every = base.config.scrub_interval, .rate = base.config.scrub_rate},
             [this](Damage found) { return damage.take(std::move(found)); }) {}
 
-ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
                                 std::function<bool()> ready,
                                 std::function<std::size_t()> connections) {
   return {.loop = base.loop,
@@ -105,7 +105,9 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
           .isolation = base.isolation,
           .ready = std::move(ready),
           .connections = std::move(connections),
-          .spans = base.spans};
+          .spans = base.spans,
+          .objects = base.objects,
+          .backup = {jobs.backup()}};
 }
 
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
@@ -156,7 +158,10 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
                             std::string_view project) { return quotas.job_limit(project); },
           .data_limit = [&quotas = plane.quotas](
                             std::string_view project) { return quotas.data_limit(project); },
-          .cores = dispatch_options(base.config).cores};
+          .cores = dispatch_options(base.config).cores,
+          .egress = base.egress,
+          .secrets = *base.vault.secrets,
+          .max_upload = base.config.max_upload};
 }
 
 }  // namespace mayfly

@@ -108,7 +108,7 @@ struct DataPlane {
   Scrub scrub;  // what was stored once, is looked at again
 };
 
-ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
                                 std::function<bool()> ready,
                                 std::function<std::size_t()> connections);
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);

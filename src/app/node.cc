@@ -306,7 +306,7 @@ Status serve(const Foundation& base) {
                       {.concurrency = config.event_concurrency}, config.max_body);
   TRY(events.recover(base.ledger));
   HttpServer* listening = nullptr;
-  ControlApi control(control_parts(base, plane, ready, [&] {
+  ControlApi control(control_parts(base, plane, jobs, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));

@@ -86,12 +86,26 @@ std::string short_number(const CliJson& number) {
   return fmt::format("{:.4g}", number.get<double>());
 }
 
+std::string shared_text(const std::string& name, const CliJson& erased) {
+  std::string others;
+  for (const CliJson& number : erased.value("shared_with", CliJson::array()))
+    others += fmt::format("{}{}@{}", others.empty() ? "" : ", ", name, number.dump());
+  if (others.empty()) return others;
+  return fmt::format("rows that these have, too, are still there: {}\n", others);
+}
+
 std::string ingest_text(const CliJson& result) {
   std::string text =
       fmt::format("{}@{}: {}\n", result.value("dataset", ""), count_in(result, "snapshot"),
                   rows_text(result.value("rows", CliJson::object())));
   if (result.value("unchanged", false))
     text += "these very files make this snapshot already: nothing was to be done\n";
+  if (result.contains("erased")) {
+    const std::string name = result.value("dataset", "");
+    text += fmt::format("{} rows are gone, and {}@{} is erased\n",
+                        human_count(count_in(result, "removed")), name, count_in(result, "erased"));
+    text += shared_text(name, result);
+  }
   const std::uint64_t bad = count_in(result, "bad_rows");
   if (bad > 0) text += fmt::format("{} rows could not be read:\n", human_count(bad));
   const CliJson shown = result.value("shown", CliJson::array());

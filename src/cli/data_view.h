@@ -9,6 +9,8 @@ namespace mayfly {
 
 // What an ingest's job made: rows, bad rows with their lines, notes.
 std::string ingest_text(const CliJson& result);
+// Of an erasure: which snapshots have some of its rows still; empty: none.
+std::string shared_text(const std::string& name, const CliJson& erased);
 // A snapshot with a line a column: type, missing and distinct values, figures, a small histogram.
 std::string snapshot_text(const CliJson& snapshot);
 std::string dataset_text(const CliJson& dataset);

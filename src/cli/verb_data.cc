@@ -40,8 +40,17 @@ struct DataFlags {
   std::string image;
   std::int64_t max_bad_rows = -1;
   std::string reason;
+  std::string credentials;  // the name of a secret
+  std::string s3_endpoint, s3_region;
+  std::vector<std::string> rows;
+  bool move_boundary = false;
   bool detach = false;
 };
+
+bool is_elsewhere(std::string_view source) {
+  return source.starts_with("https://") || source.starts_with("http://") ||
+         source.starts_with("s3://");
+}
 
 std::string dataset_path(std::string_view name) {
   return fmt::format("/api/v1/datasets/{}", path_segment(name));
@@ -59,14 +68,16 @@ SnapshotRef parse_snapshot_ref(const std::string& text) {
 }
 
 // By the end of its name.
-Result<std::string> source_format(const DataFlags& flags) {
-  if (!flags.format.empty()) return flags.format;
-  const std::string& first = flags.sources.front();
+Result<std::string> source_format(const std::string& format, const std::string& source) {
+  if (!format.empty()) return format;
+  const bool elsewhere = is_elsewhere(source);
+  const std::string first = elsewhere ? source.substr(0, source.find('?')) : source;
   for (const char* known : {"csv", "tsv", "jsonl", "parquet", "arff", "npz"}) {
     if (first.ends_with(fmt::format(".{}", known))) return known;
   }
   std::error_code ignored;
-  if (first.ends_with(".zip") || std::filesystem::is_directory(first, ignored)) return "images";
+  if (first.ends_with(".zip") || (!elsewhere && std::filesystem::is_directory(first, ignored)))
+    return "images";
   if (first.ends_with(".ndjson")) return "jsonl";
   if (first.ends_with(".pq")) return "parquet";
   return refuse(reason::kBadRequest,
@@ -161,8 +172,9 @@ Result<CliJson> wish_of(const DataFlags& flags, bool append) {
           fmt::format("{}: a schema is a JSON object, as docs/data.md has it", flags.schema));
     }
   }
-  wish["format"] = TRY(source_format(flags));
+  wish["format"] = TRY(source_format(flags.format, flags.sources.front()));
   if (append) wish["append"] = true;
+  if (flags.move_boundary) wish["move_boundary"] = true;
   TRY(add_column_types(flags.columns, wish));
   if (!flags.drop.empty()) wish["drop"] = flags.drop;
   if (!flags.missing.empty()) wish["missing"] = flags.missing;
@@ -214,17 +226,35 @@ Result<CliJson> upload_source(NodeClient& node, const std::string& source) {
   return CliJson{{"name", name}, {"sha256", file.sha256}};
 }
 
-Status put(const DataFlags& flags, bool append, const CliContext& context) {
-  NodeClient node = context.node();
-  CliJson wish = TRY(wish_of(flags, append));
-  wish["sources"] = CliJson::array();
-  for (const std::string& source : flags.sources)
-    wish["sources"].push_back(TRY(upload_source(node, source)));
-  const CliJson accepted = TRY(node.send("POST", dataset_path(flags.name) + "/snapshots", wish));
-  if (accepted.contains("snapshot")) {
-    context.json ? print_json(accepted) : fmt::print("{}", ingest_text(accepted));
-    return {};
+// What the node is to fetch itself.
+CliJson remote_source(const DataFlags& flags, const std::string& url) {
+  CliJson source{{"url", url}};
+  if (!url.starts_with("s3://")) return source;
+  if (!flags.credentials.empty()) source["credentials"] = flags.credentials;
+  if (!flags.s3_endpoint.empty()) source["endpoint"] = flags.s3_endpoint;
+  if (!flags.s3_region.empty()) source["region"] = flags.s3_region;
+  return source;
+}
+
+Result<CliJson> give_sources(NodeClient& node, const DataFlags& flags,
+                             const std::vector<std::string>& sources) {
+  const bool in_store =
+      std::ranges::any_of(sources, [](const auto& source) { return source.starts_with("s3://"); });
+  if (!in_store && !(flags.credentials + flags.s3_endpoint + flags.s3_region).empty()) {
+    return refuse(reason::kBadRequest,
+                  "--credentials, --s3-endpoint and --s3-region are of s3:// sources alone");
   }
+  CliJson given = CliJson::array();
+  for (const std::string& source : sources) {
+    given.push_back(is_elsewhere(source) ? remote_source(flags, source)
+                                         : TRY(upload_source(node, source)));
+  }
+  return given;
+}
+
+// To its end, where it is waited for.
+Status await_ingest(NodeClient& node, const CliJson& accepted, const DataFlags& flags,
+                    const CliContext& context) {
   const std::string id = accepted.value("id", "");
   if (flags.detach) {
     context.json ? print_json(accepted)
@@ -234,6 +264,18 @@ Status put(const DataFlags& flags, bool append, const CliContext& context) {
   const CliJson done = TRY(follow_job(node, id));
   context.json ? print_json(done) : fmt::print("{}", ingest_text(done["result"]));
   return {};
+}
+
+Status put(const DataFlags& flags, bool append, const CliContext& context) {
+  NodeClient node = context.node();
+  CliJson wish = TRY(wish_of(flags, append));
+  wish["sources"] = TRY(give_sources(node, flags, flags.sources));
+  const CliJson accepted = TRY(node.send("POST", dataset_path(flags.name) + "/snapshots", wish));
+  if (accepted.contains("snapshot")) {
+    context.json ? print_json(accepted) : fmt::print("{}", ingest_text(accepted));
+    return {};
+  }
+  return await_ingest(node, accepted, flags, context);
 }
 
 Status list_datasets(const CliContext& context) {
@@ -286,6 +328,19 @@ Status describe_data(const std::string& name, const CliContext& context) {
   return {};
 }
 
+// The next snapshot is without the rows that the files name; then this one is erased.
+Status erase_rows(NodeClient& node, const std::string& path, const DataFlags& flags,
+                  const CliContext& context) {
+  CliJson rows{{"format", TRY(source_format(flags.format, flags.rows.front()))}};
+  if (!flags.missing.empty()) rows["missing"] = flags.missing;
+  if (!flags.delimiter.empty())
+    rows["delimiter"] = flags.delimiter == "\\t" ? "\t" : flags.delimiter;
+  rows["sources"] = TRY(give_sources(node, flags, flags.rows));
+  const CliJson accepted =
+      TRY(node.send("DELETE", path, {{"reason", flags.reason}, {"rows", std::move(rows)}}));
+  return await_ingest(node, accepted, flags, context);
+}
+
 Status erase(const DataFlags& flags, const CliContext& context) {
   const SnapshotRef ref = parse_snapshot_ref(flags.name);
   if (ref.number.empty()) {
@@ -293,35 +348,41 @@ Status erase(const DataFlags& flags, const CliContext& context) {
                   fmt::format("name the snapshot that is to be erased: {}@3", ref.name));
   }
   NodeClient node = context.node();
-  const CliJson erased = TRY(node.send(
-      "DELETE", fmt::format("{}/snapshots/{}", dataset_path(ref.name), path_segment(ref.number)),
-      {{"reason", flags.reason}}));
+  const std::string path =
+      fmt::format("{}/snapshots/{}", dataset_path(ref.name), path_segment(ref.number));
+  if (!flags.rows.empty()) return erase_rows(node, path, flags, context);
+  const CliJson erased = TRY(node.send("DELETE", path, {{"reason", flags.reason}}));
   if (context.json) {
     print_json(erased);
     return {};
   }
   fmt::print("{}@{} is erased; its schema and digest stay\n", ref.name, ref.number);
-  std::string others;
-  for (const CliJson& number : erased.value("shared_with", CliJson::array()))
-    others += fmt::format("{}{}@{}", others.empty() ? "" : ", ", ref.name, number.dump());
-  if (!others.empty()) fmt::print("rows that these have, too, are still there: {}\n", others);
+  fmt::print("{}", shared_text(ref.name, erased));
   return {};
 }
 
-void add_reading_options(CLI::App& verb, DataFlags& flags) {
-  verb.add_option("NAME", flags.name, "the dataset")->required();
-  verb.add_option("SOURCE", flags.sources,
-                  "files of one format; -: standard input; of images, a folder or zip with a "
-                  "folder a class")
-      ->required();
+void add_format_options(CLI::App& verb, DataFlags& flags) {
   verb.add_option("--format", flags.format,
                   "csv, tsv, jsonl, parquet, arff, npz or images, where the name does not say");
   verb.add_option("--delimiter", flags.delimiter, "of csv; otherwise found in its header");
   verb.add_option("--missing", flags.missing, "a text that stands for no value, as in '?'")
       ->allow_extra_args(false);
+  verb.add_option("--credentials", flags.credentials,
+                  "of s3://: the secret of the project that holds them (mayfly secret set)");
+  verb.add_option("--s3-endpoint", flags.s3_endpoint, "of s3://: whose store it is; Amazon's");
+  verb.add_option("--s3-region", flags.s3_region, "of s3://; us-east-1");
+  verb.add_flag("--detach", flags.detach, "do not wait; mayfly jobs says how far it is");
+}
+
+void add_reading_options(CLI::App& verb, DataFlags& flags) {
+  verb.add_option("NAME", flags.name, "the dataset")->required();
+  verb.add_option("SOURCE", flags.sources,
+                  "files of one format; -: standard input; https:// or s3://: the node fetches it; "
+                  "of images, a folder or zip with a folder a class")
+      ->required();
+  add_format_options(verb, flags);
   verb.add_option("--max-bad-rows", flags.max_bad_rows,
                   "rows that cannot be read and are put up with; 100");
-  verb.add_flag("--detach", flags.detach, "do not wait; mayfly jobs says how far it is");
 }
 
 void add_put(CLI::App& verb, CliContext& context) {
@@ -353,6 +414,8 @@ void add_data_verb(CLI::App& app, CliContext& context) {
       verb->add_subcommand("append", "Make the next snapshot of the newest and files");
   auto more = std::make_shared<DataFlags>();
   add_reading_options(*append, *more);
+  append->add_flag("--move-boundary", more->move_boundary,
+                   "of a split by time: what is the test begins anew, by the times of all rows");
   append->callback([more, &context] { context.outcome = put(*more, true, context); });
   CLI::App* list = verb->add_subcommand("list", "List datasets");
   list->callback([&context] { context.outcome = list_datasets(context); });
@@ -364,6 +427,12 @@ void add_data_verb(CLI::App& app, CliContext& context) {
   auto erased = std::make_shared<DataFlags>();
   remove->add_option("NAME", erased->name, "the snapshot: NAME@3")->required();
   remove->add_option("--reason", erased->reason, "why; it is kept")->required();
+  remove
+      ->add_option("--rows", erased->rows,
+                   "files that name rows by the columns that they have: the next snapshot is made "
+                   "without these, and then this one erased")
+      ->allow_extra_args(false);
+  add_format_options(*remove, *erased);
   remove->callback([erased, &context] { context.outcome = erase(*erased, context); });
 }
 

@@ -31,6 +31,11 @@ Status status(const CliContext& context) {
              human_bytes(about.value("memory_bytes", 0ULL)),
              human_bytes(about.value("memory_budget_bytes", 0ULL)), about.value("isolation", "")});
   fmt::print("{}", table.str());
+  const CliJson store = about.value("object_store", CliJson::object());
+  if (!store.value("answers", true)) {
+    fmt::print("the object store has not answered since {}; what is cached is served: {}\n",
+               store.value("away_since", ""), store.value("error", ""));
+  }
   return {};
 }
 

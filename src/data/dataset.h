@@ -26,7 +26,7 @@ struct DatasetRecord {
 };
 
 // Numbers stand in the store: append only.
-enum class SnapshotKind : std::uint8_t { Put, Append };
+enum class SnapshotKind : std::uint8_t { Put, Append, Without };  // rows of its parent
 std::string_view to_string(SnapshotKind kind);
 
 struct SnapshotRows {

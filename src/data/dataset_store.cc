@@ -151,6 +151,7 @@ SnapshotRecord read_snapshot(const Statement& row) {
 }  // namespace
 
 std::string_view to_string(SnapshotKind kind) {
+  if (kind == SnapshotKind::Without) return "without";
   return kind == SnapshotKind::Put ? "put" : "append";
 }
 
@@ -308,12 +309,12 @@ Result<std::vector<std::vector<DatasetFile>>> DatasetStore::parts(const Snapshot
   return found;
 }
 
-// An append that was overtaken would lose what came before it.
+// One that was overtaken would lose what came before it.
 Result<std::uint32_t> DatasetStore::number_next(const SnapshotRecord& snapshot) {
-  const bool append = snapshot.kind == SnapshotKind::Append;
+  const bool follows = snapshot.kind != SnapshotKind::Put;
   const auto newest = TRY(find_snapshot("dataset = ?1 AND erased = 0 ORDER BY number DESC LIMIT 1",
                                         snapshot.dataset, 0, ""));
-  if (append && (!newest || newest->number != snapshot.parent)) {
+  if (follows && (!newest || newest->number != snapshot.parent)) {
     return refuse(reason::kConflict,
                   fmt::format("snapshot {} is not the newest any more", snapshot.parent));
   }
@@ -339,11 +340,9 @@ Status DatasetStore::insert_files(std::string_view table, std::int64_t owner, st
   return {};
 }
 
-// Behind those of its parent, where it is an append.
-Status DatasetStore::insert_part(const SnapshotRecord& snapshot,
-                                 const std::vector<DatasetFile>& part) {
+Status DatasetStore::insert_part(const Commit& commit, const SnapshotRecord& snapshot) {
   std::vector<std::int64_t> parts;
-  if (snapshot.kind == SnapshotKind::Append) {
+  if (!commit.whole) {
     SnapshotRecord parent = snapshot;
     parent.number = snapshot.parent;
     parts = TRY(part_ids(parent));
@@ -353,7 +352,7 @@ Status DatasetStore::insert_part(const SnapshotRecord& snapshot,
   number.bind(snapshot.dataset);
   TRY(number.run());
   parts.push_back(database_.last_insert_id());
-  TRY(insert_files("part_files", parts.back(), 0, part));
+  TRY(insert_files("part_files", parts.back(), 0, commit.part));
   Statement insert = TRY(database_.prepare("name a snapshot's part",
                                            "INSERT INTO snapshot_parts VALUES(?1, ?2, ?3, ?4)"));
   for (std::size_t place = 0; place < parts.size(); ++place) {
@@ -421,7 +420,7 @@ Result<SnapshotRecord> DatasetStore::commit(Commit commit) {
   snapshot.number = TRY(number_next(snapshot));
   snapshot.bytes = 0;
   TRY(insert_snapshot(snapshot));
-  TRY(insert_part(snapshot, commit.part));
+  TRY(insert_part(commit, snapshot));
   TRY(insert_files("snapshot_files", snapshot.dataset, snapshot.number, commit.files));
   TRY(settle(snapshot));
   TRY(check_bytes(snapshot.dataset, commit.limit, before));
@@ -528,6 +527,16 @@ Result<bool> DatasetStore::names(const Digest& blob) {
                             "SELECT 1 FROM snapshot_files WHERE digest = ?1 LIMIT 1"));
   query.bind(std::span(blob.bytes));
   return query.step();
+}
+
+Status DatasetStore::copy_to(const Path& path, const std::function<void(const Digest&)>& named) {
+  const std::scoped_lock lock(mutex_);
+  TRY(database_.copy_to(path));
+  Statement query = TRY(
+      database_.prepare("list what datasets are made of",
+                        "SELECT digest FROM part_files UNION SELECT digest FROM snapshot_files"));
+  while (TRY(query.step())) named(kept_digest(query, 0));
+  return {};
 }
 
 }  // namespace mayfly

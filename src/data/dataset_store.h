@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -52,9 +53,10 @@ class DatasetStore {
     SnapshotRecord snapshot;         // number, digest and bytes are the store's to say
     std::vector<DatasetFile> part;   // the new one
     std::vector<DatasetFile> files;  // of the whole
+    bool whole = true;               // the part has all rows; false: it stands behind its parent's
     Bytes limit{};                   // of all that the project's datasets keep; 0: none
   };
-  // Durable when it returns. conflict: of an append, its parent is not the newest any more.
+  // Durable when it returns. conflict: of all but a put, its parent is not the newest any more.
   // quota_exceeded.
   Result<SnapshotRecord> commit(Commit commit);
 
@@ -73,6 +75,8 @@ class DatasetStore {
 
   Result<Bytes> bytes_of(std::string_view project);  // equal files count once
   Result<bool> names(const Digest& blob);
+  // One state, and what it names: `named` is told before an erasure can change it.
+  Status copy_to(const Path& path, const std::function<void(const Digest&)>& named);
 
  private:
   explicit DatasetStore(Database database) : database_(std::move(database)) {}
@@ -82,7 +86,7 @@ class DatasetStore {
                                                       std::int64_t number, std::string_view job);
   Result<std::uint32_t> number_next(const SnapshotRecord& snapshot);
   Result<std::vector<std::int64_t>> part_ids(const SnapshotRecord& snapshot);
-  Status insert_part(const SnapshotRecord& snapshot, const std::vector<DatasetFile>& part);
+  Status insert_part(const Commit& commit, const SnapshotRecord& snapshot);
   Status insert_snapshot(const SnapshotRecord& snapshot);
   Status insert_files(std::string_view table, std::int64_t owner, std::uint32_t number,
                       const std::vector<DatasetFile>& files);

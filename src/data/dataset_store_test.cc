@@ -45,6 +45,7 @@ struct Kept {
                       .sources = "[]"},
          .part = {file("train/c0.npy", content), file("test/c0.npy", "the same")},
          .files = {file("schema.json", "schema"), file("statistics.json", content)},
+         .whole = parent == 0,
          .limit = limit});
   }
 

@@ -17,7 +17,6 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kMaxDetail = 56 * 1024;
 constexpr Bytes kMostPart = mib(64 * 1024);
 constexpr std::uint64_t kMaxSketches = std::uint64_t{256} << 20U;
 constexpr int kMostTries = 8;  // of an append that others overtake
@@ -40,7 +39,7 @@ std::set<std::string> files_of_part(const DatasetSchema& schema) {
   return files;
 }
 
-JobStore::SliceResult result_of(const DatasetRecord& dataset, const SnapshotRecord& snapshot) {
+Json result_of(const DatasetRecord& dataset, const SnapshotRecord& snapshot) {
   Json result{{"dataset", dataset.name},
               {"snapshot", snapshot.number},
               {"rows",
@@ -53,12 +52,36 @@ JobStore::SliceResult result_of(const DatasetRecord& dataset, const SnapshotReco
     if (shown.size() > kShownBad) shown.erase(shown.begin() + kShownBad, shown.end());
     result["shown"] = std::move(shown);
     result["notes"] = report->notes;
+    if (report->removed > 0) result["removed"] = report->removed;
   }
+  return result;
+}
+
+JobStore::SliceResult finished(const Json& result) {
   return {.finished = true,
           .checkpoint = {},
           .files = {},
           .result = result.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
+
+// As its owner sees them: what stands behind a '?' may be a key to it.
+Json sources_json(const IngestDetail& detail, const FetchState& fetched) {
+  Json sources = Json::array();
+  for (std::size_t i = 0; i < detail.sources.size(); ++i) {
+    const IngestDetail::Source& source = detail.sources[i];
+    Json about{{"name", source.name}};
+    if (source.digest) about["sha256"] = to_string(*source.digest);
+    if (source.remote) about["url"] = source.remote->url.substr(0, source.remote->url.find('?'));
+    if (const FetchState::Got* got = fetched.find(i)) {
+      about["size"] = got->size;
+      if (!got->content_type.empty()) about["content_type"] = got->content_type;
+    }
+    sources.push_back(std::move(about));
+  }
+  return sources;
+}
+
+bool is_elsewhere(const IngestDetail::Source& source) { return source.remote.has_value(); }
 
 std::unexpected<Error> broken(std::string_view what) {
   return refuse(reason::kInstanceCrashed, fmt::format("the ingest left {}", what));
@@ -69,55 +92,14 @@ std::unexpected<Error> broken(std::string_view what) {
 struct IngestSlices::Plan {
   DatasetRecord dataset;
   IngestDetail detail;
-  std::optional<SnapshotRecord> made;  // by an earlier try, which its job has not heard of
-  SnapshotRecord parent;               // of an append
-  SnapshotRecord snapshot;             // what is known of it
+  std::optional<SnapshotRecord> made;       // by an earlier try, which its job has not heard of
+  std::optional<SnapshotRecord> unchanged;  // the newest, which is of the very bytes that came
+  SnapshotRecord parent;                    // of all but a put
+  SnapshotRecord snapshot;                  // what is known of it
   std::vector<SourceFile> sources;
   Bytes limit{};     // of the project's datasets; 0: none
   Bytes max_part{};  // of this one's columns
 };
-
-std::string to_json(const IngestDetail& detail) {
-  Json sources = Json::array();
-  for (const IngestDetail::Source& source : detail.sources)
-    sources.push_back({{"name", source.name}, {"sha256", to_string(source.digest)}});
-  const Json json{{"options", to_json_value(detail.options)},
-                  {"sources", std::move(sources)},
-                  {"append", detail.append}};
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-Result<IngestDetail> parse_ingest_detail(std::string_view text) {
-  const auto damaged = [] { return fail(Code::DataLoss, "the detail of an ingest is damaged"); };
-  if (text.size() > kMaxDetail) return damaged();
-  const Json json = TRY(parse_json(text, "ingest"));
-  IngestDetail detail;
-  JsonReader reader(json, "ingest", reason::kInternal);
-  reader.boolean("append", detail.append);
-  const Json* options = reader.value("options");
-  const Json* sources = reader.value("sources");
-  TRY(reader.finish());
-  if (options == nullptr || sources == nullptr || !sources->is_array()) return damaged();
-  detail.options = TRY(read_ingest_options(*options));
-  for (const Json& item : *sources) {
-    IngestDetail::Source source;
-    std::string sha256;
-    JsonReader one(item, "ingest: source", reason::kInternal);
-    one.text("name", source.name).text("sha256", sha256);
-    TRY(one.finish());
-    const auto digest = parse_digest(sha256);
-    if (!digest) return damaged();
-    source.digest = *digest;
-    detail.sources.push_back(std::move(source));
-  }
-  return detail;
-}
-
-Digest recipe_of(const IngestDetail& detail) {
-  IngestDetail nameless = detail;
-  for (IngestDetail::Source& source : nameless.sources) source.name.clear();
-  return sha256(to_json(nameless));
-}
 
 Task<SliceOutcome> IngestSlices::run(SliceAsk ask) {
   SliceOutcome outcome{
@@ -126,42 +108,66 @@ Task<SliceOutcome> IngestSlices::run(SliceAsk ask) {
   co_return outcome;
 }
 
-// An append that another one overtook is made once more, of what is the newest now.
 Task<Result<JobStore::SliceResult>> IngestSlices::run_in(SliceAsk& ask, SliceOutcome& outcome) {
+  outcome.retry = false;
+  CO_TRY(const IngestDetail detail, parse_ingest_detail(ask.job.spec.detail));
+  FetchState fetched;
+  if (std::ranges::any_of(detail.sources, is_elsewhere)) {
+    auto end = co_await fetch_.run(ask, detail, outcome.pin);
+    if (!end) {
+      outcome.put_back = end.error().reason == reason::kDraining;
+      outcome.retry = end.error().reason == reason::kInternal;
+      co_return std::unexpected(std::move(end).error());
+    }
+    if (!end->whole) co_return SourceFetch::unfinished(end->state);
+    fetched = std::move(end->state);
+  }
+  outcome.retry = true;
+  co_return co_await make(ask, fetched, outcome);
+}
+
+// An append that another one overtook is made once more, of what is the newest now.
+Task<Result<JobStore::SliceResult>> IngestSlices::make(SliceAsk& ask, const FetchState& fetched,
+                                                       SliceOutcome& outcome) {
+  Pool& pool = parts_.slices.pool;
   for (int tries = 1;; ++tries) {
     const Bytes limit = parts_.byte_limit(project_of(ask.job.spec.function));
-    auto made = co_await parts_.slices.pool.run([&] { return make_plan(ask, limit); });
-    if (!made) {
+    auto planned = co_await pool.run([&] { return make_plan(ask, fetched, limit); });
+    if (!planned) {
       outcome.retry = false;
-      co_return std::unexpected(std::move(made).error());
+      co_return std::unexpected(std::move(planned).error());
     }
-    Plan plan = *std::move(made);
-    if (plan.made) co_return result_of(plan.dataset, *plan.made);
+    Plan plan = *std::move(planned);
+    if (plan.made) co_return co_await pool.run([&] { return finish(plan, *plan.made); });
+    if (plan.unchanged) {
+      Json result = result_of(plan.dataset, *plan.unchanged);
+      result["unchanged"] = true;
+      co_return finished(result);
+    }
     auto result = co_await run_once(plan, ask, outcome);
     const bool overtaken = !result && result.error().reason == reason::kConflict;
     if (!overtaken || tries == kMostTries || ask.kill.cancelled()) co_return result;
   }
 }
 
-Result<IngestSlices::Plan> IngestSlices::make_plan(const SliceAsk& ask, Bytes limit) const {
+Result<IngestSlices::Plan> IngestSlices::make_plan(const SliceAsk& ask, const FetchState& fetched,
+                                                   Bytes limit) const {
   const JobSubmission& spec = ask.job.spec;
   DatasetStore& datasets = parts_.datasets;
   const std::string project(project_of(spec.function));
   Plan plan{.dataset = TRY(datasets.find(project, local_name(spec.function))),
             .detail = TRY(parse_ingest_detail(spec.detail)),
             .made = TRY(datasets.snapshot_of_job(spec.id)),
+            .unchanged = {},
             .parent = {},
             .snapshot = {},
             .sources = {},
             .limit = limit,
             .max_part = kMostPart};
   if (plan.made) return plan;
-  for (const JobFile& file : ask.files) {
-    if (file.role != FileRole::Input) continue;
-    plan.sources.push_back(
-        {.file = {.path = file.name, .sha256 = to_string(file.digest), .size = file.size},
-         .blobs = &parts_.slices.blobs});
-  }
+  TRY(add_sources(plan, ask, fetched));
+  // What removes rows makes room.
+  if (plan.detail.mode == IngestMode::Without) plan.limit = {};
   if (plan.limit != Bytes{}) {
     const Bytes used = TRY(datasets.bytes_of(project));
     if (used >= plan.limit) {
@@ -171,31 +177,86 @@ Result<IngestSlices::Plan> IngestSlices::make_plan(const SliceAsk& ask, Bytes li
     }
     plan.max_part = std::min(kMostPart, plan.limit - used);
   }
-  Json sources = Json::array();
-  for (const IngestDetail::Source& source : plan.detail.sources)
-    sources.push_back({{"name", source.name}, {"sha256", to_string(source.digest)}});
-  plan.snapshot = {.dataset = plan.dataset.id,
-                   .kind = plan.detail.append ? SnapshotKind::Append : SnapshotKind::Put,
-                   .job = spec.id,
-                   .recipe = recipe_of(plan.detail),
-                   .created = spec.submitted,
-                   .created_by = spec.caller,
-                   .sources = sources.dump(-1, ' ', false, Json::error_handler_t::replace)};
-  if (plan.detail.append) TRY(add_base(plan));
+  plan.snapshot = {
+      .dataset = plan.dataset.id,
+      .job = spec.id,
+      .recipe = recipe_of(plan.detail),
+      .created = spec.submitted,
+      .created_by = spec.caller,
+      .sources =
+          sources_json(plan.detail, fetched).dump(-1, ' ', false, Json::error_handler_t::replace)};
+  if (plan.detail.mode != IngestMode::Put) {
+    TRY(add_base(plan));
+  } else if (plan.dataset.latest > 0 && !fetched.got.empty()) {
+    const auto newest = datasets.snapshot(plan.dataset, 0);
+    if (newest && newest->recipe == plan.snapshot.recipe) plan.unchanged = *newest;
+  }
   return plan;
 }
 
-Status IngestSlices::add_base(Plan& plan) const {
-  plan.parent = TRY(parts_.datasets.snapshot(plan.dataset, 0));
-  plan.snapshot.parent = plan.parent.number;
-  const std::vector<DatasetFile> files = TRY(parts_.datasets.files(plan.parent));
-  for (const DatasetFile& file : files) {
-    if (file.path == kStatisticsFile) continue;
+// Those that were uploaded, and those that were fetched.
+Status IngestSlices::add_sources(Plan& plan, const SliceAsk& ask, const FetchState& fetched) const {
+  const auto add = [&](std::string name, const Digest& digest, std::uint64_t size) {
     plan.sources.push_back(
-        {.file = {.path = "base/" + file.path, .sha256 = to_string(file.digest), .size = file.size},
+        {.file = {.path = std::move(name), .sha256 = to_string(digest), .size = size},
          .blobs = &parts_.slices.blobs});
+  };
+  for (const JobFile& file : ask.files)
+    if (file.role == FileRole::Input) add(file.name, file.digest, file.size);
+  for (std::size_t i = 0; i < plan.detail.sources.size(); ++i) {
+    IngestDetail::Source& source = plan.detail.sources[i];
+    if (!source.remote) continue;
+    const FetchState::Got* got = fetched.find(i);
+    if (got == nullptr) return fail(Code::Internal, "a source was not fetched");
+    source.digest = got->digest;
+    add(fmt::format("input-{}", i), got->digest, got->size);
   }
   return {};
+}
+
+Status IngestSlices::add_base(Plan& plan) const {
+  const bool removal = plan.detail.mode == IngestMode::Without;
+  plan.parent = TRY(parts_.datasets.snapshot(plan.dataset, 0));
+  if (removal && plan.parent.number != plan.detail.snapshot) {
+    return refuse(reason::kConflict,
+                  fmt::format("{}@{} is not the newest any more, {} is: nothing is erased",
+                              plan.dataset.name, plan.detail.snapshot, plan.parent.number));
+  }
+  plan.snapshot.parent = plan.parent.number;
+  plan.snapshot.kind = removal ? SnapshotKind::Without : SnapshotKind::Append;
+  const auto add = [&](const std::string& path, const DatasetFile& file) {
+    plan.sources.push_back(
+        {.file = {.path = "base/" + path, .sha256 = to_string(file.digest), .size = file.size},
+         .blobs = &parts_.slices.blobs});
+  };
+  for (const DatasetFile& file : TRY(parts_.datasets.files(plan.parent)))
+    if (file.path != kStatisticsFile) add(file.path, file);
+  if (!reads_base(plan.detail.mode)) return {};
+  const auto parts = TRY(parts_.datasets.parts(plan.parent));
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    for (const DatasetFile& file : parts[i]) add(fmt::format("parts/{}/{}", i, file.path), file);
+  }
+  return {};
+}
+
+// Of rows that were named, the snapshot that has them goes when the one without them is there.
+Result<JobStore::SliceResult> IngestSlices::finish(const Plan& plan,
+                                                   const SnapshotRecord& made) const {
+  Json result = result_of(plan.dataset, made);
+  if (plan.detail.mode != IngestMode::Without) return finished(result);
+  auto erased = parts_.datasets.erase(plan.dataset, plan.detail.snapshot,
+                                      {.by = made.created_by,
+                                       .reason = plan.detail.reason,
+                                       .now = parts_.slices.loop.clock().wall_now()});
+  // By an earlier try.
+  if (!erased && erased.error().reason != reason::kConflict)
+    return std::unexpected(std::move(erased).error());
+  result["erased"] = plan.detail.snapshot;
+  if (erased) {
+    parts_.slices.store.drop(erased->dropped);
+    result["shared_with"] = erased->shared_with;
+  }
+  return finished(result);
 }
 
 JobSpec IngestSlices::spec_of(const Plan& plan, const SliceAsk& ask,
@@ -203,7 +264,7 @@ JobSpec IngestSlices::spec_of(const Plan& plan, const SliceAsk& ask,
   IngestJob job{.options = plan.detail.options,
                 .sources = {},
                 .key = plan.dataset.key,
-                .append = plan.detail.append,
+                .mode = plan.detail.mode,
                 .max_bytes = plan.max_part,
                 .memory = ask.job.spec.memory};
   for (std::size_t i = 0; i < plan.detail.sources.size(); ++i)
@@ -256,7 +317,7 @@ Task<Result<JobStore::SliceResult>> IngestSlices::run_once(Plan& plan, SliceAsk&
   co_await remove_folder(pool, std::move(folder));
   if (!made) co_return std::unexpected(std::move(made).error());
   outcome.rows = made->rows.all();
-  co_return result_of(plan.dataset, *made);
+  co_return co_await pool.run([&] { return finish(plan, *made); });
 }
 
 Result<SnapshotRecord> IngestSlices::take(const Plan& plan, const Path& work, Pin& pin) const {
@@ -268,6 +329,7 @@ Result<SnapshotRecord> IngestSlices::take(const Plan& plan, const Path& work, Pi
   DatasetStore::Commit commit{.snapshot = plan.snapshot,
                               .part = {},
                               .files = TRY(take_snapshot(work / "snapshot", schema, pin)),
+                              .whole = plan.detail.mode != IngestMode::Append,
                               .limit = plan.limit};
   // Only its thresholds of time are the jail's to say.
   SplitRule split = schema.split;
@@ -275,7 +337,7 @@ Result<SnapshotRecord> IngestSlices::take(const Plan& plan, const Path& work, Pi
   if (split != plan.dataset.split) return broken("another split than that of the dataset");
   commit.part = TRY(take_part(work / "part", schema, pin));
   commit.snapshot.rows = {.train = report.train, .valid = report.valid, .test = report.test};
-  if (plan.detail.append) {
+  if (plan.detail.mode == IngestMode::Append) {
     commit.snapshot.rows.train += plan.parent.rows.train;
     commit.snapshot.rows.valid += plan.parent.rows.valid;
     commit.snapshot.rows.test += plan.parent.rows.test;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "async/gate.h"
 #include "async/pool.h"
@@ -20,8 +21,10 @@
 #include "net/exchange.h"
 #include "publish/publisher.h"
 #include "publish/scrub.h"
+#include "registry/backup.h"
 #include "registry/pins.h"
 #include "registry/registry.h"
+#include "remote/s3_client.h"
 #include "sandbox/cgroup_support.h"
 #include "serving/catalog.h"
 #include "serving/function_logs.h"
@@ -67,6 +70,8 @@ class ControlApi {
     std::function<bool()> ready;  // readiness of the node
     std::function<std::size_t()> connections;
     const SpanExporter* spans = nullptr;  // null: none are exported
+    const S3Client* objects = nullptr;    // null: blobs are on the disk
+    std::vector<BackupPart> backup = {};  // what else belongs into one
   };
 
   explicit ControlApi(Parts parts) : parts_(std::move(parts)), started_(parts_.loop.now()) {}

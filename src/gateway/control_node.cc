@@ -11,7 +11,6 @@
 #include "gateway/control_api.h"
 #include "gateway/openapi_document.h"
 #include "meter/ledger_reader.h"
-#include "registry/backup.h"
 #include "registry/gc.h"
 #include "sandbox/doctor.h"
 #include "serving/traffic_json.h"
@@ -99,6 +98,18 @@ Json bill_json(const Bill& bill) {
   return {{"rows", std::move(rows)}, {"total", decimal(bill.total)}};
 }
 
+Json object_store_json(const S3Client& store) {
+  Json about{{"endpoint", store.place().endpoint()},
+             {"bucket", store.place().bucket()},
+             {"answers", true}};
+  if (const auto away = store.away()) {
+    about["answers"] = false;
+    about["away_since"] = format_time(away->since);
+    about["error"] = away->error;
+  }
+  return about;
+}
+
 }  // namespace
 
 // The processes of functions that the caller may see. What the whole node has taken is for those
@@ -145,18 +156,22 @@ Result<Response> ControlApi::status(const Route& route) const {
       [&](const FunctionTable::Entry& entry) { return may_see(*route.caller, entry->name.str()); });
   const Sums sums = sums_of(now);
   const double uptime = std::chrono::duration<double>(parts_.loop.now() - started_).count();
-  return json_response({{"ready", parts_.ready()},
-                        {"uptime_s", uptime},
-                        {"function_count", functions},
-                        {"instances", sums.idle + sums.running + sums.starting},
-                        {"templates", sums.ready + sums.building},
-                        {"queued", now.node.queued},
-                        {"cpu_tokens", now.node.tokens},
-                        {"cpu_tokens_used", now.node.tokens_used},
-                        {"memory_bytes", now.node.memory_used.count},
-                        {"memory_budget_bytes", now.node.memory.count},
-                        {"isolation", parts_.isolation},
-                        {"functions", describe_versions(now)}});
+  Json about{{"ready", parts_.ready()},
+             {"uptime_s", uptime},
+             {"function_count", functions},
+             {"instances", sums.idle + sums.running + sums.starting},
+             {"templates", sums.ready + sums.building},
+             {"queued", now.node.queued},
+             {"cpu_tokens", now.node.tokens},
+             {"cpu_tokens_used", now.node.tokens_used},
+             {"memory_bytes", now.node.memory_used.count},
+             {"memory_budget_bytes", now.node.memory.count},
+             {"isolation", parts_.isolation},
+             {"functions", describe_versions(now)}};
+  // Where the node's bytes are is for those who look after it.
+  if (parts_.objects != nullptr && check_access(*route.caller, Needs::Node, ""))
+    about["object_store"] = object_store_json(*parts_.objects);
+  return json_response(about);
 }
 
 Result<Response> ControlApi::top(const Route& route) const {
@@ -234,6 +249,8 @@ Result<Response> ControlApi::metrics() const {
                       to_string(static_cast<Action>(action)), slug(static_cast<Why>(why)), count);
     }
   }
+  if (parts_.objects != nullptr)
+    text += metrics_of(parts_.objects->counts(), parts_.objects->away().has_value());
   return Response{.status = 200,
                   .headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
                   .body = std::move(text)};
@@ -303,7 +320,7 @@ Task<Result<Response>> ControlApi::backup(Exchange& exchange) {
   CO_TRY_STATUS(reader.finish());
   if (!Path(directory).is_absolute())
     co_return refuse(reason::kBadRequest, "body: 'directory' must be an absolute path");
-  const BackupSource source{parts_.data, parts_.registry, parts_.blobs, parts_.pins};
+  const BackupSource source{parts_.data, parts_.registry, parts_.blobs, parts_.pins, parts_.backup};
   CO_TRY(const BackupManifest done,
          co_await parts_.pool.run([&] { return back_up(source, directory); }));
   co_return json_response(

@@ -24,6 +24,7 @@ constexpr Duration kKeepIngest = std::chrono::days(7);
 constexpr Bytes kIngestMemory = gib(1);
 constexpr std::size_t kMostSnapshotsListed = 1000;
 constexpr std::size_t kMaxReason = 1000;
+constexpr std::size_t kLongestSourceName = 200;
 
 Json parsed_or_null(const std::string& text) {
   const auto json = parse_json(text, "kept JSON");
@@ -65,8 +66,9 @@ Json describe_snapshot_record(const SnapshotRecord& snapshot) {
 Result<std::vector<IngestDetail::Source>> read_sources(const Json* json) {
   const auto bad = [] {
     return refuse(reason::kBadRequest,
-                  fmt::format("dataset: 'sources' must be 1 to {} uploaded files: "
-                              "[{{\"name\": \"a.csv\", \"sha256\": \"…\"}}]",
+                  fmt::format("dataset: 'sources' must be 1 to {} uploaded files, or what lies "
+                              "elsewhere: [{{\"name\": \"a.csv\", \"sha256\": \"…\"}}, "
+                              "{{\"url\": \"https://…\"}}]",
                               kMaxIngestSources));
   };
   if (json == nullptr || !json->is_array() || json->empty() || json->size() > kMaxIngestSources)
@@ -74,18 +76,33 @@ Result<std::vector<IngestDetail::Source>> read_sources(const Json* json) {
   std::vector<IngestDetail::Source> sources;
   for (const Json& item : *json) {
     IngestDetail::Source source;
+    RemoteSource remote;
     std::string sha256;
     JsonReader reader(item, "dataset: source", reason::kBadRequest);
-    reader.text("name", source.name).text("sha256", sha256);
+    reader.text("name", source.name)
+        .text("sha256", sha256)
+        .text("url", remote.url)
+        .text("credentials", remote.credentials)
+        .text("endpoint", remote.endpoint)
+        .text("region", remote.region);
     TRY(reader.finish());
-    const auto digest = parse_digest(sha256);
-    if (!digest || source.name.size() > 200) return bad();
-    source.digest = *digest;
-    if (source.name.empty()) source.name = sha256.substr(0, 12);
+    if (!sha256.empty()) source.digest = parse_digest(sha256);
+    const bool elsewhere = !remote.url.empty();
+    if (source.digest.has_value() == sha256.empty() || source.name.size() > kLongestSourceName ||
+        (!elsewhere && (!source.digest || remote != RemoteSource{}))) {
+      return bad();
+    }
+    if (source.name.empty()) {
+      source.name =
+          elsewhere ? shown_source(remote.url).substr(0, kLongestSourceName) : sha256.substr(0, 12);
+    }
+    if (elsewhere) source.remote = std::move(remote);
     sources.push_back(std::move(source));
   }
   return sources;
 }
+
+bool has_digest(const IngestDetail::Source& source) { return source.digest.has_value(); }
 
 // "3"; 0: the newest.
 Result<std::uint32_t> snapshot_number(std::string_view text) {
@@ -143,14 +160,21 @@ Result<IngestWish> read_wish(std::string_view text) {
   if (!json.is_object()) return refuse(reason::kBadRequest, "dataset: must be an object");
   IngestWish wish;
   Json rest = Json::object();
-  for (const char* key : {"sources", "append"}) {
+  for (const char* key : {"sources", "append", "move_boundary"}) {
     if (json.contains(key)) rest[key] = json[key];
     json.erase(key);
   }
   JsonReader reader(rest, "dataset", reason::kBadRequest);
-  reader.boolean("append", wish.detail.append);
+  bool append = false;
+  bool moves = false;
+  reader.boolean("append", append).boolean("move_boundary", moves);
   const Json* sources = reader.value("sources");
   TRY(reader.finish());
+  if (moves && !append) {
+    return refuse(reason::kBadRequest,
+                  "dataset: 'move_boundary' is of what is appended to a split by time");
+  }
+  if (append) wish.detail.mode = moves ? IngestMode::Rebuild : IngestMode::Append;
   wish.splits = json.contains("split");
   wish.detail.options = TRY(read_ingest_options(json));
   wish.detail.sources = TRY(read_sources(sources));
@@ -159,14 +183,36 @@ Result<IngestWish> read_wish(std::string_view text) {
     return refuse(reason::kBadRequest,
                   "dataset: where a split by time begins follows from its shares and the rows");
   }
-  if (wish.detail.append &&
+  if (append &&
       (wish.splits || !wish.detail.options.target.empty() || !wish.detail.options.types.empty())) {
     return refuse(reason::kBadRequest,
                   "dataset: what is appended has the schema and the split of what is there");
   }
-  if (to_json(wish.detail).size() > kMaxIngestOptions)
+  if (to_json_value(wish.detail.options).dump().size() > kMaxIngestOptions)
     return refuse(reason::kTooLarge, "dataset: its options are too long");
   return wish;
+}
+
+}  // namespace
+
+namespace {
+
+// {"sources": […], "format": "csv"}: files that name rows.
+Result<IngestDetail> read_removal(const Json& rows) {
+  if (!rows.is_object()) return refuse(reason::kBadRequest, "body: 'rows' must be an object");
+  Json options = rows;
+  options.erase("sources");
+  for (const auto& [key, value] : options.items()) {
+    if (key == "format" || key == "delimiter" || key == "missing") continue;
+    return refuse(
+        reason::kBadRequest,
+        fmt::format("body: rows: '{}' says nothing of rows that are to go", key.substr(0, 64)));
+  }
+  IngestDetail detail;
+  detail.mode = IngestMode::Without;
+  detail.options = TRY(read_ingest_options(options));
+  detail.sources = TRY(read_sources(rows.contains("sources") ? &rows["sources"] : nullptr));
+  return detail;
 }
 
 }  // namespace
@@ -177,8 +223,10 @@ Result<DatasetApi::Wish> DatasetApi::settle(Wish wish, const Route& route) {
   const std::string name = TRY(dataset_name(route));
   const std::string& project = route.caller->project;
   IngestOptions& options = wish.detail.options;
+  const bool append = wish.detail.is_append();
+  TRY(check_remote(wish.detail, project));
   auto known = datasets.find(project, name);
-  if (!known && (known.error().reason != reason::kNotFound || wish.detail.append))
+  if (!known && (known.error().reason != reason::kNotFound || append))
     return std::unexpected(std::move(known).error());
   if (known && !wish.splits) options.split = known->split;
   wish.dataset = TRY(datasets.ensure({.project = project,
@@ -188,30 +236,37 @@ Result<DatasetApi::Wish> DatasetApi::settle(Wish wish, const Route& route) {
                                       .now = parts_.engine.now(),
                                       .key = {.k0 = parts_.rng.next(), .k1 = parts_.rng.next()}}));
   if (wish.dataset.latest == 0) {
-    if (wish.detail.append)
+    if (append)
       return refuse(reason::kNotFound, fmt::format("'{}' has no snapshot to append to", name));
     return wish;
   }
   const auto newest = datasets.snapshot(wish.dataset, 0);
-  if (wish.detail.append) {
+  if (append) {
     if (!newest) return std::unexpected(newest.error());
-    if (wish.dataset.split.by == SplitBy::Time) {
-      return refuse(reason::kUnsupported,
-                    fmt::format("'{}' is split by time, and what is appended would move its rows: "
-                                "put all of it again",
-                                name));
+    if (wish.detail.mode == IngestMode::Rebuild && wish.dataset.split.by != SplitBy::Time) {
+      return refuse(reason::kBadRequest,
+                    fmt::format("'{}' is not split by time: there is no boundary to move", name));
     }
-  } else if (newest && newest->recipe == recipe_of(wish.detail)) {
+  } else if (newest && std::ranges::all_of(wish.detail.sources, has_digest) &&
+             newest->recipe == recipe_of(wish.detail)) {
     wish.there = *newest;
   }
   return wish;
 }
 
+// Blocks.
+Status DatasetApi::check_remote(const IngestDetail& detail, const std::string& project) const {
+  for (const IngestDetail::Source& source : detail.sources)
+    if (source.remote) TRY(parts_.fetcher.check(project, *source.remote));
+  return {};
+}
+
 // Datasets keep files of their own: the same bytes, under another name. Blocks.
-Result<DatasetApi::Inputs> DatasetApi::adopt(const Wish& wish, const Route& route) {
+Result<DatasetApi::Inputs> DatasetApi::adopt(const IngestDetail& detail, const Route& route) {
   Inputs inputs{.files = {}, .pin = parts_.engine.store().pin()};
-  for (std::size_t i = 0; i < wish.detail.sources.size(); ++i) {
-    const Digest& digest = wish.detail.sources[i].digest;
+  for (std::size_t i = 0; i < detail.sources.size(); ++i) {
+    if (detail.sources[i].remote) continue;
+    const Digest digest = detail.sources[i].digest.value();
     const Pin upload = parts_.pins.hold({digest});
     if (!TRY(parts_.owners.has(route.caller->project, digest))) {
       return refuse(reason::kNotFound,
@@ -243,12 +298,17 @@ Task<Result<Response>> DatasetApi::create(Exchange& exchange, const Route& route
                              {"unchanged", true},
                              {"rows", describe_rows(wish.there->rows)}});
   }
-  CO_TRY(Inputs inputs, co_await parts_.pool.run([&] { return adopt(wish, route); }));
+  co_return co_await submit(wish.detail, wish.dataset.name, route);
+}
+
+Task<Result<Response>> DatasetApi::submit(IngestDetail detail, const std::string& dataset,
+                                          const Route& route) {
+  CO_TRY(Inputs inputs, co_await parts_.pool.run([&] { return adopt(detail, route); }));
   JobSubmission job{.id = to_string(parts_.ids.next()),
-                    .function = qualified_name(route.caller->project, wish.dataset.name),
+                    .function = qualified_name(route.caller->project, dataset),
                     .version = 0,
                     .kind = JobKind::Ingest,
-                    .detail = to_json(wish.detail),
+                    .detail = to_json(detail),
                     .caller = route.caller->name,
                     .memory = std::min(kIngestMemory, parts_.engine.options().memory),
                     .cpus = 1,
@@ -335,11 +395,39 @@ Task<Result<Response>> DatasetApi::erase(Exchange& exchange, const Route& route)
   std::string why;
   JsonReader reader(json, "body", reason::kBadRequest);
   reader.text("reason", why);
+  const Json* rows = reader.value("rows");
   CO_TRY_STATUS(reader.finish());
   if (why.empty() || why.size() > kMaxReason) {
     co_return refuse(reason::kBadRequest,
                      fmt::format("say why: a reason of 1 to {} bytes is kept", kMaxReason));
   }
+  if (rows == nullptr) co_return co_await erase_whole(std::move(why), route);
+  CO_TRY(IngestDetail detail, read_removal(*rows));
+  detail.reason = std::move(why);
+  co_return co_await erase_rows(std::move(detail), route);
+}
+
+Task<Result<Response>> DatasetApi::erase_rows(IngestDetail detail, const Route& route) {
+  CO_TRY(const DatasetRecord dataset, co_await parts_.pool.run([&]() -> Result<DatasetRecord> {
+    DatasetRecord found = TRY(parts_.datasets.find(route.caller->project, local_name(route.name)));
+    detail.snapshot = TRY(snapshot_number(route.version));
+    const SnapshotRecord newest = TRY(parts_.datasets.snapshot(found, 0));
+    if (detail.snapshot == 0) detail.snapshot = newest.number;
+    if (newest.number != detail.snapshot) {
+      return refuse(
+          reason::kConflict,
+          fmt::format("rows are left out of the newest snapshot, {0}@{1}, which has those "
+                      "of {0}@{2} as far as they are still there: name that one, and "
+                      "erase the others after it",
+                      found.name, newest.number, detail.snapshot));
+    }
+    TRY(check_remote(detail, route.caller->project));
+    return found;
+  }));
+  co_return co_await submit(std::move(detail), dataset.name, route);
+}
+
+Task<Result<Response>> DatasetApi::erase_whole(std::string why, const Route& route) {
   CO_TRY(const DatasetStore::Erased erased,
          co_await parts_.pool.run([&]() -> Result<DatasetStore::Erased> {
            const std::uint32_t number = TRY(snapshot_number(route.version));

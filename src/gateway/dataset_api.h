@@ -15,6 +15,7 @@
 #include "data/dataset_store.h"
 #include "data/ingest_slice.h"
 #include "gateway/route.h"
+#include "gateway/source_fetcher.h"
 #include "identity/blob_owners.h"
 #include "jobs/job_engine.h"
 #include "net/exchange.h"
@@ -31,6 +32,7 @@ class DatasetApi {
     DatasetStore& datasets;
     InvocationIds& ids;
     Rng& rng;
+    const SourceFetcher& fetcher;
     BlobStore& uploads;  // where files are uploaded to
     BlobStore& blobs;    // of jobs and datasets
     BlobOwners& owners;
@@ -48,12 +50,18 @@ class DatasetApi {
   };
   Task<Result<Response>> create(Exchange& exchange, const Route& route);
   Result<Wish> settle(Wish wish, const Route& route);
-  Result<Inputs> adopt(const Wish& wish, const Route& route);
+  Status check_remote(const IngestDetail& detail, const std::string& project) const;
+  Result<Inputs> adopt(const IngestDetail& detail, const Route& route);
+  Task<Result<Response>> submit(IngestDetail detail, const std::string& dataset,
+                                const Route& route);
   Task<Result<Response>> list(const Route& route);
   Task<Result<Response>> describe(const Route& route);
   Task<Result<Response>> describe_snapshot(const Route& route);
   Result<std::string> read_blob(const DatasetFile& file, std::size_t limit) const;
   Task<Result<Response>> erase(Exchange& exchange, const Route& route);
+  Task<Result<Response>> erase_whole(std::string why, const Route& route);
+  // The next snapshot, without rows that files name; then the erasure.
+  Task<Result<Response>> erase_rows(IngestDetail detail, const Route& route);
 
   Parts parts_;
 };

@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kFirstPause = 20ms;
 constexpr Duration kLongestPause = 2s;
+constexpr std::size_t kFetchers = 2;  // sources that are fetched at a time
 // Rows are not to blame for these, and no smaller chunk helps.
 constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion, reason::kNotFound,
                                reason::kUnsupported};
@@ -81,13 +82,24 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
     : parts_(parts),
       stores_(std::move(stores)),
       pool_(parts.loop, "slices", 2),
+      fetch_pool_(parts.loop, "sources", kFetchers),
+      fetcher_({.client = parts.egress, .secrets = parts.secrets, .rng = parts.rng}),
       runs_(slice_parts(parts), [this](const JobRecord& job) { return code_of(job); }),
       batches_(
           slice_parts(parts), [this](const JobRecord& job) { return signature_of(job); },
           [this](ChunkAsk ask) { return predict(std::move(ask)); }),
-      ingests_({.slices = slice_parts(parts),
-                .datasets = *stores_.datasets,
-                .byte_limit = parts.data_limit}),
+      ingests_(
+          {.slices = slice_parts(parts),
+           .datasets = *stores_.datasets,
+           .byte_limit = parts.data_limit,
+           .fetch = {.loop = parts.loop,
+                     .pool = fetch_pool_,
+                     .store = *stores_.jobs,
+                     .blobs = *stores_.blobs,
+                     .download = [this](const DownloadAsk& ask,
+                                        BlobWriter& into) { return fetcher_.fetch(ask, into); },
+                     .byte_limit = parts.byte_limit,
+                     .most = parts.max_upload}}),
       engine_({.loop = parts.loop,
                .store = *stores_.jobs,
                .rng = parts.rng,
@@ -110,6 +122,7 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                  .datasets = *stores_.datasets,
                  .ids = parts.ids,
                  .rng = parts.rng,
+                 .fetcher = fetcher_,
                  .uploads = parts.uploads,
                  .blobs = *stores_.blobs,
                  .owners = parts.owners,
@@ -131,6 +144,19 @@ ScheduledJobs JobService::scheduled() {
                                         .message = job->message};
           },
           .drop = [&store](const Digest& input) { store.watch(input); }};
+}
+
+BackupPart JobService::backup() {
+  const auto copy = [this](const Path& to) -> Result<BackupPart::Copied> {
+    auto pin = std::make_shared<Pin>(stores_.jobs->pin());
+    BackupPart::Copied copied{.named = {}, .hold = pin};
+    TRY(stores_.datasets->copy_to(to, [&](const Digest& digest) {
+      pin->add(digest);
+      copied.named.push_back(digest);
+    }));
+    return copied;
+  };
+  return {.database = "datasets.db", .folder = "jobs", .blobs = *stores_.blobs, .copy = copy};
 }
 
 Task<Status> JobService::submit_scheduled(Schedule schedule, std::string id, std::string request) {

@@ -10,10 +10,12 @@
 #include "gateway/dataset_api.h"
 #include "gateway/job_api.h"
 #include "gateway/predictions.h"
+#include "gateway/source_fetcher.h"
 #include "jobs/batch_slice.h"
 #include "jobs/job_engine.h"
 #include "jobs/job_store.h"
 #include "jobs/run_slice.h"
+#include "registry/backup.h"
 #include "serving/ledger_writer.h"
 #include "store/data_dir.h"
 
@@ -47,6 +49,9 @@ class JobService {
     std::function<Bytes(std::string_view project)> byte_limit;
     std::function<Bytes(std::string_view project)> data_limit;
     std::uint32_t cores;
+    const GuardedClient& egress;  // by which sources that lie elsewhere are fetched
+    SecretStore& secrets;
+    Bytes max_upload;  // of one source
   };
   JobService(JobStores stores, const Parts& parts, JobEngine::Options options);
 
@@ -55,6 +60,8 @@ class JobService {
   JobEngine& engine() { return engine_; }
   // What schedules have of me; I outlive it.
   ScheduledJobs scheduled();
+  // What a backup has of datasets; I outlive it.
+  BackupPart backup();
 
  private:
   Task<SliceOutcome> run(SliceAsk ask);
@@ -70,6 +77,8 @@ class JobService {
   Parts parts_;
   JobStores stores_;
   Pool pool_;
+  Pool fetch_pool_;
+  SourceFetcher fetcher_;
   RunSlices runs_;
   BatchSlices batches_;
   IngestSlices ingests_;

@@ -99,6 +99,7 @@ class Backup {
   Result<BackupManifest> run() {
     TRY(copy_registry());
     TRY(copy_blobs());
+    for (const BackupPart& part : source_.parts) TRY(copy_part(part));
     TRY(copy_ledger());
     TRY(sync_folders(to_));
     std::ranges::sort(manifest_.files, {}, &BackupFile::path);
@@ -119,13 +120,23 @@ class Backup {
 
   Status copy_blobs() {
     Database copy = TRY(Database::open(to_ / "registry.db", OpenMode::ReadOnly));
-    const auto digests = TRY(blobs_named_in(copy));
-    for (const Digest& digest : digests) {
-      const BlobFile from = TRY(source_.blobs.file(digest));
-      const std::string name = to_string(digest);
-      const std::string path = fmt::format("blobs/sha256/{}/{}", name.substr(0, 2), name);
-      add(path, TRY(link_or_copy(from.path, to_ / path, digest)));
-    }
+    for (const Digest& digest : TRY(blobs_named_in(copy)))
+      TRY(copy_blob(digest, source_.blobs, "blobs"));
+    return {};
+  }
+
+  Status copy_part(const BackupPart& part) {
+    const BackupPart::Copied copied = TRY(part.copy(to_ / part.database));
+    add(part.database, TRY(digest_file(to_ / part.database)));
+    for (const Digest& digest : copied.named) TRY(copy_blob(digest, part.blobs, part.folder));
+    return {};
+  }
+
+  Status copy_blob(const Digest& digest, const BlobStore& blobs, std::string_view folder) {
+    const BlobFile from = TRY(blobs.file(digest));
+    const std::string name = to_string(digest);
+    const std::string path = fmt::format("{}/sha256/{}/{}", folder, name.substr(0, 2), name);
+    add(path, TRY(link_or_copy(from.path, to_ / path, digest)));
     return {};
   }
 
@@ -213,7 +224,7 @@ Result<BackupFile> parse_file(std::string_view line) {
 }
 
 Status restore_file(const Path& from, const Path& to, const BackupFile& file) {
-  const bool blob = file.path.starts_with("blobs/");
+  const bool blob = file.path.find("/sha256/") != std::string::npos;
   const auto copied = copy_file(from / file.path, to / file.path, blob ? 0444 : 0600);
   if (!copied) return std::unexpected(copied.error().in("restore"));
   if (copied->size != file.size || copied->digest != file.digest) {
@@ -270,8 +281,13 @@ Result<BackupManifest> restore_backup(const Path& from, const Path& to) {
   // Also one that was there: a data folder is its owner's.
   if (::chmod(to.c_str(), 0700) != 0) return fail_errno(to.native());
   for (const BackupFile& file : manifest.files) TRY(restore_file(from, to, file));
-  Database registry = TRY(Database::open(to / "registry.db", OpenMode::ReadOnly));
-  TRY(registry.check_integrity());
+  if (std::ranges::find(manifest.files, "registry.db", &BackupFile::path) == manifest.files.end())
+    return fail(Code::DataLoss, "the backup has no registry.db");
+  for (const BackupFile& file : manifest.files) {
+    if (!file.path.ends_with(".db")) continue;
+    Database database = TRY(Database::open(to / file.path, OpenMode::ReadOnly));
+    TRY(database.check_integrity());
+  }
   TRY(sync_folders(to));
   // Without this file a data folder is refused: a restore that was cut off is never served.
   TRY(as_storage(write_file_durably(to / "format", data_format_text(manifest.data_format))));

@@ -1,5 +1,5 @@
-// Backup and restore of a node's data: registry, blobs and ledger. Compiled forms are left out:
-// they are made again.
+// Backup and restore of a node's data: registry, blobs, datasets and ledger. Compiled forms are
+// left out: they are made again.
 //
 // A backup is taken while the node runs. The registry is copied as one state (SQLite's online
 // backup), then the blobs that this state names, then the ledger; garbage collection waits. Blobs
@@ -7,6 +7,8 @@
 //
 //   DIR/registry.db
 //   DIR/blobs/sha256/ab/abcdef…
+//   DIR/datasets.db
+//   DIR/jobs/sha256/ab/…        the columns of datasets; files of jobs are left out
 //   DIR/ledger/…
 //   DIR/MANIFEST       written last: a backup without it is not complete
 //
@@ -17,6 +19,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,11 +54,26 @@ std::string to_text(const BackupManifest& manifest);
 // data_loss for anything that to_text did not write; paths never leave the folder.
 Result<BackupManifest> parse_backup_manifest(std::string_view text);
 
+// Another database of the node, with the blobs that it names.
+struct BackupPart {
+  std::string database;  // "datasets.db"
+  std::string folder;    // where the store of its blobs has its root: "jobs"
+  const BlobStore& blobs;
+  // Copies it as one state. What it returns are the blobs that this state names, and what keeps
+  // them there while it lives.
+  struct Copied {
+    std::vector<Digest> named;
+    std::shared_ptr<void> hold;
+  };
+  std::function<Result<Copied>(const Path& to)> copy;
+};
+
 struct BackupSource {  // all outlive the call
   const DataDir& data;
   Registry& registry;
   const BlobStore& blobs;
   Pins& pins;
+  const std::vector<BackupPart>& parts;
 };
 
 // `to` is new or empty. conflict while garbage is collected. Durable when it returns.

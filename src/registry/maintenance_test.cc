@@ -39,6 +39,7 @@ struct Node {
   std::unique_ptr<Registry> registry = Registry::open(data.registry_db(), clock).value();
   std::unique_ptr<LocalBlobStore> blobs = LocalBlobStore::open(data.blobs(), data.tmp()).value();
   Pins pins{clock};
+  std::vector<BackupPart> parts;
   Author alice{.who = "alice", .why = "because"};
 
   Digest put(std::string_view content) {
@@ -64,7 +65,7 @@ struct Node {
     return collect_garbage({data, *registry, *blobs, pins, clock}, options);
   }
   Result<BackupManifest> back_up_to(const Path& to) {
-    return back_up({data, *registry, *blobs, pins}, to);
+    return back_up({data, *registry, *blobs, pins, parts}, to);
   }
 };
 
@@ -256,6 +257,45 @@ TEST_CASE("a backup restores into an empty folder that serves the same functions
   CHECK(registry->deploy({.function = name_of("fraud"), .manifest = manifest_with("d")}, node.alice)
             .value()
             .value == 3);
+}
+
+TEST_CASE("a backup has the other databases of a node, and the blobs that these name") {
+  Node node;
+  const auto others = LocalBlobStore::open(node.data.jobs(), node.data.tmp()).value();
+  const auto put = [&](std::string_view content) {
+    auto writer = others->create().value();
+    REQUIRE(writer->append(bytes_of(content)).has_value());
+    return writer->commit().value().digest;
+  };
+  const Digest named = put("a column");
+  put("of a job");
+  std::weak_ptr<void> held;
+  node.parts.push_back({.database = "datasets.db",
+                        .folder = "jobs",
+                        .blobs = *others,
+                        .copy = [&](const Path& to) -> Result<BackupPart::Copied> {
+                          Database database = TRY(Database::open(to, OpenMode::Create));
+                          TRY(database.execute("make a table", "CREATE TABLE t(x)"));
+                          const auto hold = std::make_shared<int>(1);
+                          held = hold;
+                          return BackupPart::Copied{.named = {named}, .hold = hold};
+                        }});
+  const Path backup = node.folder.path() / "backup";
+  const auto taken = node.back_up_to(backup);
+  REQUIRE_MESSAGE(taken.has_value(), taken.error().message);
+  CHECK(taken->files.size() == 3);
+  CHECK(held.expired());
+  const Path restored = node.folder.path() / "restored";
+  REQUIRE(restore_backup(backup, restored).has_value());
+  const auto data = DataDir::open(restored);
+  const auto back = LocalBlobStore::open(data->jobs(), data->tmp()).value();
+  CHECK(read_all_fd(back->open(named)->get(), 100).value() == "a column");
+  CHECK_FALSE(back->find(sha256("of a job")).value().has_value());
+  CHECK(std::filesystem::exists(data->datasets_db()));
+  // One that is damaged restores nothing.
+  const Path copied = backup / "datasets.db";
+  std::filesystem::resize_file(copied, std::filesystem::file_size(copied) - 1);
+  CHECK_FALSE(restore_backup(backup, node.folder.path() / "another"));
 }
 
 TEST_CASE("a backup onto another file system copies and verifies") {

@@ -56,7 +56,8 @@ class Fetch {
         options_(options),
         rng_(rng),
         deadline_(SystemClock().now() + options.patience),
-        known_by_digest_(into.offset() > 0) {}
+        known_by_digest_(into.offset() > 0 && options.etag.empty()),
+        etag_(options.etag) {}
 
   Result<Fetched> run() {
     for (int failed = 1;; ++failed) {
@@ -68,6 +69,7 @@ class Fetch {
       const bool late = SystemClock().now() >= deadline_;
       if (failed >= options_.retry.tries || late) return std::unexpected(problem(**tried));
       pause(retry_pause(options_.retry, failed, rng_));
+      TRY(tell());
     }
   }
 
@@ -227,8 +229,12 @@ class Fetch {
     if (piece.size() > options_.most.count - std::min(into_.offset(), options_.most.count))
       return too_large();
     TRY(into_.append(std::as_bytes(std::span(piece))));
+    return tell();
+  }
+
+  Status tell() const {
     if (!options_.on_progress) return {};
-    return options_.on_progress({.received = into_.offset(), .total = total_});
+    return options_.on_progress({.received = into_.offset(), .total = total_, .etag = etag_});
   }
 
   const GuardedClient& client_;

@@ -45,6 +45,7 @@ Result<FetchSource> parse_fetch_source(std::string_view text, const S3Access& s3
 struct FetchProgress {
   std::uint64_t received = 0;  // what the writer had before included
   std::optional<std::uint64_t> total = {};
+  std::string_view etag = {};  // a strong one, or empty
 };
 
 struct FetchOptions {
@@ -52,7 +53,9 @@ struct FetchOptions {
   Duration stall = std::chrono::seconds(30);  // without one byte
   Duration patience = std::chrono::hours(24);
   RetryPlan retry = {};  // begins anew after each mebibyte that came
-  // Told after every piece; an Error ends it with that.
+  // Of what `into` has already, where its digest is not known: the strong ETag of those bytes.
+  std::string etag = {};
+  // Told after every piece, and before another try; an Error ends it with that.
   std::function<Status(const FetchProgress&)> on_progress = {};
   std::function<void(Duration)> sleep = {};  // between tries; tests say it themselves
 };
@@ -63,8 +66,8 @@ struct Fetched {
 };
 
 // Appends to `into` from its offset on, and leaves the commit to the caller. An upload that goes on
-// (offset() > 0) is one whose digest is known, which the commit checks. What changed at its source
-// between two tries is refused: a strong ETag tells.
+// (offset() > 0) is one whose digest is known, which the commit checks, or whose ETag is. What
+// changed at its source between two tries is refused: a strong ETag tells.
 Result<Fetched> fetch(const GuardedClient& client, const FetchSource& source, BlobWriter& into,
                       const FetchOptions& options, Rng& rng);
 

@@ -12,6 +12,14 @@
 #include "store/storage_error.h"
 
 namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kClaimAgain = 15s;
+constexpr Duration kTrimAgain = 5s;
+
+}  // namespace
 
 // From before a blob is looked for in the store until it has its name here: meanwhile no removal
 // may take the object away.
@@ -81,12 +89,14 @@ Result<std::unique_ptr<S3BlobStore>> S3BlobStore::open(S3Client& client, Options
   const std::string address = fmt::format("s3://{}/{}", client.place().bucket(), prefix);
   BlobOrigin origin = TRY(begin_origin(root, address, rng));
   std::unique_ptr<S3BlobStore> store(new S3BlobStore(client, std::move(options), std::move(local)));
-  const Status claimed = claim_prefix(client, prefix, origin.id);
+  const Status claimed = origin.there ? store->claim(origin.id)  // waits for nobody
+                                      : claim_prefix(client, prefix, origin.id);
   if (!claimed && (!origin.there || claimed.error().code == Code::FailedPrecondition))
     return std::unexpected(claimed.error());
   if (!claimed) {
     LOG(error, "the object store does not answer; what is cached is served",
         {"error", claimed.error().message});
+    store->unclaimed_ = origin.id;
   }
   if (claimed) store->abort_uploads();
   TRY(store->count_cache());
@@ -98,6 +108,24 @@ Result<std::unique_ptr<S3BlobStore>> S3BlobStore::open(S3Client& client, Options
   store->trim();
   store->tidier_ = std::thread([raw = store.get()] { raw->tidy(); });
   return store;
+}
+
+Status S3BlobStore::claim(const std::string& id) {
+  const Duration patience = options_.start_patience;
+  const S3Client::Hurry hurry(client_, client_.away() ? patience / 4 : patience);
+  return claim_prefix(client_, options_.prefix, id);
+}
+
+// Of a store that was away when the node began.
+void S3BlobStore::claim_late() {
+  const Status claimed = claim_prefix(client_, options_.prefix, unclaimed_);
+  if (claimed) {
+    LOG(info, "the object store answers again", {"prefix", options_.prefix});
+    unclaimed_.clear();
+  } else if (claimed.error().code == Code::FailedPrecondition) {
+    LOG(error, "the object store is another data folder's: stop this node",
+        {"error", claimed.error().message});
+  }
 }
 
 // Those of a process that died: the prefix is ours alone, and nothing of ours is under way yet.
@@ -122,7 +150,7 @@ Status S3BlobStore::count_cache() {
   const std::scoped_lock lock(mutex_);
   for (const BlobInfo& info : found) {
     entries_[info.digest] = {.size = info.size, .used = ++tick_, .here = true};
-    total_ += info.size;
+    add_to_cache(info.size);
   }
   return {};
 }
@@ -177,7 +205,7 @@ Result<std::unique_ptr<BlobWriter>> S3BlobStore::create() {
       *this, TRY(local_->create(Commit::hook(std::make_shared<Commit>(*this)))));
 }
 
-Result<std::unique_ptr<BlobWriter>> S3BlobStore::resume(const Digest& expected,
+Result<std::unique_ptr<BlobWriter>> S3BlobStore::resume(const std::optional<Digest>& expected,
                                                         const Digest& slot) {
   auto commit = std::make_shared<Commit>(*this);
   return std::make_unique<S3BlobWriter>(
@@ -210,7 +238,11 @@ Result<BlobFile> S3BlobStore::file(const Digest& digest) const {
   // Held before it is looked for: what is there then stays.
   BlobFile found{.path = local_->path_of(digest), .hold = hold(digest)};
   if (!is_removed(digest)) {
-    if (TRY(local_->find(digest))) return found;
+    if (TRY(local_->find(digest))) {
+      ++client_.counts().hits;
+      return found;
+    }
+    ++client_.counts().misses;
     TRY(fetch(digest));
     if (TRY(local_->find(digest))) return found;
   }
@@ -296,11 +328,21 @@ Status S3BlobStore::fetch_once(const Digest& digest) const {
 
 // --- the cache ---
 
+void S3BlobStore::add_to_cache(std::uint64_t bytes) const {
+  total_ += bytes;
+  client_.counts().cached += bytes;
+}
+
+void S3BlobStore::take_from_cache(std::uint64_t bytes) const {
+  total_ -= bytes;
+  client_.counts().cached -= bytes;
+}
+
 void S3BlobStore::admit(const BlobInfo& info) const {
   {
     const std::scoped_lock lock(mutex_);
     Entry& entry = entries_[info.digest];
-    if (!entry.here) total_ += info.size;
+    if (!entry.here) add_to_cache(info.size);
     entry.size = info.size;
     entry.used = ++tick_;
     entry.here = true;
@@ -321,6 +363,7 @@ void S3BlobStore::trim() const {
     if (options_.pinned && options_.pinned(digest)) continue;
     if (!evict(digest)) return;
   }
+  changed_.notify_all();  // there is too much still: it is trimmed again
 }
 
 // False: enough has gone.
@@ -333,7 +376,7 @@ bool S3BlobStore::evict(const Digest& digest) const {
     LOG(warn, "a cached blob stays", {"error", gone.error().message});
     return true;
   }
-  total_ -= entry->second.size;
+  take_from_cache(entry->second.size);
   entries_.erase(entry);
   return true;
 }
@@ -375,7 +418,7 @@ Status S3BlobStore::remove(const Digest& digest) {
     TRY(local_->remove(digest));
     const auto entry = entries_.find(digest);
     if (entry != entries_.end() && std::exchange(entry->second.here, false)) {
-      total_ -= entry->second.size;
+      take_from_cache(entry->second.size);
       if (entry->second.holds == 0) entries_.erase(entry);
     }
     if (removed_.insert(digest).second) removals_.push_back(digest);
@@ -389,12 +432,33 @@ void S3BlobStore::await_removals() {
   changed_.wait(lock, [&] { return removals_.empty() && !removing_; });
 }
 
+// What a deploy held while the cache was trimmed goes when it is over, whether or not anything else
+// comes; and a store that was away is claimed.
+std::optional<Duration> S3BlobStore::pause_before_chores() const {
+  if (total_ > options_.cache.count) return kTrimAgain;
+  if (!unclaimed_.empty()) return kClaimAgain;
+  return std::nullopt;
+}
+
+void S3BlobStore::do_chores() {
+  trim();
+  if (!unclaimed_.empty()) claim_late();
+}
+
 // Waits for one. nullopt: I go.
 std::optional<Digest> S3BlobStore::next_removal() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !removals_.empty(); });
+    const auto wanted = [&] { return stopping_ || !removals_.empty(); };
+    if (const auto pause = pause_before_chores(); !pause) {
+      changed_.wait(lock, [&] { return wanted() || pause_before_chores(); });
+    } else if (!changed_.wait_for(lock, *pause, wanted)) {
+      lock.unlock();
+      do_chores();
+      lock.lock();
+    }
     if (stopping_) return std::nullopt;
+    if (removals_.empty()) continue;
     const Digest digest = removals_.front();
     removals_.pop_front();
     if (removed_.contains(digest)) {

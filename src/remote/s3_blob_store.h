@@ -42,15 +42,20 @@ class S3BlobStore final : public BlobStore {
     Bytes cache;         // about: what is held or pinned stays beyond it
     // Blobs that stay in the cache. Called with no lock held; empty: none.
     std::function<bool(const Digest&)> pinned = {};
+    // With a store that has the blobs already and is silent; less, where it is known to be away.
+    Duration start_patience = std::chrono::seconds(4);
   };
   // The first time, what lies in `root` is copied to the store before it returns. `client` outlives
   // me. FailedPrecondition: the prefix is another data folder's, or this one's blobs are elsewhere.
+  // Once the blobs are in the store, one that is away or silent holds it up for `start_patience`
+  // only: then what is cached is served, and whose the prefix is is asked again until it answers.
   static Result<std::unique_ptr<S3BlobStore>> open(S3Client& client, Options options, Rng& rng);
   ~S3BlobStore() override;
 
   Result<std::unique_ptr<BlobWriter>> create() override;
   using BlobStore::resume;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override;
+  Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
+                                             const Digest& slot) override;
   Result<std::uint64_t> partial_size(const Digest& slot) const override {
     return local_->partial_size(slot);
   }
@@ -82,6 +87,8 @@ class S3BlobStore final : public BlobStore {
   struct Commit;
 
   S3BlobStore(S3Client& client, Options options, std::unique_ptr<LocalBlobStore> local);
+  Status claim(const std::string& id);
+  void claim_late();
   void abort_uploads();
   Status count_cache();
   Status copy_to_store();
@@ -92,6 +99,8 @@ class S3BlobStore final : public BlobStore {
   Status fetch(const Digest& digest) const;
   Status fetch_once(const Digest& digest) const;
   void admit(const BlobInfo& info) const;
+  void add_to_cache(std::uint64_t bytes) const;
+  void take_from_cache(std::uint64_t bytes) const;
   void trim() const;
   bool evict(const Digest& digest) const;
   std::shared_ptr<const void> hold(const Digest& digest) const;
@@ -101,6 +110,9 @@ class S3BlobStore final : public BlobStore {
   void end_listing() const;
   void tidy();
   std::optional<Digest> next_removal();
+  // Of the thread that tidies: what is to be done without anybody's asking, and how soon.
+  std::optional<Duration> pause_before_chores() const;
+  void do_chores();
 
   S3Client& client_;
   const Options options_;
@@ -120,6 +132,7 @@ class S3BlobStore final : public BlobStore {
   mutable int listings_ = 0;
   mutable std::set<Digest> gone_;
   bool stopping_ = false;
+  std::string unclaimed_;  // the id that the prefix is still to be claimed with; empty: it is ours
   std::thread tidier_;
 };
 

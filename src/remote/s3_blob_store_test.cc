@@ -32,7 +32,8 @@ struct Rig {
     S3BlobStore::Options options{.root = folder.path() / "blobs",
                                  .tmp = folder.path() / "tmp",
                                  .prefix = prefix,
-                                 .cache = cache};
+                                 .cache = cache,
+                                 .start_patience = std::chrono::milliseconds(200)};
     options.pinned = [this](const Digest& digest) { return pinned.contains(digest); };
     return S3BlobStore::open(*client, std::move(options), rng);
   }
@@ -161,6 +162,48 @@ TEST_CASE("a node begins without its store once its blobs are there, and not bef
   const Digest digest = put(*rig.open(), "cached");
   break_for_good(rig.s3);
   CHECK(get(*rig.open(), digest) == "cached");
+}
+
+TEST_CASE("a silent store holds up no start of a node whose blobs are there") {
+  Rig rig;
+  const Digest digest = put(*rig.open(), "cached");
+  rig.s3.requests();
+  rig.s3.set_faults([](std::string_view, std::string_view) { return FakeS3::Fault{.hang = true}; });
+  CHECK(get(*rig.open(), digest) == "cached");
+  CHECK(rig.s3.requests().size() == 1);
+  const auto away = rig.client->away();
+  REQUIRE(away.has_value());
+  CHECK(away->error.find(rig.s3.url()) != std::string::npos);
+  rig.s3.set_faults({});
+  put(*rig.open(), "answered");
+  CHECK_FALSE(rig.client->away().has_value());
+}
+
+TEST_CASE("what is asked of a store is counted, and what its cache spares it") {
+  Rig rig;
+  const auto store = rig.open(Bytes{0});
+  const Digest digest = put(*store, "twelve bytes");
+  rig.s3.fail_next(1, kBusy);
+  CHECK(get(*store, digest) == "twelve bytes");
+  rig.s3.set_object("absent", "x");
+  rig.s3.remove_object("absent");
+  CHECK(rig.client->find("absent").value() == std::nullopt);
+  const StoreCounts& counts = rig.client->counts();
+  CHECK(counts.misses == 1);
+  CHECK(counts.again == 1);
+  CHECK(counts.cached == 0);
+  CHECK(counts.received >= 12);
+  const std::string text = metrics_of(counts, rig.client->away().has_value());
+  for (const std::string_view line :
+       {"mayfly_object_store_requests_total{kind=\"get\",outcome=\"done\"}",
+        "mayfly_object_store_requests_total{kind=\"head\",outcome=\"absent\"}",
+        "mayfly_object_store_requests_total{kind=\"head\",outcome=\"busy\"} 1",
+        "mayfly_object_store_retries_total 1", "mayfly_object_store_up 1"}) {
+    CAPTURE(line);
+    CHECK(text.find(line) != std::string::npos);
+  }
+  CHECK(get(*rig.open(gib(1)), digest) == "twelve bytes");
+  CHECK(counts.cached == 12);
 }
 
 TEST_CASE("wrong bytes, too many and too few are never taken for a blob") {

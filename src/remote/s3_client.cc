@@ -142,8 +142,8 @@ ClientRequest S3Client::request_of(const Ask& ask, const S3Credentials& credenti
                           .sha256 = hash},
                          credentials, place_.region(), SystemClock().wall_now()),
       .body = ask.body,
-      .deadline = SystemClock().now() + options_.patience +
-                  std::chrono::seconds(moved / options_.slowest.count)};
+      .deadline =
+          deadline_for(options_.patience + std::chrono::seconds(moved / options_.slowest.count))};
   if (ask.part) {
     request.body =
         BodySource{.length = ask.part->size,
@@ -169,7 +169,38 @@ Result<ClientResponse> S3Client::ask_once(const Ask& ask) {
   return reply;
 }
 
+TimePoint S3Client::deadline_for(Duration patience) const {
+  const TimePoint usual = SystemClock().now() + patience;
+  const TimePoint::rep hurry = hurry_until_;
+  return hurry == 0 ? usual : std::min(usual, TimePoint(Duration(hurry)));
+}
+
+S3Client::Hurry::Hurry(S3Client& client, Duration patience) : client_(client) {
+  client_.hurry_until_ = (SystemClock().now() + patience).time_since_epoch().count();
+}
+S3Client::Hurry::~Hurry() { client_.hurry_until_ = 0; }
+
+std::optional<S3Client::Away> S3Client::away() const {
+  const std::scoped_lock lock(mutex_);
+  return away_;
+}
+
+// `error` of Busy and Away.
+void S3Client::note(const Ask& ask, StoreCounts::Outcome outcome, const Error* error) {
+  counts_.count(kind_of(ask.method, ask.key.empty()), outcome);
+  if (outcome == StoreCounts::Outcome::Done) {
+    counts_.sent += ask.body.size() + (ask.part ? ask.part->size : std::uint64_t{0});
+  }
+  const std::scoped_lock lock(mutex_);
+  if (error == nullptr) {
+    away_.reset();
+  } else {
+    away_ = Away{.since = away_ ? away_->since : SystemClock().wall_now(), .error = error->message};
+  }
+}
+
 S3Client::Attempt S3Client::attempt(const Ask& ask) {
+  using enum StoreCounts::Outcome;
   if (stopped_) return {.reply = refuse(reason::kDraining, "the node is shutting down")};
   auto reply = ask_once(ask);
   if (!reply) {
@@ -178,18 +209,27 @@ S3Client::Attempt S3Client::attempt(const Ask& ask) {
                        error.code == Code::Cancelled;
     const std::string_view advice =
         again ? "; is it running and store.s3_endpoint right? Nothing is lost" : "";
-    return {.reply = std::unexpected(unavailable(ask, fmt::format("{}{}", error.message, advice))),
-            .again = again};
+    Error why = unavailable(ask, fmt::format("{}{}", error.message, advice));
+    // What has a reason is not the store's: a full disk, credentials that cannot be read.
+    if (!stopped_ && error.reason.empty()) note(ask, Away, &why);
+    return {.reply = std::unexpected(std::move(why)), .again = again};
   }
   const bool absent = reply->status == 404 && parse_s3_refusal(reply->body).code != "NoSuchBucket";
-  if (is_success(reply->status) || absent) return {.reply = std::move(reply)};
+  if (is_success(reply->status) || absent) {
+    note(ask, absent ? Absent : Done, nullptr);
+    counts_.received += reply->body.size();
+    return {.reply = std::move(reply)};
+  }
   const bool again = passes_by_itself(reply->status, parse_s3_refusal(reply->body).code);
-  return {.reply = std::unexpected(refused(ask, *reply)), .again = again};
+  Error why = refused(ask, *reply);
+  note(ask, again ? Busy : Refused, again ? &why : nullptr);
+  return {.reply = std::unexpected(std::move(why)), .again = again};
 }
 
 bool S3Client::may_try_again(int failed, TimePoint begun) {
-  const bool late = SystemClock().now() - begun >= 2 * options_.patience;
+  const bool late = SystemClock().now() - begun >= 2 * options_.patience || hurry_until_ != 0;
   if (failed >= options_.retry.tries || late || stopped_) return false;
+  ++counts_.again;
   Duration pause{};
   {
     const std::scoped_lock lock(mutex_);
@@ -344,6 +384,7 @@ Status S3Client::get(const std::string& key, std::uint64_t offset, const Sink& s
       const std::uint64_t skip = std::min<std::uint64_t>(skipped, piece.size());
       skipped -= skip;
       piece.remove_prefix(skip);
+      counts_.received += piece.size();
       taken = sink(piece);
       if (taken) at += piece.size();
       return taken;

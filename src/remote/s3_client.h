@@ -27,6 +27,7 @@
 #include "remote/s3_credentials.h"
 #include "remote/s3_place.h"
 #include "remote/s3_reply.h"
+#include "remote/store_counts.h"
 #include "store/digest.h"
 
 namespace mayfly {
@@ -67,6 +68,29 @@ class S3Client {
   Result<std::size_t> abort_uploads(const std::string& prefix);
 
   const S3Place& place() const { return place_; }
+  StoreCounts& counts() { return counts_; }
+  const StoreCounts& counts() const { return counts_; }
+
+  // Since when no request was answered, or each as one that passes by itself is, and the last
+  // error. nullopt: the last one was answered, or nothing was asked yet.
+  struct Away {
+    WallTime since{};
+    std::string error;
+  };
+  std::optional<Away> away() const;
+
+  // While one lives, no request of any thread takes longer than until `patience` after its making,
+  // and none is asked again then: of a start, which waits for nobody.
+  class Hurry {
+   public:
+    Hurry(S3Client& client, Duration patience);
+    Hurry(const Hurry&) = delete;
+    Hurry& operator=(const Hurry&) = delete;
+    ~Hurry();
+
+   private:
+    S3Client& client_;
+  };
   // What is under way ends within moments, and nothing begins.
   void stop() { stopped_ = true; }
 
@@ -103,6 +127,8 @@ class S3Client {
     bool again = false;
   };
   Attempt attempt(const Ask& ask);
+  void note(const Ask& ask, StoreCounts::Outcome outcome, const Error* error);
+  TimePoint deadline_for(Duration patience) const;
   Result<ClientResponse> ask(const Ask& ask);       // as often as the plan allows
   Result<ClientResponse> ask_once(const Ask& ask);  // any status
   ClientRequest request_of(const Ask& ask, const S3Credentials& credentials) const;
@@ -125,8 +151,11 @@ class S3Client {
   Options options_;
   TlsContext trust_;
   Rng& rng_;
+  StoreCounts counts_;
   std::atomic<bool> stopped_ = false;
-  std::mutex mutex_;                               // of what follows, and of rng_
+  std::atomic<TimePoint::rep> hurry_until_ = 0;  // of the clock; 0: there is none
+  mutable std::mutex mutex_;                     // of what follows, and of rng_
+  std::optional<Away> away_;
   std::vector<std::unique_ptr<HttpClient>> idle_;  // connections that may be open
 };
 

@@ -187,7 +187,11 @@ std::optional<WallTime> parse_s3_time(std::string_view text) {
     const std::string copy(text.substr(0, 64));
     std::tm parts{};
     if (::strptime(copy.c_str(), form, &parts) == nullptr) continue;
-    return WallTime(std::chrono::seconds(::timegm(&parts)));
+    // Nanoseconds end in 2262, and no object is older than its epoch.
+    constexpr std::time_t kYear2200 = 7'258'118'400;
+    const std::time_t seconds = ::timegm(&parts);
+    if (seconds < 0 || seconds > kYear2200) return std::nullopt;
+    return WallTime(std::chrono::seconds(seconds));
   }
   return std::nullopt;
 }

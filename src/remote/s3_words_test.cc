@@ -93,6 +93,15 @@ TEST_CASE("a page of a list is read, and what is none is refused") {
   }
 }
 
+TEST_CASE("a time is one that there can be") {
+  CHECK(parse_s3_time("2024-05-06T07:08:09.000Z").has_value());
+  CHECK(parse_s3_time("Mon, 06 May 2024 07:08:09 GMT") == parse_s3_time("2024-05-06T07:08:09Z"));
+  for (const char* none : {"", "yesterday", "4018-10-06T07:08:09Z", "1969-12-31T23:59:59Z"}) {
+    CAPTURE(none);
+    CHECK_FALSE(parse_s3_time(none).has_value());
+  }
+}
+
 TEST_CASE("a store's own words are kept, short and printable") {
   const S3Refusal refusal =
       parse_s3_refusal("<Error><Code>AccessDenied</Code><Message>no&#x1b;[31m\xc2\x9b" +

@@ -50,10 +50,11 @@ class BlobStore {
   // A blob whose digest nobody knows yet; forgotten unless committed.
   virtual Result<std::unique_ptr<BlobWriter>> create() = 0;
 
-  // The upload of a blob whose digest is known, kept under `slot`: those who must not learn of each
-  // other's uploads have different ones. Uncommitted bytes stay, and the next resume()
-  // continues at their end, also after a restart. conflict: somebody else is uploading it now.
-  virtual Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected,
+  // An upload kept under `slot`: those who must not learn of each other's uploads have different
+  // ones. Uncommitted bytes stay, and the next resume() continues at their end, also after a
+  // restart. `expected`: the blob's digest; nullopt where nobody knows it, so that whoever goes on
+  // vouches for what is there. conflict: somebody else is uploading it now.
+  virtual Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
                                                      const Digest& slot) = 0;
   Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected) {
     return resume(expected, expected);

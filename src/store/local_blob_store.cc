@@ -81,8 +81,8 @@ class LocalBlobWriter final : public BlobWriter {
     Fd file;
     std::uint64_t offset = 0;
     Sha256 hash;
-    std::optional<Digest> expected;  // an upload that may be resumed
-    Digest slot{};                   // and where it is kept
+    std::optional<Digest> expected;  // what it must become, where that is known
+    std::optional<Digest> slot;      // where it is kept, of one that may be resumed
     BeforeNaming before;             // null: nothing is to be done
   };
 
@@ -138,18 +138,18 @@ class LocalBlobWriter final : public BlobWriter {
 
   void finish() {
     committed_ = true;
-    if (at_.expected) store_.release(at_.slot);
+    if (at_.slot) store_.release(*at_.slot);
   }
 
   void abandon() {
     if (committed_) return;
-    if (!at_.expected) {
+    if (!at_.slot) {
       ::unlink(at_.path.c_str());
       return;
     }
     // After a failed write the file's length is not certain: the next try hashes what is there.
-    if (!failed_) store_.park({at_.slot, at_.offset, std::move(at_.hash)});
-    store_.release(at_.slot);
+    if (!failed_) store_.park({*at_.slot, at_.offset, std::move(at_.hash)});
+    store_.release(*at_.slot);
   }
 
   LocalBlobStore& store_;
@@ -205,13 +205,16 @@ Result<std::unique_ptr<BlobWriter>> LocalBlobStore::create(BeforeNaming before) 
   std::string path = tmp_ / "blob-XXXXXX";
   const int fd = ::mkostemp(path.data(), O_CLOEXEC | O_APPEND);
   if (fd < 0) return fail_storage(fmt::format("create {}", path));
-  return std::make_unique<LocalBlobWriter>(
-      *this,
-      LocalBlobWriter::Start{
-          .path = path, .file = Fd(fd), .hash = {}, .expected = {}, .before = std::move(before)});
+  return std::make_unique<LocalBlobWriter>(*this,
+                                           LocalBlobWriter::Start{.path = path,
+                                                                  .file = Fd(fd),
+                                                                  .hash = {},
+                                                                  .expected = {},
+                                                                  .slot = {},
+                                                                  .before = std::move(before)});
 }
 
-Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const Digest& expected,
+Result<std::unique_ptr<BlobWriter>> LocalBlobStore::resume(const std::optional<Digest>& expected,
                                                            const Digest& slot,
                                                            BeforeNaming before) {
   TRY(claim(slot));

@@ -30,7 +30,8 @@ class LocalBlobStore final : public BlobStore {
 
   Result<std::unique_ptr<BlobWriter>> create() override { return create(nullptr); }
   using BlobStore::resume;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override {
+  Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
+                                             const Digest& slot) override {
     return resume(expected, slot, nullptr);
   }
   Result<std::uint64_t> partial_size(const Digest& slot) const override;
@@ -46,8 +47,8 @@ class LocalBlobStore final : public BlobStore {
   Status for_each(const std::function<Status(const BlobInfo&)>& visit) const override;
 
   Result<std::unique_ptr<BlobWriter>> create(BeforeNaming before);
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot,
-                                             BeforeNaming before);
+  Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
+                                             const Digest& slot, BeforeNaming before);
   Result<BlobInfo> adopt(const Digest& digest, const BlobStore& from, const BeforeNaming& before);
 
   // The file of a blob, whether or not it exists.

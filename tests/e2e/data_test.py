@@ -208,6 +208,88 @@ class DataTest(NodeCase):
         self.assertIn("erased already", text_of(again.stderr))
 
 
+    def test_rows_that_a_file_names_are_erased(self) -> None:
+        path = self.folder / "people.csv"
+        lines = [f"{i},{i % 50},person-{i}-of-many" for i in range(1000)]
+        path.write_text("id,customer,note\n" + "\n".join(lines) + "\n")
+        self.put("people", path, "--column", "note=text", "--group", "customer")
+        before = self.describe("people")
+        keys = self.folder / "gone.csv"
+        keys.write_text("customer\n7\n8\n77\n")
+
+        def bytes_with(word: bytes) -> int:
+            return sum(word in file.read_bytes() for file in (self.node.data / "jobs" / "sha256").rglob("*") if file.is_file())
+
+        self.assertGreater(bytes_with(b"person-57-of-many"), 0)
+        said = text_of(self.node.cli("data", "delete", "people@1", "--rows", str(keys), "--reason", "request 9").stdout)
+        self.assertIn("people@2: 960 rows", said)
+        self.assertIn("40 rows are gone, and people@1 is erased", said)
+        self.assertIn("1 of 3 lines name no row", said)
+        wait_until(lambda: bytes_with(b"person-57-of-many") == 0, "the bytes go")
+        self.assertGreater(bytes_with(b"person-56-of-many"), 0)
+        after = self.describe("people")
+        self.assertEqual((after["number"], after["kind"], after["parent"]), (2, "without", 1))
+        self.assertEqual(after["schema"], before["schema"])
+        self.assertEqual(after["statistics"]["columns"][0]["count"], 960)
+        self.assertEqual(self.describe("people@1")["erased"]["reason"], "request 9")
+        # Nothing is erased where nothing is found, and only the newest has a next one.
+        again = self.node.cli("data", "delete", "people@2", "--rows", str(keys), "--reason", "x", check=False)
+        self.assertIn("nothing is erased", text_of(again.stderr))
+        self.assertNotIn("erased", self.describe("people@2"))
+        self.node.cli("data", "append", "people", str(path))
+        old = self.node.cli("data", "delete", "people@2", "--rows", str(keys), "--reason", "x", check=False)
+        self.assertIn("people@3", text_of(old.stderr))
+        # What an older snapshot shares is told.
+        said = text_of(self.node.cli("data", "delete", "people@3", "--rows", str(keys), "--reason", "y").stdout)
+        self.assertIn("people@2", said)
+        self.assertEqual(sum(self.describe("people@4")["rows"].values()), 1920)
+
+    def test_an_append_in_time_keeps_the_boundary_until_it_is_moved(self) -> None:
+        def days(name: str, first: int, last: int):
+            path = self.folder / name
+            rows = ((np.datetime64("2024-01-01") + i, i) for i in range(first, last))
+            write_table(path, ("day", "x"), rows)
+            return path
+
+        self.put("days", days("old.csv", 0, 100), "--time", "day")
+        first = self.describe("days")
+        self.node.cli("data", "append", "days", str(days("new.csv", 100, 200)))
+        second = self.describe("days")
+        self.assertEqual(second["schema"]["split"], first["schema"]["split"])
+        self.assertEqual(second["rows"]["test"], first["rows"]["test"] + 100)
+        self.node.cli("data", "append", "days", str(days("newer.csv", 200, 300)), "--move-boundary")
+        third = self.describe("days")
+        self.assertGreater(third["schema"]["split"]["test_from"], first["schema"]["split"]["test_from"])
+        self.assertEqual(sum(third["rows"].values()), 300)
+        self.assertAlmostEqual(third["rows"]["test"], 60, delta=6)
+        self.assertEqual(third["statistics"]["columns"][1]["max"], 299)
+        # The others are what they were.
+        self.assertEqual(self.describe("days@2")["rows"], second["rows"])
+        refused = self.node.cli("data", "append", "web", str(days("x.csv", 0, 9)), "--move-boundary", check=False)
+        self.assertNotEqual(refused.returncode, 0)
+
+    def test_a_backup_has_datasets(self) -> None:
+        path = self.folder / "kept.csv"
+        write_table(path, ("x", "y"), ((i, i % 2) for i in range(500)))
+        self.put("kept", path)
+        self.put("kept_not", path)
+        self.node.cli("data", "delete", "kept_not@1", "--reason", "x")
+        backup, data = self.folder / "backup", self.folder / "restored"
+        self.node.cli("backup", str(backup))
+        self.node.cli("restore", str(backup), "--data", str(data))
+        restored = Node(data=data)
+        self.addCleanup(restored.close)
+        self.assertEqual(restored.cli_json("data", "describe", "kept"), self.describe("kept"))
+        self.assertIn("erased", restored.cli_json("data", "describe", "kept_not@1"))
+        # It is whole: what is appended reads it, and rows keep their splits.
+        done = restored.cli("data", "delete", "kept@1", "--rows", str(self.one_row("x", 7)), "--reason", "x")
+        self.assertIn("499 rows", text_of(done.stdout))
+
+    def one_row(self, column: str, value: int):
+        path = self.folder / "one.csv"
+        path.write_text(f"{column}\n{value}\n")
+        return path
+
     def test_a_full_quota_refuses_and_leaves_nothing(self) -> None:
         path = self.folder / "quota.csv"
         path.write_text("x\n" + "".join(f"{i}.5\n" for i in range(20_000)))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,13 @@ class ObjectStore:
         self.process.kill()
         self.process.wait(START)
 
+    def hold(self) -> None:
+        """From now on it takes connections and says nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
@@ -84,6 +92,12 @@ class ObjectStore:
     @property
     def environment(self) -> dict[str, str]:
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+    def put(self, key: str, content: bytes) -> None:
+        spool = self.folder / "spool"
+        spool.write_bytes(content)
+        if self._curl("-T", str(spool), key) != 200:
+            raise AssertionError(f"the object store does not take {key}")
 
     def keys(self, prefix: str = "") -> list[str]:
         listed = self._curl_text(f"?list-type=2&prefix={quote(prefix, safe='')}")

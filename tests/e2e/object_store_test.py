@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -93,7 +94,9 @@ class ObjectStoreTest(ObjectStoreCase):
         self.node.start()
         self.node.deploy("iris")
         self.assertEqual(self.node.example("iris").status, 200)
-        self.assertFalse(any(path.is_file() for path in (self.data / "blobs" / "sha256").rglob("*")))
+        cached = self.data / "blobs" / "sha256"
+        # What the deploy held goes soon after it, whether or not anything else comes.
+        wait_until(lambda: not any(path.is_file() for path in cached.rglob("*")), "the cache is empty", 30)
         self.restart(wipe=True)
         self.assertEqual(self.node.example("iris").status, 200)
 
@@ -194,6 +197,28 @@ class StoreAwayTest(ObjectStoreCase):
         self.store.start()
         self.node.deploy("logistic", "logistic")
         self.assertEqual(self.node.example("logistic").status, 200)
+
+
+    def test_a_silent_store_holds_up_no_restart(self) -> None:
+        self.node.deploy("iris")
+        self.assertIn("mayfly_object_store_up 1", self.node.request("GET", "/metrics").body.decode())
+        self.assertEqual(self.node.stop(), 0)
+        self.store.hold()
+        self.addCleanup(self.store.go_on)
+        before = time.monotonic()
+        self.node.start()
+        self.assertLess(time.monotonic() - before, 20)
+        self.assertEqual(self.node.example("iris").status, 200)
+        self.assertIn("what is cached is served", self.node.log.read_text())
+        status = self.node.cli_json("status")["object_store"]
+        self.assertFalse(status["answers"])
+        self.assertIn(self.store.url, status["error"])
+        self.assertIn("has not answered since", self.node.cli("status").stdout.decode())
+        metrics = self.node.request("GET", "/metrics").body.decode()
+        self.assertIn("mayfly_object_store_up 0", metrics)
+        self.assertIn('mayfly_object_store_requests_total{kind="get",outcome="away"}', metrics)
+        self.store.go_on()
+        wait_until(lambda: self.node.cli_json("status")["object_store"]["answers"], "the node finds out", 120)
 
 
 class KilledTest(ObjectStoreCase):

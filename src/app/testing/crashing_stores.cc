@@ -139,7 +139,8 @@ class CrashingBlobs final : public BlobStore {
     return std::make_unique<CrashingWriter>(std::move(writer), crash_);
   }
   using BlobStore::resume;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override {
+  Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
+                                             const Digest& slot) override {
     return blobs_->resume(expected, slot);
   }
   Result<std::uint64_t> partial_size(const Digest& slot) const override {

@@ -21,6 +21,7 @@
 #include "runner/ingest/conversion.h"
 #include "runner/ingest/guess.h"
 #include "runner/ingest/part_writer.h"
+#include "runner/ingest/row_removal.h"
 #include "runner/ingest/row_source.h"
 #include "runner/ingest/statistics.h"
 
@@ -58,17 +59,23 @@ class Ingest {
       : control_fd_(control_fd), job_(job), folders_(folders) {}
 
   Result<IngestReport> run() {
-    if (job_.append) TRY(read_base());
+    if (job_.mode != IngestMode::Put) TRY(read_base());
     for (const IngestSource& source : job_.sources)
       total_bytes_ += 2 * TRY(mayfly::file_size(folders_.source / source.file));
-    TRY(look());
-    TRY(settle_schema());
-    report_.bad_rows = 0;
+    if (job_.mode == IngestMode::Without) {
+      TRY(read_removals());
+    } else {
+      if (job_.mode == IngestMode::Rebuild) TRY(look_at_base());
+      TRY(look());
+      TRY(settle_schema());
+      report_.bad_rows = 0;
+    }
     TRY(write());
     return std::move(report_);
   }
 
  private:
+  using Converters = std::vector<std::unique_ptr<ColumnConverter>>;
   // A file's columns, and where its schema's columns are among them.
   struct Opened {
     std::unique_ptr<RowSource> source;
@@ -81,6 +88,7 @@ class Ingest {
     const Path base = folders_.source / "base";
     const std::string schema = TRY(read_file(base / "schema.json", kMaxSchemaJson));
     schema_ = TRY(parse_dataset_schema(schema));
+    if (reads_base(job_.mode)) return {};  // all figures are taken anew
     const std::string sketches = TRY(read_file(base / "sketches.bin", kMaxSketchFile));
     base_ = TRY(parse_sketches(sketches));
     if (base_.size() != schema_.columns.size())
@@ -92,11 +100,42 @@ class Ingest {
     IngestOptions wanted = options();
     // What is appended has the size of what is there.
     for (const SchemaColumn& column : schema_.columns) {
-      if (job_.append && column.type == ColumnType::Image) wanted.image = column.shape;
+      if (column.type == ColumnType::Image) wanted.image = column.shape;
     }
     auto opened = open_source(folders_.source / source.file, wanted);
     if (!opened) return std::unexpected(std::move(opened).error().in(source.name));
     return Opened{.source = *std::move(opened), .of = &source};
+  }
+
+  Result<Opened> open_base() {
+    return Opened{.source = TRY(open_part_source(folders_.source / "base" / "parts", schema_)),
+                  .of = &there_};
+  }
+
+  Status read_removals() {
+    removal_.emplace(schema_);
+    for (const IngestSource& source : job_.sources) {
+      const Opened opened = TRY(open(source));
+      TRY(removal_->read(*opened.source, source, options().missing));
+      done_bytes_ += 2 * opened.source->total_bytes();
+      tell(0);
+    }
+    return {};
+  }
+
+  // When rows happened that are there, for where a split by time begins.
+  Status look_at_base() {
+    const Opened base = TRY(open_base());
+    SourceBlock block;
+    while (TRY(base.source->next(block))) {
+      for (std::size_t i = 0; i < schema_.columns.size(); ++i) {
+        if (schema_.columns[i].name != schema_.split.column) continue;
+        for (const Cell& cell : block.columns[i]) {
+          if (const auto instant = instant_of(cell)) times_.add(*instant);
+        }
+      }
+    }
+    return {};
   }
 
   // ---- Which columns, of which types ------------------------------------------------------------
@@ -106,8 +145,7 @@ class Ingest {
   }
 
   std::optional<ColumnType> wanted_type(const SourceColumn& column) const {
-    if (const SchemaColumn* known = job_.append ? schema_.find(column.name) : nullptr)
-      return known->type;
+    if (const SchemaColumn* known = schema_.find(column.name)) return known->type;
     if (const auto named = options().types.find(column.name); named != options().types.end())
       return named->second;
     return column.type;
@@ -202,7 +240,10 @@ class Ingest {
   // ---- The schema -------------------------------------------------------------------------------
 
   Status settle_schema() {
-    if (job_.append) return grow_schema();
+    if (job_.mode != IngestMode::Put) {
+      TRY(grow_schema());
+      return job_.mode == IngestMode::Rebuild ? settle_times() : Status{};
+    }
     schema_.target = options().target;
     schema_.event_time = options().split.by == SplitBy::Time && options().event_time.empty()
                              ? options().split.column
@@ -328,6 +369,8 @@ class Ingest {
     }
     PartWriter part = TRY(PartWriter::create(folders_.work / "part", schema_, job_.max_bytes));
     std::uint64_t rows = 0;
+    if (reads_base(job_.mode)) TRY(write_base(part, rows));
+    if (job_.mode == IngestMode::Without) return end_removal(part);
     for (const IngestSource& source : job_.sources) {
       const Opened opened = TRY(open(source));
       const std::uint64_t before = done_bytes_;
@@ -340,12 +383,51 @@ class Ingest {
       }
       done_bytes_ = before + opened.source->total_bytes();
     }
+    TRY(close(part));
+    if (report_.train + report_.valid + report_.test == 0)
+      return refuse(reason::kInvalidInput, "there are no rows that can be read");
+    return write_snapshot();
+  }
+
+  Status close(PartWriter& part) {
     TRY(part.close());
     report_.train = part.rows(Split::Train);
     report_.valid = part.rows(Split::Valid);
     report_.test = part.rows(Split::Test);
+    return {};
+  }
+
+  // What is stored already, but for rows that are to go.
+  Status write_base(PartWriter& part, std::uint64_t& rows) {
+    Converters converters;
+    for (const SchemaColumn& column : schema_.columns)
+      converters.push_back(std::make_unique<ColumnConverter>(column, no_words_));
+    const Opened base = TRY(open_base());
+    SourceBlock block;
+    while (TRY(base.source->next(block))) {
+      const auto complaints = convert(block, base.source->columns(), converters);
+      std::vector<bool> stays(block.rows.size());
+      for (std::size_t row = 0; row < stays.size(); ++row) {
+        if (!complaints[row].empty()) return fail(Code::DataLoss, complaints[row]);
+        stays[row] = !removal_ || !removal_->removes(values_, row);
+        if (!stays[row]) ++report_.removed;
+      }
+      TRY(keep_rows(stays, part));
+      tell(rows += block.rows.size());
+    }
+    return {};
+  }
+
+  Status end_removal(PartWriter& part) {
+    TRY(close(part));
+    const auto nothing = [](std::string_view why) {
+      return refuse(reason::kInvalidInput, fmt::format("{}; nothing is erased", why));
+    };
+    if (report_.removed == 0) return nothing("no row has the values of any line");
     if (report_.train + report_.valid + report_.test == 0)
-      return refuse(reason::kInvalidInput, "there are no rows that can be read");
+      return nothing("all rows would go: erase the snapshot, without naming rows");
+    if (const std::uint64_t unmatched = removal_->unmatched(); unmatched > 0)
+      add_note(fmt::format("{} of {} lines name no row", unmatched, removal_->lines()));
     return write_snapshot();
   }
 
@@ -358,17 +440,7 @@ class Ingest {
                     .input = failure.input}));
     }
     const std::size_t rows = block.rows.size();
-    std::vector<std::string> complaints(rows);
-    const std::vector<Cell> none(rows);
-    values_.resize(schema_.columns.size());
-    const auto& columns = opened.source->columns();
-    for (std::size_t i = 0; i < schema_.columns.size(); ++i) {
-      const auto there = std::ranges::find(columns, schema_.columns[i].name, &SourceColumn::name);
-      const bool given = there != columns.end();
-      converters_[i]->convert(
-          given ? block.columns[static_cast<std::size_t>(there - columns.begin())] : none,
-          values_[i], complaints);
-    }
+    const auto complaints = convert(block, opened.source->columns(), converters_);
     std::vector<bool> good(rows);
     for (std::size_t row = 0; row < rows; ++row) {
       good[row] = complaints[row].empty();
@@ -379,6 +451,27 @@ class Ingest {
                     .error = complaints[row],
                     .input = {}}));
     }
+    return keep_rows(good, part);
+  }
+
+  // Into values_; why a row is bad, or nothing.
+  std::vector<std::string> convert(const SourceBlock& block,
+                                   const std::vector<SourceColumn>& columns,
+                                   const Converters& converters) {
+    std::vector<std::string> complaints(block.rows.size());
+    const std::vector<Cell> none(block.rows.size());
+    values_.resize(schema_.columns.size());
+    for (std::size_t i = 0; i < schema_.columns.size(); ++i) {
+      const auto there = std::ranges::find(columns, schema_.columns[i].name, &SourceColumn::name);
+      const bool given = there != columns.end();
+      converters[i]->convert(
+          given ? block.columns[static_cast<std::size_t>(there - columns.begin())] : none,
+          values_[i], complaints);
+    }
+    return complaints;
+  }
+
+  Status keep_rows(const std::vector<bool>& good, PartWriter& part) {
     for (std::size_t i = 0; i < statistics_.size(); ++i) statistics_[i].see(values_[i], good);
     return part.append(values_, place_rows(good));
   }
@@ -466,7 +559,10 @@ class Ingest {
   DatasetSchema schema_;
   std::vector<ColumnStatistics> base_;
   std::vector<ColumnStatistics> statistics_;
-  std::vector<std::unique_ptr<ColumnConverter>> converters_;
+  const IngestSource there_{.file = {}, .name = "what is there"};
+  const std::vector<std::string> no_words_;  // words that stand for no value are of new files alone
+  std::optional<RowRemoval> removal_;
+  Converters converters_;
   std::vector<ColumnValues> values_;
   IngestReport report_;
   std::uint64_t done_bytes_ = 0;

@@ -76,6 +76,11 @@ Result<std::unique_ptr<RowSource>> open_npz_source(const Path& file);
 // A zip of PNG and JPEG files, a folder a class. `shape`: empty: that of the first one.
 Result<std::unique_ptr<RowSource>> open_image_source(const Path& file,
                                                      std::vector<std::uint32_t> shape);
+// The rows of a snapshot's parts (docs/design/0013-datasets.md), by the folder that has them by
+// number: part after part, split after split. `schema` outlives it. DataLoss: files that are not
+// what the schema says.
+Result<std::unique_ptr<RowSource>> open_part_source(const Path& folder,
+                                                    const DatasetSchema& schema);
 
 // As many rows of so many columns as a block holds.
 std::size_t rows_of_block(std::size_t columns);

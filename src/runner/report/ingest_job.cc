@@ -27,6 +27,13 @@ constexpr std::array<std::pair<SourceFormat, std::string_view>, 7> kSourceFormat
     {SourceFormat::Images, "images"},
 }};
 
+constexpr std::array<std::pair<IngestMode, std::string_view>, 4> kIngestModes{{
+    {IngestMode::Put, "put"},
+    {IngestMode::Append, "append"},
+    {IngestMode::Rebuild, "rebuild"},
+    {IngestMode::Without, "without"},
+}};
+
 std::unexpected<Error> bad_ingest(std::string_view complaint) {
   return refuse(reason::kBadRequest, fmt::format("dataset: {}", complaint));
 }
@@ -111,10 +118,11 @@ Result<IngestJob> read_ingest(const Json& json) {
   IngestJob job;
   std::string k0;
   std::string k1;
+  std::string mode;
   JsonReader reader(json, "ingest job", reason::kBadRequest);
   reader.text("k0", k0)
       .text("k1", k1)
-      .boolean("append", job.append)
+      .text("mode", mode)
       .integer("max_bytes", job.max_bytes.count, 1, INT64_MAX)
       .integer("memory", job.memory.count, 1, INT64_MAX);
   const Json* options = reader.value("options");
@@ -124,6 +132,9 @@ Result<IngestJob> read_ingest(const Json& json) {
       sources->size() > kMaxIngestSources) {
     return bad_ingest("an ingest without options or sources");
   }
+  const auto known = parse_ingest_mode(mode);
+  if (!known) return bad_ingest("an ingest of an unknown mode");
+  job.mode = *known;
   job.options = TRY(read_ingest_options(*options));
   for (const Json& source : *sources) job.sources.push_back(TRY(read_source(source)));
   job.key = {.k0 = TRY(parse_hex(k0)), .k1 = TRY(parse_hex(k1))};
@@ -227,6 +238,18 @@ std::optional<SourceFormat> parse_source_format(std::string_view name) {
   return std::nullopt;
 }
 
+std::string_view to_string(IngestMode mode) {
+  return std::ranges::find(kIngestModes, mode, &std::pair<IngestMode, std::string_view>::first)
+      ->second;
+}
+
+std::optional<IngestMode> parse_ingest_mode(std::string_view name) {
+  for (const auto& [mode, known] : kIngestModes) {
+    if (known == name) return mode;
+  }
+  return std::nullopt;
+}
+
 Json to_json_value(const IngestOptions& options) {
   Json json{{"format", to_string(options.format)}};
   Json types = Json::object();
@@ -283,7 +306,7 @@ std::string to_json(const IngestJob& job) {
                         {"sources", std::move(sources)},
                         {"k0", hex(job.key.k0)},
                         {"k1", hex(job.key.k1)},
-                        {"append", job.append},
+                        {"mode", to_string(job.mode)},
                         {"max_bytes", job.max_bytes.count},
                         {"memory", job.memory.count}}}});
 }
@@ -319,6 +342,7 @@ Result<IngestProgress> parse_ingest_progress(std::string_view text) {
 Json to_json_value(const IngestReport& report) {
   Json json{{"rows", {{"train", report.train}, {"valid", report.valid}, {"test", report.test}}},
             {"bad_rows", report.bad_rows}};
+  if (report.removed > 0) json["removed"] = report.removed;
   if (report.refused)
     json["refused"] = {{"reason", report.refused->reason}, {"error", report.refused->message}};
   Json shown = Json::array();
@@ -335,7 +359,8 @@ Result<IngestReport> parse_ingest_report(std::string_view text) {
   const Json json = TRY(parse_json(text, "report.json"));
   IngestReport report;
   JsonReader reader(json, "report.json", reason::kBadRequest);
-  reader.integer("bad_rows", report.bad_rows, 0, kMostRows);
+  reader.integer("bad_rows", report.bad_rows, 0, kMostRows)
+      .integer("removed", report.removed, 0, kMostRows);
   const Json* rows = reader.value("rows");
   const Json* refused = reader.value("refused");
   const Json* shown = reader.value("shown");

@@ -3,8 +3,9 @@
 //
 //   worker → server  {"progress": {"rows": 9, "done_bytes": 100, "total_bytes": 200}}
 //
-// /source holds the files by the names that the job gives, and of an append the snapshot before as
-// base/schema.json and base/sketches.bin. The worker leaves in /work:
+// /source holds the files by the names that the job gives, and of all but a put the snapshot before
+// as base/schema.json, base/sketches.bin and, where its rows are read, base/parts/0/train/c0.npy,
+// …. The worker leaves in /work:
 //
 //   report.json              IngestReport; of a refusal nothing else
 //   part/train, valid, test  columns
@@ -53,6 +54,20 @@ Json to_json_value(const IngestOptions& options);
 // `format` must be there.
 Result<IngestOptions> read_ingest_options(const Json& json);
 
+// What the files are to the dataset.
+enum class IngestMode : std::uint8_t {
+  Put,      // all of it
+  Append,   // more rows: a part behind those that are there
+  Rebuild,  // the same, where rows that are there may change their split: one part of all rows
+  Without,  // they name rows that go: one part of all others
+};
+std::string_view to_string(IngestMode mode);  // "put"
+std::optional<IngestMode> parse_ingest_mode(std::string_view name);
+// Whether the rows that are there are read, and stored again.
+inline bool reads_base(IngestMode mode) {
+  return mode == IngestMode::Rebuild || mode == IngestMode::Without;
+}
+
 struct IngestSource {
   std::string file;  // in /source
   std::string name;  // as its owner calls it
@@ -64,7 +79,7 @@ struct IngestJob {
   IngestOptions options;
   std::vector<IngestSource> sources;  // rows in their order
   SipKey key;                         // of the dataset
-  bool append = false;                // to what base/ describes
+  IngestMode mode = IngestMode::Put;  // all others: of what base/ holds
   Bytes max_bytes = mib(1024);        // of the part
   Bytes memory = mib(512);            // that the worker may take
 };
@@ -100,6 +115,7 @@ struct IngestReport {
   std::optional<Refusal> refused = {};
   std::uint64_t train = 0, valid = 0, test = 0;  // rows
   std::uint64_t bad_rows = 0;
+  std::uint64_t removed = 0;            // rows, of Without
   std::vector<BadRow> shown = {};       // the first of them
   std::vector<std::string> notes = {};  // what its owner should know
   bool operator==(const IngestReport&) const = default;

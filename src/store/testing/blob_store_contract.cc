@@ -99,6 +99,21 @@ void check_slots(BlobStore& store) {
   CHECK(wrong->commit().error().reason == reason::kDigestMismatch);
 }
 
+void check_unknown(BlobStore& store) {
+  const Digest slot = sha256("a place");
+  REQUIRE(store.resume(std::nullopt, slot).value()->append(bytes_of("nobody ")).has_value());
+  CHECK(store.partial_size(slot).value() == 7);
+  {
+    auto upload = store.resume(std::nullopt, slot).value();
+    CHECK(upload->offset() == 7);
+    CHECK(store.resume(std::nullopt, slot).error().reason == reason::kConflict);
+    REQUIRE(upload->append(bytes_of("knows")).has_value());
+    CHECK(upload->commit().value().digest == sha256("nobody knows"));
+  }
+  CHECK(store.partial_size(slot).value() == 0);
+  CHECK(store.resume(std::nullopt, slot).value()->offset() == 0);
+}
+
 void check_mismatch(BlobStore& store) {
   const Digest expected = sha256("promised");
   auto upload = store.resume(expected);
@@ -172,6 +187,7 @@ constexpr auto kPromises = std::to_array<Promise>({
     {"a committed blob can be read under its digest, and only whole", check_whole_blobs},
     {"an upload continues where it stopped, one uploader at a time", check_uploads},
     {"an upload is resumed in its own slot only", check_slots},
+    {"an upload whose digest nobody knows is resumed in its slot", check_unknown},
     {"an upload of other bytes than promised is refused and dropped", check_mismatch},
     {"unfinished uploads can be listed and dropped", check_dropped_partials},
     {"a blob has a file", check_files},

@@ -13,7 +13,7 @@ namespace mayfly {
 class FakeBlobWriter final : public BlobWriter {
  public:
   struct Upload {
-    Digest expected;
+    std::optional<Digest> expected;
     Digest slot;
   };
   FakeBlobWriter(FakeBlobStore& store, std::vector<std::byte> begun, std::optional<Upload> upload)
@@ -41,7 +41,7 @@ class FakeBlobWriter final : public BlobWriter {
     if (upload_) {
       store_.uploading_.erase(upload_->slot);
       store_.partials_.erase(upload_->slot);
-      if (upload_->expected != digest)
+      if (upload_->expected && *upload_->expected != digest)
         return refuse(reason::kDigestMismatch, "other bytes than promised");
     }
     const BlobInfo info{digest, bytes_.size(), store_.clock_.wall_now()};
@@ -60,7 +60,7 @@ Result<std::unique_ptr<BlobWriter>> FakeBlobStore::create() {
   return std::make_unique<FakeBlobWriter>(*this, std::vector<std::byte>{}, std::nullopt);
 }
 
-Result<std::unique_ptr<BlobWriter>> FakeBlobStore::resume(const Digest& expected,
+Result<std::unique_ptr<BlobWriter>> FakeBlobStore::resume(const std::optional<Digest>& expected,
                                                           const Digest& slot) {
   const std::scoped_lock lock(mutex_);
   if (!uploading_.insert(slot).second) return refuse(reason::kConflict, "already uploading");

@@ -19,7 +19,8 @@ class FakeBlobStore final : public BlobStore {
 
   Result<std::unique_ptr<BlobWriter>> create() override;
   using BlobStore::resume;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override;
+  Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
+                                             const Digest& slot) override;
   Result<std::uint64_t> partial_size(const Digest& slot) const override;
   Status drop_partial(const Digest& slot) override;
   Status for_each_partial(const std::function<Status(const BlobInfo&)>& visit) const override;

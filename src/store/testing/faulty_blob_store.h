@@ -20,7 +20,8 @@ class FaultyBlobStore final : public BlobStore {
 
   Result<std::unique_ptr<BlobWriter>> create() override { return wrap(store_.create()); }
   using BlobStore::resume;
-  Result<std::unique_ptr<BlobWriter>> resume(const Digest& expected, const Digest& slot) override {
+  Result<std::unique_ptr<BlobWriter>> resume(const std::optional<Digest>& expected,
+                                             const Digest& slot) override {
     return wrap(store_.resume(expected, slot));
   }
   Result<std::uint64_t> partial_size(const Digest& expected) const override {
