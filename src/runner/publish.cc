@@ -21,7 +21,9 @@
 #include "runner/publish_trial.h"
 #include "runner/python_packages.h"
 #include "runner/report/choose.h"
+#include "runner/report/function_training.h"
 #include "runner/report/resolve_job.h"
+#include "runner/report/run_job.h"
 #include "runner/table_jobs.h"
 #include "runner/train_jobs.h"
 
@@ -214,7 +216,9 @@ Status run_job(const OnnxRuntime& runtime, int control_fd, std::string_view requ
   if (TRY(parse_resolve_job(request))) return install_packages(request);
   if (is_table_job(request)) return run_table_job(control_fd, request);
   if (is_train_job(request)) return run_train_job(runtime, control_fd, request);
-  if (const auto run = TRY(parse_run_job(request))) return run_python_job(*run, request);
+  if (const auto run = TRY(parse_run_job(request))) return run_python_job(run->threads, request);
+  if (const auto train = TRY(parse_train_function_job(request)))
+    return run_python_job(train->job.threads, request);
   const PublishJob job = TRY(parse_publish_job(request));
   const PublishProgress progress = [control_fd](std::string_view step, std::string_view detail) {
     const std::string line = Json{{"step", step}, {"detail", detail}}.dump(

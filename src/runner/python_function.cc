@@ -66,12 +66,12 @@ Status prepare_python(std::string_view environment, std::uint32_t threads) {
   return {};
 }
 
-Status run_python_job(const RunJob& job, std::string_view request_json) {
+Status run_python_job(std::uint32_t threads, std::string_view request_json) {
   const auto entry = reinterpret_cast<RunEntry>(TRY(open_entry(kRunEntry)));
   std::string complaint;
   const PythonTask task{.code = "/source/function",
                         .plan = TRY(read_file("/source/function.json", kMaxPlan)),
-                        .threads = job.threads};
+                        .threads = threads};
   if (!entry(task, std::string(request_json), &complaint))
     return refuse(reason::kStartFailed, std::move(complaint));
   return {};

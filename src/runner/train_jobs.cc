@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "core/json_reader.h"
@@ -10,6 +12,8 @@
 
 namespace mayfly {
 namespace {
+
+constexpr std::array kTrainRequests = {"train", "score", "train_facts", "train_check"};
 
 std::unexpected<Error> no_training(std::string_view what) {
   const char* why = ::dlerror();
@@ -20,7 +24,8 @@ std::unexpected<Error> no_training(std::string_view what) {
 
 bool is_train_job(std::string_view request_json) {
   const auto json = parse_json(request_json, "job");
-  return json && json->is_object() && json->contains("train");
+  if (!json || !json->is_object()) return false;
+  return std::ranges::any_of(kTrainRequests, [&](const char* key) { return json->contains(key); });
 }
 
 Status run_train_job(const OnnxRuntime& runtime, int control_fd, std::string_view request_json) {

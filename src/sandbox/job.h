@@ -55,6 +55,7 @@ struct JobSpec {
   Duration timeout = std::chrono::minutes(10);
   Secrets secrets{};   // of a Python function, at /secrets; null: none
   Path environment{};  // Python packages, at /environment; empty: none
+  Path data{};         // what it learns from, at /data, as `source`; empty: none
   JobTools tools = JobTools::None;
   bool idle = false;  // a guest: it gets what nobody else wants of processors and disks
 };

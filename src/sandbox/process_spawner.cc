@@ -335,6 +335,9 @@ Result<std::unique_ptr<Job>> ProcessSpawner::run_job(JobSpec spec, JobEvents eve
       {.source = spec.source, .target = "/source", .access = Access::ReadOnly});
   making.plan.mounts.push_back(
       {.source = spec.work, .target = "/work", .access = Access::ReadWrite});
+  if (!spec.data.empty())
+    making.plan.mounts.push_back(
+        {.source = spec.data, .target = "/data", .access = Access::ReadOnly});
   if (python) mount_python(making.plan, spec.environment, kJobScratch);
   if (spec.runtime == RuntimeKind::Tables) mount_library(making.plan, options_.tables);
   if (spec.runtime == RuntimeKind::Training) mount_library(making.plan, options_.training);

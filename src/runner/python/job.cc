@@ -1,4 +1,5 @@
-// The third thing that libmayfly-python.so does: a slice of a function's run() (mayfly_job.py).
+// The third thing that libmayfly-python.so does: a slice of a function's run() or
+// train() (mayfly_job.py).
 #include "core/function_options.h"
 #include "core/reason.h"
 #include "runner/python/interpreter.h"

@@ -1,6 +1,6 @@
-"""A slice of the run() of a user's function, in a jail of its own: calls it with what the last
-checkpoint kept, and keeps checkpoints through the server. Called by libmayfly-python.so; the `ctx`
-is what users are given. docs/jobs.md."""
+"""A slice of the run() or the train() of a user's function, in a jail of its own: calls it with what
+the last checkpoint kept, and keeps checkpoints through the server. Called by libmayfly-python.so;
+the `ctx` is what users are given. docs/jobs.md."""
 
 import json
 import logging
@@ -152,6 +152,17 @@ def end(how):
         file.write(text)
 
 
+def prepare(plan, asked, handler, control):
+    """What is called, which is given the imported module."""
+    if "train_function" in asked:
+        import mayfly_train as training  # which has a job's context, too
+        context = training.TrainContext(SOURCE, plan, control, asked["train_function"])
+        return context, lambda module: training.call(module, handler, context)
+    request = asked["run"]
+    context = JobContext(SOURCE, plan, control, request)
+    return context, lambda module: call(module, handler, request, context)
+
+
 def run(plan_text, request_text):
     """Leaves end.json."""
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -160,12 +171,12 @@ def run(plan_text, request_text):
     os.makedirs(OUTPUT)
     os.makedirs(SCRATCH)
     sys.path.insert(0, SOURCE)
-    plan, request = json.loads(plan_text), json.loads(request_text)["run"]
+    plan, asked = json.loads(plan_text), json.loads(request_text)
     handler = plan.get("handler", "function.py")
     control = Control()
-    context = JobContext(SOURCE, plan, control, request)
     try:
-        result = call(runtime.import_handler(SOURCE, handler), handler, request, context)
+        context, called = prepare(plan, asked, handler, control)
+        result = called(runtime.import_handler(SOURCE, handler))
         context.tell_all()
         end({"result": result})
     except Stopped:

@@ -162,7 +162,7 @@ def runs_only(inputs, state, ctx):
 
 def check_callable(module, handler):
     predict = getattr(module, "predict", None)
-    if predict is None and callable(getattr(module, "run", None)):
+    if predict is None and any(callable(getattr(module, name, None)) for name in ("run", "train")):
         return runs_only
     if not callable(predict):
         raise Refused(f"{handler} has no function predict(inputs, state, ctx)")

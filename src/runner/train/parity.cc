@@ -14,33 +14,8 @@ namespace {
 constexpr std::size_t kParityRows = 1000;     // at least, of rows as they are
 constexpr std::size_t kParityScale = 10'000;  // training rows whose predictions give the scale
 constexpr std::size_t kParityColumns = 500;   // that are made missing, unknown, extreme
-constexpr double kParityTolerance = 1e-5;
 constexpr std::int64_t kParityNoDate = std::numeric_limits<std::int64_t>::min();
 constexpr std::size_t kLongestShown = 200;
-
-// Splitmix64 (Steele, Lea, Flood 2014), as numbers from -1 to 1.
-class Noise {
- public:
-  explicit Noise(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t bits() {
-    std::uint64_t z = state_ += 0x9e37'79b9'7f4a'7c15;
-    z = (z ^ (z >> 30)) * 0xbf58'476d'1ce4'e5b9;
-    z = (z ^ (z >> 27)) * 0x94d0'49bb'1331'11eb;
-    return z ^ (z >> 31);
-  }
-  double real() { return static_cast<double>(bits() >> 11) * 0x1p-52 - 1; }
-
- private:
-  std::uint64_t state_;
-};
-
-// At most so many of the rows, evenly spread.
-std::vector<std::uint32_t> spread(std::span<const std::uint32_t> rows, std::size_t most) {
-  if (rows.size() <= most) return {rows.begin(), rows.end()};
-  std::vector<std::uint32_t> some;
-  for (std::size_t i = 0; i < most; ++i) some.push_back(rows[i * rows.size() / most]);
-  return some;
-}
 
 // Rows to compare on, and where each came from.
 class ParityRows {
@@ -203,17 +178,15 @@ class ParityRows {
   std::vector<std::pair<std::string, std::size_t>> sources_;  // and where it ends
 };
 
-struct WorstRow {
-  double excess = -1;  // difference / allowed
-  std::size_t row = 0;
-  Json details = Json::object();
-};
-
 // What the graph said, row by row, against what the trainer says.
 class Comparison {
  public:
   Comparison(const ParityParts& parts, const ParityRows& rows, double scale)
-      : parts_(parts), rows_(rows), scale_(scale) {}
+      : parts_(parts),
+        rows_(rows),
+        agreement_(parts.classes, scale,
+                   {.from = [&rows](std::size_t row) { return rows.source(row); },
+                    .shown = [&rows](std::size_t row) { return rows.shown(row); }}) {}
 
   Status run() {
     GraphSession session =
@@ -227,20 +200,16 @@ class Comparison {
     return {};
   }
 
-  ParityReport report() const {
-    Json json{{"rows", rows_.count()},
-              {"from", rows_.counts()},
-              {"label_mismatches", mismatches_},
-              {"ties", ties_},
-              {"worst", worst_.details}};
-    return {.passed = mismatches_ == 0 && worst_.excess <= 1, .details = std::move(json)};
-  }
+  ParityReport report() const { return agreement_.report(rows_.count(), rows_.counts()); }
 
  private:
   Status compare(const std::string& name, std::size_t output) {
     const GraphValues& values = outputs_[output].values;
     if (name == "label" || name == "cluster") {
-      for (std::size_t row = 0; row < rows_.count(); ++row) compare_place(name, values, row);
+      for (std::size_t row = 0; row < rows_.count(); ++row) {
+        if (name == "label") agreement_.compare_label(values, row, scores_.row(row));
+        if (name == "cluster") compare_cluster(values, row);
+      }
       return {};
     }
     const auto* said = std::get_if<std::vector<float>>(&values);
@@ -252,71 +221,29 @@ class Comparison {
         const double own = name == "distance"
                                ? static_cast<double>(std::ranges::min(scores_.row(row)))
                                : static_cast<double>(scores_.row(row)[i]);
-        compare_number(name, row, static_cast<double>((*said)[row * width + i]), own);
+        agreement_.compare_number(name, row, static_cast<double>((*said)[row * width + i]), own);
       }
     }
     return {};
   }
 
-  void compare_number(const std::string& name, std::size_t row, double said, double own) {
-    if (said == own || (std::isnan(said) && std::isnan(own))) return;
-    const double allowed = kParityTolerance * std::max(std::abs(own), scale_);
-    const double difference = std::abs(said - own);
-    const double excess =
-        std::isfinite(difference) ? difference / allowed : std::numeric_limits<double>::infinity();
-    if (excess <= worst_.excess) return;
-    worst_.excess = excess;
-    worst_.details =
-        Json{{"output", name},           {"onnx", said},       {"trainer", own},
-             {"difference", difference}, {"allowed", allowed}, {"from", rows_.source(row)},
-             {"row", rows_.shown(row)}};
-  }
-
-  // The best place of the trainer's scores is the graph's, or as good.
-  void compare_place(const std::string& name, const GraphValues& values, std::size_t row) {
-    const bool cluster = name == "cluster";
-    const auto scores = scores_.row(row);
-    const auto best = cluster ? std::ranges::min_element(scores) : std::ranges::max_element(scores);
-    const auto own = static_cast<std::size_t>(best - scores.begin());
-    const auto said =
-        cluster ? place_of_cluster(values, row) : parts_.classes.place_of(values, row);
-    if (said == own) return;
-    if (said && *said < scores.size()) {
-      const double gap = std::abs(static_cast<double>(scores[*said]) - static_cast<double>(*best));
-      const double size = cluster ? std::max(std::abs(static_cast<double>(*best)), scale_) : 1;
-      if (gap < kParityTolerance * size) {
-        ++ties_;
-        return;
-      }
-    }
-    if (mismatches_++ > 0) return;
-    worst_.excess = std::numeric_limits<double>::infinity();
-    worst_.details = Json{{"output", name},
-                          {"onnx", said ? Json(name_of(cluster, *said)) : Json()},
-                          {"trainer", name_of(cluster, own)},
-                          {"from", rows_.source(row)},
-                          {"row", rows_.shown(row)}};
-  }
-
-  Json name_of(bool cluster, std::size_t place) const {
-    if (cluster || place >= parts_.classes.size()) return place;
-    return parts_.classes.text(place);
-  }
-
-  static std::optional<std::size_t> place_of_cluster(const GraphValues& values, std::size_t row) {
-    const auto* said = std::get_if<std::vector<std::int64_t>>(&values);
-    if (said == nullptr || row >= said->size() || (*said)[row] < 0) return std::nullopt;
-    return static_cast<std::size_t>((*said)[row]);
+  // The nearest of the trainer's clusters is the graph's, or as near.
+  void compare_cluster(const GraphValues& values, std::size_t row) {
+    const auto distances = scores_.row(row);
+    const auto best = std::ranges::min_element(distances);
+    const auto said = cluster_said(values, row);
+    std::optional<double> gap;
+    if (said && *said < distances.size())
+      gap = static_cast<double>(distances[*said]) - static_cast<double>(*best);
+    agreement_.compare_cluster(said, row, static_cast<std::size_t>(best - distances.begin()),
+                               static_cast<double>(*best), gap);
   }
 
   const ParityParts& parts_;
   const ParityRows& rows_;
-  double scale_;
+  Agreement agreement_;
   std::vector<GraphOutput> outputs_;
   Scores scores_;
-  std::size_t mismatches_ = 0;
-  std::size_t ties_ = 0;
-  WorstRow worst_;
 };
 
 // The standard deviation of what the trainer says of training rows; 1 for probabilities.

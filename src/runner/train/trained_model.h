@@ -9,6 +9,7 @@
 
 #include "core/json_reader.h"
 #include "runner/onnx_runtime.h"
+#include "runner/train/agreement.h"
 #include "runner/train/feature_plan.h"
 #include "runner/train/target.h"
 #include "runner/train/trainer.h"
@@ -39,14 +40,6 @@ struct ParityParts {
   TableRows train;
   std::uint64_t seed = 0;
   std::uint32_t threads = 1;
-};
-
-struct ParityReport {
-  bool passed = false;
-  // {"rows", "from": {"valid", "train", "perturbed", "missing", "unknown", "extreme"},
-  // "label_mismatches", "ties", "worst": {"output", "onnx", "trainer", "difference", "allowed",
-  // "from", "row"}}
-  Json details;
 };
 
 // The model as ONNX Runtime runs it against the trainer's own predictions on 1,000 rows and more:

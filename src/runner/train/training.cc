@@ -16,15 +16,6 @@ namespace {
 constexpr std::size_t kMostImportant = 100;
 constexpr std::size_t kMostLeftOut = 100;
 
-Result<std::size_t> column_named(const TrainTable& table, const std::string& name) {
-  if (const auto column = table.find(name)) return *column;
-  std::string names;
-  for (const TrainColumn& column : table.columns())
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", column.name);
-  return refuse(reason::kInvalidInput,
-                fmt::format("there is no column '{}'; there are {}", name, names.substr(0, 2000)));
-}
-
 Status write_text(const Path& path, std::string_view text) {
   const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0644));
   return write_all(file.get(), text);
@@ -74,62 +65,15 @@ Result<std::unique_ptr<Training>> Training::prepare(const OnnxRuntime& runtime, 
 }
 
 Status Training::read_targets() {
-  TargetColumns columns;
-  if (job_.task == TrainTask::Clustering) {
-    if (!job_.target.empty())
-      return refuse(reason::kInvalidInput, "clusters have no target: leave it out");
-  } else {
-    if (job_.target.empty())
-      return refuse(reason::kInvalidInput,
-                    fmt::format("{} needs a target: the column to learn", to_string(job_.task)));
-    columns.target = TRY(column_named(train_.table, job_.target));
-  }
-  if (job_.task == TrainTask::Ranking) {
-    if (job_.group.empty())
-      return refuse(reason::kInvalidInput,
-                    "ranking needs a group: the column whose equal values are ranked together");
-    columns.group = TRY(column_named(train_.table, job_.group));
-  }
-  if (is_classification(job_.task))
-    classes_ =
-        TRY(find_classes(job_.task, job_.positive, train_.table, valid_.table, *columns.target));
-  for (Side* side : {&train_, &valid_}) {
-    side->target = TRY(read_target(job_.task, classes_, side->table, columns));
-    if (side->target.rows.empty()) {
-      return refuse(
-          reason::kInvalidInput,
-          fmt::format("there are no {} rows{}", side == &train_ ? "training" : "validation",
-                      columns.target ? " that have a target" : ""));
-    }
-  }
+  LearnTargets targets = TRY(mayfly::read_targets(job_, train_.table, valid_.table));
+  classes_ = std::move(targets.classes);
+  train_.target = std::move(targets.train);
+  valid_.target = std::move(targets.valid);
   return {};
 }
 
-// All that were asked for, or that are left: never target and group.
-Result<std::vector<std::size_t>> Training::feature_columns() const {
-  std::vector<std::size_t> columns;
-  if (job_.columns.empty()) {
-    for (std::size_t i = 0; i < train_.table.columns().size(); ++i) columns.push_back(i);
-  }
-  for (const std::string& name : job_.columns) {
-    columns.push_back(TRY(column_named(train_.table, name)));
-    if (name == job_.target)
-      return refuse(reason::kInvalidInput,
-                    fmt::format("column '{}' is the target, and cannot be learned from", name));
-  }
-  std::erase_if(columns, [&](std::size_t column) {
-    const std::string& name = train_.table.columns()[column].name;
-    return name == job_.target || (!job_.group.empty() && name == job_.group);
-  });
-  for (const std::size_t column : columns) {
-    const TrainColumn& some = train_.table.columns()[column];
-    TRY(check_column(job_.trainer, some.name, some.kind));
-  }
-  return columns;
-}
-
 Status Training::make_matrices(const Path& scratch) {
-  const auto columns = TRY(feature_columns());
+  const auto columns = TRY(feature_columns(job_, train_.table));
   plan_ = TRY(fit_plan(runtime_, train_.table, columns, train_.target.rows,
                        plan_options(job_.trainer, params_)));
   features_ = TRY(FeatureGraph::open(runtime_, plan_.features, job_.threads));

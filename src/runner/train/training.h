@@ -14,6 +14,7 @@
 #include "runner/report/train_job.h"
 #include "runner/train/evaluation.h"
 #include "runner/train/feature_plan.h"
+#include "runner/train/learn_task.h"
 #include "runner/train/target.h"
 #include "runner/train/trained_model.h"
 #include "runner/train/trainer.h"
@@ -61,7 +62,6 @@ class Training {
         train_(std::move(train)),
         valid_(std::move(valid)) {}
   Status read_targets();
-  Result<std::vector<std::size_t>> feature_columns() const;
   Status make_matrices(const Path& scratch);
   Status write_predictions(const Path& output, const Scores& scores) const;
   Result<Json> write_model(const Path& output);
