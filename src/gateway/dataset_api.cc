@@ -115,7 +115,7 @@ Result<std::uint32_t> snapshot_number(std::string_view text) {
 }
 
 Result<std::string> dataset_name(const Route& route) {
-  const std::string name(local_name(route.name));
+  std::string name(local_name(route.name));
   if (FunctionName::parse(name)) return name;
   return refuse(reason::kBadRequest,
                 fmt::format("'{}' is no name of a dataset: spell it like a function's: a-z, 0-9, "

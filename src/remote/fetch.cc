@@ -152,7 +152,7 @@ class Fetch {
       if (range.total == into_.offset()) return std::nullopt;
       return give_up("it is shorter than what came of it before: it has changed");
     }
-    const std::string answer = fmt::format("it answers {}", reply.status);
+    std::string answer = fmt::format("it answers {}", reply.status);
     if (may_pass(reply.status)) return answer;
     if (reply.status == 401 || reply.status == 403)
       return give_up(answer + ": it may not be read with these credentials, or without");
