@@ -44,7 +44,7 @@ std::string figure(const CliJson& column, const char* key) {
 }
 
 // "good 70 %, bad 30 %"
-std::string top_categories(const CliJson& column) {
+std::string most_frequent(const CliJson& column) {
   const CliJson top = column.value("top", CliJson::array());
   const auto count = static_cast<double>(std::max<std::uint64_t>(count_in(column, "count"), 1));
   std::string text;
@@ -59,7 +59,7 @@ std::string top_categories(const CliJson& column) {
 
 std::string shape_of(const CliJson& column) {
   const std::string type = column.value("type", "");
-  if (type == "category" || type == "text") return top_categories(column);
+  if (type == "category" || type == "text") return most_frequent(column);
   return bars(column.value("histogram", CliJson::array()));
 }
 

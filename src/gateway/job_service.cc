@@ -23,7 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kFirstPause = 20ms;
 constexpr Duration kLongestPause = 2s;
-constexpr std::size_t kFetchers = 2;  // sources that are fetched at a time
+constexpr std::size_t kSourceThreads = 2;  // sources that are fetched at a time
 // Rows are not to blame for these, and no smaller chunk helps.
 constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion, reason::kNotFound,
                                reason::kUnsupported};
@@ -82,7 +82,7 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
     : parts_(parts),
       stores_(std::move(stores)),
       pool_(parts.loop, "slices", 2),
-      fetch_pool_(parts.loop, "sources", kFetchers),
+      fetch_pool_(parts.loop, "sources", kSourceThreads),
       fetcher_({.client = parts.egress, .secrets = parts.secrets, .rng = parts.rng}),
       runs_(slice_parts(parts), [this](const JobRecord& job) { return code_of(job); }),
       batches_(

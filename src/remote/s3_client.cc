@@ -373,32 +373,37 @@ Status S3Client::abort(const std::string& key, const std::string& upload) {
   return {};
 }
 
+// What there is from `at` on, which moves with it.
+S3Client::Attempt S3Client::get_once(const std::string& key, std::uint64_t& at, const Sink& sink,
+                                     Taken& taken) {
+  std::uint64_t skipped = 0;  // a store that does not know Range begins anew
+  const Sink take = [&](std::string_view piece) -> Status {
+    const std::uint64_t skip = std::min<std::uint64_t>(skipped, piece.size());
+    skipped -= skip;
+    piece.remove_prefix(skip);
+    counts_.received += piece.size();
+    taken.outcome = sink(piece);
+    if (taken.outcome) at += piece.size();
+    return taken.outcome;
+  };
+  Ask read{.key = key, .expected = kOneTry.count, .sink = &take};
+  if (at > 0) read.headers.add("Range", fmt::format("bytes={}-", at));
+  read.on_head = [&](int told, const Headers&) {
+    taken.status = told;
+    skipped = told == 200 ? at : 0;
+  };
+  return attempt(read);
+}
+
 Status S3Client::get(const std::string& key, std::uint64_t offset, const Sink& sink) {
   std::uint64_t at = offset;
   TimePoint begun = SystemClock().now();
   for (int failed = 1;; ++failed) {
     const std::uint64_t before = at;
-    std::uint64_t skipped = 0;  // a store that does not know Range begins anew
-    Status taken;
-    const Sink take = [&](std::string_view piece) -> Status {
-      const std::uint64_t skip = std::min<std::uint64_t>(skipped, piece.size());
-      skipped -= skip;
-      piece.remove_prefix(skip);
-      counts_.received += piece.size();
-      taken = sink(piece);
-      if (taken) at += piece.size();
-      return taken;
-    };
-    Ask read{.key = key, .expected = kOneTry.count, .sink = &take};
-    if (at > 0) read.headers.add("Range", fmt::format("bytes={}-", at));
-    int status = 0;
-    read.on_head = [&](int told, const Headers&) {
-      status = told;
-      skipped = told == 200 ? at : 0;
-    };
-    Attempt tried = attempt(read);
-    if (!taken) return taken;
-    if (status == 416) return {};  // it ends where the beginning does
+    Taken taken;
+    Attempt tried = get_once(key, at, sink, taken);
+    if (!taken.outcome) return taken.outcome;
+    if (taken.status == 416) return {};  // it ends where the beginning does
     if (tried.reply && tried.reply->status == 404) {
       return fail(Code::NotFound, fmt::format("there is no {}", key), reason::kNotFound);
     }

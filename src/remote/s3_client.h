@@ -127,6 +127,11 @@ class S3Client {
     bool again = false;
   };
   Attempt attempt(const Ask& ask);
+  struct Taken {
+    Status outcome;  // the sink's
+    int status = 0;
+  };
+  Attempt get_once(const std::string& key, std::uint64_t& at, const Sink& sink, Taken& taken);
   void note(const Ask& ask, StoreCounts::Outcome outcome, const Error* error);
   TimePoint deadline_for(Duration patience) const;
   Result<ClientResponse> ask(const Ask& ask);       // as often as the plan allows

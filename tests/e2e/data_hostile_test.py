@@ -78,7 +78,7 @@ class DataHostileTest(NodeCase):
 
     def test_lines_and_columns_without_end(self) -> None:
         said = self.refused("line", b"a,b\n1,2\n" + b"x" * (10 << 20) + b",2\n3,4\n", "csv")
-        self.assertRegex(said, "8 MiB|8388608|long|large")
+        self.assertIn("line.csv: row 2 is longer than 8 MiB", said)
         said = self.refused("line", b'{"a":"' + b"x" * (10 << 20) + b'"}\n', "jsonl")
         self.assertRegex(said, "8 MiB|8388608|long|large")
         wide = ",".join(f"c{i}" for i in range(100_000)) + "\n" + ",".join("1" for _ in range(100_000)) + "\n"

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "core/iso_date.h"
+
 namespace mayfly {
 namespace {
 
@@ -75,6 +77,16 @@ bool is_missing_word(std::string_view text) {
   constexpr std::array<std::string_view, 12> kWords = {"NA",  "N/A", "n/a",  "#N/A", "<NA>", "NaN",
                                                        "nan", "NAN", "null", "NULL", "None", "na"};
   return std::ranges::find(kWords, text) != kWords.end();
+}
+
+std::optional<double> instant_of(const Cell& cell) {
+  if (cell.kind == CellKind::Date || cell.kind == CellKind::Integer)
+    return static_cast<double>(cell.integer);
+  if (cell.kind == CellKind::Number && std::isfinite(cell.number)) return cell.number;
+  if (cell.kind != CellKind::Field && cell.kind != CellKind::Text) return std::nullopt;
+  if (const auto date = parse_iso_date(cell.text)) return static_cast<double>(*date);
+  const auto number = number_in(cell.text);
+  return number && std::isfinite(*number) ? number : std::nullopt;
 }
 
 std::string number_text(double number) { return fmt::format("{}", number); }

@@ -27,6 +27,9 @@ std::optional<bool> boolean_in(std::string_view text);          // true, false, 
 // "", "NA", "N/A", "NaN", "null", "None", …: what tools write where there is no value.
 bool is_missing_word(std::string_view text);
 
+// When something happened, as a number that grows with time: of dates, and of numbers as they are.
+std::optional<double> instant_of(const Cell& cell);
+
 std::string number_text(double number);  // the shortest that reads back
 
 }  // namespace mayfly

@@ -92,7 +92,8 @@ class ImageSource final : public RowSource {
       shape_ = {static_cast<std::uint32_t>(height), static_cast<std::uint32_t>(width), 3};
       return {};
     }
-    return refuse(reason::kInvalidInput, "the zip archive has no PNG or JPEG file that can be read");
+    return refuse(reason::kInvalidInput,
+                  "the zip archive has no PNG or JPEG file that can be read");
   }
 
   // The bytes of its pixels.

@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "base/utf8.h"
-#include "core/iso_date.h"
 #include "core/reason.h"
 #include "runner/ingest/conversion.h"
 #include "runner/ingest/guess.h"
@@ -41,16 +40,6 @@ bool is_refusal(const Error& error) {
                                   reason::kTooLarge,     reason::kUnsupported,
                                   reason::kOutOfMemory,  reason::kStorageFull};
   return std::ranges::find(kTheirs, error.reason) != kTheirs.end();
-}
-
-std::optional<double> instant_of(const Cell& cell) {
-  if (cell.kind == CellKind::Date || cell.kind == CellKind::Integer)
-    return static_cast<double>(cell.integer);
-  if (cell.kind == CellKind::Number && std::isfinite(cell.number)) return cell.number;
-  if (cell.kind != CellKind::Field && cell.kind != CellKind::Text) return std::nullopt;
-  if (const auto date = parse_iso_date(cell.text)) return static_cast<double>(*date);
-  const auto number = number_in(cell.text);
-  return number && std::isfinite(*number) ? number : std::nullopt;
 }
 
 class Ingest {
@@ -105,6 +94,12 @@ class Ingest {
     auto opened = open_source(folders_.source / source.file, wanted);
     if (!opened) return std::unexpected(std::move(opened).error().in(source.name));
     return Opened{.source = *std::move(opened), .of = &source};
+  }
+
+  static Result<bool> next_of(const Opened& opened, SourceBlock& block) {
+    auto more = opened.source->next(block);
+    if (!more) return std::unexpected(std::move(more).error().in(opened.of->name));
+    return more;
   }
 
   Result<Opened> open_base() {
@@ -172,7 +167,7 @@ class Ingest {
       if (&source != &job_.sources.front()) TRY(check_same_columns(opened));
       std::vector<std::size_t> places;
       SourceBlock block;
-      while (TRY(opened.source->next(block))) {
+      while (TRY(next_of(opened, block))) {
         const auto& columns = opened.source->columns();
         for (std::size_t i = places.size(); i < columns.size(); ++i)
           places.push_back(place_of(columns[i], columns.size()));
@@ -375,7 +370,7 @@ class Ingest {
       const Opened opened = TRY(open(source));
       const std::uint64_t before = done_bytes_;
       SourceBlock block;
-      while (TRY(opened.source->next(block))) {
+      while (TRY(next_of(opened, block))) {
         TRY(write_block(block, opened, part));
         rows += block.rows.size() + block.failures.size();
         done_bytes_ = before + opened.source->done_bytes();
@@ -476,7 +471,7 @@ class Ingest {
     return part.append(values_, place_rows(good));
   }
 
-  Status note_bad(BadRow bad) {
+  Status note_bad(const BadRow& bad) {
     ++report_.bad_rows;
     if (report_.shown.size() < kMaxShownBadRows) report_.shown.push_back(bad);
     if (report_.bad_rows > options().max_bad_rows) return too_many_bad(bad);

@@ -47,11 +47,13 @@ Status RowRemoval::find_columns(const RowSource& source, const IngestSource& of)
 Status RowRemoval::read(RowSource& source, const IngestSource& of,
                         const std::vector<std::string>& missing) {
   SourceBlock block;
-  while (TRY(source.next(block))) {
+  while (true) {
+    const auto more = source.next(block);
+    if (!more) return std::unexpected(more.error().in(of.name));
+    if (!*more) return {};
     TRY(find_columns(source, of));  // of JSON lines they may grow, which is refused
     TRY(read_block(block, source, of, missing));
   }
-  return {};
 }
 
 Status RowRemoval::read_block(const SourceBlock& block, const RowSource& source,
