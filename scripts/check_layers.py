@@ -6,7 +6,7 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "sketch", "rollout", "validation", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "sketch", "rollout", "validation", "gate", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
     "dispatch", "serving", "events", "jobs", "data", "gateway", "grpc", "cli", "app",
 ]
@@ -15,7 +15,8 @@ FORBIDDEN = {
     "core": {"async"},                                   # values and codecs: no I/O, no waiting
     "rollout": {"async"},                                # the same
     "validation": {"async", "core", "rollout"},
-    "search": {"async", "rollout", "validation"},
+    "gate": {"async", "sketch", "rollout"},  # values
+    "search": {"async", "rollout", "validation", "gate"},
     "sketch": {"async", "core"},
     "net": {"rollout"},
     "trace": {"rollout"},

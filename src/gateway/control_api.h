@@ -93,7 +93,7 @@ class ControlApi {
   Task<Result<Response>> history(const Route& route);
   Task<Result<Response>> evict(const Route& route);
   Result<Response> settings(const Route& route) const;
-  Status check_destinations(const Route& route, std::string_view changes) const;
+  Status check_settings(const Route& route, std::string_view changes) const;
   Task<bool> called_recently(std::string function);
   // Traffic
   Result<Response> traffic(const Route& route) const;
