@@ -42,6 +42,7 @@ Json json_or_null(const std::string& text) {
 Needs needs_of_job(JobKind kind, Endpoint endpoint) {
   const bool sees = needs_of(endpoint) == Needs::SeeJob;
   if (is_of_dataset(kind)) return sees ? Needs::ReadData : Needs::Data;
+  if (is_of_training(kind)) return sees ? Needs::Describe : Needs::Deploy;
   return sees ? Needs::Describe : Needs::Invoke;
 }
 
@@ -64,8 +65,9 @@ Json describe_job(const JobRecord& job) {
     about["dataset"] = local_name(spec.function);
   } else {
     about["function"] = local_name(spec.function);
-    about["version"] = spec.version;
+    if (!is_of_training(spec.kind)) about["version"] = spec.version;
   }
+  if (!spec.parent.empty()) about["parent"] = spec.parent;
   about.update({{"kind", to_string(spec.kind)},
                 {"state", to_string(job.state)},
                 {"caller", spec.caller},
@@ -310,6 +312,7 @@ Task<Result<Response>> JobApi::list(const Exchange& exchange, const Route& route
   JobStore::ListAsk ask{.project = std::string(route.caller->project)};
   const RequestHead& head = exchange.head();
   ask.before = head.query("before").value_or("");
+  ask.parent = head.query("parent").value_or("");
   const std::string function = head.query("function").value_or("");
   if (!function.empty()) ask.function = qualified_name(route.caller->project, function);
   const std::string state = head.query("state").value_or("");

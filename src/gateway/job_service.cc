@@ -163,6 +163,12 @@ Task<SliceOutcome> JobService::run(SliceAsk ask) {
       co_return co_await runs_.run(std::move(ask));
     case JobKind::Ingest:
       co_return co_await ingests_.run(std::move(ask));
+    case JobKind::Train:
+    case JobKind::Trial:
+    case JobKind::Score:
+      co_return SliceOutcome{.result = refuse(reason::kUnsupported,
+                                              fmt::format("this node runs no jobs of the kind {}",
+                                                          to_string(ask.job.spec.kind)))};
     case JobKind::Batch:
       break;
   }

@@ -10,6 +10,12 @@ std::string_view to_string(JobKind kind) {
       return "run";
     case JobKind::Ingest:
       return "ingest";
+    case JobKind::Train:
+      return "train";
+    case JobKind::Trial:
+      return "trial";
+    case JobKind::Score:
+      return "score";
   }
   return "run";
 }

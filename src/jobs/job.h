@@ -18,10 +18,17 @@ enum class JobKind : std::uint8_t {
   Batch,   // a function over the rows of a file
   Run,     // the run() of a Python function
   Ingest,  // files become a snapshot of a dataset
+  Train,   // a model for a function is looked for: trials and scores are its children
+  Trial,   // one configuration of a trainer is trained
+  Score,   // models that are there, over rows of a snapshot
 };
-inline constexpr std::size_t kJobKinds = 3;
+inline constexpr std::size_t kJobKinds = 6;
 // Whether it belongs to a dataset, which `function` names then.
 inline bool is_of_dataset(JobKind kind) { return kind == JobKind::Ingest; }
+// Whether it makes what becomes a version of its function, which need not be there yet.
+inline bool is_of_training(JobKind kind) {
+  return kind == JobKind::Train || kind == JobKind::Trial || kind == JobKind::Score;
+}
 std::string_view to_string(JobKind kind);
 
 // Numbers stand in the store: append only. Done and what comes after it is over.
@@ -56,11 +63,13 @@ struct JobSubmission {
   JobKind kind = JobKind::Run;
   std::string detail;  // JSON of the kind's own
   std::string caller;
-  Bytes memory{};  // that a slice may take
-  std::uint32_t cpus = 1;
+  Bytes memory{};          // that a slice may take
+  std::uint32_t cpus = 1;  // 0, with no memory: it has no jail, and waits for nobody's
   WallTime submitted{};
   WallTime expires{};
   Duration keep{};  // what it made, once it is over
+  // The job whose part it is: paused, ended and forgotten with that one. Empty: of nobody's.
+  std::string parent{};
 };
 
 // How far it is, as it says itself: for people.

@@ -90,7 +90,8 @@ Task<Result<JobRecord>> JobEngine::submit(JobSubmission job, std::vector<JobFile
                     "(jobs.memory): it can never run here",
                     to_string(job.memory), to_string(options_.memory)));
   }
-  job.cpus = std::clamp<std::uint32_t>(job.cpus, 1, std::max(options_.cpus, 1U));
+  const bool jailed = job.cpus > 0 || job.memory > Bytes{};
+  if (jailed) job.cpus = std::clamp<std::uint32_t>(job.cpus, 1, std::max(options_.cpus, 1U));
   const JobStore::Limits limits{.open = options_.max_open,
                                 .bytes = parts_.byte_limit(project_of(job.function))};
   CO_TRY_STATUS(co_await pool_.run([&] { return parts_.store.submit(job, inputs, limits); }));
@@ -100,15 +101,13 @@ Task<Result<JobRecord>> JobEngine::submit(JobSubmission job, std::vector<JobFile
 
 Task<Result<JobRecord>> JobEngine::cancel(std::string id) {
   CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.cancel(id, now()); }));
-  if (const auto running = running_.find(id); running != running_.end())
-    running->second->kill.cancel();
+  for_each_running(id, [](Running& running) { running.kill.cancel(); });
   co_return job;
 }
 
 Task<Result<JobRecord>> JobEngine::pause(std::string id) {
   CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.pause(id); }));
-  if (const auto running = running_.find(id); running != running_.end())
-    running->second->stop.cancel();
+  for_each_running(id, [](Running& running) { running.stop.cancel(); });
   co_return with_progress(std::move(job));
 }
 
@@ -116,6 +115,11 @@ Task<Result<JobRecord>> JobEngine::resume(std::string id) {
   CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.resume(id); }));
   look_.request();
   co_return with_progress(std::move(job));
+}
+
+void JobEngine::for_each_running(std::string_view id, const std::function<void(Running&)>& act) {
+  for (const auto& [running, slice] : running_)
+    if (running == id || slice->parent == id) act(*slice);
 }
 
 // What a running job said last is not written before its next checkpoint.
@@ -163,8 +167,7 @@ Task<void> JobEngine::feed() {
   const auto hold = gate_.hold();
   while (std::exchange(wanted_, false) && !stopped_) {
     bool leased = true;
-    while (leased && cpus_left() > 0 && !stopped_ && parts_.has_memory())
-      leased = co_await lease_one();
+    while (leased && !stopped_) leased = co_await lease_one();
   }
   if (!stopped_) co_await arm();
   feeding_ = false;
@@ -172,8 +175,12 @@ Task<void> JobEngine::feed() {
 }
 
 Task<bool> JobEngine::lease_one() {
-  const JobStore::LeaseAsk ask{
-      .now = now(), .after_project = last_project_, .memory = memory_left(), .cpus = cpus_left()};
+  // What has no jail may run where there is room for none.
+  const bool room = cpus_left() > 0 && parts_.has_memory();
+  const JobStore::LeaseAsk ask{.now = now(),
+                               .after_project = last_project_,
+                               .memory = room ? memory_left() : Bytes{},
+                               .cpus = room ? cpus_left() : 0};
   auto leased = co_await pool_.run([&] { return parts_.store.lease(ask); });
   if (!leased) LOG(error, "no job can be leased", {"error", leased.error().message});
   if (gate_.closed()) co_return false;  // recover() puts it back
@@ -202,10 +209,8 @@ Task<void> JobEngine::sweep_now_and_then() {
       LOG(error, "jobs cannot be swept", {"error", expired.error().message});
       continue;
     }
-    for (const std::string& id : *expired) {
-      if (const auto running = running_.find(id); running != running_.end())
-        running->second->kill.cancel();
-    }
+    for (const std::string& id : *expired)
+      for_each_running(id, [](Running& running) { running.kill.cancel(); });
   } while (co_await sleep_for(parts_.loop, options_.sweep_every, closing_.token()));
 }
 
@@ -216,8 +221,9 @@ Task<void> JobEngine::watch_memory() {
          co_await sleep_for(parts_.loop, options_.look_at_memory, closing_.token())) {
     if (parts_.has_memory()) continue;
     const auto youngest =
-        std::ranges::find_if(running_.rbegin(), running_.rend(),
-                             [](const auto& running) { return !running.second->stop.cancelled(); });
+        std::ranges::find_if(running_.rbegin(), running_.rend(), [](const auto& running) {
+          return running.second->memory > Bytes{} && !running.second->stop.cancelled();
+        });
     if (youngest != running_.rend()) youngest->second->stop.cancel();
   }
   watching_ = false;
@@ -226,6 +232,7 @@ Task<void> JobEngine::watch_memory() {
 Task<void> JobEngine::work(JobRecord job) {
   const auto hold = gate_.hold();
   Running running{.lease = lease_of(job),
+                  .parent = job.spec.parent,
                   .memory = job.spec.memory,
                   .cpus = job.spec.cpus,
                   .progress = job.progress,
@@ -330,6 +337,11 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
                                  .cpu = spent.cpu,
                                  .rows = outcome.rows,
                                  .failed_rows = outcome.failed_rows});
+  if (ended && is_over(ended->state)) {
+    for_each_running(job.spec.id, [&](Running& of_job) {
+      if (&of_job != &running) of_job.kill.cancel();
+    });
+  }
   if (ended) {
     LOG(info, "slice ended", {"job", job.spec.id}, {"state", to_string(ended->state)},
         {"reason", ended->reason});

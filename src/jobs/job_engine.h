@@ -85,6 +85,7 @@ class JobEngine {
  private:
   struct Running {
     JobLease lease;
+    std::string parent;
     Bytes memory;
     std::uint32_t cpus;
     JobProgress progress;
@@ -104,6 +105,8 @@ class JobEngine {
   Task<Status> end(const JobRecord& job, const Running& running, SliceOutcome outcome,
                    JobStore::Spent spent);
   JobRecord with_progress(JobRecord job) const;
+  // Of the job and its parts.
+  void for_each_running(std::string_view id, const std::function<void(Running&)>& act);
   Bytes memory_left() const;
   std::uint32_t cpus_left() const;
 

@@ -127,7 +127,8 @@ class JobRig {
     return outcome;
   }
 
-  Result<JobRecord> try_submit(const std::string& function = "f", Bytes needed = mib(10)) {
+  Result<JobRecord> try_submit(const std::string& function = "f", Bytes needed = mib(10),
+                               const std::string& parent = "") {
     return loop.run(engine->submit({.id = to_string(ids.next()),
                                     .function = function,
                                     .version = 1,
@@ -138,7 +139,8 @@ class JobRig {
                                     .cpus = cpus,
                                     .submitted = engine->now(),
                                     .expires = engine->now() + max_age,
-                                    .keep = 1h},
+                                    .keep = 1h,
+                                    .parent = parent},
                                    {}));
   }
   std::string submit(const std::string& function = "f") {
@@ -461,4 +463,75 @@ TEST_CASE("thousands of parts are kept, and go when their job is over") {
   CHECK(job.state == JobState::Done);
   CHECK(seen == kParts);
   CHECK(rig.store->files(job.spec.id)->empty());
+}
+
+TEST_CASE("a job without a jail runs where there is room for none") {
+  JobRig rig;
+  rig.hang = true;
+  rig.submit();
+  rig.submit();
+  rig.until([&] { return rig.running == 2; });
+  rig.cpus = 0;
+  const std::string id = rig.try_submit("f", Bytes{})->spec.id;
+  rig.until([&] { return rig.running == 3; });
+  CHECK(rig.find(id).spec.cpus == 0);
+  rig.memory = false;  // nor is it stopped for the memory that it has not
+  rig.until([&] { return rig.stops == 2 && rig.running == 1; });
+  CHECK(rig.find(id).state == JobState::Running);
+}
+
+TEST_CASE("the parts of a job are paused, ended and forgotten with it, and listed only by it") {
+  JobRig rig;
+  rig.hang = true;
+  rig.cpus = 0;
+  const std::string whole = rig.try_submit("f", Bytes{})->spec.id;
+  rig.cpus = 2;
+  const std::string running = rig.try_submit("f", mib(10), whole)->spec.id;
+  const std::string waiting = rig.try_submit("f", mib(10), whole)->spec.id;
+  rig.until([&] { return rig.running == 2; });
+  const auto ids = [&](const std::string& parent) {
+    std::set<std::string> found;
+    for (const JobRecord& job :
+         rig.loop.run(rig.engine->list({.project = "default", .parent = parent})).value())
+      found.insert(job.spec.id);
+    return found;
+  };
+  const auto all_are = [&](JobState state) {
+    return std::ranges::all_of(std::vector{whole, running, waiting},
+                               [&](const std::string& id) { return rig.find(id).state == state; });
+  };
+  CHECK(ids("") == std::set{whole});
+  CHECK(ids(whole) == std::set{running, waiting});
+  SUBCASE("paused, and on again") {
+    rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 1); };
+    REQUIRE(rig.loop.run(rig.engine->pause(whole)).has_value());
+    rig.until([&] { return all_are(JobState::Paused); });
+    rig.hang = false;
+    REQUIRE(rig.loop.run(rig.engine->resume(whole)).has_value());
+    for (const std::string& id : {running, waiting, whole}) rig.until_over(id);
+  }
+  SUBCASE("cancelled") {
+    REQUIRE(rig.loop.run(rig.engine->cancel(whole)).has_value());
+    CHECK(all_are(JobState::Cancelled));
+    rig.until([&] { return rig.running == 0; });
+  }
+  SUBCASE("failed") {
+    rig.slice = [](const SliceAsk&) { return JobRig::failed(reason::kFunctionError, false); };
+    REQUIRE(rig.loop.run(rig.engine->pause(whole)).has_value());  // ends what hangs
+    rig.until([&] { return is_over(rig.find(whole).state); });
+    rig.until([&] { return is_over(rig.find(waiting).state); });
+    rig.until([&] { return rig.running == 0; });
+  }
+  SUBCASE("expired, and forgotten when the whole is") {
+    const WallTime later = rig.engine->now() + 2h;
+    REQUIRE(rig.loop.run(rig.engine->cancel(running)).has_value());
+    REQUIRE(rig.store->sweep(later).has_value());
+    CHECK(rig.find(waiting).state == JobState::Expired);
+    CHECK(rig.find(running).state == JobState::Cancelled);
+    CHECK(rig.find(whole).state == JobState::Expired);
+    REQUIRE(rig.store->sweep(later + 59min).has_value());
+    CHECK(ids(whole).size() == 2);
+    REQUIRE(rig.store->sweep(later + 61min).has_value());
+    CHECK(ids(whole).empty());
+  }
 }

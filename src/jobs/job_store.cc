@@ -49,7 +49,8 @@ CREATE TABLE IF NOT EXISTS jobs(
   checkpoint TEXT NOT NULL DEFAULT '',
   result TEXT NOT NULL DEFAULT '',
   reason TEXT NOT NULL DEFAULT '',
-  message TEXT NOT NULL DEFAULT ''
+  message TEXT NOT NULL DEFAULT '',
+  parent TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS jobs_by_project ON jobs(project, id);
 CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs(project, submitted) WHERE state = 0 AND held = 0;
@@ -72,10 +73,17 @@ constexpr std::string_view kJobColumns =
     "id, function, version, kind, detail, caller, memory, submitted, expires, keep, state, held, "
     "epoch, slices, failures, due, started, ended, fraction * 1000000, progress, metrics, cpu, "
     "ran, "
-    "checkpoint, result, reason, message, cpus";
+    "checkpoint, result, reason, message, cpus, parent";
+
+constexpr const char* kParentIndex =
+    "CREATE INDEX IF NOT EXISTS jobs_by_parent ON jobs(parent, id) WHERE parent <> ''";
 
 constexpr std::size_t kLongestMessage = 2000;
 constexpr std::uint32_t kKeptCheckpoints = 2;
+// As of ?1; parts with what they are parts of.
+constexpr std::string_view kForgotten =
+    "coalesce((SELECT whole.state > 2 AND whole.ended + whole.keep <= ?1 FROM jobs AS whole WHERE "
+    "whole.id = jobs.parent AND jobs.parent <> ''), state > 2 AND ended + keep <= ?1)";
 
 std::int64_t to_ns(WallTime time) { return time.time_since_epoch().count(); }
 WallTime from_ns(std::int64_t ns) { return WallTime(Duration(ns)); }
@@ -92,7 +100,8 @@ JobRecord read_job(const Statement& row) {
               .cpus = static_cast<std::uint32_t>(row.integer(27)),
               .submitted = from_ns(row.integer(7)),
               .expires = from_ns(row.integer(8)),
-              .keep = Duration(row.integer(9))};
+              .keep = Duration(row.integer(9)),
+              .parent = row.text(28)};
   job.state = static_cast<JobState>(row.integer(10));
   job.held = row.integer(11) != 0;
   job.epoch = static_cast<std::uint64_t>(row.integer(12));
@@ -154,6 +163,8 @@ Result<std::unique_ptr<JobStore>> JobStore::open(const Path& path, BlobStore& bl
                                                  NamedElsewhere named_elsewhere) {
   Database database = TRY(Database::open(path, OpenMode::Create));
   TRY(database.execute("create the tables of jobs", kJobSchema));
+  TRY(database.add_column("jobs", "parent", "TEXT NOT NULL DEFAULT ''"));
+  TRY(database.execute("create the index of jobs' parts", kParentIndex));
   return std::unique_ptr<JobStore>(
       new JobStore(std::move(database), blobs, clock, std::move(named_elsewhere)));
 }
@@ -200,12 +211,13 @@ Status JobStore::submit(const JobSubmission& job, const std::vector<JobFile>& in
     Statement insert = TRY(database_.prepare(
         "submit a job",
         "INSERT INTO jobs(id, project, function, version, kind, detail, caller, memory, submitted, "
-        "expires, keep, due, cpus) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?9, ?12)"));
+        "expires, keep, due, cpus, parent) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
+        "?9, ?12, ?13)"));
     insert.bind(std::string_view(job.id), std::string_view(project), std::string_view(job.function),
                 job.version, std::int64_t{static_cast<std::uint8_t>(job.kind)},
                 std::string_view(job.detail), std::string_view(job.caller),
                 static_cast<std::int64_t>(job.memory.count), to_ns(job.submitted),
-                to_ns(job.expires), job.keep.count(), job.cpus);
+                to_ns(job.expires), job.keep.count(), job.cpus, std::string_view(job.parent));
     TRY(insert.run());
   }
   const Bytes before = limits.bytes == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
@@ -238,11 +250,11 @@ Result<std::vector<JobRecord>> JobStore::list(const ListAsk& ask) {
   Statement query = TRY(database_.prepare(
       "list jobs",
       select_briefly("WHERE project = ?1 AND id < ?2 AND (?3 = '' OR function = ?3) AND "
-                     "(?4 < 0 OR state = ?4) ORDER BY id DESC LIMIT ?5")));
+                     "(?4 < 0 OR state = ?4) AND parent = ?6 ORDER BY id DESC LIMIT ?5")));
   query.bind(std::string_view(ask.project), ask.before.empty() ? "~" : std::string_view(ask.before),
              std::string_view(ask.function),
              ask.state ? std::int64_t{static_cast<std::uint8_t>(*ask.state)} : std::int64_t{-1},
-             static_cast<std::int64_t>(ask.limit));
+             static_cast<std::int64_t>(ask.limit), std::string_view(ask.parent));
   std::vector<JobRecord> found;
   while (TRY(query.step())) found.push_back(read_job(query));
   return found;
@@ -335,7 +347,7 @@ Result<JobRecord> JobStore::advance(const JobLease& lease, WallTime now, SliceRe
     const std::string_view project = project_of(moved.spec.function);
     const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, moved.slices + (slice.finished ? 1 : 0), slice.files));
-    dropped = TRY(drop_old_files(moved));
+    dropped = TRY(drop_what_ended(moved, now));
     TRY(check_bytes(project, limit, before));
     TRY(transaction.commit());
     return moved;
@@ -403,21 +415,41 @@ Result<JobRecord> JobStore::put_back(const JobLease& lease, WallTime due, const 
 
 Result<JobRecord> JobStore::give_up(const JobLease& lease, WallTime now, const Error& why,
                                     const Spent& spent) {
-  return end_job([&] {
+  return end_job(now, [&] {
     return end_slice(
         lease, "failures = failures + 1, state = 4", spent,
         {.due = now, .ended = now, .reason = std::string(why.reason), .message = why.message});
   });
 }
 
+// And its parts end with what is over.
+Result<std::vector<Digest>> JobStore::drop_what_ended(const JobRecord& job, WallTime now) {
+  std::vector<Digest> dropped = TRY(drop_old_files(job));
+  if (!is_over(job.state)) return dropped;
+  std::vector<std::string> ended;
+  {
+    Statement cancel = TRY(database_.prepare(
+        "end a job's parts",
+        "UPDATE jobs SET state = 5, epoch = epoch + 1, ended = ?2 WHERE parent = ?1 AND "
+        "parent <> '' AND state <= 2 RETURNING id"));
+    cancel.bind(std::string_view(job.spec.id), to_ns(now));
+    while (TRY(cancel.step())) ended.push_back(cancel.text(0));
+  }
+  for (const std::string& id : ended) {
+    const JobRecord part = TRY(this->job(id));
+    std::ranges::move(TRY(drop_old_files(part)), std::back_inserter(dropped));
+  }
+  return dropped;
+}
+
 // One transaction: nobody sees a job that is over and keeps more than its result.
-Result<JobRecord> JobStore::end_job(const std::function<Result<JobRecord>()>& end) {
+Result<JobRecord> JobStore::end_job(WallTime now, const std::function<Result<JobRecord>()>& end) {
   std::vector<Digest> dropped;
   const auto commit = [&]() -> Result<JobRecord> {
     const std::scoped_lock lock(mutex_);
     Transaction transaction = TRY(Transaction::begin(database_));
     JobRecord ended = TRY(end());
-    dropped = TRY(drop_old_files(ended));
+    dropped = TRY(drop_what_ended(ended, now));
     TRY(transaction.commit());
     return ended;
   };
@@ -427,7 +459,7 @@ Result<JobRecord> JobStore::end_job(const std::function<Result<JobRecord>()>& en
 }
 
 Result<JobRecord> JobStore::cancel(std::string_view id, WallTime now) {
-  return end_job([&]() -> Result<JobRecord> {
+  return end_job(now, [&]() -> Result<JobRecord> {
     Statement update = TRY(database_.prepare(
         "cancel a job",
         "UPDATE jobs SET state = 5, epoch = epoch + 1, ended = ?2 WHERE id = ?1 AND state <= 2 "
@@ -445,8 +477,8 @@ Result<JobRecord> JobStore::pause(std::string_view id) {
   const std::scoped_lock lock(mutex_);
   Statement update = TRY(database_.prepare(
       "pause a job",
-      "UPDATE jobs SET held = 1, state = iif(state = 0, 2, state) WHERE id = ?1 AND state <= 2 "
-      "RETURNING id"));
+      "UPDATE jobs SET held = 1, state = iif(state = 0, 2, state) WHERE (id = ?1 OR parent = ?1) "
+      "AND state <= 2 RETURNING id"));
   update.bind(id);
   const bool changed = TRY(changes_a_row(update));
   JobRecord found = TRY(job(id));
@@ -458,8 +490,8 @@ Result<JobRecord> JobStore::resume(std::string_view id) {
   const std::scoped_lock lock(mutex_);
   Statement update = TRY(database_.prepare(
       "resume a job",
-      "UPDATE jobs SET held = 0, state = iif(state = 2, 0, state) WHERE id = ?1 AND state <= 2 "
-      "AND held = 1 RETURNING id"));
+      "UPDATE jobs SET held = 0, state = iif(state = 2, 0, state) WHERE (id = ?1 OR parent = ?1) "
+      "AND state <= 2 AND held = 1 RETURNING id"));
   update.bind(id);
   const bool changed = TRY(changes_a_row(update));
   JobRecord found = TRY(job(id));
@@ -494,19 +526,19 @@ Result<std::vector<std::string>> JobStore::sweep(WallTime now) {
     }
     for (const std::string& id : expired) {
       const JobRecord over = TRY(job(id));
-      std::ranges::move(TRY(drop_old_files(over)), std::back_inserter(dropped));
+      std::ranges::move(TRY(drop_what_ended(over, now)), std::back_inserter(dropped));
     }
     {
       Statement names = TRY(database_.prepare(
           "find files of forgotten jobs",
-          "SELECT digest FROM job_files WHERE job IN (SELECT id FROM jobs WHERE state > 2 AND "
-          "ended + keep <= ?1)"));
+          fmt::format("SELECT digest FROM job_files WHERE job IN (SELECT id FROM jobs WHERE {})",
+                      kForgotten)));
       names.bind(to_ns(now));
       while (TRY(names.step())) dropped.push_back(digest_in(names, 0));
     }
     {
-      Statement forget = TRY(database_.prepare(
-          "forget jobs", "DELETE FROM jobs WHERE state > 2 AND ended + keep <= ?1"));
+      Statement forget = TRY(
+          database_.prepare("forget jobs", fmt::format("DELETE FROM jobs WHERE {}", kForgotten)));
       forget.bind(to_ns(now));
       TRY(forget.run());
     }

@@ -50,6 +50,7 @@ class JobStore {
     std::string function{};  // empty: all of the project
     std::optional<JobState> state{};
     std::string before{};  // those older than this one
+    std::string parent{};  // its parts; empty: those that are nobody's
     std::size_t limit = 100;
   };
   // Without detail, checkpoint and result.
@@ -99,7 +100,7 @@ class JobStore {
   Result<JobRecord> give_up(const JobLease& lease, WallTime now, const Error& why,
                             const Spent& spent);
 
-  // not_found; conflict: it is over, or not paused.
+  // Its parts with it. not_found; conflict: it is over, or not paused.
   Result<JobRecord> cancel(std::string_view id, WallTime now);
   Result<JobRecord> pause(std::string_view id);
   Result<JobRecord> resume(std::string_view id);
@@ -138,9 +139,10 @@ class JobStore {
   Result<std::vector<Digest>> drop_files(std::string_view id, std::string_view which,
                                          std::uint32_t below);
   Result<std::vector<Digest>> drop_old_files(const JobRecord& job);
+  Result<std::vector<Digest>> drop_what_ended(const JobRecord& job, WallTime now);
   Result<JobRecord> end_slice(const JobLease& lease, std::string_view how, const Spent& spent,
                               const SliceEnding& ending);
-  Result<JobRecord> end_job(const std::function<Result<JobRecord>()>& end);
+  Result<JobRecord> end_job(WallTime now, const std::function<Result<JobRecord>()>& end);
   Result<Bytes> sum_bytes(std::string_view project);
   Status check_bytes(std::string_view project, Bytes limit, Bytes before);
   Result<BlobInfo> write_blob(int file);

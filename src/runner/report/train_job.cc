@@ -44,6 +44,7 @@ void read_columns(JsonReader& reader, std::vector<std::string>& columns) {
 std::string to_json(const TrainJob& job) {
   return Json{{"train",
                {{"trainer", to_string(job.trainer)},
+                {"function", job.function},
                 {"task", to_string(job.task)},
                 {"target", job.target},
                 {"group", job.group},
@@ -71,7 +72,8 @@ Result<std::optional<TrainJob>> parse_train_job(std::string_view text) {
   read_kind(reader, "task", job.task, parse_train_task);
   read_columns(reader, job.columns);
   if (const Json* params = reader.value("params")) job.params = *params;
-  reader.text("target", job.target)
+  reader.text("function", job.function)
+      .text("target", job.target)
       .text("group", job.group)
       .text("positive", job.positive)
       .text("metric", job.metric)
@@ -83,6 +85,8 @@ Result<std::optional<TrainJob>> parse_train_job(std::string_view text) {
       .duration("slice", job.slice, Duration(0), std::chrono::days(365))
       .duration("checkpoint_every", job.checkpoint_every, Duration(0), std::chrono::days(1))
       .boolean("restored", job.restored);
+  if ((job.trainer == TrainerKind::Function) == job.function.empty())
+    reader.error("function", "must be named by trainings with one, and by no others");
   TRY(reader.finish());
   return job;
 }

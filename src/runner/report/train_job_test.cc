@@ -30,6 +30,9 @@ TEST_CASE("a training's request is read as it was written") {
   REQUIRE_MESSAGE(read.has_value(), read.error().message);
   CHECK(**read == job);
   CHECK(**parse_train_job(to_json(TrainJob())) == TrainJob());
+  const TrainJob own{
+      .trainer = TrainerKind::Function, .function = "team/own@3", .params = {{"layers", {1, 2}}}};
+  CHECK(**parse_train_job(to_json(own)) == own);
   CHECK_FALSE(parse_train_job(R"({"run": {}})")->has_value());
 }
 
@@ -37,7 +40,8 @@ TEST_CASE("a request that cannot be is refused by name") {
   for (const char* text :
        {R"({"train": 1})", R"({"train": {"trainer": "magic"}})", R"({"train": {"task": "guess"}})",
         R"({"train": {"columns": "a"}})", R"({"train": {"columns": [1]}})",
-        R"({"train": {"threads": 0}})", R"({"train": {"speed": 1}})"}) {
+        R"({"train": {"threads": 0}})", R"({"train": {"speed": 1}})",
+        R"({"train": {"trainer": "function"}})", R"({"train": {"function": "team/own@3"}})"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_train_job(text).has_value());
   }

@@ -18,9 +18,13 @@ constexpr std::array<std::string_view, 6> kKindNames = {"number",   "integer", "
                                                         "category", "text",    "image"};
 constexpr std::array<std::string_view, 5> kTaskNames = {"binary", "multiclass", "regression",
                                                         "ranking", "clustering"};
-constexpr std::array<std::string_view, 3> kTrainerNames = {"xgboost", "linear", "kmeans"};
+constexpr std::array<std::string_view, 4> kTrainerNames = {"xgboost", "linear", "kmeans",
+                                                           "function"};
 
 constexpr std::array kTables = {Number, Integer, Date, Category, Text};
+constexpr std::array kAnyColumns = {Number, Integer, Date, Category, Text, Image};
+constexpr std::array kAnyTasks = {TrainTask::Binary, TrainTask::Multiclass, TrainTask::Regression,
+                                  TrainTask::Ranking, TrainTask::Clustering};
 
 constexpr std::array kXgboostTasks = {TrainTask::Binary, TrainTask::Multiclass,
                                       TrainTask::Regression, TrainTask::Ranking};
@@ -65,7 +69,8 @@ constexpr std::array<TrainerParam, 6> kKmeansParams = {{
     {"text_pairs", true, 0, 20'000, 0, "pairs of words that count"},
 }};
 
-constexpr std::array<TrainerInfo, 3> kTrainers = {{
+constexpr std::size_t kBuiltIn = 3;
+constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
     {.kind = TrainerKind::Xgboost,
      .meaning = "gradient-boosted trees (XGBoost)",
      .tasks = kXgboostTasks,
@@ -82,6 +87,11 @@ constexpr std::array<TrainerInfo, 3> kTrainers = {{
      .tasks = kKmeansTasks,
      .columns = kTables,
      .params = kKmeansParams},
+    {.kind = TrainerKind::Function,
+     .meaning = "the train(ctx) of a Python function",
+     .tasks = kAnyTasks,
+     .columns = kAnyColumns,
+     .params = {}},
 }};
 
 template <typename Kind, std::size_t count>
@@ -128,7 +138,7 @@ std::optional<TrainerKind> parse_trainer(std::string_view name) {
 }
 
 const TrainerInfo& trainer_info(TrainerKind kind) { return kTrainers.at(std::to_underlying(kind)); }
-std::span<const TrainerInfo> trainer_catalogue() { return kTrainers; }
+std::span<const TrainerInfo> trainer_catalogue() { return std::span(kTrainers).first<kBuiltIn>(); }
 
 Status check_task(TrainerKind trainer, TrainTask task) {
   const TrainerInfo& some = trainer_info(trainer);

@@ -1,5 +1,5 @@
-// The trainers that are built in, as everybody may know them: what they can learn from, for which
-// tasks, and which parameters they take. Values only; runner/train has the trainers themselves.
+// Trainers, as everybody may know them: what they can learn from, for which tasks, and which
+// parameters they take. Values only; runner/train has those that are built in.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,12 @@ inline bool is_classification(TrainTask task) {
   return task == TrainTask::Binary || task == TrainTask::Multiclass;
 }
 
-enum class TrainerKind : std::uint8_t { Xgboost, Linear, Kmeans };
+enum class TrainerKind : std::uint8_t {
+  Xgboost,
+  Linear,
+  Kmeans,
+  Function,  // the train(ctx) of a Python function, whose parameters are its own
+};
 std::string_view to_string(TrainerKind kind);
 std::optional<TrainerKind> parse_trainer(std::string_view name);
 
@@ -55,7 +60,7 @@ struct TrainerInfo {
   bool interruptible = true;
 };
 const TrainerInfo& trainer_info(TrainerKind kind);
-std::span<const TrainerInfo> trainer_catalogue();
+std::span<const TrainerInfo> trainer_catalogue();  // of those that are built in
 
 // InvalidArgument (reason invalid_input) names what the trainer cannot do, before anything runs.
 Status check_task(TrainerKind trainer, TrainTask task);

@@ -11,8 +11,10 @@ Result<std::unique_ptr<Trainer>> make_trainer(TrainerKind kind, const TrainerSet
       return make_linear(setup, train, valid);
     case TrainerKind::Kmeans:
       return make_kmeans(setup, train, valid);
+    case TrainerKind::Function:
+      break;
   }
-  return fail(Code::InvalidArgument, "no such trainer");
+  return fail(Code::InvalidArgument, "no trainer that is built in");
 }
 
 PlanOptions plan_options(TrainerKind kind, const TrainerParams& params) {
