@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "validation/calibration.h"
 #include "validation/interval.h"
 #include "validation/metric.h"
 
@@ -290,6 +291,24 @@ TEST_CASE("predictions that cannot be are refused with their row") {
   CHECK_FALSE(check(Predictions(some)).has_value());
   CHECK_FALSE(check(Predictions(ValuePredictions{{1, INFINITY}, {1, 2}})).has_value());
   CHECK_FALSE(check(Predictions(ValuePredictions{})).has_value());
+}
+
+TEST_CASE("calibration is what the metric of its name weighs") {
+  const ClassPredictions some = two_classes();
+  const auto bins = calibration(some);
+  REQUIRE(bins.size() == 15);
+  std::size_t rows = 0;
+  double error = 0;
+  for (const CalibrationBin& bin : bins) {
+    rows += bin.rows;
+    error += static_cast<double>(bin.rows) * std::abs(bin.accuracy - bin.confidence);
+    if (bin.rows > 0) CHECK((bin.confidence >= bin.low - 1e-9 && bin.confidence <= bin.high));
+  }
+  CHECK(rows == some.rows());
+  CHECK(error / static_cast<double>(rows) == doctest::Approx(score(Metric::Ece, some)));
+  const ClassPredictions sure{.classes = 2, .truth = {1, 0}, .probabilities = {0, 1, 0, 1}};
+  CHECK(calibration(sure).back().rows == 2);
+  CHECK(calibration(sure).back().accuracy == 0.5);
 }
 
 }  // namespace
