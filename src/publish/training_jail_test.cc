@@ -15,6 +15,7 @@
 #include "core/json_reader.h"
 #include "core/python_version.h"
 #include "runner/report/run_job.h"
+#include "runner/report/score_job.h"
 #include "runner/report/train_job.h"
 #include "sandbox/process_spawner.h"
 
@@ -109,7 +110,7 @@ struct TrainNode {
     job->send(R"({"kept": true})", Fd());
   }
 
-  Task<Result<JobEnd>> run(const TrainJob& training) {
+  Task<Result<JobEnd>> run(std::string request, std::uint32_t threads) {
     Future<Result<JobEnd>> ended(loop);
     JobEvents events;
     events.on_progress = [this](std::string_view text) { answer(text); };
@@ -123,10 +124,10 @@ struct TrainNode {
                  .runtime = RuntimeKind::Training,
                  .source = source(),
                  .work = work(),
-                 .request = to_json(training),
+                 .request = std::move(request),
                  .max_messages = 100'000,
                  .memory = mib(512),
-                 .threads = training.threads};
+                 .threads = threads};
     auto started = spawner->run_job(std::move(spec), std::move(events));
     if (!started) co_return std::unexpected(std::move(started).error());
     job = *std::move(started);
@@ -156,7 +157,7 @@ TEST_CASE("every trainer learns in a jail, and what it leaves is whole") {
       job.columns = {"x", "words"};
     }
     node.kept = 0;
-    const auto ended = node.loop.run(node.run(job));
+    const auto ended = node.loop.run(node.run(to_json(job), job.threads));
     REQUIRE_MESSAGE(ended.has_value(), ended.error().message);
     CHECK(ended->exit.code == 0);
     CHECK(ended->exit.signal == 0);
@@ -169,4 +170,35 @@ TEST_CASE("every trainer learns in a jail, and what it leaves is whole") {
     const Json result = parse_json(end->result, "result").value();
     CHECK(result.at("metrics").at("auc").at("value").get<double>() > 0.95);
   }
+}
+
+TEST_CASE("a model is scored in a jail, and bytes that are none are refused there") {
+  TrainNode node;
+  const TrainJob training{.trainer = TrainerKind::Linear, .target = "y", .memory = mib(512)};
+  REQUIRE(node.loop.run(node.run(to_json(training), 1)).has_value());
+  const Path models = node.source() / "models";
+  std::filesystem::create_directory(models);
+  std::filesystem::copy_file(node.work() / "output" / "model.onnx", models / "m0.onnx");
+  open_to_all(node.source());
+  ScoreJob job{.target = "y", .classes = {"no", "yes"}, .memory = mib(512)};
+  const auto ended = node.loop.run(node.run(to_json(job), 1));
+  REQUIRE_MESSAGE(ended.has_value(), ended.error().message);
+  CHECK(ended->exit.code == 0);
+  const auto end = parse_train_end(read_file(node.work() / "end.json").value_or(""));
+  REQUIRE_MESSAGE(end.has_value(), end.error().message);
+  REQUIRE_MESSAGE(end->how == TrainEnd::How::Finished, end->refused.message);
+  const auto result = parse_score_result(end->result, job);
+  REQUIRE_MESSAGE(result.has_value(), result.error().message);
+  CHECK(result->rows == 200);
+  CHECK(result->models.at("m0").metrics.at("auc").value > 0.95);
+  CHECK(std::filesystem::exists(node.work() / "output" / "m0" / "probabilities.npy"));
+
+  std::ofstream(models / "m1.onnx") << std::string(100'000, 'x');
+  open_to_all(node.source());
+  job.models = {"m1"};
+  REQUIRE(node.loop.run(node.run(to_json(job), 1)).has_value());
+  const auto refused = parse_train_end(read_file(node.work() / "end.json").value_or(""));
+  REQUIRE(refused.has_value());
+  CHECK(refused->how == TrainEnd::How::Refused);
+  CHECK(refused->refused.message.find("m1: the model cannot be opened") == 0);
 }

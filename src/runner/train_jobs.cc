@@ -20,7 +20,7 @@ std::unexpected<Error> no_training(std::string_view what) {
 
 bool is_train_job(std::string_view request_json) {
   const auto json = parse_json(request_json, "job");
-  return json && json->is_object() && json->contains("train");
+  return json && json->is_object() && (json->contains("train") || json->contains("score"));
 }
 
 Status run_train_job(const OnnxRuntime& runtime, int control_fd, std::string_view request_json) {

@@ -11,12 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "validation/calibration.h"
+
 namespace mayfly::validation {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kLeastProbability = 1e-15;
-constexpr std::size_t kCalibrationBins = 15;
 
 constexpr std::array<MetricInfo, 9> kCatalogue = {{
     {Metric::Auc, "auc", true, "area under the ROC curve; 0.5 is chance"},

@@ -17,7 +17,6 @@ namespace {
 
 constexpr std::size_t kRanked = 10;
 constexpr std::uint32_t kMostConfused = 100;
-constexpr double kAlpha = 0.025;  // at each end
 
 std::optional<validation::Task> judged_as(TrainTask task) {
   switch (task) {
@@ -130,7 +129,8 @@ Result<double> Evaluation::judge(Scores scores) const {
   return validation::score(metric, predictions);
 }
 
-Result<Json> Evaluation::describe(Scores scores, Which which, std::uint64_t seed) const {
+Result<Json> Evaluation::describe(Scores scores, Which which, std::uint64_t seed,
+                                  double alpha) const {
   const auto judged = judged_as(task_);
   if (!judged) {
     const double value = TRY(judge(std::move(scores)));
@@ -142,7 +142,7 @@ Result<Json> Evaluation::describe(Scores scores, Which which, std::uint64_t seed
   for (const auto& one : validation::catalogue()) {
     if (!validation::fits(one.metric, *judged)) continue;
     if (which == Which::One && one.name != metric_) continue;
-    const auto found = validation::interval(one.metric, predictions, kAlpha, seed);
+    const auto found = validation::interval(one.metric, predictions, alpha, seed);
     json[std::string(one.name)] =
         Json{{"value", found.estimate}, {"low", found.low}, {"high", found.high}};
   }

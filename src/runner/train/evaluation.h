@@ -17,6 +17,8 @@ namespace mayfly {
 
 class Evaluation {
  public:
+  static constexpr double kAlpha = 0.025;
+
   // `metric`: empty for the task's own: auc, log_loss, rmse; ndcg (of rankings, the first ten) and
   // inertia (of clusters: the mean squared distance) are the only ones of theirs. `truth`: of the
   // held-out rows; outlives me. InvalidArgument lists the metrics that there are for the task.
@@ -30,9 +32,10 @@ class Evaluation {
   // NaN where the metric has no meaning on these rows.
   Result<double> judge(Scores scores) const;
   // {"auc": {"value", "low", "high"}, …}: of every metric of the task, or of the one alone, with
-  // its 95 % confidence interval where there is one.
+  // its confidence interval where there is one, each end of which holds with 1 - alpha.
   enum class Which : std::uint8_t { One, All };
-  Result<Json> describe(Scores scores, Which which, std::uint64_t seed) const;
+  Result<Json> describe(Scores scores, Which which, std::uint64_t seed,
+                        double alpha = kAlpha) const;
   // Rows of each class (down) by the class they were given (across); of at most 100 classes.
   Json confusion(const Scores& scores) const;
 

@@ -1,7 +1,9 @@
 // What libmayfly-train.so exports.
 #include <exception>
 
+#include "runner/report/score_job.h"
 #include "runner/report/train_job.h"
+#include "runner/train/scoring.h"
 #include "runner/train/worker.h"
 #include "runner/train_jobs.h"
 
@@ -9,6 +11,8 @@ namespace mayfly {
 namespace {
 
 Status run_request(const OnnxRuntime& runtime, int control_fd, const std::string& request) {
+  if (const auto job = TRY(parse_score_job(request)))
+    return run_scoring(runtime, *job, TrainFolders());
   const auto job = TRY(parse_train_job(request));
   if (!job) return fail(Code::InvalidArgument, "a job of an unknown kind");
   return run_training(runtime, control_fd, *job, TrainFolders(), SystemClock());

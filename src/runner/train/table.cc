@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/json_reader.h"
+#include "runner/report/dataset_schema.h"
 
 namespace mayfly {
 namespace {
@@ -29,6 +30,17 @@ std::unexpected<Error> bad_file(const Path& path, std::string_view what) {
   return fail(Code::InvalidArgument, fmt::format("{}: {}", path.native(), what));
 }
 
+Result<TrainColumn> parse_shape(const Json& json, TrainColumn column) {
+  const Json shape = json.value("shape", Json());
+  const auto is_extent = [](const Json& one) {
+    return one.is_number_unsigned() && one > 0 && one <= kMaxImageSide;
+  };
+  if (!shape.is_array() || shape.size() != 3 || !std::ranges::all_of(shape, is_extent))
+    return bad_schema(fmt::format("does not say how large the images of '{}' are", column.name));
+  for (const Json& extent : shape) column.shape.push_back(extent.get<std::uint64_t>());
+  return column;
+}
+
 Result<TrainColumn> parse_column(const Json& json) {
   if (!json.is_object()) return bad_schema("has a column that is no object");
   const Json name = json.value("name", Json());
@@ -39,6 +51,7 @@ Result<TrainColumn> parse_column(const Json& json) {
   const auto kind = parse_column_kind(type.get_ref<const std::string&>());
   if (!kind) return bad_schema(fmt::format("has a column '{}' of no known type", column.name));
   column.kind = *kind;
+  if (column.kind == ColumnKind::Image) return parse_shape(json, std::move(column));
   if (column.kind != ColumnKind::Category) return column;
   const Json categories = json.value("categories", Json());
   if (!categories.is_array())
@@ -131,7 +144,8 @@ MappedText::~MappedText() {
   if (!bytes_.empty()) ::munmap(const_cast<char*>(bytes_.data()), bytes_.size());
 }
 
-Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split) {
+Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split,
+                                    std::optional<std::string_view> only) {
   const std::string schema = TRY(read_file(folder / "schema.json", kMostSchema));
   TrainTable table(TRY(parse_columns(schema)));
   std::uint64_t rows = 0;
@@ -139,7 +153,7 @@ Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split) 
     const Path place = path / split;
     std::error_code error;
     if (!std::filesystem::exists(place, error)) continue;
-    Part part = TRY(table.open_part(place));
+    Part part = TRY(table.open_part(place, only));
     if (part.rows == 0) continue;
     part.first = static_cast<std::uint32_t>(rows);
     rows += part.rows;
@@ -151,7 +165,8 @@ Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split) 
   return table;
 }
 
-Result<TrainTable::Part> TrainTable::open_part(const Path& folder) const {
+Result<TrainTable::Part> TrainTable::open_part(const Path& folder,
+                                               std::optional<std::string_view> only) const {
   NpyColumn keys = TRY(NpyColumn::open(folder / "row.npy"));
   if (keys.type() != NpyType::UInt64 || keys.shape().size() != 1 || keys.rows() > kMostRows)
     return bad_file(folder / "row.npy", "not the keys of rows");
@@ -163,19 +178,26 @@ Result<TrainTable::Part> TrainTable::open_part(const Path& folder) const {
   part.values.resize(columns_.size());
   part.texts.resize(columns_.size());
   for (std::size_t i = 0; i < columns_.size(); ++i) {
-    const ColumnKind kind = columns_[i].kind;
-    if (kind == ColumnKind::Image) continue;
-    const bool text = kind == ColumnKind::Text;
-    const Path path = folder / file_of(i, text ? ".offsets.npy" : ".npy");
-    NpyColumn values = TRY(NpyColumn::open(path));
-    if (values.type() != stored_as(kind) || values.shape().size() != 1)
-      return bad_file(path, fmt::format("not of the type of column '{}'", columns_[i].name));
-    if (values.rows() != std::uint64_t{part.rows} + (text ? 1 : 0))
-      return bad_file(path, fmt::format("has {} values for {} rows", values.rows(), part.rows));
-    part.values[i] = std::move(values);
-    if (text) part.texts[i] = TRY(MappedText::open(folder / file_of(i, ".text")));
+    if (only && columns_[i].name != *only) continue;
+    part.values[i] = TRY(open_values(folder, i, part.rows));
+    if (columns_[i].kind == ColumnKind::Text)
+      part.texts[i] = TRY(MappedText::open(folder / file_of(i, ".text")));
   }
   return part;
+}
+
+Result<NpyColumn> TrainTable::open_values(const Path& folder, std::size_t column,
+                                          std::uint32_t rows) const {
+  const TrainColumn& known = columns_[column];
+  const bool text = known.kind == ColumnKind::Text;
+  const Path path = folder / file_of(column, text ? ".offsets.npy" : ".npy");
+  NpyColumn values = TRY(NpyColumn::open(path));
+  if (values.type() != stored_as(known.kind) ||
+      !std::ranges::equal(std::span(values.shape()).subspan(1), known.shape))
+    return bad_file(path, fmt::format("not of the type of column '{}'", known.name));
+  if (values.rows() != std::uint64_t{rows} + (text ? 1 : 0))
+    return bad_file(path, fmt::format("has {} values for {} rows", values.rows(), rows));
+  return values;
 }
 
 std::optional<std::size_t> TrainTable::find(std::string_view name) const {
@@ -277,6 +299,22 @@ Status TrainTable::texts(std::size_t column, std::span<const std::uint32_t> rows
   }
   return each(rows, [&](const Part& part, std::uint32_t row, std::size_t i) -> Status {
     out[i] = TRY(text_at(part, column, row));
+    return {};
+  });
+}
+
+std::size_t TrainTable::pixels_of(std::size_t column) const {
+  std::size_t pixels = 1;
+  for (const std::uint64_t extent : columns_[column].shape) pixels *= extent;
+  return pixels;
+}
+
+Status TrainTable::pixels(std::size_t column, std::span<const std::uint32_t> rows,
+                          std::span<std::uint8_t> out) const {
+  const std::size_t size = pixels_of(column);
+  return each(rows, [&](const Part& part, std::uint32_t row, std::size_t i) -> Status {
+    const auto image = part.values[column]->as<std::uint8_t>().subspan(row * size, size);
+    std::ranges::copy(image, out.begin() + static_cast<std::ptrdiff_t>(i * size));
     return {};
   });
 }

@@ -21,6 +21,7 @@ struct TrainColumn {
   std::string name;
   ColumnKind kind = ColumnKind::Number;
   std::vector<std::string> categories = {};  // of categories: what the codes mean
+  std::vector<std::uint64_t> shape = {};     // of images: height, width, channels
 };
 
 // Of a schema.json. InvalidArgument: none, or two columns of one name.
@@ -45,8 +46,10 @@ inline constexpr std::uint64_t kMostRows = std::uint64_t{1} << 31;
 class TrainTable {
  public:
   // `folder` holds schema.json and parts/<number>/<split>/. A part without that split has no rows
-  // of it. InvalidArgument names the file that is not what it should be.
-  static Result<TrainTable> open(const Path& folder, std::string_view split);
+  // of it. `only`: the column of which alone the values are there. InvalidArgument names the file
+  // that is not what it should be.
+  static Result<TrainTable> open(const Path& folder, std::string_view split,
+                                 std::optional<std::string_view> only = {});
 
   std::uint32_t rows() const { return rows_; }
   const std::vector<TrainColumn>& columns() const { return columns_; }
@@ -71,6 +74,10 @@ class TrainTable {
   // Of categories and texts; empty: missing.
   Status texts(std::size_t column, std::span<const std::uint32_t> rows,
                std::span<std::string_view> out) const;
+  // Of images: height × width × channels each, one after the other.
+  Status pixels(std::size_t column, std::span<const std::uint32_t> rows,
+                std::span<std::uint8_t> out) const;
+  std::size_t pixels_of(std::size_t column) const;
 
  private:
   struct Part {
@@ -82,7 +89,8 @@ class TrainTable {
   };
 
   explicit TrainTable(std::vector<TrainColumn> columns) : columns_(std::move(columns)) {}
-  Result<Part> open_part(const Path& folder) const;
+  Result<Part> open_part(const Path& folder, std::optional<std::string_view> only) const;
+  Result<NpyColumn> open_values(const Path& folder, std::size_t column, std::uint32_t rows) const;
   const Part& part_of(std::uint32_t row) const;
   template <typename Read>
   Status each(std::span<const std::uint32_t> rows, Read read) const;

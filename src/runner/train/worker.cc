@@ -265,15 +265,18 @@ std::optional<Refusal> refusal_of(const Error& error) {
 
 }  // namespace
 
-Status run_training(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
-                    const TrainFolders& folders, const Clock& clock) {
-  auto end = train_in(runtime, control_fd, job, folders, clock);
+Status leave_end(const Path& work, Result<TrainEnd> end) {
   if (!end) {
     auto refused = refusal_of(end.error());
     if (!refused) return std::unexpected(std::move(end).error());
     end = TrainEnd{.how = TrainEnd::How::Refused, .result = {}, .refused = *std::move(refused)};
   }
-  return write_new(folders.work / "end.json", to_json(*end));
+  return write_new(work / "end.json", to_json(*end));
+}
+
+Status run_training(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
+                    const TrainFolders& folders, const Clock& clock) {
+  return leave_end(folders.work, train_in(runtime, control_fd, job, folders, clock));
 }
 
 }  // namespace mayfly

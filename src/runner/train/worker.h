@@ -15,4 +15,8 @@ namespace mayfly {
 Status run_training(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
                     const TrainFolders& folders, const Clock& clock);
 
+// Leaves how it ended as end.json: its refusal where the data, the job or the model is to blame. An
+// error is the machine's or the server's.
+Status leave_end(const Path& work, Result<TrainEnd> end);
+
 }  // namespace mayfly

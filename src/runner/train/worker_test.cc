@@ -111,48 +111,6 @@ double metric_of(const Json& result, const char* name) {
   return result.at("metrics").at(name).at("value").get<double>();
 }
 
-std::uint32_t noise(std::uint32_t i) {
-  i = (i ^ 61U) ^ (i >> 16);
-  i *= 9;
-  i = (i ^ (i >> 4)) * 0x27d4eb2dU;
-  return i ^ (i >> 15);
-}
-double unit(std::uint32_t i) { return noise(i) / 4294967296.0; }
-
-// Every type of column, with holes; the classes follow from them, but for some noise.
-Snapshot every_type(std::uint32_t rows) {
-  std::vector<double> amount;
-  std::vector<std::int64_t> count;
-  std::vector<std::int64_t> day;
-  std::vector<std::string> colour;
-  std::vector<std::string> words;
-  std::vector<std::string> outcome;
-  std::vector<double> price;
-  std::vector<std::int64_t> shelf;
-  for (std::uint32_t i = 0; i < rows; ++i) {
-    amount.push_back(i % 13 == 0 ? NAN : 100 * unit(i * 8));
-    count.push_back(i % 17 == 0 ? kNoInteger : static_cast<std::int64_t>(10 * unit(i * 8 + 1)));
-    day.push_back(i % 19 == 0 ? kNoInteger : static_cast<std::int64_t>(unit(i * 8 + 2) * 1e12));
-    colour.push_back(std::array{"red", "green", "blue", ""}[noise(i * 8 + 3) % 4]);
-    const bool good = unit(i * 8 + 4) < 0.5;
-    words.push_back(
-        fmt::format("it was {} {}", i % 3 == 0 ? "not" : "very", good ? "good" : "bad"));
-    const double score = (i % 13 == 0 ? 50 : amount.back()) + (colour.back() == "red" ? 40 : 0) +
-                         (good ? 30 : 0) + 20 * unit(i * 8 + 5);
-    outcome.push_back(i % 23 == 0 ? "" : score > 95 ? "yes" : "no");
-    price.push_back(score * 1000);
-    shelf.push_back(i % 50);
-  }
-  return {{{"amount", ColumnKind::Number, amount},
-           {"count", ColumnKind::Integer, count},
-           {"day", ColumnKind::Date, day},
-           {"colour", ColumnKind::Category, colour},
-           {"words", ColumnKind::Text, words},
-           {"outcome", ColumnKind::Category, outcome},
-           {"price", ColumnKind::Number, price},
-           {"shelf", ColumnKind::Integer, shelf}}};
-}
-
 std::vector<std::string> features() { return {"amount", "count", "day", "colour", "words"}; }
 
 TrainJob boosted(TrainTask task, std::string target) {

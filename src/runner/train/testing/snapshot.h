@@ -38,6 +38,10 @@ struct Snapshot {
 // From the scikit-learn package: a column "x0", "x1" … of each feature, and "class", a category.
 Snapshot load_sklearn(std::string_view file);
 
+// Every type of a table's column, with holes, and what follows from them but for some noise: the
+// category "outcome", the number "price", the integer "shelf".
+Snapshot every_type(std::uint32_t rows);
+
 const Path& train_runtime();  // the folder of the trainers' libraries
 
 }  // namespace mayfly
