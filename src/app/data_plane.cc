@@ -76,36 +76,60 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
             {.every = base.config.scrub_interval, .rate = base.config.scrub_rate},
             [this](Damage found) { return damage.take(std::move(found)); }) {}
 
-ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
-                                std::function<bool()> ready,
-                                std::function<std::size_t()> connections) {
-  return {.loop = base.loop,
-          .pool = base.pool,
-          .data = base.data,
+Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobService& jobs) {
+  return {.pool = base.pool,
+          .clock = base.clock,
           .blobs = base.blobs,
           .owners = base.owners,
           .pins = base.pins,
           .registry = base.registry,
           .catalog = plane.catalog,
-          .dispatcher = plane.dispatcher,
-          .shadows = plane.shadows,
           .traffic = plane.traffic,
           .rollouts = plane.rollouts,
-          .signing = *base.vault.signing,
-          .scrub = plane.scrub,
-          .cache = plane.cache,
           .publisher = plane.publisher,
-          .ledger = base.ledger,
-          .metrics = plane.metrics,
-          .statistics = plane.statistics,
-          .logs = base.logs,
-          .cgroups = base.cgroups,
-          .egress = base.egress.policy(),
-          .prices = base.prices,
-          .isolation = base.isolation,
-          .ready = std::move(ready),
-          .connections = std::move(connections),
-          .spans = base.spans};
+          .jobs = jobs.engine().store(),
+          .job_blobs = jobs.blobs(),
+          .datasets = jobs.dataset_store(),
+          .score =
+              [&jobs, stop = base.stop.token()](JobSubmission job, std::vector<JobFile> inputs) {
+                return jobs.run_to_end(std::move(job), std::move(inputs), stop);
+              },
+          .stop = base.stop.token()};
+}
+
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, const Lineage& lineage,
+                                std::function<bool()> ready,
+                                std::function<std::size_t()> connections) {
+  return {
+      .loop = base.loop,
+      .pool = base.pool,
+      .data = base.data,
+      .blobs = base.blobs,
+      .owners = base.owners,
+      .pins = base.pins,
+      .registry = base.registry,
+      .catalog = plane.catalog,
+      .dispatcher = plane.dispatcher,
+      .shadows = plane.shadows,
+      .traffic = plane.traffic,
+      .rollouts = plane.rollouts,
+      .signing = *base.vault.signing,
+      .scrub = plane.scrub,
+      .cache = plane.cache,
+      .publisher = plane.publisher,
+      .ledger = base.ledger,
+      .metrics = plane.metrics,
+      .statistics = plane.statistics,
+      .logs = base.logs,
+      .cgroups = base.cgroups,
+      .egress = base.egress.policy(),
+      .prices = base.prices,
+      .isolation = base.isolation,
+      .ready = std::move(ready),
+      .connections = std::move(connections),
+      .training = [&lineage](const FunctionName& function,
+                             VersionNumber version) { return lineage.summary(function, version); },
+      .spans = base.spans};
 }
 
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {

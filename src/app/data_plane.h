@@ -23,6 +23,8 @@
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
 #include "identity/audit_log.h"
+#include "lineage/lineage.h"
+#include "lineage/registrar.h"
 #include "identity/blob_owners.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
@@ -108,7 +110,8 @@ struct DataPlane {
   Scrub scrub;  // what was stored once, is looked at again
 };
 
-ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane,
+Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobService& jobs);
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, const Lineage& lineage,
                                 std::function<bool()> ready,
                                 std::function<std::size_t()> connections);
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);

@@ -26,6 +26,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_jobs_verb(app, context);
   add_data_verb(app, context);
   add_schedule_verb(app, context);
+  add_lineage_verbs(app, context);
   add_export_verb(app, context);
   add_import_verb(app, context);
   add_functions_verb(app, context);

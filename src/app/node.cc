@@ -305,14 +305,29 @@ Status serve(const Foundation& base) {
   EventService events(std::move(event_stores), event_parts(base, plane, predictions, jobs),
                       {.concurrency = config.event_concurrency}, config.max_body);
   TRY(events.recover(base.ledger));
+  Registrar registrar(registrar_parts(base, plane, jobs));
+  Lineage lineage({.registry = base.registry,
+                   .blobs = base.blobs,
+                   .jobs = jobs.engine().store(),
+                   .datasets = jobs.dataset_store(),
+                   .ledger = base.data.ledger()});
   HttpServer* listening = nullptr;
-  ControlApi control(control_parts(base, plane, ready, [&] {
+  ControlApi control(control_parts(base, plane, lineage, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
   SecretApi secrets({base.pool, *base.vault.secrets, base.registry, plane.dispatcher});
   WebhookApi webhooks({base.pool, *base.vault.secrets});
   SigningApi signing({base.pool, *base.vault.signing, base.registry, plane.catalog, base.blobs});
+  LineageApi lineage_api(
+      {.pool = base.pool,
+       .catalog = plane.catalog,
+       .registry = base.registry,
+       .rollouts = plane.rollouts,
+       .keys = *base.vault.signing,
+       .engine = jobs.engine(),
+       .lineage = lineage,
+       .add = [&](TrainedModel trained) { return registrar.add(std::move(trained)); }});
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -328,6 +343,7 @@ Status serve(const Foundation& base) {
                    .secrets = secrets,
                    .webhooks = webhooks,
                    .signing = signing,
+                   .lineage = lineage_api,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),

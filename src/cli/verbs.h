@@ -57,6 +57,7 @@ void add_key_verb(CLI::App& app, CliContext& context);
 void add_secret_verb(CLI::App& app, CliContext& context);
 void add_signing_key_verb(CLI::App& app, CliContext& context);
 void add_export_verb(CLI::App& app, CliContext& context);
+void add_lineage_verbs(CLI::App& app, CliContext& context);
 void add_import_verb(CLI::App& app, CliContext& context);
 void add_webhook_verb(CLI::App& app, CliContext& context);
 void add_project_verb(CLI::App& app, CliContext& context);

@@ -120,12 +120,16 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::FunctionLogs:
     case Endpoint::Usage:
     case Endpoint::ListSigningKeys:
+    case Endpoint::VersionLineage:
+    case Endpoint::VersionCard:
+    case Endpoint::InvocationLineage:
       return Needs::Read;
     case Endpoint::Deploy:
     case Endpoint::ExportVersion:
     case Endpoint::VersionFile:
     case Endpoint::RepositoryLoad:
     case Endpoint::RepositoryUnload:
+    case Endpoint::RegisterJob:
       return Needs::Deploy;
     case Endpoint::BlobState:
     case Endpoint::BlobUpload:
@@ -137,6 +141,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListDatasets:
     case Endpoint::DescribeDataset:
     case Endpoint::DescribeSnapshot:
+    case Endpoint::SnapshotLineage:
       return Needs::ReadData;
     case Endpoint::DeleteFunction:
     case Endpoint::ChangeSettings:
@@ -292,6 +297,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "signing_key.trust";
     case Endpoint::RevokeSigningKey:
       return "signing_key.revoke";
+    case Endpoint::RegisterJob:
+      return "job.register";
     case Endpoint::CreateProject:
       return "project.create";
     case Endpoint::SetQuotas:

@@ -66,6 +66,8 @@ class ControlApi {
     std::string isolation;        // "full", or what is missing
     std::function<bool()> ready;  // readiness of the node
     std::function<std::size_t()> connections;
+    // How a version was trained, for people; null where it was not. Blocking.
+    std::function<Result<Json>(const FunctionName&, VersionNumber)> training;
     const SpanExporter* spans = nullptr;  // null: none are exported
   };
 

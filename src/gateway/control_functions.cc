@@ -188,6 +188,9 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
     about["provenance"] = provenance_json(row.provenance, keys);
     about["integrity"] = co_await describe_integrity(row.artifact, serving->manifest);
   }
+  CO_TRY(Json training,
+         co_await parts_.pool.run([&] { return parts_.training(name, serving->version); }));
+  if (!training.is_null()) about["training"] = std::move(training);
   about["decisions"] = processes.value("decisions", Json::array());
   processes.erase("decisions");
   if (processes.contains("batching")) about["batching"] = processes["batching"];

@@ -34,7 +34,7 @@ std::string subject_of(const Route& route) {
       route.endpoint == Endpoint::SetSecret || route.endpoint == Endpoint::DeleteSecret ||
       route.endpoint == Endpoint::TrustSigningKey || route.endpoint == Endpoint::RevokeSigningKey ||
       route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
-      route.endpoint == Endpoint::RedeliverEvent ||
+      route.endpoint == Endpoint::RedeliverEvent || route.endpoint == Endpoint::RegisterJob ||
       (route.endpoint >= Endpoint::CancelJob && route.endpoint <= Endpoint::ResumeJob) ||
       (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
   if (route.endpoint == Endpoint::EraseSnapshot)
@@ -274,6 +274,12 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::RevokeSigningKey:
     case Endpoint::ExportVersion:
       co_return co_await parts_.signing.call(exchange, route);
+    case Endpoint::VersionLineage:
+    case Endpoint::VersionCard:
+    case Endpoint::InvocationLineage:
+    case Endpoint::SnapshotLineage:
+    case Endpoint::RegisterJob:
+      co_return co_await parts_.lineage.call(exchange, route);
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.caller->project, route.version);
     case Endpoint::BlobAppend:

@@ -18,6 +18,7 @@
 #include "gateway/protocol_api.h"
 #include "gateway/schedule_api.h"
 #include "gateway/secret_api.h"
+#include "gateway/lineage_api.h"
 #include "gateway/signing_api.h"
 #include "gateway/webhook_api.h"
 #include "net/exchange.h"
@@ -43,6 +44,7 @@ class Gateway {
     SecretApi& secrets;
     WebhookApi& webhooks;
     SigningApi& signing;
+    LineageApi& lineage;
     std::function<bool()> ready;
   };
 

@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kFirstPause = 20ms;
 constexpr Duration kLongestPause = 2s;
+constexpr Duration kLookAtPart = 200ms;
 // Rows are not to blame for these, and no smaller chunk helps.
 constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion, reason::kNotFound,
                                reason::kUnsupported};
@@ -146,6 +147,22 @@ Task<Status> JobService::submit_scheduled(Schedule schedule, std::string id, std
                         .input = JobApi::Request::Input::Kept};
   CO_TRY_STATUS(co_await api_.submit(std::move(asked)));
   co_return Status{};
+}
+
+Task<Result<JobRecord>> JobService::run_to_end(JobSubmission job, std::vector<JobFile> inputs,
+                                               CancelToken stop) {
+  const std::string id = job.id;
+  const auto there = co_await engine_.find(id);
+  if (!there && there.error().reason != reason::kNotFound) co_return std::unexpected(there.error());
+  if (!there) {
+    CO_TRY_STATUS(co_await engine_.submit(std::move(job), std::move(inputs)));
+  }
+  while (true) {
+    CO_TRY(JobRecord now, co_await engine_.find(id));
+    if (is_over(now.state)) co_return now;
+    if (!co_await sleep_for(parts_.loop, kLookAtPart, stop))
+      co_return fail(Code::Cancelled, "the node stops");
+  }
 }
 
 SliceParts JobService::slice_parts(const Parts& parts) {

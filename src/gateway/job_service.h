@@ -53,6 +53,11 @@ class JobService {
   JobApi& api() { return api_; }
   DatasetApi& datasets() { return datasets_; }
   JobEngine& engine() { return engine_; }
+  BlobStore& blobs() { return *stores_.blobs; }  // of jobs and datasets
+  DatasetStore& dataset_store() { return *stores_.datasets; }
+  // Submitted, unless it is there, and waited for until it is over. cancelled: `stop` was first.
+  Task<Result<JobRecord>> run_to_end(JobSubmission job, std::vector<JobFile> inputs,
+                                     CancelToken stop);
   // What schedules have of me; I outlive it.
   ScheduledJobs scheduled();
 

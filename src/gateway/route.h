@@ -114,6 +114,11 @@ enum class Endpoint : std::uint8_t {
   RevokeSigningKey,
   ExportVersion,
   VersionFile,
+  VersionLineage,
+  VersionCard,
+  InvocationLineage,
+  SnapshotLineage,
+  RegisterJob,  // what a training found becomes a version
   ListProjects,
   CreateProject,
   SetQuotas,

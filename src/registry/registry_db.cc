@@ -71,6 +71,7 @@ CREATE TABLE IF NOT EXISTS training(     -- of versions that were trained
   function INTEGER NOT NULL,
   number INTEGER NOT NULL,
   record BLOB NOT NULL,
+  size INTEGER NOT NULL,
   job TEXT NOT NULL,
   PRIMARY KEY(function, number),
   FOREIGN KEY(function, number) REFERENCES version(function, number) ON DELETE CASCADE
@@ -204,12 +205,14 @@ Result<Provenance> RegistryDb::provenance_of(std::int64_t function, std::uint32_
 
 Result<std::optional<VersionTraining>> RegistryDb::training_of(std::int64_t function,
                                                                std::uint32_t number) {
-  Statement query = TRY(
-      database_.prepare("read how a version was trained",
-                        "SELECT record, job FROM training WHERE function = ?1 AND number = ?2"));
+  Statement query = TRY(database_.prepare(
+      "read how a version was trained",
+      "SELECT record, size, job FROM training WHERE function = ?1 AND number = ?2"));
   query.bind(function, number);
   if (!TRY(query.step())) return std::nullopt;
-  VersionTraining training{.record = TRY(digest_in(query, 0)), .job = query.text(1)};
+  VersionTraining training{.record = TRY(digest_in(query, 0)),
+                           .size = static_cast<std::uint64_t>(query.integer(1)),
+                           .job = query.text(2)};
   Statement data = TRY(database_.prepare("read what a version was trained on",
                                          "SELECT dataset, snapshot FROM training_data "
                                          "WHERE function = ?1 AND number = ?2"));
@@ -379,8 +382,10 @@ Status RegistryDb::insert_version(const VersionRow& row) {
 Status RegistryDb::insert_training(std::int64_t function, std::uint32_t number,
                                    const VersionTraining& training) {
   Statement insert = TRY(database_.prepare("keep how a version was trained",
-                                           "INSERT INTO training VALUES(?1, ?2, ?3, ?4)"));
-  TRY(insert.bind(function, number, as_blob(training.record), std::string_view(training.job))
+                                           "INSERT INTO training VALUES(?1, ?2, ?3, ?4, ?5)"));
+  TRY(insert
+          .bind(function, number, as_blob(training.record),
+                static_cast<std::int64_t>(training.size), std::string_view(training.job))
           .run());
   Statement data = TRY(
       database_.prepare("keep what a version was trained on",

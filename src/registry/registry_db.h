@@ -49,7 +49,8 @@ struct VersionRow {
 // How a version was trained. The record is a blob that lives as long as the version.
 struct VersionTraining {
   Digest record;
-  std::string job;  // that trained it; empty: it was imported
+  std::uint64_t size = 0;  // of the record
+  std::string job = {};    // that trained it; empty: it was imported
   struct Data {
     std::string dataset;  // "team/credit"
     std::uint32_t snapshot = 0;
