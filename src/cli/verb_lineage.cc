@@ -141,7 +141,8 @@ Status show_lineage(const LineageFlags& flags, const CliContext& context) {
     about = TRY(context.node().get(
         fmt::format("/api/v1/invocations/{}/lineage", path_segment(flags.name))));
   } else {
-    about = TRY(context.node().get(TRY(version_path(flags.name, context)) + "/lineage"));
+    const std::string version = TRY(version_path(flags.name, context));
+    about = TRY(context.node().get(version + "/lineage"));
   }
   if (context.json) {
     print_json(about);

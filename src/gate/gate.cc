@@ -231,7 +231,7 @@ Verdict judge_first(const GatePolicy& policy, const First& first) {
   if (!first.score) {
     beats.passed = !wanted;
     beats.text = "it was not scored on test rows, so that nothing says what it is worth";
-  } else if (first.baselines.empty()) {
+  } else if (first.baselines.empty() && first.models.empty()) {
     beats.text = fmt::format("there is no baseline of {} to beat", first.metric);
   } else {
     const double bound = first.higher_is_better ? first.score->low : first.score->high;
@@ -244,6 +244,14 @@ Verdict judge_first(const GatePolicy& policy, const First& first) {
           fmt::format("; {} has {:.4g}{}", name, value, beaten ? "" : ", which is not beaten");
       beats.passed = beats.passed && (beaten || !wanted);
       beats.numbers["baselines"][name] = {{"value", number(value)}, {"beaten", beaten}};
+    }
+    const double best = first.higher_is_better ? first.score->high : first.score->low;
+    for (const auto& [name, value] : first.models) {
+      const bool within = first.higher_is_better ? value <= best : value >= best;
+      beats.text += fmt::format("; the {} model has {:.4g}{}", name, value,
+                                within ? "" : ", which is shown to be better");
+      beats.passed = beats.passed && (within || !wanted);
+      beats.numbers["baselines"][name] = {{"value", number(value)}, {"better", !within}};
     }
     beats.numbers["score"] = interval_json(*first.score);
   }

@@ -10,7 +10,9 @@
 // columns. Too few rows, rows that are not comparable, and metrics without a comparison are no
 // grounds for promotion.
 //
-// A first version has no champion: the pessimistic end of its metric must beat every baseline.
+// A first version has no champion: the pessimistic end of its metric must beat every baseline that
+// knows nothing of the row. One that is a model, too, must not be shown to be better: its value lies
+// no further than the optimistic end.
 #pragma once
 
 #include <cstdint>
@@ -74,6 +76,7 @@ struct First {
   std::optional<validation::Interval> score = {};  // of the test rows; nullopt: none were scored
   std::uint64_t rows = 0;
   std::map<std::string, double, std::less<>> baselines = {};  // in the same metric
+  std::map<std::string, double, std::less<>> models = {};     // baselines that are models
   Costs costs = {};
 };
 Verdict judge_first(const GatePolicy& policy, const First& first);

@@ -158,6 +158,11 @@ TEST_CASE("a first version beats every baseline with its pessimistic end, or get
               .rows = 200,
               .baselines = {{"majority", 0.5}}};
   CHECK(judge_first({}, first).passed);
+  first.models["linear"] = 0.84;
+  CHECK(judge_first({}, first).passed);
+  first.models["linear"] = 0.841;
+  CHECK(judge_first({}, first).why.find("shown to be better") != std::string::npos);
+  first.models.clear();
   first.baselines["last_value"] = 0.76;
   const Verdict lost = judge_first({}, first);
   CHECK_FALSE(lost.passed);

@@ -19,6 +19,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::string_view kModelFile = "model.onnx";
+constexpr std::string_view kLinear = "linear";  // of a training's baselines the one that learns
 constexpr std::size_t kMaxTrialReport = std::size_t{4} << 20;
 constexpr std::uint32_t kRolloutsSeen = 200;
 
@@ -75,7 +76,7 @@ gate::First first_of(const TrainedModel& trained, const Json& report) {
   for (const auto& [name, of] : baselines.items()) {
     const Json& metrics = at(of, "metrics");
     const auto value = interval_in(metrics.is_null() ? at(of, "test") : metrics, first.metric);
-    if (value) first.baselines[name] = value->estimate;
+    if (value) (name == kLinear ? first.models : first.baselines)[name] = value->estimate;
   }
   return first;
 }
