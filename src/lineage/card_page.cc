@@ -31,12 +31,21 @@ constexpr std::string_view kHead =
     "svg{max-width:100%;height:auto}figure{margin:1em 0}figcaption{color:#4a5568}"
     "</style><title>";
 
-// Anything, in one line.
+// Anything, in one line: "metric auc, at 0.7" of an object of plain values.
 std::string word_of(const Json& json) {
   if (json.is_null()) return "";
   if (json.is_string()) return json.get<std::string>();
   if (json.is_number_float()) return fmt::format("{:.6g}", json.get<double>());
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const bool plain = json.is_object() && std::ranges::none_of(json, [](const Json& one) {
+                       return one.is_structured();
+                     });
+  if (!plain) return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text;
+  for (const auto& [key, value] : json.items()) {
+    const std::string word = value.is_string() ? value.get<std::string>() : value.dump();
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, word);
+  }
+  return text;
 }
 
 std::string figure_of(const Json& metric) {
