@@ -159,7 +159,8 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predic
           .client = base.egress};
 }
 
-JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
+JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                            RegisterTrained enroll) {
   const auto has_memory = [] {
     const auto meminfo = read_file("/proc/meminfo");
     return !meminfo || memory_shortage(*meminfo).count == 0;
@@ -180,7 +181,9 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
                             std::string_view project) { return quotas.job_limit(project); },
           .data_limit = [&quotas = plane.quotas](
                             std::string_view project) { return quotas.data_limit(project); },
-          .cores = dispatch_options(base.config).cores};
+          .cores = dispatch_options(base.config).cores,
+          .prices = base.prices,
+          .enroll = std::move(enroll)};
 }
 
 }  // namespace mayfly

@@ -23,11 +23,11 @@
 #include "gateway/predictions.h"
 #include "gateway/protocol_api.h"
 #include "identity/audit_log.h"
-#include "lineage/lineage.h"
-#include "lineage/registrar.h"
 #include "identity/blob_owners.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
+#include "lineage/lineage.h"
+#include "lineage/registrar.h"
 #include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
@@ -117,6 +117,8 @@ ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, const 
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);
 EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
                                 JobService& jobs);
-JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions);
+// `enroll`: what makes versions of what trainings find.
+JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                            RegisterTrained enroll);
 
 }  // namespace mayfly

@@ -230,36 +230,41 @@ class Settling {
     return {};
   }
 
-  Status settle_columns() {
-    for (const std::string& name : wish_.drop) (void)TRY(column_of(facts_.schema, name));
-    std::vector<std::string> left;
-    const TrainJob& job = plan_.job;
+  bool names(const std::vector<std::string>& list, const std::string& name) const {
+    return std::ranges::find(list, name) != list.end();
+  }
+
+  // Empty: it is learned from.
+  std::string why_left_out(const std::string& name) const {
     const SplitRule& split = facts_.schema.split;
     const bool keyed = split.by == SplitBy::Id || split.by == SplitBy::Group;
-    const auto leave = [&](const std::string& name, std::string why) {
-      plan_.left_out.push_back({.column = name, .why = std::move(why)});
-    };
+    if (name == plan_.job.group) return "rows are ranked by it";
+    if (names(wish_.drop, name)) return "it was dropped";
+    if (names(wish_.columns, name)) return "";
+    if (!wish_.columns.empty()) return "it was not asked for";
+    if (plan_.job.task == TrainTask::Clustering && name == facts_.schema.target)
+      return "it is the dataset's target";
+    if (keyed && name == split.column)
+      return "rows are split by it, so its values in new rows are new";
+    return "";
+  }
+
+  Status settle_columns() {
+    for (const auto* list : {&wish_.drop, &wish_.columns})
+      for (const std::string& name : *list) (void)TRY(column_of(facts_.schema, name));
+    if (names(wish_.columns, plan_.job.target))
+      return bad_training(fmt::format("'{}' is the target", plan_.job.target));
+    std::vector<std::string> left;
     for (const SchemaColumn& column : facts_.schema.columns) {
-      const std::string& name = column.name;
-      const bool named = std::ranges::find(wish_.columns, name) != wish_.columns.end();
-      if (name == job.target) {
-        if (named) return bad_training(fmt::format("'{}' is the target", name));
-      } else if (name == job.group) {
-        leave(name, "rows are ranked by it");
-      } else if (std::ranges::find(wish_.drop, name) != wish_.drop.end()) {
-        leave(name, "it was dropped");
-      } else if (!wish_.columns.empty() && !named) {
-        leave(name, "it was not asked for");
-      } else if (!named && job.task == TrainTask::Clustering && name == facts_.schema.target) {
-        leave(name, "it is the dataset's target");
-      } else if (!named && keyed && name == split.column) {
-        leave(name, fmt::format("rows are split by it, so its values in new rows are new"));
-      } else {
-        TRY(check_column(job.trainer, name, kind_of(column.type)));
-        left.push_back(name);
+      if (column.name == plan_.job.target) continue;
+      std::string why = why_left_out(column.name);
+      if (!why.empty()) {
+        plan_.left_out.push_back({.column = column.name, .why = std::move(why)});
+        continue;
       }
+      TRY(check_column(plan_.job.trainer, column.name, kind_of(column.type)));
+      left.push_back(column.name);
     }
-    for (const std::string& name : wish_.columns) (void)TRY(column_of(facts_.schema, name));
     if (left.empty()) return bad_training("there is no column left to learn from");
     if (!plan_.left_out.empty()) plan_.job.columns = std::move(left);
     return {};

@@ -75,7 +75,7 @@ Task<Result<std::optional<TrainingRun::Part>>> TrainingRun::train_baseline() {
   job.threads = kBaselineThreads;
   PartAsk wanted{.part = std::string(kBaselinePart),
                  .kind = JobKind::Trial,
-                 .detail = detail_of(std::move(job)),
+                 .detail = detail_of(job),
                  .inputs = {},
                  .threads = kBaselineThreads};
   CO_TRY_STATUS(co_await submit(std::move(wanted)));

@@ -154,7 +154,7 @@ TrainJob TrainingRun::trial_job(const search::Work& work) const {
   return job;
 }
 
-std::string TrainingRun::detail_of(TrainJob job) const {
+std::string TrainingRun::detail_of(const TrainJob& job) const {
   Json detail{{"data", to_json_value(plan_.data)}};
   detail.update(Json::parse(to_json(job)));
   return detail.dump();
@@ -249,9 +249,14 @@ Task<Status> TrainingRun::refresh() {
   CO_TRY(const std::vector<JobRecord> parts, co_await parts_.engine.list(std::move(ask)));
   cost_ = 0;
   cpu_ = {};
+  begun_ = 0;
+  current_.clear();
   for (const JobRecord& part : parts) {
     cost_ += parts_.cost(part);
     cpu_ += part.cpu;
+    if (part.state != JobState::Running) continue;
+    current_ = part.progress.text;
+    if (running_.contains(part.spec.id)) begun_ += std::max(0.0, part.progress.fraction);
   }
   co_return Status{};
 }
@@ -270,7 +275,7 @@ std::size_t TrainingRun::expected() const {
 void TrainingRun::say() {
   JobProgress progress;
   const Verdict verdict = judge(plan_, log_);
-  double done = static_cast<double>(log_.ends.size()) / static_cast<double>(expected());
+  double done = (static_cast<double>(log_.ends.size()) + begun_) / static_cast<double>(expected());
   const auto share = [](double part, double whole) { return whole > 0 ? part / whole : 0; };
   done = std::max({done, share(cost_, plan_.budget.cost),
                    share(std::chrono::duration<double>(elapsed()).count(),
@@ -288,7 +293,8 @@ void TrainingRun::say() {
                   : plan_.searches()
                       ? fmt::format("{} results, trial {} of {} at work", log_.ends.size(),
                                     trials.empty() ? "-" : trials, plan_.halving.trials)
-                      : "training";
+                  : current_.empty() ? "waiting for its turn"
+                                     : current_;
   if (verdict.best) {
     metrics["best"] = verdict.best->said.estimate;
     metrics["best_trial"] = verdict.best->work.trial;
@@ -384,7 +390,7 @@ Task<Result<TrainingRun::Part>> TrainingRun::model_of(const TrialEnd& best) {
   job.model = true;
   PartAsk wanted{.part = std::string(kModelPart),
                  .kind = JobKind::Trial,
-                 .detail = detail_of(std::move(job)),
+                 .detail = detail_of(job),
                  .inputs = trial.checkpoint(),
                  .threads = plan_.job.threads};
   CO_TRY_STATUS(co_await submit(std::move(wanted)));

@@ -69,7 +69,7 @@ class TrainingRun {
   Json describe_baselines(const std::optional<Part>& linear,
                           const std::optional<Scored>& scored) const;
 
-  std::string detail_of(TrainJob job) const;
+  std::string detail_of(const TrainJob& job) const;
   TrainJob trial_job(const search::Work& work) const;
   Task<Status> submit(PartAsk wanted);
   Task<Result<Part>> finish(std::string part);  // waits for its end; an error when it failed
@@ -93,6 +93,8 @@ class TrainingRun {
   std::map<std::string, search::Work> running_;  // trials, by job
   double cost_ = 0;
   Duration cpu_{};
+  double begun_ = 0;         // of the trials at work
+  std::string current_;      // what one of them says
   std::string phase_;        // empty: the search
   std::string no_baseline_;  // why there is none
 };
