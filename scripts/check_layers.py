@@ -6,16 +6,17 @@ import re
 import sys
 
 ORDER = [
-    "base", "async", "core", "sketch", "rollout", "validation", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
+    "base", "async", "core", "sketch", "rollout", "validation", "gate", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
-    "dispatch", "serving", "events", "jobs", "data", "gateway", "grpc", "cli", "app",
+    "dispatch", "serving", "events", "jobs", "data", "training", "lineage", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
     "core": {"async"},                                   # values and codecs: no I/O, no waiting
     "rollout": {"async"},                                # the same
     "validation": {"async", "core", "rollout"},
-    "search": {"async", "rollout", "validation"},
+    "gate": {"async", "sketch", "rollout"},  # values
+    "search": {"async", "rollout", "validation", "gate"},
     "sketch": {"async", "core"},
     "net": {"rollout"},
     "trace": {"rollout"},
@@ -33,12 +34,14 @@ FORBIDDEN = {
     "events": {"remote", "runner", "net", "trace", "identity", "rollout", "sandbox", "publish", "signing"},  # no protocol
     "jobs": {"remote", "runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},  # no protocol
     "data": {"runner", "remote", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},
+    "training": {"runner", "remote", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "events", "signing", "gate"},
+    "lineage": {"runner", "remote", "net", "trace", "signing", "training"},
     "gateway": {"runner"},
-    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs", "data"},
-    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "data", "gateway", "publish", "sandbox", "grpc"},
+    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs", "data", "training", "lineage"},
+    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "data", "training", "lineage", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
-VALUES = {"runner/report"}
+VALUES = {"runner/report", "runner/dataset"}
 INCLUDE = re.compile(r'^\s*#include "([a-z/]+)/', re.M)
 
 

@@ -76,38 +76,62 @@ DataPlane::DataPlane(const Foundation& base, const CompileTarget& target)
             {.every = base.config.scrub_interval, .rate = base.config.scrub_rate},
             [this](Damage found) { return damage.take(std::move(found)); }) {}
 
-ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
-                                std::function<bool()> ready,
-                                std::function<std::size_t()> connections) {
-  return {.loop = base.loop,
-          .pool = base.pool,
-          .data = base.data,
+Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobService& jobs) {
+  return {.pool = base.pool,
+          .clock = base.clock,
           .blobs = base.blobs,
           .owners = base.owners,
           .pins = base.pins,
           .registry = base.registry,
           .catalog = plane.catalog,
-          .dispatcher = plane.dispatcher,
-          .shadows = plane.shadows,
           .traffic = plane.traffic,
           .rollouts = plane.rollouts,
-          .signing = *base.vault.signing,
-          .scrub = plane.scrub,
-          .cache = plane.cache,
           .publisher = plane.publisher,
-          .ledger = base.ledger,
-          .metrics = plane.metrics,
-          .statistics = plane.statistics,
-          .logs = base.logs,
-          .cgroups = base.cgroups,
-          .egress = base.egress.policy(),
-          .prices = base.prices,
-          .isolation = base.isolation,
-          .ready = std::move(ready),
-          .connections = std::move(connections),
-          .spans = base.spans,
-          .objects = base.objects,
-          .backup = {jobs.backup()}};
+          .jobs = jobs.engine().store(),
+          .job_blobs = jobs.blobs(),
+          .datasets = jobs.dataset_store(),
+          .score =
+              [&jobs, stop = base.stop.token()](JobSubmission job, std::vector<JobFile> inputs) {
+                return jobs.run_to_end(std::move(job), std::move(inputs), stop);
+              },
+          .stop = base.stop.token()};
+}
+
+ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
+                                const Lineage& lineage, std::function<bool()> ready,
+                                std::function<std::size_t()> connections) {
+  return {
+      .loop = base.loop,
+      .pool = base.pool,
+      .data = base.data,
+      .blobs = base.blobs,
+      .owners = base.owners,
+      .pins = base.pins,
+      .registry = base.registry,
+      .catalog = plane.catalog,
+      .dispatcher = plane.dispatcher,
+      .shadows = plane.shadows,
+      .traffic = plane.traffic,
+      .rollouts = plane.rollouts,
+      .signing = *base.vault.signing,
+      .scrub = plane.scrub,
+      .cache = plane.cache,
+      .publisher = plane.publisher,
+      .ledger = base.ledger,
+      .metrics = plane.metrics,
+      .statistics = plane.statistics,
+      .logs = base.logs,
+      .cgroups = base.cgroups,
+      .egress = base.egress.policy(),
+      .prices = base.prices,
+      .isolation = base.isolation,
+      .ready = std::move(ready),
+      .connections = std::move(connections),
+      .training = [&lineage](const FunctionName& function,
+                             VersionNumber version) { return lineage.summary(function, version); },
+      .spans = base.spans,
+      .objects = base.objects,
+      .backup = {jobs.backup()}};
 }
 
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config) {
@@ -137,7 +161,8 @@ EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predic
           .client = base.egress};
 }
 
-JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions) {
+JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                            RegisterTrained enroll) {
   const auto has_memory = [] {
     const auto meminfo = read_file("/proc/meminfo");
     return !meminfo || memory_shortage(*meminfo).count == 0;
@@ -161,7 +186,9 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
           .cores = dispatch_options(base.config).cores,
           .egress = base.egress,
           .secrets = *base.vault.secrets,
-          .max_upload = base.config.max_upload};
+          .max_upload = base.config.max_upload,
+          .prices = base.prices,
+          .enroll = std::move(enroll)};
 }
 
 }  // namespace mayfly

@@ -26,6 +26,8 @@
 #include "identity/blob_owners.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
+#include "lineage/lineage.h"
+#include "lineage/registrar.h"
 #include "net/guarded_client.h"
 #include "net/http_server.h"
 #include "publish/publisher.h"
@@ -108,12 +110,16 @@ struct DataPlane {
   Scrub scrub;  // what was stored once, is looked at again
 };
 
+Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobService& jobs);
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
+                                const Lineage& lineage,
                                 std::function<bool()> ready,
                                 std::function<std::size_t()> connections);
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);
 EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
                                 JobService& jobs);
-JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions);
+// `enroll`: what makes versions of what trainings find.
+JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,
+                            RegisterTrained enroll);
 
 }  // namespace mayfly

@@ -1,5 +1,8 @@
 #include "app/node.h"
 
+#include <memory>
+#include <utility>
+
 #include "app/blob_stores.h"
 #include "app/data_plane.h"
 #include "app/holdings.h"
@@ -275,6 +278,38 @@ Result<std::unique_ptr<SpanExporter>> record_traces(const Config& config, Loop& 
   return std::make_unique<SpanExporter>(loop, resource, *std::move(send));
 }
 
+// What trainings make of functions, and where versions come from.
+struct Origins {
+  Origins(const Foundation& base, DataPlane& plane, JobService& jobs)
+      : lineage({.registry = base.registry,
+                 .blobs = base.blobs,
+                 .jobs = jobs.engine().store(),
+                 .datasets = jobs.dataset_store(),
+                 .ledger = base.data.ledger()}),
+        registrar(registrar_parts(base, plane, jobs)),
+        api({.pool = base.pool,
+             .catalog = plane.catalog,
+             .registry = base.registry,
+             .rollouts = plane.rollouts,
+             .keys = *base.vault.signing,
+             .engine = jobs.engine(),
+             .lineage = lineage,
+             .add = [this](TrainedModel trained) { return add(std::move(trained)); }}) {}
+
+  Task<Result<Registered>> add(TrainedModel trained) { return registrar.add(std::move(trained)); }
+
+  Lineage lineage;
+  Registrar registrar;
+  LineageApi api;
+};
+
+Result<JobStores> open_jobs(const Foundation& base, ScheduleStore& schedules) {
+  auto blobs =
+      TRY(open_blobs(base.config, base.objects,
+                     {.root = base.data.jobs(), .tmp = base.data.tmp(), .name = "jobs"}, base.rng));
+  return JobStores::open(base.data, std::move(blobs), base.clock, schedules);
+}
+
 Status serve(const Foundation& base) {
   Loop& loop = base.loop;
   const Config& config = base.config;
@@ -295,18 +330,18 @@ Status serve(const Foundation& base) {
   plane.quotas.publish(*base.projects.table());
   loop.run(plane.quotas.refresh());
   EventStores event_stores = base.wrap(TRY(EventStores::open(base.data)));
-  auto job_blobs =
-      TRY(open_blobs(config, base.objects,
-                     {.root = base.data.jobs(), .tmp = base.data.tmp(), .name = "jobs"}, base.rng));
-  JobService jobs(
-      TRY(JobStores::open(base.data, std::move(job_blobs), base.clock, *event_stores.schedules)),
-      job_parts(base, plane, predictions), job_options(config));
+  std::unique_ptr<Origins> origins;  // they need what jobs keep, and jobs need them once they run
+  JobService jobs(TRY(open_jobs(base, *event_stores.schedules)),
+                  job_parts(base, plane, predictions,
+                            [&](TrainedModel trained) { return origins->add(std::move(trained)); }),
+                  job_options(config));
   TRY(jobs.engine().recover());
   EventService events(std::move(event_stores), event_parts(base, plane, predictions, jobs),
                       {.concurrency = config.event_concurrency}, config.max_body);
   TRY(events.recover(base.ledger));
+  origins = std::make_unique<Origins>(base, plane, jobs);
   HttpServer* listening = nullptr;
-  ControlApi control(control_parts(base, plane, jobs, ready, [&] {
+  ControlApi control(control_parts(base, plane, jobs, origins->lineage, ready, [&] {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
@@ -321,6 +356,7 @@ Status serve(const Foundation& base) {
                    .schedules = events.schedules(),
                    .jobs = jobs.api(),
                    .datasets = jobs.datasets(),
+                   .trainings = jobs.trainings(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
                    .callers = who.callers,
@@ -328,6 +364,7 @@ Status serve(const Foundation& base) {
                    .secrets = secrets,
                    .webhooks = webhooks,
                    .signing = signing,
+                   .lineage = origins->api,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
   HttpServer server(loop, server_options(config, base.connections),
@@ -349,9 +386,7 @@ Status serve(const Foundation& base) {
   start_background(base, plane, background);
   events.start();
   jobs.engine().start();
-
   loop.run();
-
   drain(loop,
         {server, admin, who, grpc.server.get(), events, jobs.engine(), plane, base.spans,
          base.objects, background},

@@ -252,6 +252,13 @@ Result<CliJson> give_sources(NodeClient& node, const DataFlags& flags,
   return given;
 }
 
+// The snapshot, where it is there already, or the job that makes it.
+Result<CliJson> send_wish(NodeClient& node, const DataFlags& flags, bool append) {
+  CliJson wish = TRY(wish_of(flags, append));
+  wish["sources"] = TRY(give_sources(node, flags, flags.sources));
+  return node.send("POST", dataset_path(flags.name) + "/snapshots", wish);
+}
+
 // To its end, where it is waited for.
 Status await_ingest(NodeClient& node, const CliJson& accepted, const DataFlags& flags,
                     const CliContext& context) {
@@ -268,9 +275,7 @@ Status await_ingest(NodeClient& node, const CliJson& accepted, const DataFlags& 
 
 Status put(const DataFlags& flags, bool append, const CliContext& context) {
   NodeClient node = context.node();
-  CliJson wish = TRY(wish_of(flags, append));
-  wish["sources"] = TRY(give_sources(node, flags, flags.sources));
-  const CliJson accepted = TRY(node.send("POST", dataset_path(flags.name) + "/snapshots", wish));
+  const CliJson accepted = TRY(send_wish(node, flags, append));
   if (accepted.contains("snapshot")) {
     context.json ? print_json(accepted) : fmt::print("{}", ingest_text(accepted));
     return {};
@@ -405,6 +410,21 @@ void add_put(CLI::App& verb, CliContext& context) {
 }
 
 }  // namespace
+
+Result<std::string> put_dataset(const std::string& name, const std::string& source,
+                                const std::string& target, NodeClient& node) {
+  DataFlags flags;
+  flags.name = name;
+  flags.sources = {source};
+  flags.target = target;
+  const CliJson accepted = TRY(send_wish(node, flags, false));
+  const auto reference = [&](const CliJson& made) {
+    return fmt::format("{}@{}", name, made.value("snapshot", std::uint64_t{0}));
+  };
+  if (accepted.contains("snapshot")) return reference(accepted);
+  const CliJson done = TRY(follow_job(node, accepted.value("id", "")));
+  return reference(done["result"]);
+}
 
 void add_data_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb = app.add_subcommand("data", "Datasets: put, append, list, describe, delete");

@@ -12,6 +12,7 @@
 #include "cli/traffic_view.h"
 #include "cli/verbs.h"
 #include "core/names.h"
+#include "core/printable.h"
 #include "core/settings.h"
 
 namespace mayfly {
@@ -116,6 +117,37 @@ std::string_view start_text(std::string_view tier) {
   return "cold";
 }
 
+// Names are anybody's words.
+void print_training(const CliJson& training) {
+  const auto word = [](const CliJson& json, const char* key) {
+    const CliJson found = json.is_object() ? json.value(key, CliJson()) : CliJson();
+    if (found.is_null()) return std::string();
+    return printable(found.is_string() ? found.get<std::string>() : found.dump(), 200);
+  };
+  fmt::print("training\n");
+  for (const char* key : {"job", "trainer", "task", "target", "outcome", "looks", "parent"})
+    if (const std::string value = word(training, key); !value.empty()) print_row(key, value);
+  const CliJson metrics = training.value("metrics", CliJson::object());
+  for (const char* split : {"valid", "test"}) {
+    if (!metrics.is_object() || !metrics.contains(split)) continue;
+    const CliJson& of = metrics[split];
+    print_row(split, fmt::format("{} {} ({} to {})", word(training, "metric"), word(of, "value"),
+                                 word(of, "low"), word(of, "high")));
+  }
+  const CliJson gate = training.value("gate", CliJson::object());
+  print_row("gate", fmt::format("{}: {}", word(gate, "passed") == "true" ? "passed" : "not passed",
+                                word(gate, "why")));
+  for (const CliJson& data : training.value("data", CliJson::array())) {
+    std::string text = fmt::format("{}@{}", word(data, "dataset"), word(data, "snapshot"));
+    if (data.contains("erased")) {
+      const CliJson& erased = data["erased"];
+      text += fmt::format(", ERASED on {} by {}: {}", word(erased, "time"), word(erased, "by"),
+                          word(erased, "reason"));
+    }
+    print_row("data", text);
+  }
+}
+
 void print_description(const CliJson& about) {
   fmt::print("{}@{}  {}\n", about.value("name", ""), about.value("version", 0),
              about.value("state", ""));
@@ -125,6 +157,7 @@ void print_description(const CliJson& about) {
   if (about.value("streams", false)) fmt::print("  replies  streams of such outputs\n");
   if (about.contains("provenance")) print_row("signed", provenance_text(about["provenance"]));
   if (about.contains("integrity")) print_integrity(about["integrity"]);
+  if (about.contains("training")) print_training(about["training"]);
   print_group(about, "options");
   if (about.contains("environment")) print_packages(about["environment"].value("lock", ""));
   for (const char* group : {"settings", "measured"}) print_group(about, group);

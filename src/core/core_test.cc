@@ -146,6 +146,31 @@ TEST_CASE("a manifest survives its own JSON and stays canonical") {
   CHECK_FALSE(parse_manifest(std::string(100, '[')).has_value());
 }
 
+TEST_CASE("what a trained version must show is a setting like any other") {
+  const auto changes = settings_changes_json(
+      {R"(gate={"require":"not_worse","margin":0.01,"slices":["sex"],"max_size":"2MiB"})",
+       R"(rollout={"steps":[10,100]})"});
+  const auto applied = apply_settings({}, *changes);
+  REQUIRE(applied.has_value());
+  CHECK(applied->gate.require == GateRequire::NotWorse);
+  CHECK(applied->gate.margin == 0.01);
+  CHECK(applied->gate.min_rows == 100);
+  CHECK(applied->gate.slices == std::vector<std::string>{"sex"});
+  CHECK(applied->gate.max_size == mib(2));
+  CHECK(parse_settings(to_json(*applied)).value() == *applied);
+  // Given again, it is the whole of it.
+  CHECK(apply_settings(*applied, R"({"gate":{}})")->gate == GatePolicy());
+  CHECK(apply_settings(*applied, R"({"keep_warm":true})")->gate == applied->gate);
+  for (const char* bad :
+       {R"({"gate":1})", R"({"gate":{"require":"luck"}})", R"({"gate":{"alpha":0.6}})",
+        R"({"gate":{"alpha":"x"}})", R"({"gate":{"min_rows":0}})", R"({"gate":{"slices":"sex"}})",
+        R"({"gate":{"slices":[""]}})", R"({"gate":{"margin":1}})", R"({"gate":{"max_run":"-1s"}})",
+        R"({"gate":{"nope":1}})", R"({"rollout":[]})"}) {
+    CAPTURE(bad);
+    CHECK_FALSE(apply_settings({}, bad).has_value());
+  }
+}
+
 TEST_CASE("settings change key by key and are checked as a whole") {
   const FunctionSettings defaults;
   const auto changes =

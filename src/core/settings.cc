@@ -31,7 +31,9 @@ Json as_json(const FunctionSettings& settings) {
           {"result_ttl", to_string(settings.result_ttl)},
           {"max_events", settings.max_events},
           {"on_success", settings.on_success},
-          {"on_failure", settings.on_failure}};
+          {"on_failure", settings.on_failure},
+          {"gate", to_json_value(settings.gate)},
+          {"rollout", Json::parse(settings.rollout)}};
 }
 
 Result<FunctionSettings> read_settings(const FunctionSettings& base, const Json& json) {
@@ -51,6 +53,11 @@ Result<FunctionSettings> read_settings(const FunctionSettings& base, const Json&
       .integer("max_events", settings.max_events, 0U, kMany)
       .text("on_success", settings.on_success)
       .text("on_failure", settings.on_failure);
+  if (const Json* gate = reader.value("gate")) settings.gate = TRY(read_gate_policy(*gate));
+  if (const Json* rollout = reader.value("rollout")) {
+    if (!rollout->is_object()) reader.error("rollout", "must be an object: the plan of a rollout");
+    settings.rollout = rollout->dump();
+  }
   if (settings.max_instances != 0 && settings.min_instances > settings.max_instances) {
     reader.error("min_instances", "must not exceed max_instances");
   }

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/result.h"
+#include "core/gate_policy.h"
 
 namespace mayfly {
 
@@ -30,6 +31,9 @@ struct FunctionSettings {
   // Who is told of results, and who of all other ends (core/destination.h); empty: nobody.
   std::string on_success = {};
   std::string on_failure = {};
+  // Of versions that a training makes:
+  GatePolicy gate = {};        // what one must show
+  std::string rollout = "{}";  // and how it then gets its requests: JSON, of rollout/plan.h
   bool operator==(const FunctionSettings&) const = default;
 };
 

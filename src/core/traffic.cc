@@ -167,8 +167,9 @@ Result<Routing> parse_routing(std::string_view json) {
   JsonReader reader(parsed, "routing", reason::kInvalidTraffic);
   const Json* traffic = reader.value("traffic");
   const Json* aliases = reader.value("aliases");
-  TRY(reader.finish());
   Routing routing;
+  reader.boolean("waiting", routing.waiting);
+  TRY(reader.finish());
   if (traffic != nullptr) routing.traffic = TRY(read_traffic(*traffic));
   if (aliases == nullptr) return routing;
   if (!aliases->is_object()) return bad_traffic("'aliases' is not an object of name: version");
@@ -187,7 +188,9 @@ Result<Routing> parse_routing(std::string_view json) {
 std::string to_json(const Routing& routing) {
   Json aliases = Json::object();
   for (const Alias& alias : routing.aliases) aliases[alias.name] = alias.version.value;
-  return Json{{"traffic", as_json(routing.traffic)}, {"aliases", std::move(aliases)}}.dump();
+  Json json{{"traffic", as_json(routing.traffic)}, {"aliases", std::move(aliases)}};
+  if (routing.waiting) json["waiting"] = true;
+  return json.dump();
 }
 
 }  // namespace mayfly

@@ -65,6 +65,9 @@ struct Alias {
 struct Routing {
   Traffic traffic;
   std::vector<Alias> aliases;  // by name; "previous" among them, "champion" not
+  // Nobody has given the function's requests to a version yet: its first one was registered without
+  // them. Requests that name a version are answered, others are not.
+  bool waiting = false;
 
   const Alias* find(std::string_view alias) const;
   // Whether a weight, a shadow or an alias names it.

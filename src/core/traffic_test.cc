@@ -93,6 +93,8 @@ TEST_CASE("routing comes back as it was, aliases by name") {
   routing.traffic.shadows = {{{5}, 10}};
   routing.aliases = {{"previous", {2}}, {"stable", {3}}};
   CHECK(parse_routing(to_json(routing)) == routing);
+  routing.waiting = true;
+  CHECK(parse_routing(to_json(routing)) == routing);
   CHECK(routing.names({5}));
   CHECK(routing.names({3}));
   CHECK_FALSE(routing.names({4}));

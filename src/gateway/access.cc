@@ -50,7 +50,9 @@ Verb verb_for(Needs needs) {
 bool granted_otherwise(const Scopes& scopes, Needs needs, std::string_view function) {
   const bool read = needs == Needs::Describe || needs == Needs::ReadData || needs == Needs::SeeJob;
   const bool data = needs == Needs::Upload || needs == Needs::Job || needs == Needs::SeeJob;
+  const bool trains = needs == Needs::Job || needs == Needs::SeeJob;
   return (read && granted(scopes, Verb::Read, function)) ||
+         (trains && granted(scopes, Verb::Deploy, function)) ||
          (data && granted(scopes, Verb::Data, function));
 }
 
@@ -86,6 +88,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListJobs:
     case Endpoint::DescribeJob:
     case Endpoint::JobResultFile:
+    case Endpoint::JobEvents:
       return Needs::SeeJob;
     case Endpoint::OpenApi:
     case Endpoint::ServerMetadata:
@@ -120,12 +123,17 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::FunctionLogs:
     case Endpoint::Usage:
     case Endpoint::ListSigningKeys:
+    case Endpoint::VersionLineage:
+    case Endpoint::VersionCard:
+    case Endpoint::InvocationLineage:
       return Needs::Read;
     case Endpoint::Deploy:
+    case Endpoint::CreateTraining:
     case Endpoint::ExportVersion:
     case Endpoint::VersionFile:
     case Endpoint::RepositoryLoad:
     case Endpoint::RepositoryUnload:
+    case Endpoint::RegisterJob:
       return Needs::Deploy;
     case Endpoint::BlobState:
     case Endpoint::BlobUpload:
@@ -137,6 +145,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListDatasets:
     case Endpoint::DescribeDataset:
     case Endpoint::DescribeSnapshot:
+    case Endpoint::SnapshotLineage:
       return Needs::ReadData;
     case Endpoint::DeleteFunction:
     case Endpoint::ChangeSettings:
@@ -262,6 +271,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "job.pause";
     case Endpoint::ResumeJob:
       return "job.resume";
+    case Endpoint::CreateTraining:
+      return "train";
     case Endpoint::CreateSnapshot:
       return "data.put";
     case Endpoint::EraseSnapshot:
@@ -292,6 +303,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "signing_key.trust";
     case Endpoint::RevokeSigningKey:
       return "signing_key.revoke";
+    case Endpoint::RegisterJob:
+      return "job.register";
     case Endpoint::CreateProject:
       return "project.create";
     case Endpoint::SetQuotas:

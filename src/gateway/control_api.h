@@ -69,6 +69,8 @@ class ControlApi {
     std::string isolation;        // "full", or what is missing
     std::function<bool()> ready;  // readiness of the node
     std::function<std::size_t()> connections;
+    // How a version was trained, for people; null where it was not. Blocking.
+    std::function<Result<Json>(const FunctionName&, VersionNumber)> training;
     const SpanExporter* spans = nullptr;  // null: none are exported
     const S3Client* objects = nullptr;    // null: blobs are on the disk
     std::vector<BackupPart> backup = {};  // what else belongs into one
@@ -98,7 +100,7 @@ class ControlApi {
   Task<Result<Response>> history(const Route& route);
   Task<Result<Response>> evict(const Route& route);
   Result<Response> settings(const Route& route) const;
-  Status check_destinations(const Route& route, std::string_view changes) const;
+  Status check_settings(const Route& route, std::string_view changes) const;
   Task<bool> called_recently(std::string function);
   // Traffic
   Result<Response> traffic(const Route& route) const;

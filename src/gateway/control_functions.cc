@@ -188,6 +188,9 @@ Task<Result<Response>> ControlApi::describe(const Route& route) {
     about["provenance"] = provenance_json(row.provenance, keys);
     about["integrity"] = co_await describe_integrity(row.artifact, serving->manifest);
   }
+  CO_TRY(Json training,
+         co_await parts_.pool.run([&] { return parts_.training(name, serving->version); }));
+  if (!training.is_null()) about["training"] = std::move(training);
   about["decisions"] = processes.value("decisions", Json::array());
   processes.erase("decisions");
   if (processes.contains("batching")) about["batching"] = processes["batching"];
@@ -275,10 +278,11 @@ Result<Response> ControlApi::settings(const Route& route) const {
 }
 
 // Of a change to them: what was set before stays, whatever became of it.
-Status ControlApi::check_destinations(const Route& route, std::string_view changes) const {
+Status ControlApi::check_settings(const Route& route, std::string_view changes) const {
   const ResolvedVersion resolved = TRY(parts_.catalog.resolve(route.name, ""));
   const FunctionSettings& before = *resolved.function->settings;
   const FunctionSettings after = TRY(apply_settings(before, changes));
+  TRY(rollout::parse_plan(after.rollout));
   for (const auto member : {&FunctionSettings::on_success, &FunctionSettings::on_failure}) {
     if (after.*member != before.*member)
       TRY(check_destination(after.*member, *route.caller, parts_.catalog, parts_.egress));
@@ -289,14 +293,16 @@ Status ControlApi::check_destinations(const Route& route, std::string_view chang
 Task<Result<Response>> ControlApi::change_settings(Exchange& exchange, const Route& route) {
   CO_TRY(const FunctionName name, FunctionName::parse(route.name));
   CO_TRY(const std::string changes, co_await read_control_body(exchange));
-  CO_TRY_STATUS(check_destinations(route, changes));
+  CO_TRY_STATUS(check_settings(route, changes));
   const Author author{.who = author_of(exchange, route), .why = "configure"};
   CO_TRY(const FunctionSettings settings, co_await parts_.pool.run([&] {
     return parts_.registry.configure(name, changes, author);
   }));
   parts_.catalog.publish(parts_.registry.snapshot());
-  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(name.str(), ""));
-  parts_.dispatcher.serve(serving->runtime, serving->settings, serving->sequence);
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(name.str(), ""));
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  if (!resolved.function->routing->waiting)
+    parts_.dispatcher.serve(serving->runtime, serving->settings, serving->sequence);
   LOG(info, "function configured", {"function", name.str()}, {"change", changes});
   co_return json_response(settings_json(settings));
 }

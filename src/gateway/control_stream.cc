@@ -99,6 +99,7 @@ struct ControlApi::Deploying {
   std::optional<rollout::RolloutPlan> rollout;
   std::string origin = "{}";
   bool vouched = true;
+  std::optional<VersionTraining> training = std::nullopt;
 };
 
 struct ControlApi::DeployBody {
@@ -109,6 +110,7 @@ struct ControlApi::DeployBody {
   std::optional<ImportWish> imported;           // it comes from elsewhere
   std::string origin = "{}";
   bool vouched = true;
+  std::optional<VersionTraining> training;  // what came with it
 };
 
 namespace {
@@ -185,6 +187,7 @@ Status ControlApi::take_imported(std::string_view project, DeployBody& request) 
   request.options = std::move(import.options);
   request.origin = std::move(import.origin);
   request.vouched = import.vouched;
+  request.training = std::move(import.training);
   return {};
 }
 
@@ -212,7 +215,7 @@ Task<Status> ControlApi::deploy(Exchange& exchange, const Route& route,
 
   const Deploying deploying{function,        std::move(request.files),   std::move(request.options),
                             request.percent, std::move(request.rollout), std::move(request.origin),
-                            request.vouched};
+                            request.vouched, std::move(request.training)};
   const TimePoint begun = parts_.loop.now();
   const Result<Json> result = co_await publish(deploying, route, exchange);
   parts_.metrics.published(parts_.loop.now() - begun, result.has_value());
@@ -260,7 +263,8 @@ Task<Result<Json>> ControlApi::publish(const Deploying& deploying, const Route& 
                         .report = measured,
                         .traffic = {deploying.percent},
                         .provenance = {.signature = {}, .key = {}, .origin = deploying.origin},
-                        .vouched = deploying.vouched};
+                        .vouched = deploying.vouched,
+                        .training = deploying.training};
   Json notes =
       co_await notes_on(deploying.function, published->manifest.signature, published->report.notes);
   CO_TRY(const TrafficSwitch::Introduced made,

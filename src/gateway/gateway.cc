@@ -34,7 +34,7 @@ std::string subject_of(const Route& route) {
       route.endpoint == Endpoint::SetSecret || route.endpoint == Endpoint::DeleteSecret ||
       route.endpoint == Endpoint::TrustSigningKey || route.endpoint == Endpoint::RevokeSigningKey ||
       route.endpoint == Endpoint::CancelEvent || route.endpoint == Endpoint::RedriveEvent ||
-      route.endpoint == Endpoint::RedeliverEvent ||
+      route.endpoint == Endpoint::RedeliverEvent || route.endpoint == Endpoint::RegisterJob ||
       (route.endpoint >= Endpoint::CancelJob && route.endpoint <= Endpoint::ResumeJob) ||
       (route.endpoint >= Endpoint::CreateSchedule && route.endpoint <= Endpoint::RunSchedule);
   if (route.endpoint == Endpoint::EraseSnapshot)
@@ -194,6 +194,12 @@ Task<void> Gateway::serve(Exchange& exchange, Route route) {
     if (followed) co_return;
     co_return co_await answer_error(exchange, route, std::move(followed).error());
   }
+  if (route.endpoint == Endpoint::JobEvents) {
+    Status followed = co_await parts_.jobs.follow(exchange, route, origin,
+                                                  [&] { return may_go_on(exchange, route); });
+    if (followed) co_return;
+    co_return co_await answer_error(exchange, route, std::move(followed).error());
+  }
   if (route.endpoint == Endpoint::JobResultFile || route.endpoint == Endpoint::VersionFile) {
     Status sent = route.endpoint == Endpoint::VersionFile
                       ? co_await parts_.signing.send_file(exchange, route, origin)
@@ -245,6 +251,8 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::DescribeSnapshot:
     case Endpoint::EraseSnapshot:
       co_return co_await parts_.datasets.call(exchange, route);
+    case Endpoint::CreateTraining:
+      co_return co_await parts_.trainings.create(exchange, route);
     case Endpoint::ListSchedules:
     case Endpoint::CreateSchedule:
     case Endpoint::ShowSchedule:
@@ -274,6 +282,12 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::RevokeSigningKey:
     case Endpoint::ExportVersion:
       co_return co_await parts_.signing.call(exchange, route);
+    case Endpoint::VersionLineage:
+    case Endpoint::VersionCard:
+    case Endpoint::InvocationLineage:
+    case Endpoint::SnapshotLineage:
+    case Endpoint::RegisterJob:
+      co_return co_await parts_.lineage.call(exchange, route);
     case Endpoint::BlobState:
       co_return co_await parts_.blobs.state(route.caller->project, route.version);
     case Endpoint::BlobAppend:

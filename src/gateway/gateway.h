@@ -18,7 +18,9 @@
 #include "gateway/protocol_api.h"
 #include "gateway/schedule_api.h"
 #include "gateway/secret_api.h"
+#include "gateway/lineage_api.h"
 #include "gateway/signing_api.h"
+#include "gateway/training_api.h"
 #include "gateway/webhook_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
@@ -36,6 +38,7 @@ class Gateway {
     ScheduleApi& schedules;
     JobApi& jobs;
     DatasetApi& datasets;
+    TrainingApi& trainings;
     Catalog& catalog;
     Metrics& metrics;
     Callers& callers;
@@ -43,6 +46,7 @@ class Gateway {
     SecretApi& secrets;
     WebhookApi& webhooks;
     SigningApi& signing;
+    LineageApi& lineage;
     std::function<bool()> ready;
   };
 

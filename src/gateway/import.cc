@@ -6,6 +6,7 @@
 
 #include "core/reason.h"
 #include "core/signing_reason.h"
+#include "lineage/training_record.h"
 #include "serving/version_folder.h"
 
 namespace mayfly {
@@ -79,6 +80,13 @@ Result<Import> take_import(const ImportWish& wish, const ImportSource& source,
     Manifest read = TRY(read_version_folder(source.files, text));
     import.files = std::move(read.files);
     import.options = std::move(read.options);
+    const auto record = std::ranges::find(source.files, kFolderTraining, &ArtifactFile::path);
+    if (record != source.files.end()) {
+      const std::string said = TRY(blob_text(blobs, record->sha256, kMaxTrainingRecord));
+      TRY(parse_training_record(said));
+      import.training =
+          VersionTraining{.record = parse_digest(record->sha256).value(), .size = record->size};
+    }
   }
   import.origin = origin.dump(-1, ' ', false, Json::error_handler_t::replace);
   return import;

@@ -1,6 +1,7 @@
 // What a deploy says of a folder that comes from elsewhere, and what the node makes of it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,7 +31,8 @@ Result<ImportWish> parse_import(const Json& json);
 struct Import {
   std::vector<ArtifactFile> files;  // as the version has them
   VersionOptions options;
-  std::string origin;  // JSON, registry's Provenance
+  std::string origin;                            // JSON, registry's Provenance
+  std::optional<VersionTraining> training = {};  // of an exported folder that has its record
   bool vouched = false;
 };
 struct ImportSource {

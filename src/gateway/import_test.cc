@@ -34,9 +34,13 @@ struct ImportFixture {
     return to_string(writer->commit().value().digest);
   }
   // The folder of an export, uploaded, and its signature as `project` makes it.
-  ImportWish exported(const Manifest& manifest, const char* project = "team") {
+  ImportWish exported(const Manifest& manifest, const char* project = "team",
+                      const std::string& record = "") {
     store(to_json(manifest));
-    const SignedFolder whole = version_folder("fraud", manifest);
+    std::optional<VersionTraining> training;
+    if (!record.empty())
+      training = {.record = parse_digest(store(record)).value(), .size = record.size()};
+    const SignedFolder whole = version_folder("fraud", manifest, training);
     files = whole.files;
     return {.signature = store(keys->sign(project, whole).value().bundle)};
   }
@@ -75,6 +79,24 @@ TEST_CASE_FIXTURE(ImportFixture, "an exported folder brings its options, and who
   CHECK_FALSE(shown["signed"].get<bool>());
   CHECK(shown["imported"]["name"] == "fraud");
   CHECK(shown["imported"]["key"] == keys->list("team").value()[0].id);
+}
+
+TEST_CASE_FIXTURE(ImportFixture, "how a version was trained comes with it, signed, or not at all") {
+  const std::string record = R"({"format":1,"task":"binary"})";
+  const ImportWish wish = exported(model_manifest(), "team", record);
+  const Import import = take(wish).value();
+  REQUIRE(import.training.has_value());
+  CHECK(import.training->record == sha256(record));
+  CHECK(import.training->job.empty());
+  CHECK(import.training->data.empty());
+  CHECK(import.files == model_manifest().files);
+  CHECK_FALSE(take(exported(model_manifest()))->training.has_value());
+  const std::string forged = R"({"format":1,"task":"other"})";
+  std::ignore = exported(model_manifest(), "team", record);
+  files.back().sha256 = store(forged);
+  check_refused(wish, reason::kInvalidSignature, "training.json");
+  check_refused(exported(model_manifest(), "team", "[1]"), reason::kInvalidManifest,
+                "no training record");
 }
 
 TEST_CASE_FIXTURE(ImportFixture, "a manifest must list what was signed beside it") {

@@ -24,6 +24,7 @@ using namespace std::chrono_literals;
 constexpr Duration kFirstPause = 20ms;
 constexpr Duration kLongestPause = 2s;
 constexpr std::size_t kSourceThreads = 2;  // sources that are fetched at a time
+constexpr Duration kLookAtPart = 200ms;
 // Rows are not to blame for these, and no smaller chunk helps.
 constexpr std::array kFatal = {reason::kUnknownFunction, reason::kUnknownVersion, reason::kNotFound,
                                reason::kUnsupported};
@@ -100,6 +101,9 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                                         BlobWriter& into) { return fetcher_.fetch(ask, into); },
                      .byte_limit = parts.byte_limit,
                      .most = parts.max_upload}}),
+      snapshots_(*stores_.datasets, *stores_.blobs),
+      trials_(slice_parts(parts), [this](const JobRecord& job) { return learned_from(job); }),
+      scores_(slice_parts(parts), [this](const JobRecord& job) { return scored_on(job); }),
       engine_({.loop = parts.loop,
                .store = *stores_.jobs,
                .rng = parts.rng,
@@ -109,7 +113,14 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                .has_memory = parts.has_memory,
                .byte_limit = parts.byte_limit},
               options),
-      api_({.engine = engine_,
+      trainings_({.loop = parts.loop,
+                  .pool = pool_,
+                  .engine = engine_,
+                  .snapshots = snapshots_,
+                  .cost = [this](const JobRecord& job) { return cost_of(job); },
+                  .enroll = parts.enroll}),
+      api_({.loop = parts.loop,
+            .engine = engine_,
             .catalog = parts.catalog,
             .ids = parts.ids,
             .uploads = parts.uploads,
@@ -126,7 +137,12 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                  .uploads = parts.uploads,
                  .blobs = *stores_.blobs,
                  .owners = parts.owners,
-                 .pins = parts.pins}) {}
+                 .pins = parts.pins}),
+      training_api_({.pool = engine_.pool(),
+                     .engine = engine_,
+                     .snapshots = snapshots_,
+                     .ids = parts.ids,
+                     .rng = parts.rng}) {}
 
 ScheduledJobs JobService::scheduled() {
   JobStore& store = *stores_.jobs;
@@ -174,6 +190,22 @@ Task<Status> JobService::submit_scheduled(Schedule schedule, std::string id, std
   co_return Status{};
 }
 
+Task<Result<JobRecord>> JobService::run_to_end(JobSubmission job, std::vector<JobFile> inputs,
+                                               CancelToken stop) {
+  const std::string id = job.id;
+  const auto there = co_await engine_.find(id);
+  if (!there && there.error().reason != reason::kNotFound) co_return std::unexpected(there.error());
+  if (!there) {
+    CO_TRY_STATUS(co_await engine_.submit(std::move(job), std::move(inputs)));
+  }
+  while (true) {
+    CO_TRY(JobRecord now, co_await engine_.find(id));
+    if (is_over(now.state)) co_return now;
+    if (!co_await sleep_for(parts_.loop, kLookAtPart, stop))
+      co_return fail(Code::Cancelled, "the node stops");
+  }
+}
+
 SliceParts JobService::slice_parts(const Parts& parts) {
   return {.loop = parts.loop,
           .pool = pool_,
@@ -190,15 +222,49 @@ Task<SliceOutcome> JobService::run(SliceAsk ask) {
     case JobKind::Ingest:
       co_return co_await ingests_.run(std::move(ask));
     case JobKind::Train:
+      co_return co_await trainings_.run(std::move(ask));
     case JobKind::Trial:
+      co_return co_await trials_.run(std::move(ask));
     case JobKind::Score:
-      co_return SliceOutcome{.result = refuse(reason::kUnsupported,
-                                              fmt::format("this node runs no jobs of the kind {}",
-                                                          to_string(ask.job.spec.kind)))};
+      co_return co_await scores_.run(std::move(ask));
     case JobKind::Batch:
       break;
   }
   co_return co_await batches_.run(std::move(ask), engine_.options().slice);
+}
+
+Task<Result<std::vector<SourceFile>>> JobService::learned_from(const JobRecord& job) {
+  CO_TRY(const DataRef data, parse_data_ref(job.spec.detail));
+  co_return co_await pool_.run([&]() -> Result<std::vector<SourceFile>> {
+    const SnapshotRecord snapshot = TRY(snapshots_.find(project_of(job.spec.function), data));
+    return snapshots_.to_learn_from(snapshot);
+  });
+}
+
+Task<Result<std::vector<SourceFile>>> JobService::scored_on(const JobRecord& job) {
+  CO_TRY(const DataRef data, parse_data_ref(job.spec.detail));
+  CO_TRY(const std::optional<ScoreJob> wanted, parse_score_job(job.spec.detail));
+  if (!wanted) co_return fail(Code::Internal, "the job's detail is no scoring");
+  const SnapshotFiles::ScoreAsk ask{
+      .split = wanted->split,
+      .target = wanted->target,
+      .looker = job.spec.parent.empty() ? job.spec.id : job.spec.parent,
+      .now = engine_.now()};
+  co_return co_await pool_.run([&]() -> Result<std::vector<SourceFile>> {
+    const SnapshotRecord snapshot = TRY(snapshots_.find(project_of(job.spec.function), data));
+    return snapshots_.to_score(snapshot, ask);
+  });
+}
+
+// As the bill has it.
+double JobService::cost_of(const JobRecord& job) const {
+  constexpr double kNano = 1e-9;
+  const double gib_held =
+      static_cast<double>(job.spec.memory.count) / static_cast<double>(gib(1).count);
+  const double gib_seconds = gib_held * std::chrono::duration<double>(job.ran).count();
+  const double cpu_seconds = std::chrono::duration<double>(job.cpu).count();
+  return kNano * (gib_seconds * static_cast<double>(parts_.prices.gib_second) +
+                  cpu_seconds * static_cast<double>(parts_.prices.cpu_second));
 }
 
 Task<Result<ServingRef>> JobService::serving_of(const JobRecord& job) {
@@ -274,6 +340,7 @@ Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask) {
 }
 
 Task<void> JobService::bill(const JobRecord& job, const SliceBill& spent) {
+  if (job.spec.kind == JobKind::Train) co_return;  // its parts are billed
   const auto micros = [](Duration time) {
     return std::chrono::duration_cast<std::chrono::microseconds>(time);
   };

@@ -13,6 +13,7 @@
 #include "gateway/body.h"
 #include "gateway/control_api.h"
 #include "gateway/guard.h"
+#include "lineage/training_record.h"
 #include "serving/version_folder.h"
 
 namespace mayfly {
@@ -34,6 +35,11 @@ Json signing_key_json(const SigningKeyRow& row) {
 
 Json file_json(const ArtifactFile& file) {
   return {{"path", file.path}, {"sha256", file.sha256}, {"size", file.size}};
+}
+
+Result<std::string> read_record(const BlobStore& blobs, const VersionTraining& training) {
+  const Fd file = TRY(blobs.open(training.record));
+  return read_all_fd(file.get(), kMaxTrainingRecord);
 }
 
 }  // namespace
@@ -119,12 +125,18 @@ Task<Result<Response>> SigningApi::export_version(const Route& route) {
          co_await parts_.pool.run([&] { return parts_.registry.manifest(digest); }));
   CO_TRY(const Provenance provenance,
          co_await parts_.pool.run([&] { return parts_.registry.provenance(name, number); }));
+  CO_TRY(const auto training,
+         co_await parts_.pool.run([&] { return parts_.registry.training(name, number); }));
   const std::string local(local_name(name.str()));
   Json files = Json::array();
   for (const ArtifactFile& file : version_folder(local, *manifest).files)
     if (file.path != kFolderManifest) files.push_back(file_json(file));
   Json texts{{kFolderManifest, to_json(*manifest)},
              {kFolderReadme, folder_readme(local, number.value, *manifest, provenance.key)}};
+  if (training) {
+    CO_TRY(texts[std::string(kFolderTraining)],
+           co_await parts_.pool.run([&] { return read_record(parts_.blobs, *training); }));
+  }
   if (!provenance.signature.empty()) texts[std::string(kFolderSignature)] = provenance.signature;
   co_return json_response({{"function", local},
                            {"version", number.value},

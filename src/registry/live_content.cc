@@ -41,6 +41,12 @@ Status Registry::collect_live(const std::vector<FunctionVersion>& without, LiveC
     }
   }
   for (const auto& [digest, projects] : manifests) found.push_back(digest);
+  const std::vector<TrainedRow> trained = TRY(db_.trained());
+  for (const TrainedRow& row : trained) {
+    if (skipped.contains({row.function, VersionNumber{row.number}})) continue;
+    live.blobs.insert(row.record);
+    live.by_project[std::string(project_of(row.function))].insert(row.record);
+  }
   return db_.for_each_blob([&](const Digest& manifest, const Digest& blob) -> Status {
     const auto known = manifests.find(manifest);
     if (known == manifests.end()) return {};

@@ -105,6 +105,41 @@ TEST_CASE("garbage is what no version of a live function needs") {
   CHECK(node.collect()->freed.count == 0);
 }
 
+TEST_CASE("how a version was trained is kept, backed up and goes with it") {
+  Node node;
+  const auto trained = [&](const std::string& content) {
+    node.put(content);
+    return node.registry
+        ->deploy({.function = name_of("fraud"),
+                  .manifest = manifest_with(content),
+                  .training = VersionTraining{.record = node.put("record of " + content),
+                                              .job = content,
+                                              .data = {{"credit", 1}}}},
+                 node.alice)
+        .value();
+  };
+  trained("a");
+  trained("b");
+  REQUIRE(node.collect().has_value());
+  CHECK(node.has("record of a"));
+  CHECK(node.registry->live_content({})->by_project.at("default").contains(sha256("record of a")));
+  const Path copy = node.folder.path() / "copy";
+  REQUIRE(node.back_up_to(copy).has_value());
+  REQUIRE(restore_backup(copy, node.folder.path() / "restored").has_value());
+  const std::string name = to_string(sha256("record of b"));
+  CHECK(
+      read_file(node.folder.path() / "restored/blobs/sha256" / name.substr(0, 2) / name).value() ==
+      "record of b");
+  REQUIRE(
+      node.registry->configure(name_of("fraud"), R"({"keep_versions":1})", node.alice).has_value());
+  REQUIRE(node.collect().has_value());
+  CHECK(node.has("record of b"));
+  REQUIRE(node.registry->remove(name_of("fraud"), node.alice).has_value());
+  REQUIRE(node.collect().has_value());
+  CHECK_FALSE(node.has("record of a"));
+  CHECK_FALSE(node.has("record of b"));
+}
+
 TEST_CASE("keep_versions retires old versions, never the current one") {
   Node node;
   for (const char* content : {"a", "b", "c", "d"}) node.deploy("fraud", content);

@@ -73,6 +73,7 @@ Routing all_to(const FunctionEntry& function, VersionNumber champion) {
   Routing routing = *function.routing;
   routing.traffic.weights.clear();
   routing.traffic.shadows.clear();
+  routing.waiting = false;
   if (champion != function.current) set_alias(routing, kPrevious, function.current);
   return routing;
 }
@@ -80,6 +81,7 @@ Routing all_to(const FunctionEntry& function, VersionNumber champion) {
 Routing with_canary(const FunctionEntry& function, VersionNumber canary, std::uint32_t percent) {
   Routing routing = *function.routing;
   routing.traffic.weights = {{function.current, kWholeTraffic - percent}, {canary, percent}};
+  routing.waiting = false;
   return routing;
 }
 
@@ -214,7 +216,12 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
   const Snapshot before = snapshot();
   const FunctionTable::Entry existing = before->find(name.str());
   const WallTime now = clock_.wall_now();
-  const std::uint32_t percent = existing ? deployment.traffic.percent : kWholeTraffic;
+  if (existing && deployment.training && !deployment.training->job.empty()) {
+    if (const auto made = TRY(db_.number_of_job(existing->id, deployment.training->job)))
+      return VersionNumber{*made};
+  }
+  const bool waits = !existing && deployment.traffic.first == DeployTraffic::First::Waits;
+  const std::uint32_t percent = existing ? deployment.traffic.percent : waits ? 0 : kWholeTraffic;
   if (percent > kWholeTraffic) return refuse(reason::kInvalidTraffic, "a canary gets 1 to 99 %");
   if (percent > 0 && percent < kWholeTraffic && existing->routing->traffic.split()) {
     return refuse(reason::kConflict,
@@ -243,6 +250,7 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
                           .deployed_by = author.who,
                           .report = deployment.report,
                           .provenance = deployment.provenance}));
+  if (deployment.training) TRY(db_.insert_training(id, number, *deployment.training));
   const FunctionEntry fresh{.name = name,
                             .id = id,
                             .created = now,
@@ -251,9 +259,10 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
                             .versions = {}};
   const FunctionEntry& was = existing ? *existing : fresh;
   const VersionNumber champion = percent == kWholeTraffic ? VersionNumber{number} : was.current;
-  const Routing routing = percent == kWholeTraffic ? all_to(was, champion)
-                          : percent == 0           ? *was.routing
-                                                   : with_canary(was, {number}, percent);
+  Routing routing = percent == kWholeTraffic ? all_to(was, champion)
+                    : percent == 0           ? *was.routing
+                                             : with_canary(was, {number}, percent);
+  if (waits) routing.waiting = true;
   TRY(db_.set_current(id, champion.value));
   if (routing != *was.routing) TRY(db_.set_routing(id, to_json(routing)));
   Json detail{{"version", number},
@@ -335,7 +344,8 @@ Status Registry::point(const FunctionName& function, VersionNumber version, cons
   TRY(check_as_seen(*entry, seen));
   TRY(snapshot()->resolve({.function = function, .version = version}));
   const Traffic& traffic = entry->routing->traffic;
-  if (entry->current == version && !traffic.split() && traffic.shadows.empty()) return {};
+  const bool has_all = !traffic.split() && !entry->routing->waiting;
+  if (entry->current == version && has_all && traffic.shadows.empty()) return {};
   return point_at(*entry, version, author);
 }
 
@@ -361,8 +371,10 @@ Status Registry::split(const FunctionName& function, const Traffic& traffic, con
                                 champion.value));
     }
   }
-  if (wanted == entry->routing->traffic && champion == entry->current) return {};
+  const bool same = wanted == entry->routing->traffic && !entry->routing->waiting;
+  if (same && champion == entry->current) return {};
   Routing routing = *entry->routing;
+  routing.waiting = false;
   if (champion != entry->current) set_alias(routing, kPrevious, entry->current);
   const Json detail{{"before", shares_json(entry->current, routing.traffic)},
                     {"after", shares_json(champion, wanted)},

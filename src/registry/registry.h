@@ -37,9 +37,11 @@ struct Author {
   std::string why;
 };
 
-// What the new version of a deploy gets. The first version of a function gets everything.
+// What the new version of a deploy gets. The first version of a function gets everything, or the
+// function waits for somebody to give its requests to a version.
 struct DeployTraffic {
   std::uint32_t percent = kWholeTraffic;  // 100: it becomes the champion; 0: nothing
+  enum class First : std::uint8_t { GetsAll, Waits } first = First::GetsAll;
 };
 
 struct Deployment {
@@ -49,6 +51,7 @@ struct Deployment {
   DeployTraffic traffic = {};
   Provenance provenance = {};
   bool vouched = true;  // the project signs it; false: an import that nobody signed
+  std::optional<VersionTraining> training = std::nullopt;  // its record is among the blobs
 };
 
 // An alias before and after a change; nullopt: there was, or is, none.
@@ -84,7 +87,8 @@ class Registry {
   void on_publish(std::function<void(Snapshot)> listener);
 
   // Makes the next version and gives it the traffic asked for; makes the function when it is new.
-  // conflict: a canary while traffic is split already.
+  // A training makes one version: deployed again, it is the one that is there. conflict: a canary
+  // while traffic is split already.
   Result<VersionNumber> deploy(const Deployment& deployment, const Author& author);
   // {"idle_timeout":"5s"}: checked as a whole, then in force for new decisions.
   Result<FunctionSettings> configure(const FunctionName& function, std::string_view changes_json,
@@ -118,6 +122,14 @@ class Registry {
   Result<std::vector<VersionRow>> versions(const FunctionName& function);
   // With its signature. unknown_function, unknown_version.
   Result<Provenance> provenance(const FunctionName& function, VersionNumber version);
+  // nullopt: it was not trained here, nor elsewhere that one knows of. The same errors.
+  Result<std::optional<VersionTraining>> training(const FunctionName& function,
+                                                  VersionNumber version);
+  // What that training has made of the function, if it is still there.
+  Result<std::optional<VersionNumber>> version_of_job(const FunctionName& function,
+                                                      std::string_view job);
+  // Versions that learned from a snapshot, of "team/credit".
+  Result<std::vector<FunctionVersion>> trained_on(std::string_view dataset, std::uint32_t snapshot);
   // Newest first, of one kind or (empty) of all; also of a function that was deleted.
   Result<std::vector<Change>> history(const FunctionName& function, std::uint32_t limit,
                                       std::string_view kind = {});

@@ -67,6 +67,27 @@ CREATE TABLE IF NOT EXISTS provenance(   -- of versions that were signed, or cam
   FOREIGN KEY(function, number) REFERENCES version(function, number) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS training(     -- of versions that were trained
+  function INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  record BLOB NOT NULL,
+  size INTEGER NOT NULL,
+  job TEXT NOT NULL,
+  PRIMARY KEY(function, number),
+  FOREIGN KEY(function, number) REFERENCES version(function, number) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS training_by_job ON training(function, job) WHERE job <> '';
+
+CREATE TABLE IF NOT EXISTS training_data(
+  function INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  dataset TEXT NOT NULL,
+  snapshot INTEGER NOT NULL,
+  PRIMARY KEY(function, number, dataset, snapshot),
+  FOREIGN KEY(function, number) REFERENCES training(function, number) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS training_by_data ON training_data(dataset, snapshot);
+
 CREATE TABLE IF NOT EXISTS change(
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   time INTEGER NOT NULL,
@@ -81,6 +102,10 @@ CREATE TRIGGER IF NOT EXISTS version_is_immutable BEFORE UPDATE ON version
   BEGIN SELECT RAISE(ABORT, 'a version is never edited'); END;
 CREATE TRIGGER IF NOT EXISTS provenance_is_immutable BEFORE UPDATE ON provenance
   BEGIN SELECT RAISE(ABORT, 'a signature is never edited'); END;
+CREATE TRIGGER IF NOT EXISTS training_is_immutable BEFORE UPDATE ON training
+  BEGIN SELECT RAISE(ABORT, 'how a version was trained is never edited'); END;
+CREATE TRIGGER IF NOT EXISTS training_data_is_immutable BEFORE UPDATE ON training_data
+  BEGIN SELECT RAISE(ABORT, 'what a version was trained on is never edited'); END;
 CREATE TRIGGER IF NOT EXISTS manifest_is_immutable BEFORE UPDATE ON manifest
   BEGIN SELECT RAISE(ABORT, 'a manifest is never edited'); END;
 CREATE TRIGGER IF NOT EXISTS change_is_never_edited BEFORE UPDATE ON change
@@ -176,6 +201,68 @@ Result<Provenance> RegistryDb::provenance_of(std::int64_t function, std::uint32_
   query.bind(function, number);
   if (!TRY(query.step())) return Provenance();
   return Provenance{.signature = query.text(0), .key = query.text(1), .origin = query.text(2)};
+}
+
+Result<std::optional<VersionTraining>> RegistryDb::training_of(std::int64_t function,
+                                                               std::uint32_t number) {
+  Statement query = TRY(database_.prepare(
+      "read how a version was trained",
+      "SELECT record, size, job FROM training WHERE function = ?1 AND number = ?2"));
+  query.bind(function, number);
+  if (!TRY(query.step())) return std::nullopt;
+  VersionTraining training{.record = TRY(digest_in(query, 0)),
+                           .size = static_cast<std::uint64_t>(query.integer(1)),
+                           .job = query.text(2)};
+  Statement data = TRY(database_.prepare("read what a version was trained on",
+                                         "SELECT dataset, snapshot FROM training_data "
+                                         "WHERE function = ?1 AND number = ?2"));
+  data.bind(function, number);
+  while (TRY(data.step())) {
+    training.data.push_back(
+        {.dataset = data.text(0), .snapshot = static_cast<std::uint32_t>(data.integer(1))});
+  }
+  return training;
+}
+
+Result<std::optional<std::uint32_t>> RegistryDb::number_of_job(std::int64_t function,
+                                                               std::string_view job) {
+  Statement query =
+      TRY(database_.prepare("look up the version of a training",
+                            "SELECT number FROM training WHERE function = ?1 AND job = ?2"));
+  query.bind(function, job);
+  const bool found = TRY(query.step());
+  if (!found) return std::nullopt;
+  return static_cast<std::uint32_t>(query.integer(0));
+}
+
+Result<std::vector<TrainedRow>> RegistryDb::read_trained(Statement query) {
+  std::vector<TrainedRow> rows;
+  while (TRY(query.step())) {
+    rows.push_back({.function = query.text(0),
+                    .number = static_cast<std::uint32_t>(query.integer(1)),
+                    .record = TRY(digest_in(query, 2))});
+  }
+  return rows;
+}
+
+Result<std::vector<TrainedRow>> RegistryDb::trained() {
+  return read_trained(
+      TRY(database_.prepare("list versions that were trained",
+                            "SELECT f.name, t.number, t.record FROM training t "
+                            "JOIN function f ON f.id = t.function WHERE f.deleted IS NULL "
+                            "ORDER BY f.name, t.number")));
+}
+
+Result<std::vector<TrainedRow>> RegistryDb::trained_on(std::string_view dataset,
+                                                       std::uint32_t snapshot) {
+  Statement query = TRY(database_.prepare(
+      "list versions that learned from a snapshot",
+      "SELECT f.name, t.number, t.record FROM training_data d "
+      "JOIN training t ON t.function = d.function AND t.number = d.number "
+      "JOIN function f ON f.id = t.function "
+      "WHERE d.dataset = ?1 AND d.snapshot = ?2 AND f.deleted IS NULL ORDER BY f.name, t.number"));
+  query.bind(dataset, snapshot);
+  return read_trained(std::move(query));
 }
 
 Result<std::uint64_t> RegistryDb::last_sequence() {
@@ -292,6 +379,22 @@ Status RegistryDb::insert_version(const VersionRow& row) {
       .run();
 }
 
+Status RegistryDb::insert_training(std::int64_t function, std::uint32_t number,
+                                   const VersionTraining& training) {
+  Statement insert = TRY(database_.prepare("keep how a version was trained",
+                                           "INSERT INTO training VALUES(?1, ?2, ?3, ?4, ?5)"));
+  TRY(insert
+          .bind(function, number, as_blob(training.record),
+                static_cast<std::int64_t>(training.size), std::string_view(training.job))
+          .run());
+  Statement data = TRY(
+      database_.prepare("keep what a version was trained on",
+                        "INSERT INTO training_data VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING"));
+  for (const VersionTraining::Data& from : training.data)
+    TRY(data.bind(function, number, std::string_view(from.dataset), from.snapshot).run());
+  return {};
+}
+
 Status RegistryDb::set_current(std::int64_t function, std::uint32_t number) {
   Statement update = TRY(database_.prepare("point a function at a version",
                                            "UPDATE function SET current = ?2 WHERE id = ?1"));
@@ -368,8 +471,8 @@ Status RegistryDb::purge() {
 }
 
 Result<std::vector<Digest>> blobs_named_in(Database& registry) {
-  Statement query =
-      TRY(registry.prepare("list blobs in use", "SELECT DISTINCT blob FROM manifest_blob"));
+  Statement query = TRY(registry.prepare(
+      "list blobs in use", "SELECT blob FROM manifest_blob UNION SELECT record FROM training"));
   std::vector<Digest> blobs;
   while (TRY(query.step())) blobs.push_back(TRY(digest_in(query, 0)));
   return blobs;

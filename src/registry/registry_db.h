@@ -46,6 +46,26 @@ struct VersionRow {
   Provenance provenance = {};  // of lists without the signature
 };
 
+// How a version was trained. The record is a blob that lives as long as the version.
+struct VersionTraining {
+  Digest record;
+  std::uint64_t size = 0;  // of the record
+  std::string job = {};    // that trained it; empty: it was imported
+  struct Data {
+    std::string dataset;  // "team/credit"
+    std::uint32_t snapshot = 0;
+    bool operator==(const Data&) const = default;
+  };
+  std::vector<Data> data = {};
+  bool operator==(const VersionTraining&) const = default;
+};
+
+struct TrainedRow {
+  std::string function;
+  std::uint32_t number = 0;
+  Digest record;
+};
+
 // A rollout under way; `json` is its owner's.
 struct RolloutRow {
   std::int64_t function = 0;
@@ -74,6 +94,11 @@ class RegistryDb {
   Status for_each_version(const std::function<Status(const VersionRow&)>& visit);
   Result<std::vector<VersionRow>> versions_of(std::int64_t function);
   Result<Provenance> provenance_of(std::int64_t function, std::uint32_t number);
+  Result<std::optional<VersionTraining>> training_of(std::int64_t function, std::uint32_t number);
+  Result<std::optional<std::uint32_t>> number_of_job(std::int64_t function, std::string_view job);
+  // Of live functions; all, or those that learned from a snapshot.
+  Result<std::vector<TrainedRow>> trained();
+  Result<std::vector<TrainedRow>> trained_on(std::string_view dataset, std::uint32_t snapshot);
   Result<std::uint64_t> last_sequence();
   Result<std::vector<Change>> changes_of(std::string_view function, std::uint32_t limit,
                                          std::string_view kind);  // empty: of every kind
@@ -89,6 +114,8 @@ class RegistryDb {
   Status insert_manifest(const Digest& digest, std::string_view json, const Digest& artifact,
                          const std::vector<Digest>& blobs);
   Status insert_version(const VersionRow& row);
+  Status insert_training(std::int64_t function, std::uint32_t number,
+                         const VersionTraining& training);
   Status set_current(std::int64_t function, std::uint32_t number);
   Status set_settings(std::int64_t function, std::string_view json);
   Status set_routing(std::int64_t function, std::string_view json);
@@ -104,6 +131,7 @@ class RegistryDb {
  private:
   explicit RegistryDb(Database database) : database_(std::move(database)) {}
   Result<std::vector<Change>> read_changes(Statement query);
+  Result<std::vector<TrainedRow>> read_trained(Statement query);
   Database database_;
 };
 

@@ -76,6 +76,64 @@ TEST_CASE("versions tell who deployed what, manifests come back as they were") {
   CHECK(f.registry->manifest(sha256("unknown")).error().code == Code::NotFound);
 }
 
+namespace {
+
+Deployment trained_by(std::string job, std::uint32_t snapshot) {
+  return {.function = name_of("fraud"),
+          .manifest = manifest_with(job),
+          .traffic = {.percent = 0, .first = DeployTraffic::First::Waits},
+          .training = VersionTraining{.record = sha256(job),
+                                      .job = job,
+                                      .data = {{.dataset = "credit", .snapshot = snapshot}}}};
+}
+
+}  // namespace
+
+TEST_CASE("a version tells how it was trained, and data tells what was trained on it") {
+  RegistryFixture f;
+  CHECK(f.registry->deploy(trained_by("one", 1), f.alice)->value == 1);
+  CHECK(f.registry->deploy(trained_by("two", 3), f.alice)->value == 2);
+  f.deploy("fraud", "by hand");
+  f.reopen();
+  const auto training = f.registry->training(name_of("fraud"), {2}).value();
+  REQUIRE(training.has_value());
+  CHECK(*training == trained_by("two", 3).training);
+  CHECK_FALSE(f.registry->training(name_of("fraud"), {3}).value().has_value());
+  CHECK(f.registry->training(name_of("fraud"), {9}).error().reason == reason::kUnknownVersion);
+  const auto on = f.registry->trained_on("credit", 3).value();
+  REQUIRE(on.size() == 1);
+  CHECK(on[0].function.str() == "fraud");
+  CHECK(on[0].number.value == 2);
+  CHECK(f.registry->trained_on("credit", 2)->empty());
+  CHECK(f.registry->trained_on("other", 3)->empty());
+  REQUIRE(f.registry->remove(name_of("fraud"), f.alice).has_value());
+  CHECK(f.registry->trained_on("credit", 3)->empty());
+}
+
+TEST_CASE("a training makes one version, however often it is handed over") {
+  RegistryFixture f;
+  CHECK(f.registry->deploy(trained_by("one", 1), f.alice)->value == 1);
+  CHECK(f.registry->deploy(trained_by("one", 1), f.alice)->value == 1);
+  CHECK(f.registry->snapshot()->find("fraud")->versions.size() == 1);
+  CHECK(f.registry->version_of_job(name_of("fraud"), "one").value() == VersionNumber{1});
+  CHECK_FALSE(f.registry->version_of_job(name_of("fraud"), "two")->has_value());
+  CHECK_FALSE(f.registry->version_of_job(name_of("nobody"), "one")->has_value());
+}
+
+TEST_CASE("a function that was registered without requests waits until somebody gives them") {
+  RegistryFixture f;
+  REQUIRE(f.registry->deploy(trained_by("one", 1), f.alice).has_value());
+  REQUIRE(f.registry->deploy(trained_by("two", 1), f.alice).has_value());
+  f.reopen();
+  CHECK(f.registry->snapshot()->find("fraud")->routing->waiting);
+  REQUIRE(f.registry->point(name_of("fraud"), {1}, f.alice).has_value());
+  f.reopen();
+  CHECK_FALSE(f.registry->snapshot()->find("fraud")->routing->waiting);
+  CHECK(f.registry->snapshot()->find("fraud")->current.value == 1);
+  REQUIRE(f.registry->deploy(trained_by("three", 1), f.alice).has_value());
+  CHECK_FALSE(f.registry->snapshot()->find("fraud")->routing->waiting);
+}
+
 TEST_CASE("equal manifests are stored and held once") {
   RegistryFixture f;
   f.deploy("fraud", "a");

@@ -78,6 +78,14 @@ Task<Result<ServingRef>> Catalog::find(std::string_view name, std::string_view v
   CO_TRY(const ModelRef ref, reference(name, version));
   CO_TRY(ResolvedVersion resolved, table_->resolve(ref));
   const Traffic& traffic = resolved.function->routing->traffic;
+  if (resolved.function->routing->waiting && !ref.names_version()) {
+    const std::string_view plain = local_name(resolved.function->name.str());
+    co_return refuse(
+        reason::kUnknownVersion,
+        fmt::format("no version of {0} gets its requests yet: mayfly traffic {0} {1}=100 "
+                    "gives them to version {1}, and {0}@{1} answers by that name",
+                    plain, resolved.version->number.value));
+  }
   if (traffic.split() && !ref.names_version()) {
     // Not kept under its spelling: the next request may go elsewhere.
     if (key) {

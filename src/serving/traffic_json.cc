@@ -18,7 +18,7 @@ std::uint32_t share_of(const std::vector<VersionShare>& shares, VersionNumber ve
 std::uint32_t weight_of(const FunctionEntry& function, VersionNumber version) {
   const Traffic& traffic = function.routing->traffic;
   if (traffic.split()) return share_of(traffic.weights, version);
-  return version == function.current ? kWholeTraffic : 0;
+  return version == function.current && !function.routing->waiting ? kWholeTraffic : 0;
 }
 
 std::uint32_t shadow_of(const FunctionEntry& function, VersionNumber version) {
@@ -36,12 +36,14 @@ Json aliases_of(const FunctionEntry& function, VersionNumber version) {
 
 Json traffic_json(const FunctionEntry& function) {
   Traffic traffic = function.routing->traffic;
-  if (!traffic.split()) traffic.weights = {{function.current, kWholeTraffic}};
+  const bool waiting = function.routing->waiting;
+  if (!traffic.split() && !waiting) traffic.weights = {{function.current, kWholeTraffic}};
   Json about{{"function", local_name(function.name.str())}, {"champion", function.current.value}};
   about.update(Json::parse(to_json(traffic)));
   Json aliases = Json::object();
   for (const Alias& alias : function.routing->aliases) aliases[alias.name] = alias.version.value;
   about["aliases"] = std::move(aliases);
+  if (waiting) about["waiting"] = true;
   return about;
 }
 

@@ -114,8 +114,9 @@ Task<Result<FunctionTable::Entry>> TrafficSwitch::roll_back(FunctionName name, A
 Status TrafficSwitch::sign(Deployment& deployment) const {
   if (!deployment.vouched) return {};
   const std::string& name = deployment.function.str();
-  SigningKeyStore::Signed made = TRY(
-      parts_.signing.sign(project_of(name), version_folder(local_name(name), deployment.manifest)));
+  SigningKeyStore::Signed made = TRY(parts_.signing.sign(
+      project_of(name),
+      version_folder(local_name(name), deployment.manifest, deployment.training)));
   deployment.provenance.signature = std::move(made.bundle);
   deployment.provenance.key = std::move(made.key);
   return {};

@@ -8,7 +8,8 @@
 
 namespace mayfly {
 
-SignedFolder version_folder(std::string_view name, const Manifest& manifest) {
+SignedFolder version_folder(std::string_view name, const Manifest& manifest,
+                            const std::optional<VersionTraining>& training) {
   SignedFolder folder{.name = std::string(name),
                       .files = {},
                       .ignored = {std::string(kFolderReadme), std::string(kFolderSignature)}};
@@ -18,6 +19,11 @@ SignedFolder version_folder(std::string_view name, const Manifest& manifest) {
   for (const ArtifactFile& file : manifest.files) {
     folder.files.push_back(file);
     folder.files.back().path = fmt::format("{}{}", kFolderModel, file.path);
+  }
+  if (training) {
+    folder.files.push_back({.path = std::string(kFolderTraining),
+                            .sha256 = to_string(training->record),
+                            .size = training->size});
   }
   return folder;
 }
@@ -44,7 +50,7 @@ std::string folder_readme(std::string_view name, std::uint32_t version, const Ma
   return text +
          fmt::format(
              "`model.sig` is a signature in the format of OpenSSF Model Signing v1 over\n"
-             "`manifest.json` and everything in `model/`, made with the key whose id (SHA-256 of\n"
+             "every file here but this one, made with the key whose id (SHA-256 of\n"
              "its PEM) is\n\n    {}\n\n"
              "Get that key from whom you trust, not from whoever gave you this folder, and then,\n"
              "with the Python package `model-signing`:\n\n"
@@ -60,7 +66,7 @@ Result<Manifest> read_version_folder(const std::vector<ArtifactFile>& files,
   Manifest manifest = TRY(parse_manifest(text));
   std::vector<ArtifactFile> inside;
   for (const ArtifactFile& file : files) {
-    if (file.path == kFolderManifest) continue;
+    if (file.path == kFolderManifest || file.path == kFolderTraining) continue;
     if (!file.path.starts_with(kFolderModel)) {
       return refuse(reason::kInvalidManifest,
                     fmt::format("'{}' has no place in an exported folder", file.path));

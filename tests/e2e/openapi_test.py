@@ -121,6 +121,13 @@ class OpenApiTest(NodeCase):
             self.prepare_schedule(there="{schedule}" in path)
         if "jobs" in path:
             target = concrete(path).replace(JOB_EXAMPLE, self.prepare_job(path)) + target[len(concrete(path)):]
+        if "/invocations/" in path:
+            if self.node.request("GET", "/api/v1/functions/iris").status == 404:
+                self.node.deploy("iris")  # an example deleted it
+            asked = self.node.request("POST", "/v2/models/iris/infer", (MODELS / "iris" / "example.json").read_bytes())
+            target = path.format(id=asked.headers["Mayfly-Invocation"])
+        if path == "/api/v1/jobs/{id}/register":  # only trainings can be: training_record_test.py has one
+            return self.node.request(method.upper(), target, text.encode(), headers), (409,)
         if "{id}" in path and "/events/" in path:
             event = self.prepare_event(good=not path.endswith("/redrive"), told=path.endswith("/redeliver"))
             target = path.format(id=event)
