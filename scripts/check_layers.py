@@ -8,7 +8,7 @@ import sys
 ORDER = [
     "base", "async", "core", "sketch", "rollout", "validation", "search", "net", "trace", "signing", "store", "remote", "identity", "registry", "meter", "sandbox",
     "runner", "publish",
-    "dispatch", "serving", "events", "jobs", "data", "gateway", "grpc", "cli", "app",
+    "dispatch", "serving", "events", "jobs", "data", "training", "gateway", "grpc", "cli", "app",
 ]
 # Narrower than the order alone: what may be seen of the folders above.
 FORBIDDEN = {
@@ -33,9 +33,10 @@ FORBIDDEN = {
     "events": {"remote", "runner", "net", "trace", "identity", "rollout", "sandbox", "publish", "signing"},  # no protocol
     "jobs": {"remote", "runner", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},  # no protocol
     "data": {"runner", "remote", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "signing"},
+    "training": {"runner", "remote", "net", "trace", "identity", "rollout", "meter", "dispatch", "serving", "events", "signing"},
     "gateway": {"runner"},
-    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs", "data"},
-    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "data", "gateway", "publish", "sandbox", "grpc"},
+    "grpc": {"remote", "runner", "store", "registry", "meter", "publish", "events", "jobs", "data", "training"},
+    "cli": {"trace", "identity", "runner", "dispatch", "serving", "events", "jobs", "data", "training", "gateway", "publish", "sandbox", "grpc"},
 }
 # Subfolders of values: all who stand below may see them, whatever FORBIDDEN says of their parents.
 VALUES = {"runner/report"}

@@ -156,7 +156,8 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
                             std::string_view project) { return quotas.job_limit(project); },
           .data_limit = [&quotas = plane.quotas](
                             std::string_view project) { return quotas.data_limit(project); },
-          .cores = dispatch_options(base.config).cores};
+          .cores = dispatch_options(base.config).cores,
+          .prices = base.prices};
 }
 
 }  // namespace mayfly

@@ -25,6 +25,7 @@ void add_verbs(CLI::App& app, CliContext& context) {
   add_batch_verb(app, context);
   add_jobs_verb(app, context);
   add_data_verb(app, context);
+  add_train_verb(app, context);
   add_schedule_verb(app, context);
   add_export_verb(app, context);
   add_import_verb(app, context);
@@ -128,7 +129,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return complain(app, e);
   }
-  return context.outcome ? 0 : print_error(context.outcome.error());
+  return context.outcome ? context.exit : print_error(context.outcome.error());
 }
 
 }  // namespace

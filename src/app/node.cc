@@ -321,6 +321,7 @@ Status serve(const Foundation& base) {
                    .schedules = events.schedules(),
                    .jobs = jobs.api(),
                    .datasets = jobs.datasets(),
+                   .trainings = jobs.trainings(),
                    .catalog = plane.catalog,
                    .metrics = plane.metrics,
                    .callers = who.callers,

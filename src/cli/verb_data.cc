@@ -214,13 +214,18 @@ Result<CliJson> upload_source(NodeClient& node, const std::string& source) {
   return CliJson{{"name", name}, {"sha256", file.sha256}};
 }
 
-Status put(const DataFlags& flags, bool append, const CliContext& context) {
-  NodeClient node = context.node();
+// The snapshot, where it is there already, or the job that makes it.
+Result<CliJson> send_wish(NodeClient& node, const DataFlags& flags, bool append) {
   CliJson wish = TRY(wish_of(flags, append));
   wish["sources"] = CliJson::array();
   for (const std::string& source : flags.sources)
     wish["sources"].push_back(TRY(upload_source(node, source)));
-  const CliJson accepted = TRY(node.send("POST", dataset_path(flags.name) + "/snapshots", wish));
+  return node.send("POST", dataset_path(flags.name) + "/snapshots", wish);
+}
+
+Status put(const DataFlags& flags, bool append, const CliContext& context) {
+  NodeClient node = context.node();
+  const CliJson accepted = TRY(send_wish(node, flags, append));
   if (accepted.contains("snapshot")) {
     context.json ? print_json(accepted) : fmt::print("{}", ingest_text(accepted));
     return {};
@@ -344,6 +349,21 @@ void add_put(CLI::App& verb, CliContext& context) {
 }
 
 }  // namespace
+
+Result<std::string> put_dataset(const std::string& name, const std::string& source,
+                                const std::string& target, NodeClient& node) {
+  DataFlags flags;
+  flags.name = name;
+  flags.sources = {source};
+  flags.target = target;
+  const CliJson accepted = TRY(send_wish(node, flags, false));
+  const auto reference = [&](const CliJson& made) {
+    return fmt::format("{}@{}", name, made.value("snapshot", std::uint64_t{0}));
+  };
+  if (accepted.contains("snapshot")) return reference(accepted);
+  const CliJson done = TRY(follow_job(node, accepted.value("id", "")));
+  return reference(done["result"]);
+}
 
 void add_data_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb = app.add_subcommand("data", "Datasets: put, append, list, describe, delete");

@@ -3,16 +3,40 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/table.h"
 #include "cli/verbs.h"
+#include "validation/metric.h"
 
 namespace mayfly {
 namespace {
+
+// What models are judged by, and which way is better.
+void print_metrics() {
+  Table table({"METRIC", "BETTER", "OF", "MEANING"});
+  for (const validation::MetricInfo& one : validation::catalogue()) {
+    std::string tasks;
+    for (const auto task :
+         {validation::Task::Binary, validation::Task::Multiclass, validation::Task::Regression}) {
+      if (validation::fits(one.metric, task))
+        tasks += fmt::format("{}{}", tasks.empty() ? "" : ", ", validation::to_string(task));
+    }
+    table.add({std::string(one.name), one.higher_is_better ? "higher" : "lower", tasks,
+               std::string(one.meaning)});
+  }
+  table.add({"ndcg", "higher", "ranking", "gain of the first 10, against the best order"});
+  table.add({"inertia", "lower", "clustering", "mean squared distance to the nearest centroid"});
+  fmt::print("{}", table.str());
+}
 
 Status help(const CLI::App& root, const std::string& name) {
   if (name.empty()) {
     // Not root.help(), which explains the verb that was named: this one.
     fmt::print("{}",
                root.get_formatter()->make_help(&root, root.get_name(), CLI::AppFormatMode::Normal));
+    return {};
+  }
+  if (name == "metrics") {
+    print_metrics();
     return {};
   }
   const auto found =
@@ -32,7 +56,7 @@ Error unknown_verb(std::string_view word) {
 void add_help_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb = app.add_subcommand("help", "List the verbs, or explain one");
   auto name = std::make_shared<std::string>();
-  verb->add_option("VERB", *name, "the verb to explain");
+  verb->add_option("VERB", *name, "the verb to explain; metrics: what models are judged by");
   verb->callback([name, &app, &context] { context.outcome = help(app, *name); });
 }
 

@@ -37,6 +37,7 @@ struct JobsFlags {
   std::string file;
   std::string output;
   std::string function;
+  std::string parent;
   std::string state;
   std::uint32_t limit = 100;
 };
@@ -159,19 +160,22 @@ void print_job(const CliJson& job) {
   }
 }
 
+std::string subject_of_job(const CliJson& job) {
+  if (job.contains("dataset")) return job.value("dataset", "");
+  const std::string function = job.value("function", "");
+  return job.contains("version") ? fmt::format("{}@{}", function, job.value("version", 0))
+                                 : function;
+}
+
 void print_jobs(const CliJson& jobs) {
   if (jobs.empty()) {
-    fmt::print("no jobs; mayfly batch and mayfly run submit one\n");
+    fmt::print("no jobs; mayfly batch, run and train submit one\n");
     return;
   }
   Table table({"JOB", "OF", "KIND", "PROGRESS", "SUBMITTED", "REASON"});
   for (const CliJson& job : jobs) {
-    table.add({job.value("id", ""),
-               job.contains("dataset")
-                   ? job.value("dataset", "")
-                   : fmt::format("{}@{}", job.value("function", ""), job.value("version", 0)),
-               job.value("kind", ""), job_line(job), job.value("submitted", ""),
-               job.value("reason", "")});
+    table.add({job.value("id", ""), subject_of_job(job), job.value("kind", ""), job_line(job),
+               job.value("submitted", ""), job.value("reason", "")});
   }
   fmt::print("{}", table.str());
 }
@@ -180,6 +184,7 @@ Result<CliJson> list_jobs(const JobsFlags& flags, NodeClient& node) {
   std::string path = fmt::format("/api/v1/jobs?limit={}", flags.limit);
   if (!flags.state.empty()) path += "&state=" + path_segment(flags.state);
   if (!flags.function.empty()) path += "&function=" + path_segment(flags.function);
+  if (!flags.parent.empty()) path += "&parent=" + path_segment(flags.parent);
   return node.get(path);
 }
 
@@ -262,6 +267,7 @@ void add_jobs_verb(CLI::App& app, CliContext& context) {
   verb->add_option("JOB", flags->id, "of all but list");
   verb->add_option("--output", flags->output, "of get: the folder; the current one");
   verb->add_option("--function", flags->function, "of list: only its jobs");
+  verb->add_option("--parent", flags->parent, "of list: the parts of this job");
   verb->add_option("--state", flags->state,
                    "of list: queued, running, paused, done, failed, cancelled or expired");
   verb->add_option("--limit", flags->limit, "of list: how many; 100");

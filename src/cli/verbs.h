@@ -24,6 +24,7 @@ struct CliContext {
   Path data;               // the data folder of the configuration
   bool json = false;       // --json
   Status outcome;          // of the verb that ran
+  int exit = 0;            // where it did what it was asked to, and has more to say (docs/cli.md)
 
   NodeClient node() const {
     return NodeClient(find_node_url(url, configured), find_tls_files(tls), find_key(key_file));
@@ -47,6 +48,7 @@ void add_batch_verb(CLI::App& app, CliContext& context);
 void add_run_verb(CLI::App& app, CliContext& context);
 void add_jobs_verb(CLI::App& app, CliContext& context);
 void add_data_verb(CLI::App& app, CliContext& context);
+void add_train_verb(CLI::App& app, CliContext& context);
 void add_schedule_verb(CLI::App& app, CliContext& context);
 void add_functions_verb(CLI::App& app, CliContext& context);
 void add_versions_verb(CLI::App& app, CliContext& context);
@@ -78,6 +80,10 @@ void add_help_verb(CLI::App& app, CliContext& context);
 
 // What mayfly deploy NAME PATH does.
 Status deploy_path(const std::string& name, const Path& path, const CliContext& context);
+
+// What mayfly data put NAME SOURCE does: the snapshot, as in "credit@3".
+Result<std::string> put_dataset(const std::string& name, const std::string& source,
+                                const std::string& target, NodeClient& node);
 
 // Of --rollout: "auto", or a JSON file.
 Result<CliJson> read_rollout_plan(const std::string& plan);

@@ -55,6 +55,12 @@ struct SnapshotRecord {
   std::string erased_by{}, reason{};
 };
 
+// Somebody's look at the rows of a snapshot's test split.
+struct TestLook {
+  std::string job;
+  WallTime time{};
+};
+
 // A file of a snapshot: "train/c0.npy" of a part, "schema.json" of the whole.
 struct DatasetFile {
   std::string path;

@@ -1,10 +1,11 @@
-// Six tables:
+// Seven tables:
 //
 //   datasets         one row each; `latest` counts its snapshots, from 1
 //   snapshots        one row each, also of those that are erased
 //   parts            what ingests made; a number is never given twice
 //   snapshot_parts   the parts of a snapshot, in their order; an appended one begins with its
 //   parent's part_files       columns snapshot_files   schema.json, statistics.json, sketches.bin
+//   test_looks       who looked at the test split of a snapshot, each once; rows are never removed
 #include "data/dataset_store.h"
 
 #include <fmt/format.h>
@@ -87,6 +88,15 @@ CREATE TABLE IF NOT EXISTS snapshot_files(
   PRIMARY KEY(owner, number, path)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS snapshot_files_by_digest ON snapshot_files(digest);
+CREATE TABLE IF NOT EXISTS test_looks(
+  dataset INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  look INTEGER NOT NULL,
+  job TEXT NOT NULL,
+  time INTEGER NOT NULL,
+  PRIMARY KEY(dataset, number, job),
+  FOREIGN KEY(dataset, number) REFERENCES snapshots(dataset, number)
+) STRICT, WITHOUT ROWID;
 )sql";
 
 constexpr std::string_view kDatasetColumns =
@@ -451,6 +461,35 @@ Result<std::vector<Digest>> DatasetStore::drop_bytes(const SnapshotRecord& snaps
   TRY(database_.execute("drop parts that no snapshot has",
                         "DELETE FROM parts WHERE id NOT IN (SELECT part FROM snapshot_parts)"));
   return dropped;
+}
+
+Result<std::uint32_t> DatasetStore::count_look(const SnapshotRecord& snapshot, std::string_view job,
+                                               WallTime now) {
+  const std::scoped_lock lock(mutex_);
+  Statement insert = TRY(database_.prepare(
+      "count a look at a test split",
+      "INSERT OR IGNORE INTO test_looks SELECT ?1, ?2, count(*) + 1, ?3, ?4 FROM test_looks WHERE "
+      "dataset = ?1 AND number = ?2"));
+  insert.bind(snapshot.dataset, snapshot.number, job, since_epoch(now));
+  TRY(insert.run());
+  Statement query = TRY(database_.prepare(
+      "find a look at a test split",
+      "SELECT look FROM test_looks WHERE dataset = ?1 AND number = ?2 AND job = ?3"));
+  query.bind(snapshot.dataset, snapshot.number, job);
+  if (!TRY(query.step())) return fail(Code::Internal, "a look that was counted is not there");
+  return static_cast<std::uint32_t>(query.integer(0));
+}
+
+Result<std::vector<TestLook>> DatasetStore::looks(const SnapshotRecord& snapshot) {
+  const std::scoped_lock lock(mutex_);
+  Statement query = TRY(database_.prepare(
+      "list looks at a test split",
+      "SELECT job, time FROM test_looks WHERE dataset = ?1 AND number = ?2 ORDER BY look"));
+  query.bind(snapshot.dataset, snapshot.number);
+  std::vector<TestLook> found;
+  while (TRY(query.step()))
+    found.push_back({.job = query.text(0), .time = at_epoch(query.integer(1))});
+  return found;
 }
 
 Result<DatasetStore::Erased> DatasetStore::erase(const DatasetRecord& dataset, std::uint32_t number,

@@ -48,6 +48,12 @@ class DatasetStore {
   // Its parts in their order, each with its columns; of what is erased, none.
   Result<std::vector<std::vector<DatasetFile>>> parts(const SnapshotRecord& snapshot);
 
+  // The number of this job's look at the test split of the snapshot, from 1; counted once. Durable
+  // when it returns. What was counted stays, also of what is erased.
+  Result<std::uint32_t> count_look(const SnapshotRecord& snapshot, std::string_view job,
+                                   WallTime now);
+  Result<std::vector<TestLook>> looks(const SnapshotRecord& snapshot);
+
   struct Commit {
     SnapshotRecord snapshot;         // number, digest and bytes are the store's to say
     std::vector<DatasetFile> part;   // the new one

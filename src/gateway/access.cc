@@ -50,7 +50,9 @@ Verb verb_for(Needs needs) {
 bool granted_otherwise(const Scopes& scopes, Needs needs, std::string_view function) {
   const bool read = needs == Needs::Describe || needs == Needs::ReadData || needs == Needs::SeeJob;
   const bool data = needs == Needs::Upload || needs == Needs::Job || needs == Needs::SeeJob;
+  const bool trains = needs == Needs::Job || needs == Needs::SeeJob;
   return (read && granted(scopes, Verb::Read, function)) ||
+         (trains && granted(scopes, Verb::Deploy, function)) ||
          (data && granted(scopes, Verb::Data, function));
 }
 
@@ -86,6 +88,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListJobs:
     case Endpoint::DescribeJob:
     case Endpoint::JobResultFile:
+    case Endpoint::JobEvents:
       return Needs::SeeJob;
     case Endpoint::OpenApi:
     case Endpoint::ServerMetadata:
@@ -122,6 +125,7 @@ Needs needs_of(Endpoint endpoint) {
     case Endpoint::ListSigningKeys:
       return Needs::Read;
     case Endpoint::Deploy:
+    case Endpoint::CreateTraining:
     case Endpoint::ExportVersion:
     case Endpoint::VersionFile:
     case Endpoint::RepositoryLoad:
@@ -262,6 +266,8 @@ std::string_view action_of(Endpoint endpoint) {
       return "job.pause";
     case Endpoint::ResumeJob:
       return "job.resume";
+    case Endpoint::CreateTraining:
+      return "train";
     case Endpoint::CreateSnapshot:
       return "data.put";
     case Endpoint::EraseSnapshot:

@@ -24,8 +24,8 @@ enum class Needs : std::uint8_t {
   Configure,
   Data,      // of a dataset
   ReadData,  // what is in one: data or read
-  Job,       // invoke or data: what a job belongs to is known once it is found
-  SeeJob,    // invoke, read or data: likewise
+  Job,       // invoke, data or deploy: what a job belongs to is known once it is found
+  SeeJob,    // those or read: likewise
   Secrets,
   Metrics,
   Admin,  // keys of the caller's project, its audit log

@@ -314,6 +314,9 @@ Task<Result<Response>> DatasetApi::describe_snapshot(const Route& route) {
     Json json{{"dataset", dataset.name}};
     json.update(describe_snapshot_record(snapshot));
     json["report"] = parsed_or_null(snapshot.report);
+    json["test_looks"] = Json::array();
+    for (const TestLook& look : TRY(parts_.datasets.looks(snapshot)))
+      json["test_looks"].push_back({{"job", look.job}, {"time", format_time(look.time)}});
     const std::vector<DatasetFile> files = TRY(parts_.datasets.files(snapshot));
     for (const DatasetFile& file : files) {
       if (file.path == kSchemaFile) {

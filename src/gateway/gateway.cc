@@ -194,6 +194,12 @@ Task<void> Gateway::serve(Exchange& exchange, Route route) {
     if (followed) co_return;
     co_return co_await answer_error(exchange, route, std::move(followed).error());
   }
+  if (route.endpoint == Endpoint::JobEvents) {
+    Status followed = co_await parts_.jobs.follow(exchange, route, origin,
+                                                  [&] { return may_go_on(exchange, route); });
+    if (followed) co_return;
+    co_return co_await answer_error(exchange, route, std::move(followed).error());
+  }
   if (route.endpoint == Endpoint::JobResultFile || route.endpoint == Endpoint::VersionFile) {
     Status sent = route.endpoint == Endpoint::VersionFile
                       ? co_await parts_.signing.send_file(exchange, route, origin)
@@ -245,6 +251,8 @@ Task<Result<Response>> Gateway::answer(Exchange& exchange, Route& route) {
     case Endpoint::DescribeSnapshot:
     case Endpoint::EraseSnapshot:
       co_return co_await parts_.datasets.call(exchange, route);
+    case Endpoint::CreateTraining:
+      co_return co_await parts_.trainings.create(exchange, route);
     case Endpoint::ListSchedules:
     case Endpoint::CreateSchedule:
     case Endpoint::ShowSchedule:

@@ -19,6 +19,7 @@
 #include "gateway/schedule_api.h"
 #include "gateway/secret_api.h"
 #include "gateway/signing_api.h"
+#include "gateway/training_api.h"
 #include "gateway/webhook_api.h"
 #include "net/exchange.h"
 #include "serving/catalog.h"
@@ -36,6 +37,7 @@ class Gateway {
     ScheduleApi& schedules;
     JobApi& jobs;
     DatasetApi& datasets;
+    TrainingApi& trainings;
     Catalog& catalog;
     Metrics& metrics;
     Callers& callers;

@@ -58,6 +58,8 @@ Json describe_progress(const JobRecord& job) {
   return about;
 }
 
+}  // namespace
+
 Json describe_job(const JobRecord& job) {
   const JobSubmission& spec = job.spec;
   Json about{{"id", spec.id}};
@@ -85,6 +87,8 @@ Json describe_job(const JobRecord& job) {
     about["ended"] = format_time(job.ended);
     about["kept_until"] = format_time(job.ended + spec.keep);
   }
+  if (spec.kind == JobKind::Train && !spec.detail.empty())
+    about["training"] = json_or_null(spec.detail);
   if (!job.result.empty()) about["result"] = json_or_null(job.result);
   if (!job.reason.empty()) {
     about["reason"] = job.reason;
@@ -92,6 +96,8 @@ Json describe_job(const JobRecord& job) {
   }
   return about;
 }
+
+namespace {
 
 // Rows that the model takes at once: what its signature leaves open.
 Result<std::uint32_t> most_rows(const Signature& signature, std::uint32_t wanted) {

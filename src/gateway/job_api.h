@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "async/loop.h"
 #include "async/task.h"
 #include "core/invocation.h"
 #include "core/json_reader.h"
@@ -20,12 +22,15 @@
 
 namespace mayfly {
 
+// As it is shown to those who may see it.
+Json describe_job(const JobRecord& job);
 // 202: the job, and where it is shown.
 Response accepted_job(const JobRecord& job);
 
 class JobApi {
  public:
   struct Parts {  // all outlive me
+    Loop& loop;
     JobEngine& engine;
     Catalog& catalog;
     InvocationIds& ids;
@@ -57,6 +62,9 @@ class JobApi {
 
   Task<std::string> metrics() { return parts_.engine.metrics(); }
   Task<Result<Response>> call(Exchange& exchange, const Route& route);
+  // Events until it is over, as long as `may_go_on`. An error was told to nobody yet.
+  Task<Status> follow(Exchange& exchange, const Route& route, std::string_view cors_origin,
+                      std::function<Status()> may_go_on);
   // A file of the result, as long as it may be. An error was told to nobody yet.
   Task<Status> send_file(Exchange& exchange, const Route& route, std::string_view cors_origin);
 
@@ -68,6 +76,7 @@ class JobApi {
   Task<Result<Response>> list(const Exchange& exchange, const Route& route);
   Task<Result<Response>> show(JobRecord job);
   Task<Result<JobRecord>> find(const Route& route);
+  Task<Result<Json>> as_it_is(const Route& route);
 
   Parts parts_;
 };

@@ -88,6 +88,9 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
       ingests_({.slices = slice_parts(parts),
                 .datasets = *stores_.datasets,
                 .byte_limit = parts.data_limit}),
+      snapshots_(*stores_.datasets, *stores_.blobs),
+      trials_(slice_parts(parts), [this](const JobRecord& job) { return learned_from(job); }),
+      scores_(slice_parts(parts), [this](const JobRecord& job) { return scored_on(job); }),
       engine_({.loop = parts.loop,
                .store = *stores_.jobs,
                .rng = parts.rng,
@@ -97,7 +100,14 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                .has_memory = parts.has_memory,
                .byte_limit = parts.byte_limit},
               options),
-      api_({.engine = engine_,
+      trainings_({.loop = parts.loop,
+                  .pool = pool_,
+                  .engine = engine_,
+                  .snapshots = snapshots_,
+                  .cost = [this](const JobRecord& job) { return cost_of(job); },
+                  .enroll = parts.enroll}),
+      api_({.loop = parts.loop,
+            .engine = engine_,
             .catalog = parts.catalog,
             .ids = parts.ids,
             .uploads = parts.uploads,
@@ -113,7 +123,12 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                  .uploads = parts.uploads,
                  .blobs = *stores_.blobs,
                  .owners = parts.owners,
-                 .pins = parts.pins}) {}
+                 .pins = parts.pins}),
+      training_api_({.pool = engine_.pool(),
+                     .engine = engine_,
+                     .snapshots = snapshots_,
+                     .ids = parts.ids,
+                     .rng = parts.rng}) {}
 
 ScheduledJobs JobService::scheduled() {
   JobStore& store = *stores_.jobs;
@@ -164,15 +179,49 @@ Task<SliceOutcome> JobService::run(SliceAsk ask) {
     case JobKind::Ingest:
       co_return co_await ingests_.run(std::move(ask));
     case JobKind::Train:
+      co_return co_await trainings_.run(std::move(ask));
     case JobKind::Trial:
+      co_return co_await trials_.run(std::move(ask));
     case JobKind::Score:
-      co_return SliceOutcome{.result = refuse(reason::kUnsupported,
-                                              fmt::format("this node runs no jobs of the kind {}",
-                                                          to_string(ask.job.spec.kind)))};
+      co_return co_await scores_.run(std::move(ask));
     case JobKind::Batch:
       break;
   }
   co_return co_await batches_.run(std::move(ask), engine_.options().slice);
+}
+
+Task<Result<std::vector<SourceFile>>> JobService::learned_from(const JobRecord& job) {
+  CO_TRY(const DataRef data, parse_data_ref(job.spec.detail));
+  co_return co_await pool_.run([&]() -> Result<std::vector<SourceFile>> {
+    const SnapshotRecord snapshot = TRY(snapshots_.find(project_of(job.spec.function), data));
+    return snapshots_.to_learn_from(snapshot);
+  });
+}
+
+Task<Result<std::vector<SourceFile>>> JobService::scored_on(const JobRecord& job) {
+  CO_TRY(const DataRef data, parse_data_ref(job.spec.detail));
+  CO_TRY(const std::optional<ScoreJob> wanted, parse_score_job(job.spec.detail));
+  if (!wanted) co_return fail(Code::Internal, "the job's detail is no scoring");
+  const SnapshotFiles::ScoreAsk ask{
+      .split = wanted->split,
+      .target = wanted->target,
+      .looker = job.spec.parent.empty() ? job.spec.id : job.spec.parent,
+      .now = engine_.now()};
+  co_return co_await pool_.run([&]() -> Result<std::vector<SourceFile>> {
+    const SnapshotRecord snapshot = TRY(snapshots_.find(project_of(job.spec.function), data));
+    return snapshots_.to_score(snapshot, ask);
+  });
+}
+
+// As the bill has it.
+double JobService::cost_of(const JobRecord& job) const {
+  constexpr double kNano = 1e-9;
+  const double gib_held =
+      static_cast<double>(job.spec.memory.count) / static_cast<double>(gib(1).count);
+  const double gib_seconds = gib_held * std::chrono::duration<double>(job.ran).count();
+  const double cpu_seconds = std::chrono::duration<double>(job.cpu).count();
+  return kNano * (gib_seconds * static_cast<double>(parts_.prices.gib_second) +
+                  cpu_seconds * static_cast<double>(parts_.prices.cpu_second));
 }
 
 Task<Result<ServingRef>> JobService::serving_of(const JobRecord& job) {
@@ -248,6 +297,7 @@ Task<ChunkReply> JobService::predict_once(const ChunkAsk& ask) {
 }
 
 Task<void> JobService::bill(const JobRecord& job, const SliceBill& spent) {
+  if (job.spec.kind == JobKind::Train) co_return;  // its parts are billed
   const auto micros = [](Duration time) {
     return std::chrono::duration_cast<std::chrono::microseconds>(time);
   };

@@ -10,12 +10,17 @@
 #include "gateway/dataset_api.h"
 #include "gateway/job_api.h"
 #include "gateway/predictions.h"
+#include "gateway/training_api.h"
 #include "jobs/batch_slice.h"
 #include "jobs/job_engine.h"
 #include "jobs/job_store.h"
 #include "jobs/run_slice.h"
+#include "jobs/score_slice.h"
+#include "jobs/train_slice.h"
+#include "meter/prices.h"
 #include "serving/ledger_writer.h"
 #include "store/data_dir.h"
+#include "training/training_slices.h"
 
 namespace mayfly {
 
@@ -47,11 +52,14 @@ class JobService {
     std::function<Bytes(std::string_view project)> byte_limit;
     std::function<Bytes(std::string_view project)> data_limit;
     std::uint32_t cores;
+    const Prices& prices;
+    RegisterTrained enroll = nullptr;  // null: trained models stay with their trainings
   };
   JobService(JobStores stores, const Parts& parts, JobEngine::Options options);
 
   JobApi& api() { return api_; }
   DatasetApi& datasets() { return datasets_; }
+  TrainingApi& trainings() { return training_api_; }
   JobEngine& engine() { return engine_; }
   // What schedules have of me; I outlive it.
   ScheduledJobs scheduled();
@@ -65,6 +73,9 @@ class JobService {
   Task<ChunkReply> predict(ChunkAsk ask);
   Task<ChunkReply> predict_once(const ChunkAsk& ask);
   Task<void> bill(const JobRecord& job, const SliceBill& bill);
+  Task<Result<std::vector<SourceFile>>> learned_from(const JobRecord& job);
+  Task<Result<std::vector<SourceFile>>> scored_on(const JobRecord& job);
+  double cost_of(const JobRecord& job) const;
   SliceParts slice_parts(const Parts& parts);
 
   Parts parts_;
@@ -73,9 +84,14 @@ class JobService {
   RunSlices runs_;
   BatchSlices batches_;
   IngestSlices ingests_;
+  SnapshotFiles snapshots_;
+  TrainSlices trials_;
+  ScoreSlices scores_;
   JobEngine engine_;
+  TrainingSlices trainings_;
   JobApi api_;
   DatasetApi datasets_;
+  TrainingApi training_api_;
 };
 
 }  // namespace mayfly

@@ -84,6 +84,8 @@ constexpr auto kPatterns = [] {
       {"POST", "/api/v1/jobs/{id}/pause", PauseJob},
       {"POST", "/api/v1/jobs/{id}/resume", ResumeJob},
       {"GET", "/api/v1/jobs/{id}/file", JobResultFile},
+      {"GET", "/api/v1/jobs/{id}/events", JobEvents},
+      {"POST", "/api/v1/functions/{name}/trainings", CreateTraining},
       {"GET", "/api/v1/datasets", ListDatasets},
       {"GET", "/api/v1/datasets/{name}", DescribeDataset},
       {"POST", "/api/v1/datasets/{name}/snapshots", CreateSnapshot},

@@ -80,6 +80,8 @@ enum class Endpoint : std::uint8_t {
   PauseJob,
   ResumeJob,
   JobResultFile,
+  JobEvents,
+  CreateTraining,
   ListDatasets,
   DescribeDataset,
   CreateSnapshot,

@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 constexpr Duration kAfterTrouble = 1s;
 constexpr Duration kLongestWait = 1min;
 constexpr Duration kPlatformPause = 30s;
+constexpr Duration kLookAgain = 1s;
 
 SliceFate meant_fate(const SliceOutcome& outcome, bool killed) {
   if (outcome.result) return SliceFate::Checkpoint;
@@ -102,6 +103,7 @@ Task<Result<JobRecord>> JobEngine::submit(JobSubmission job, std::vector<JobFile
 Task<Result<JobRecord>> JobEngine::cancel(std::string id) {
   CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.cancel(id, now()); }));
   for_each_running(id, [](Running& running) { running.kill.cancel(); });
+  tell_of_end();
   co_return job;
 }
 
@@ -122,11 +124,31 @@ void JobEngine::for_each_running(std::string_view id, const std::function<void(R
     if (running == id || slice->parent == id) act(*slice);
 }
 
+void JobEngine::tell_of_end() {
+  ++ends_;
+  for (Promise<void>& watcher : std::exchange(watchers_, {})) watcher.set();
+}
+
+Task<void> JobEngine::next_end(std::uint64_t seen, CancelToken cancel) {
+  if (seen != ends_) co_return;
+  Future<void> ended(parts_.loop);
+  std::erase_if(watchers_, [](const Promise<void>& watcher) { return !watcher.wanted(); });
+  watchers_.push_back(ended.promise());
+  const auto give_up = [&ended] {
+    ended.cancel({.code = Code::Cancelled, .message = "nothing ended"});
+  };
+  Timer late(parts_.loop, give_up);
+  late.arm_in(kLookAgain);
+  const CancelCallback cancelled(cancel, give_up);
+  (void)co_await ended;
+}
+
 // What a running job said last is not written before its next checkpoint.
 JobRecord JobEngine::with_progress(JobRecord job) const {
   const auto running = running_.find(job.spec.id);
-  if (running != running_.end() && running->second->lease.epoch == job.epoch)
-    job.progress = running->second->progress;
+  if (running == running_.end() || running->second->lease.epoch != job.epoch) return job;
+  job.progress = running->second->progress;
+  job.ran += parts_.loop.clock().now() - running->second->began;
   return job;
 }
 
@@ -211,6 +233,7 @@ Task<void> JobEngine::sweep_now_and_then() {
     }
     for (const std::string& id : *expired)
       for_each_running(id, [](Running& running) { running.kill.cancel(); });
+    if (!expired->empty()) tell_of_end();
   } while (co_await sleep_for(parts_.loop, options_.sweep_every, closing_.token()));
 }
 
@@ -232,6 +255,7 @@ Task<void> JobEngine::watch_memory() {
 Task<void> JobEngine::work(JobRecord job) {
   const auto hold = gate_.hold();
   Running running{.lease = lease_of(job),
+                  .began = parts_.loop.clock().now(),
                   .parent = job.spec.parent,
                   .memory = job.spec.memory,
                   .cpus = job.spec.cpus,
@@ -341,6 +365,7 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
     for_each_running(job.spec.id, [&](Running& of_job) {
       if (&of_job != &running) of_job.kill.cancel();
     });
+    tell_of_end();
   }
   if (ended) {
     LOG(info, "slice ended", {"job", job.spec.id}, {"state", to_string(ended->state)},

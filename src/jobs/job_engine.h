@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "async/cancel.h"
+#include "async/event.h"
 #include "async/gate.h"
 #include "async/loop.h"
 #include "async/pool.h"
@@ -74,6 +75,11 @@ class JobEngine {
   Task<Result<std::vector<JobFile>>> files(std::string id);
   Task<Result<Bytes>> bytes_of(std::string project);
 
+  // How many jobs have ended while I ran, and a wait for another end than those `seen`; or for a
+  // second, so that nobody waits for what he missed.
+  std::uint64_t ends() const { return ends_; }
+  Task<void> next_end(std::uint64_t seen, CancelToken cancel);
+
   // What /metrics shows of jobs.
   Task<std::string> metrics();
 
@@ -85,6 +91,7 @@ class JobEngine {
  private:
   struct Running {
     JobLease lease;
+    TimePoint began;
     std::string parent;
     Bytes memory;
     std::uint32_t cpus;
@@ -93,6 +100,7 @@ class JobEngine {
   };
 
   void look();
+  void tell_of_end();
   Task<void> feed();
   Task<bool> lease_one();
   Task<void> arm();
@@ -120,6 +128,8 @@ class JobEngine {
   Timer again_;
   std::map<std::string, Running*> running_;  // by id
   std::string last_project_;
+  std::vector<Promise<void>> watchers_;  // of ends
+  std::uint64_t ends_ = 0;
   bool feeding_ = false;
   bool wanted_ = false;  // something came while it was fed
   bool watching_ = false;

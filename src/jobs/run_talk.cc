@@ -91,7 +91,9 @@ Task<void> RunTalk::keep(std::string folder) {
     CO_TRY(std::vector<JobFile> files, co_await parts_.pool.run([&] {
       return take_folder(parts_, work_ / folder, FileRole::Checkpoint, pin);
     }));
-    co_return co_await ask_.keep("", std::move(files));
+    CO_TRY_STATUS(co_await ask_.keep("", files));
+    last_kept_ = std::move(files);
+    co_return Status{};
   };
   say();
   const Status kept = co_await work();

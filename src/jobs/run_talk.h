@@ -26,6 +26,7 @@ class RunTalk {
   Task<Result<JobEnd>> run(JobSpec spec);
   const SliceJail& jail() const { return jail_; }
   bool kept() const { return kept_; }  // a checkpoint, at least
+  const std::vector<JobFile>& last_kept() const { return last_kept_; }
 
  private:
   void answer(std::string_view text);
@@ -39,6 +40,7 @@ class RunTalk {
   Gate gate_;  // of what is being kept
   JobProgress progress_;
   Json metrics_ = Json::object();
+  std::vector<JobFile> last_kept_;
   bool keeping_ = false;
   bool kept_ = false;
   TimePoint said_{};

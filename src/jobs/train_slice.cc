@@ -1,7 +1,8 @@
 #include "jobs/train_slice.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -47,8 +48,8 @@ Task<Result<JobStore::SliceResult>> TrainSlices::run_in(SliceAsk& ask,
   if (auto failure = failure_of_slice(talk.jail(), *ended, spec))
     co_return std::unexpected(*std::move(failure));
   outcome.retry = false;  // what the worker says of its data stands
-  const bool kept = talk.kept();
-  co_return co_await parts_.pool.run([&] { return take_end(folder->work(), kept, outcome.pin); });
+  co_return co_await parts_.pool.run(
+      [&] { return take_end(ask, folder->work(), talk, outcome.pin); });
 }
 
 Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& folder) const {
@@ -56,8 +57,9 @@ Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& fo
   if (!job) return fail(Code::Internal, "the job's detail is no training");
   job->threads = ask.job.spec.cpus;
   job->memory = ask.job.spec.memory;
-  job->restored = ask.job.slices > 0;
-  TRY(lay_out(checkpoint_sources(ask, parts_), folder.work() / "restored"));
+  const std::vector<SourceFile> checkpoint = checkpoint_sources(ask, parts_);
+  job->restored = !checkpoint.empty();
+  TRY(lay_out(checkpoint, folder.work() / "restored"));
   return JobSpec{.label = label_of(ask.job),
                  .runtime = RuntimeKind::Training,
                  .source = folder.source(),
@@ -70,18 +72,26 @@ Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& fo
                  .idle = true};
 }
 
-Result<JobStore::SliceResult> TrainSlices::take_end(const Path& work, bool kept, Pin& pin) const {
+Result<JobStore::SliceResult> TrainSlices::take_end(const SliceAsk& ask, const Path& work,
+                                                    const RunTalk& talk, Pin& pin) const {
   const Fd file = TRY(open_left(work / "end.json", kMaxTrainEnd));
   const std::string text = TRY(read_all_fd(file.get(), kMaxTrainEnd));
   const TrainEnd end = TRY(parse_train_end(text));
   if (end.how == TrainEnd::How::Refused) return refuse(end.refused.reason, end.refused.message);
   JobStore::SliceResult result;
   result.finished = end.how == TrainEnd::How::Finished;
-  if (!result.finished && !kept)
+  if (!result.finished && !talk.kept())
     return refuse(reason::kInstanceCrashed, "the training stopped without a checkpoint");
   if (!result.finished) return result;
   result.result = end.result;
   result.files = TRY(take_folder(parts_, work / "output", FileRole::Result, pin));
+  const auto job = TRY(parse_train_job(ask.job.spec.detail));
+  if (!job || job->rounds == 0) return result;
+  for (JobFile kept : talk.last_kept()) {
+    kept.role = FileRole::Result;
+    kept.name = fmt::format("checkpoint/{}", kept.name);
+    result.files.push_back(std::move(kept));
+  }
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "jobs/run_talk.h"
 #include "jobs/slice.h"
 #include "jobs/slice_jail.h"
 #include "publish/source_folder.h"
@@ -18,7 +19,9 @@ namespace mayfly {
 using FindSnapshot = std::function<Task<Result<std::vector<SourceFile>>>(const JobRecord& job)>;
 
 // The detail of such a job is its TrainJob, as JSON; memory, threads and what was restored are the
-// slice's to say. Its result is the TrainEnd's, its files those of the worker's output.
+// slice's to say. Its result is the TrainEnd's, its files those of the worker's output; and of one
+// that ended after so many rounds checkpoint/…, which a longer one goes on from when it is given
+// them as its inputs, in the role of a checkpoint.
 class TrainSlices {
  public:
   TrainSlices(SliceParts parts, FindSnapshot find_snapshot)
@@ -30,7 +33,8 @@ class TrainSlices {
   Task<Result<JobStore::SliceResult>> run_in(SliceAsk& ask, std::optional<SourceFolder>& folder,
                                              SliceOutcome& outcome);
   Result<JobSpec> spec_of(const SliceAsk& ask, const SourceFolder& folder) const;
-  Result<JobStore::SliceResult> take_end(const Path& work, bool kept, Pin& pin) const;
+  Result<JobStore::SliceResult> take_end(const SliceAsk& ask, const Path& work, const RunTalk& talk,
+                                         Pin& pin) const;
 
   SliceParts parts_;
   FindSnapshot find_snapshot_;

@@ -249,6 +249,44 @@ Interval interval(Metric metric, const Predictions& predictions, double alpha, s
       .bounds;
 }
 
+namespace {
+
+// One end of a figure between 0 and 1, `ratio` times as far from the estimate in log-odds. Of a
+// perfect score Wilson's interval has odds of z² / n.
+double share_end(double estimate, double end, double ratio) {
+  const auto odds = [](double share) { return share / (1 - share); };
+  const auto share = [](double some) { return some / (1 + some); };
+  if (estimate == end || end <= 0 || end >= 1) return end;
+  if (estimate >= 1) return 1 - share(odds(1 - end) * ratio * ratio);
+  if (estimate <= 0) return share(odds(end) * ratio * ratio);
+  return share(odds(estimate) * std::pow(odds(end) / odds(estimate), ratio));
+}
+
+double end_at(Metric metric, double estimate, double end, double ratio) {
+  switch (metric) {
+    case Metric::Rmse: {
+      const double square = estimate * estimate + ratio * (end * end - estimate * estimate);
+      return std::sqrt(std::max(0.0, square));
+    }
+    case Metric::LogLoss:
+    case Metric::Mae:
+      return estimate + ratio * (end - estimate);
+    case Metric::R2:  // what is left of the variance, in logarithms
+      if (estimate >= 1 || end >= 1) return end;
+      return 1 - (1 - estimate) * std::pow((1 - end) / (1 - estimate), ratio);
+    default:
+      return share_end(estimate, end, ratio);
+  }
+}
+
+}  // namespace
+
+Interval at_alpha(Metric metric, const Interval& of, double from, double to) {
+  const double ratio = normal_quantile(1 - to) / normal_quantile(1 - from);
+  return {of.estimate, end_at(metric, of.estimate, of.low, ratio),
+          end_at(metric, of.estimate, of.high, ratio)};
+}
+
 double pessimistic(Metric metric, const Interval& of) {
   return info(metric).higher_is_better ? of.low : of.high;
 }

@@ -28,6 +28,11 @@ struct Interval {
 // NaN where the metric has no meaning on these rows. `alpha` between 0 and 0.5.
 Interval interval(Metric metric, const Predictions& predictions, double alpha, std::uint64_t seed);
 
+// The same interval where each end is to hold with probability 1 - `to` instead of 1 - `from`, by
+// the normal approximation on the scale of the metric's own: for bounds that are corrected once it
+// is known for how many they must hold.
+Interval at_alpha(Metric metric, const Interval& of, double from, double to);
+
 // The end of the interval that a goal is held against: the low one where higher is better.
 double pessimistic(Metric metric, const Interval& of);
 bool reaches(Metric metric, double value, double goal);

@@ -226,6 +226,31 @@ TEST_CASE("McNemar counts only the rows about which the two disagree") {
   CHECK(found->improvement.estimate == near(0.07));
 }
 
+TEST_CASE("bounds at another level are about those that the rows give") {
+  for (const Metric metric : {Metric::Auc, Metric::Accuracy, Metric::LogLoss, Metric::F1}) {
+    CAPTURE(static_cast<int>(metric));
+    const Predictions some = two_classes(1000);
+    const Interval wide = interval(metric, some, 0.001, 3);
+    const Interval said = at_alpha(metric, interval(metric, some, 0.025, 3), 0.025, 0.001);
+    const double half = (wide.high - wide.low) / 2;
+    CHECK(std::abs(said.low - wide.low) < 0.15 * half);
+    CHECK(std::abs(said.high - wide.high) < 0.15 * half);
+  }
+  const Predictions numbers = values();
+  for (const Metric metric : {Metric::Rmse, Metric::Mae, Metric::R2}) {
+    CAPTURE(static_cast<int>(metric));
+    const Interval wide = interval(metric, numbers, 0.001, 3);
+    const Interval said = at_alpha(metric, interval(metric, numbers, 0.025, 3), 0.025, 0.001);
+    const double half = (wide.high - wide.low) / 2;
+    CHECK(std::abs(said.low - wide.low) < 0.25 * half);
+    CHECK(std::abs(said.high - wide.high) < 0.25 * half);
+  }
+  // Of 50 rows that are all right: Wilson's own.
+  const Interval perfect{1, 50 / (50 + 1.959964 * 1.959964), 1};
+  CHECK(at_alpha(Metric::Accuracy, perfect, 0.025, 0.005).low ==
+        doctest::Approx(50 / (50 + 2.575829 * 2.575829)).epsilon(1e-4));
+}
+
 TEST_CASE("how many rows would decide grows with the square of what is missing") {
   const Interval seen{.estimate = 0.80, .low = 0.76, .high = 0.84};
   CHECK(rows_to_decide(seen, 0.78, 100) == 400);

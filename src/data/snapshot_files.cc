@@ -1,0 +1,81 @@
+#include "data/snapshot_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/reason.h"
+#include "runner/report/ingest_job.h"
+
+namespace mayfly {
+
+Result<SnapshotRecord> SnapshotFiles::find(std::string_view project, const DataRef& data) const {
+  const DatasetRecord dataset = TRY(datasets_.find(project, data.dataset));
+  SnapshotRecord snapshot = TRY(datasets_.snapshot(dataset, data.snapshot));
+  if (!snapshot.erased) return snapshot;
+  return refuse(reason::kNotFound, fmt::format("{} was erased by {}: {}", to_string(data),
+                                               snapshot.erased_by, snapshot.reason));
+}
+
+Result<std::vector<SourceFile>> SnapshotFiles::files(const SnapshotRecord& snapshot,
+                                                     const Wanted& wanted) const {
+  std::vector<SourceFile> sources;
+  const auto add = [&](std::string path, const DatasetFile& file) {
+    sources.push_back(
+        {.file = {.path = std::move(path), .sha256 = to_string(file.digest), .size = file.size},
+         .blobs = &blobs_});
+  };
+  const std::vector<DatasetFile> whole = TRY(datasets_.files(snapshot));
+  for (const DatasetFile& file : whole)
+    if (file.path == kSchemaFile) add(file.path, file);
+  const auto parts = TRY(datasets_.parts(snapshot));
+  for (std::size_t number = 0; number < parts.size(); ++number) {
+    for (const DatasetFile& file : parts[number])
+      if (wanted(file.path)) add(fmt::format("parts/{}/{}", number, file.path), file);
+  }
+  return sources;
+}
+
+Result<std::vector<SourceFile>> SnapshotFiles::to_learn_from(const SnapshotRecord& snapshot) const {
+  return files(snapshot, [](std::string_view path) {
+    return path.starts_with("train/") || path.starts_with("valid/");
+  });
+}
+
+Result<std::vector<SourceFile>> SnapshotFiles::to_score(const SnapshotRecord& snapshot,
+                                                        const ScoreAsk& ask) const {
+  if (ask.split == Split::Test) (void)TRY(count_look(snapshot, ask.looker, ask.now));
+  const DatasetSchema columns = TRY(schema(snapshot));
+  const auto target = std::ranges::find(columns.columns, ask.target, &SchemaColumn::name);
+  const std::string of_target = target == columns.columns.end()
+                                    ? ""
+                                    : fmt::format("train/c{}.", target - columns.columns.begin());
+  const std::string scored = fmt::format("{}/", to_string(ask.split));
+  return files(snapshot, [&](std::string_view path) {
+    return path.starts_with(scored) || path == "train/row.npy" ||
+           (!of_target.empty() && path.starts_with(of_target));
+  });
+}
+
+Result<std::string> SnapshotFiles::read(const SnapshotRecord& snapshot, std::string_view path,
+                                        std::size_t most) const {
+  const std::vector<DatasetFile> whole = TRY(datasets_.files(snapshot));
+  const auto found = std::ranges::find(whole, path, &DatasetFile::path);
+  if (found == whole.end())
+    return fail(Code::DataLoss, fmt::format("the snapshot has no {}", path));
+  const Fd blob = TRY(blobs_.open(found->digest));
+  return read_all_fd(blob.get(), most);
+}
+
+Result<DatasetSchema> SnapshotFiles::schema(const SnapshotRecord& snapshot) const {
+  const std::string text = TRY(read(snapshot, kSchemaFile, kMaxSchemaJson));
+  return parse_dataset_schema(text);
+}
+
+Result<Json> SnapshotFiles::statistics(const SnapshotRecord& snapshot) const {
+  const std::string text = TRY(read(snapshot, kStatisticsFile, kMaxStatisticsJson));
+  return parse_json(text, "statistics.json");
+}
+
+}  // namespace mayfly

@@ -1,0 +1,38 @@
+// Trainings over HTTP: a wish becomes a plan, and the plan a job, with 202. What becomes of it is
+// asked of jobs (job_api.h). docs/training.md. Loop thread.
+#pragma once
+
+#include <string>
+
+#include "async/pool.h"
+#include "async/task.h"
+#include "base/rng.h"
+#include "core/invocation.h"
+#include "data/snapshot_files.h"
+#include "gateway/route.h"
+#include "jobs/job_engine.h"
+#include "net/exchange.h"
+#include "training/train_plan.h"
+
+namespace mayfly {
+
+class TrainingApi {
+ public:
+  struct Parts {  // all outlive me
+    Pool& pool;
+    JobEngine& engine;
+    SnapshotFiles snapshots;
+    InvocationIds& ids;
+    Rng& rng;
+  };
+  explicit TrainingApi(Parts parts) : parts_(parts) {}
+
+  Task<Result<Response>> create(Exchange& exchange, const Route& route);
+
+ private:
+  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project);
+
+  Parts parts_;
+};
+
+}  // namespace mayfly
