@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <utility>
 
 #include "core/reason.h"
-#include "core/units.h"
 #include "jobs/run_talk.h"
 #include "runner/report/function_training.h"
 #include "runner/report/run_job.h"
@@ -32,6 +32,21 @@ std::vector<SourceFile> joined(std::vector<SourceFile> files, const std::vector<
   return files;
 }
 
+// Before anything of it is read: a file may be any number of bytes, or lead elsewhere.
+Status look_at_made(const Path& folder) {
+  for (const char* name : kMadeFiles) {
+    std::error_code error;
+    const auto status = std::filesystem::symlink_status(folder / name, error);
+    if (!std::filesystem::exists(status)) continue;
+    const auto opened = open_left(folder / name, kMaxMadeModel);
+    if (opened) continue;
+    const Error& why = opened.error();
+    return refuse(why.reason.empty() ? reason::kFunctionError : std::string_view(why.reason),
+                  fmt::format("train(ctx): '{}' cannot be taken: {}", name, why.message));
+  }
+  return {};
+}
+
 Status check_made(const std::vector<SourceFile>& made) {
   bool there = false;
   for (const SourceFile& source : made) {
@@ -40,9 +55,6 @@ Status check_made(const std::vector<SourceFile>& made) {
       return refuse(
           reason::kFunctionError,
           fmt::format("train(ctx) left a file '{}', which is none of a training's", name));
-    if (source.file.size > kMaxMadeModel)
-      return refuse(reason::kTooLarge, fmt::format("train(ctx) left a '{}' of more than {}", name,
-                                                   to_string(Bytes{kMaxMadeModel})));
     there = there || name == kMadeModel;
   }
   if (there) return {};
@@ -182,13 +194,17 @@ Task<Result<bool>> PythonTrainSlices::train(SliceAsk& ask, Course& course, Slice
   outcome.retry = false;  // what the function itself says stands
   const bool kept = talk.kept();
   co_return co_await parts_.pool.run([&]() -> Result<bool> {
-    const Fd file = TRY(open_left(folder.work() / "end.json", kMaxRunEnd));
-    const std::string text = TRY(read_all_fd(file.get(), kMaxRunEnd));
+    const auto file = open_left(folder.work() / "end.json", kMaxRunEnd);
+    if (!file)
+      return refuse(reason::kFunctionError,
+                    "train(ctx) ended its process without a result; its logs may say why");
+    const std::string text = TRY(read_all_fd(file->get(), kMaxRunEnd));
     const RunEnd end = TRY(parse_run_end(text));
     if (end.how == RunEnd::How::Raised) return refuse(reason::kFunctionError, end.error);
     if (end.how == RunEnd::How::Stopped && !kept)
       return refuse(reason::kInstanceCrashed, "the training stopped without a checkpoint");
     if (end.how == RunEnd::How::Stopped) return false;
+    TRY(look_at_made(folder.work() / "made"));
     course.made = TRY(take(folder.work() / "made", "made", outcome.pin));
     TRY(check_made(course.made));
     return true;

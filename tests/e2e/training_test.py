@@ -105,7 +105,7 @@ class TrainingTest(NodeCase):
             (["--metric", "rmse"], "no metric of binary"),
             (["--target", "nothing"], "there is no column"),
             (["--trainer", "forest"], "xgboost, linear, kmeans"),
-            (["--trainer", "function"], "function"),
+            (["--trainer", "function"], "own trainers"),
             (["--params", '{"depth": 3}'], "no parameter 'depth'"),
             (["--trials", "3"], "say search"),
             (["--task", "regression"], "must be a number"),
