@@ -64,6 +64,12 @@ BatchAnswer refused(const Error& error) {
           .fatal = std::ranges::find(kFatal, slug) != kFatal.end()};
 }
 
+// A training by a Python function's train(ctx).
+bool is_of_function(const JobRecord& job) {
+  const auto training = parse_train_job(job.spec.detail);
+  return training && *training && (*training)->trainer == TrainerKind::Function;
+}
+
 }  // namespace
 
 Result<JobStores> JobStores::open(const DataDir& data, std::unique_ptr<BlobStore> blobs,
@@ -103,6 +109,11 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                      .most = parts.max_upload}}),
       snapshots_(*stores_.datasets, *stores_.blobs),
       trials_(slice_parts(parts), [this](const JobRecord& job) { return learned_from(job); }),
+      python_trials_(
+          slice_parts(parts), [this](const JobRecord& job) { return learned_from(job); },
+          [this](const JobRecord& job, const std::string& function) {
+            return training_code(job, function);
+          }),
       scores_(slice_parts(parts), [this](const JobRecord& job) { return scored_on(job); }),
       engine_({.loop = parts.loop,
                .store = *stores_.jobs,
@@ -224,6 +235,7 @@ Task<SliceOutcome> JobService::run(SliceAsk ask) {
     case JobKind::Train:
       co_return co_await trainings_.run(std::move(ask));
     case JobKind::Trial:
+      if (is_of_function(ask.job)) co_return co_await python_trials_.run(std::move(ask));
       co_return co_await trials_.run(std::move(ask));
     case JobKind::Score:
       co_return co_await scores_.run(std::move(ask));
@@ -275,6 +287,22 @@ Task<Result<ServingRef>> JobService::serving_of(const JobRecord& job) {
 
 Task<Result<JobCode>> JobService::code_of(const JobRecord& job) {
   CO_TRY(const ServingRef serving, co_await serving_of(job));
+  co_return co_await code_served(serving);
+}
+
+// "team/mytrainer@3": of the project whose function it trains, and of no other.
+Task<Result<JobCode>> JobService::training_code(JobRecord job, std::string function) {
+  const std::size_t at = function.rfind('@');
+  const std::string name = function.substr(0, at);
+  if (at == std::string::npos || project_of(name) != project_of(job.spec.function))
+    co_return refuse(reason::kInvalidInput,
+                     fmt::format("'{}' is no version of a function of the project", function));
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(name, function.substr(at + 1)));
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  co_return co_await code_served(serving);
+}
+
+Task<Result<JobCode>> JobService::code_served(ServingRef serving) {
   CO_TRY(Path artifact, co_await serving->runtime->artifact());
   JobCode code{
       .artifact = std::move(artifact), .environment = serving->runtime->environment, .secrets = {}};

@@ -15,6 +15,7 @@
 #include "jobs/batch_slice.h"
 #include "jobs/job_engine.h"
 #include "jobs/job_store.h"
+#include "jobs/python_train_slice.h"
 #include "jobs/run_slice.h"
 #include "registry/backup.h"
 #include "jobs/score_slice.h"
@@ -81,6 +82,8 @@ class JobService {
   Task<Status> submit_scheduled(Schedule schedule, std::string id, std::string request);
   Task<Result<ServingRef>> serving_of(const JobRecord& job);
   Task<Result<JobCode>> code_of(const JobRecord& job);
+  Task<Result<JobCode>> training_code(JobRecord job, std::string function);
+  Task<Result<JobCode>> code_served(ServingRef serving);
   Task<Result<Signature>> signature_of(const JobRecord& job);
   Task<ChunkReply> predict(ChunkAsk ask);
   Task<ChunkReply> predict_once(const ChunkAsk& ask);
@@ -100,6 +103,7 @@ class JobService {
   IngestSlices ingests_;
   SnapshotFiles snapshots_;
   TrainSlices trials_;
+  PythonTrainSlices python_trials_;
   ScoreSlices scores_;
   JobEngine engine_;
   TrainingSlices trainings_;
