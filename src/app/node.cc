@@ -310,6 +310,27 @@ Result<JobStores> open_jobs(const Foundation& base, ScheduleStore& schedules) {
   return JobStores::open(base.data, std::move(blobs), base.clock, schedules);
 }
 
+// What is known in secret, and who vouches for what.
+struct VaultDoors {
+  VaultDoors(const Foundation& base, DataPlane& plane)
+      : secrets({base.pool, *base.vault.secrets, base.registry, plane.dispatcher}),
+        webhooks({base.pool, *base.vault.secrets}),
+        signing({base.pool, *base.vault.signing, base.registry, plane.catalog, base.blobs}) {}
+
+  SecretApi secrets;
+  WebhookApi webhooks;
+  SigningApi signing;
+};
+
+// All outlive them.
+Result<std::unique_ptr<Signals>> stop_on_signals(Loop& loop, bool& stopping, CancelSource& stop) {
+  return Signals::create(loop, [&] {
+    stopping = true;
+    stop.cancel();
+    loop.stop();
+  });
+}
+
 Status serve(const Foundation& base) {
   Loop& loop = base.loop;
   const Config& config = base.config;
@@ -345,9 +366,7 @@ Status serve(const Foundation& base) {
     return listening == nullptr ? std::size_t{0} : listening->connections();
   }));
   ProtocolApi protocol(protocol_parts(plane, config));
-  SecretApi secrets({base.pool, *base.vault.secrets, base.registry, plane.dispatcher});
-  WebhookApi webhooks({base.pool, *base.vault.secrets});
-  SigningApi signing({base.pool, *base.vault.signing, base.registry, plane.catalog, base.blobs});
+  VaultDoors vault(base, plane);
   Gateway gateway({.predictions = predictions,
                    .control = control,
                    .protocol = protocol,
@@ -361,9 +380,9 @@ Status serve(const Foundation& base) {
                    .metrics = plane.metrics,
                    .callers = who.callers,
                    .identity = who.api,
-                   .secrets = secrets,
-                   .webhooks = webhooks,
-                   .signing = signing,
+                   .secrets = vault.secrets,
+                   .webhooks = vault.webhooks,
+                   .signing = vault.signing,
                    .lineage = origins->api,
                    .ready = ready},
                   {.hosts = config.hosts, .cors_origins = config.cors_origins});  // who may ask
@@ -411,11 +430,7 @@ Status run_node(const Config& config, const WrapEventStores& wrap) {
   Loop loop(clock);
   bool stopping = false;
   CancelSource stop;
-  const auto signals = TRY(Signals::create(loop, [&] {
-    stopping = true;
-    stop.cancel();
-    loop.stop();
-  }));
+  const auto signals = TRY(stop_on_signals(loop, stopping, stop));
 
   DataDir data = TRY(DataDir::open(config.data));  // what survives
   Pins pins(clock);

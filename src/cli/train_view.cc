@@ -129,7 +129,7 @@ std::string training_text(const CliJson& job) {
   }
   text += table.str();
   const CliJson cost = at(result, "cost");
-  text += fmt::format("\n{} results of trials ({} ended the search), {} s of CPU, cost {}",
+  text += fmt::format("\nresults of trials: {} ({} ended the search); {} s of CPU, cost {}",
                       count_at(result, "trials"), text_at(result, "search"),
                       number(at(cost, "cpu_s")), number(at(cost, "amount")));
   if (test.is_object())
@@ -139,6 +139,11 @@ std::string training_text(const CliJson& job) {
     text += fmt::format("\nbest parameters: {}", params.dump());
   if (result.contains("version")) {
     text += fmt::format("\nregistered as version {}", count_at(result, "version"));
+    if (const CliJson gate = at(result, "gate"); gate.is_object()) {
+      const bool passed = gate.value("passed", false);
+      text += fmt::format("\nthe gate {}: {}", passed ? "lets it pass" : "does not let it pass",
+                          text_at(gate, "why"));
+    }
   } else if (const CliJson why = at(result, "registration"); why.is_object()) {
     text += fmt::format("\nnot registered: {}", text_at(why, "error"));
   } else {

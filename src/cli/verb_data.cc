@@ -100,7 +100,7 @@ Status add_column_types(const std::vector<std::string>& flags, CliJson& wish) {
   return {};
 }
 
-// "valid=0.1,test=0.2"
+// "valid=0.1,test=0.2,seed=7"
 Status add_shares(const std::string& text, CliJson& split) {
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
@@ -108,14 +108,21 @@ Status add_shares(const std::string& text, CliJson& split) {
     const std::size_t equals = std::min(part.find('='), part.size());
     const std::string key = part.substr(0, equals);
     double share = 0;
+    std::uint64_t seed = 0;
     const char* last = part.data() + part.size();
     const char* first = std::min(part.data() + equals + 1, last);
-    const auto [stop, error] = std::from_chars(first, last, share);
-    if ((key != "valid" && key != "test") || error != std::errc() || stop != last) {
+    const auto [stop, error] =
+        key == "seed" ? std::from_chars(first, last, seed) : std::from_chars(first, last, share);
+    if ((key != "valid" && key != "test" && key != "seed") || error != std::errc() ||
+        stop != last) {
       return refuse(reason::kBadRequest,
-                    fmt::format("'{}': write --split valid=0.1,test=0.2", text));
+                    fmt::format("'{}': write --split valid=0.1,test=0.2,seed=7", text));
     }
-    split[key] = share;
+    if (key == "seed") {
+      split[key] = seed;
+    } else {
+      split[key] = share;
+    }
     begin = end + 1;
   }
   return {};
@@ -405,7 +412,9 @@ void add_put(CLI::App& verb, CliContext& context) {
   put_verb->add_option("--time", flags->time, "the last rows by this column are the test");
   put_verb->add_option("--image", flags->image,
                        "HEIGHTxWIDTHxCHANNELS that images are resized to; those of the first one");
-  put_verb->add_option("--split", flags->split, "valid=0.1,test=0.2: the shares of the rows");
+  put_verb->add_option(
+      "--split", flags->split,
+      "valid=0.1,test=0.2: the shares of the rows; seed=7: the same split everywhere");
   put_verb->callback([flags, &context] { context.outcome = put(*flags, false, context); });
 }
 

@@ -180,6 +180,14 @@ Result<std::optional<DatasetRecord>> DatasetStore::find_dataset(std::string_view
   return TRY(read_dataset(query));
 }
 
+SipKey key_of_seed(std::uint64_t seed) {
+  const std::string hex = to_string(sha256(fmt::format("split seed {}", seed)));
+  const auto half = [&](std::size_t from) {
+    return std::stoull(hex.substr(from, 16), nullptr, 16);
+  };
+  return {.k0 = half(0), .k1 = half(16)};
+}
+
 Result<DatasetRecord> DatasetStore::ensure(const Wanted& wanted) {
   const std::scoped_lock lock(mutex_);
   if (auto known = TRY(find_dataset(wanted.project, wanted.name))) {
@@ -187,11 +195,14 @@ Result<DatasetRecord> DatasetStore::ensure(const Wanted& wanted) {
     // Nothing is split yet.
     if (known->latest == 0) {
       Statement change = TRY(database_.prepare("change how a dataset splits its rows",
-                                               "UPDATE datasets SET split = ?2 WHERE id = ?1"));
+                                               "UPDATE datasets SET split = ?2, k0 = ?3, k1 = ?4 "
+                                               "WHERE id = ?1"));
       const std::string split = split_text(wanted.split);
-      change.bind(known->id, std::string_view(split));
+      change.bind(known->id, std::string_view(split), static_cast<std::int64_t>(wanted.key.k0),
+                  static_cast<std::int64_t>(wanted.key.k1));
       TRY(change.run());
       known->split = wanted.split;
+      known->key = wanted.key;
       return *std::move(known);
     }
     return refuse(reason::kConflict,

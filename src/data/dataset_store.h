@@ -22,6 +22,9 @@
 
 namespace mayfly {
 
+// The key of rows' hashes that a split's seed stands for.
+SipKey key_of_seed(std::uint64_t seed);
+
 class DatasetStore {
  public:
   static Result<std::unique_ptr<DatasetStore>> open(const Path& database);

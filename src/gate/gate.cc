@@ -110,9 +110,10 @@ Check improvement_check(const GatePolicy& policy, const Match& match,
   const bool passed = policy.require == GateRequire::Nothing ||
                       (policy.require == GateRequire::Better ? better : by.low > -policy.margin);
   const std::string_view name = validation::info(match.metric).name;
-  std::string text =
-      fmt::format("{} is better by {:.4g} (one-sided {:.3g} % bounds {:.4g} to {:.4g})", name,
-                  by.estimate, 100 * (1 - policy.alpha), by.low, by.high);
+  std::string text = fmt::format(
+      "{} is {} by {:.4g} (improvement with one-sided {:.3g} % bounds: {:.4g} to {:.4g})", name,
+      by.estimate < 0 ? "worse" : "better", std::abs(by.estimate), 100 * (1 - policy.alpha), by.low,
+      by.high);
   if (policy.require == GateRequire::NotWorse)
     text += fmt::format(", which is {}shown to be no worse than by {}", passed ? "" : "not ",
                         policy.margin);
@@ -224,46 +225,65 @@ Verdict judge(const GatePolicy& policy, const Match& match) {
   return verdict_of(std::move(checks));
 }
 
-Verdict judge_first(const GatePolicy& policy, const First& first) {
-  std::vector<Check> checks;
+namespace {
+
+// What knows nothing must be beaten surely.
+void hold_against_naive(const First& first, Check& beats) {
+  const double bound = first.higher_is_better ? first.score->low : first.score->high;
+  for (const auto& [name, value] : first.baselines) {
+    const bool beaten = first.higher_is_better ? bound > value : bound < value;
+    beats.text +=
+        fmt::format("; {} has {:.4g}{}", name, value, beaten ? "" : ", which is not beaten");
+    beats.passed = beats.passed && beaten;
+    beats.numbers["baselines"][name] = {{"value", number(value)}, {"beaten", beaten}};
+  }
+}
+
+// What has learned must not be shown to be better.
+void hold_against_models(const First& first, Check& beats) {
+  const double best = first.higher_is_better ? first.score->high : first.score->low;
+  for (const auto& [name, value] : first.models) {
+    const bool within = first.higher_is_better ? value <= best : value >= best;
+    beats.text += fmt::format("; the {} model has {:.4g}{}", name, value,
+                              within ? "" : ", which is shown to be better");
+    beats.passed = beats.passed && within;
+    beats.numbers["baselines"][name] = {{"value", number(value)}, {"better", !within}};
+  }
+}
+
+Check baselines_check(const GatePolicy& policy, const First& first) {
   Check beats{.name = "baselines", .passed = true, .text = {}, .numbers = Json::object()};
-  const bool wanted = policy.require != GateRequire::Nothing;
+  beats.numbers["metric"] = first.metric;
   if (!first.score) {
-    beats.passed = !wanted;
+    beats.passed = false;
     beats.text = "it was not scored on test rows, so that nothing says what it is worth";
   } else if (first.baselines.empty() && first.models.empty()) {
     beats.text = fmt::format("there is no baseline of {} to beat", first.metric);
   } else {
-    const double bound = first.higher_is_better ? first.score->low : first.score->high;
-    beats.text = fmt::format("{} is {:.4g}, at {} {:.4g}, on {} test rows", first.metric,
-                             first.score->estimate, first.higher_is_better ? "least" : "most",
-                             bound, first.rows);
-    for (const auto& [name, value] : first.baselines) {
-      const bool beaten = first.higher_is_better ? bound > value : bound < value;
-      beats.text +=
-          fmt::format("; {} has {:.4g}{}", name, value, beaten ? "" : ", which is not beaten");
-      beats.passed = beats.passed && (beaten || !wanted);
-      beats.numbers["baselines"][name] = {{"value", number(value)}, {"beaten", beaten}};
-    }
-    const double best = first.higher_is_better ? first.score->high : first.score->low;
-    for (const auto& [name, value] : first.models) {
-      const bool within = first.higher_is_better ? value <= best : value >= best;
-      beats.text += fmt::format("; the {} model has {:.4g}{}", name, value,
-                                within ? "" : ", which is shown to be better");
-      beats.passed = beats.passed && (within || !wanted);
-      beats.numbers["baselines"][name] = {{"value", number(value)}, {"better", !within}};
-    }
+    beats.text =
+        fmt::format("{} is {:.4g}, at {} {:.4g}, on {} test rows", first.metric,
+                    first.score->estimate, first.higher_is_better ? "least" : "most",
+                    first.higher_is_better ? first.score->low : first.score->high, first.rows);
+    hold_against_naive(first, beats);
+    hold_against_models(first, beats);
     beats.numbers["score"] = interval_json(*first.score);
   }
-  beats.numbers["metric"] = first.metric;
-  checks.push_back(std::move(beats));
+  if (policy.require == GateRequire::Nothing) beats.passed = true;
+  return beats;
+}
+
+}  // namespace
+
+Verdict judge_first(const GatePolicy& policy, const First& first) {
+  std::vector<Check> checks;
+  checks.push_back(baselines_check(policy, first));
   checks.push_back(run_check(policy, first.costs, nullptr));
   checks.push_back(size_check(policy, first.costs));
   return verdict_of(std::move(checks));
 }
 
 Result<std::optional<std::int64_t>> comparable(const Origin& champion, const Origin& challenger) {
-  const auto no = [](std::string why) {
+  const auto no = [](const std::string& why) {
     return refuse(reason::kConflict, "cannot be compared with the champion: " + why);
   };
   if (champion.dataset != challenger.dataset)

@@ -11,8 +11,8 @@
 // grounds for promotion.
 //
 // A first version has no champion: the pessimistic end of its metric must beat every baseline that
-// knows nothing of the row. One that is a model, too, must not be shown to be better: its value lies
-// no further than the optimistic end.
+// knows nothing of the row. One that is a model, too, must not be shown to be better: its value
+// lies no further than the optimistic end.
 #pragma once
 
 #include <cstdint>

@@ -229,12 +229,14 @@ Result<DatasetApi::Wish> DatasetApi::settle(Wish wish, const Route& route) {
   if (!known && (known.error().reason != reason::kNotFound || append))
     return std::unexpected(std::move(known).error());
   if (known && !wish.splits) options.split = known->split;
+  SipKey key{.k0 = parts_.rng.next(), .k1 = parts_.rng.next()};
+  if (options.split.seed) key = key_of_seed(*options.split.seed);
   wish.dataset = TRY(datasets.ensure({.project = project,
                                       .name = name,
                                       .caller = route.caller->name,
                                       .split = options.split,
                                       .now = parts_.engine.now(),
-                                      .key = {.k0 = parts_.rng.next(), .k1 = parts_.rng.next()}}));
+                                      .key = key}));
   if (wish.dataset.latest == 0) {
     if (append)
       return refuse(reason::kNotFound, fmt::format("'{}' has no snapshot to append to", name));

@@ -330,6 +330,20 @@ Task<Status> JobEngine::keep(const JobRecord& job, Running& running, std::string
   co_return kept;
 }
 
+// Whether it goes on from its last checkpoint, and when. Blocking.
+Result<JobRecord> JobEngine::note_failure(const JobRecord& job, const JobLease& lease,
+                                          const SliceOutcome& outcome, bool killed,
+                                          const JobStore::Spent& spent) {
+  JobStore& store = parts_.store;
+  if (killed) return store.put_back(lease, now(), spent);
+  if (outcome.put_back) return store.put_back(lease, now() + kPlatformPause, spent);
+  const std::uint32_t failures = job.failures + 1;
+  if (!outcome.retry || failures >= options_.max_failures)
+    return store.give_up(lease, now(), outcome.result.error(), spent);
+  const Duration wait = wait_after(options_.retries, failures, parts_.rng.next());
+  return store.retry(lease, now() + wait, outcome.result.error(), spent);
+}
+
 Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceOutcome outcome,
                             JobStore::Spent spent) {
   JobStore& store = parts_.store;
@@ -341,20 +355,10 @@ Task<Status> JobEngine::end(const JobRecord& job, const Running& running, SliceO
   const SliceFate meant = meant_fate(outcome, killed);
   const Bytes limit = parts_.byte_limit(project_of(job.spec.function));
   Result<JobRecord> ended = co_await pool_.run([&]() -> Result<JobRecord> {
-    if (outcome.result) {
-      auto moved = store.advance(lease, now(), *std::move(outcome.result), spent, limit);
-      if (moved || moved.error().reason != reason::kQuotaExceeded) return moved;
-      return store.give_up(lease, now(), moved.error(), spent);
-    }
-    const Error& why = outcome.result.error();
-    if (killed) return store.put_back(lease, now(), spent);
-    if (outcome.put_back) return store.put_back(lease, now() + kPlatformPause, spent);
-    const std::uint32_t failures = job.failures + 1;
-    if (outcome.retry && failures < options_.max_failures) {
-      const Duration wait = wait_after(options_.retries, failures, parts_.rng.next());
-      return store.retry(lease, now() + wait, why, spent);
-    }
-    return store.give_up(lease, now(), why, spent);
+    if (!outcome.result) return note_failure(job, lease, outcome, killed, spent);
+    auto moved = store.advance(lease, now(), *std::move(outcome.result), spent, limit);
+    if (moved || moved.error().reason != reason::kQuotaExceeded) return moved;
+    return store.give_up(lease, now(), moved.error(), spent);
   });
   metrics_.slice(job.spec.kind, {.end = fate_of(ended, meant),
                                  .ran = spent.ran,

@@ -110,6 +110,9 @@ class JobEngine {
   Task<Status> run_slice(const JobRecord& job, Running& running);
   Task<Status> keep(const JobRecord& job, Running& running, std::string checkpoint,
                     std::vector<JobFile> files);
+  Result<JobRecord> note_failure(const JobRecord& job, const JobLease& lease,
+                                 const SliceOutcome& outcome, bool killed,
+                                 const JobStore::Spent& spent);
   Task<Status> end(const JobRecord& job, const Running& running, SliceOutcome outcome,
                    JobStore::Spent spent);
   JobRecord with_progress(JobRecord job) const;

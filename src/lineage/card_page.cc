@@ -222,22 +222,26 @@ class Page {
     return all;
   }
 
+  // As many columns as it has lines.
+  static std::vector<std::vector<std::uint64_t>> square_of(const Json& matrix) {
+    std::vector<std::vector<std::uint64_t>> counts;
+    for (const Json& line : matrix) {
+      std::vector<std::uint64_t> row;
+      for (const Json& count : line)
+        row.push_back(count.is_number_unsigned() ? count.get<std::uint64_t>() : 0);
+      row.resize(matrix.size());
+      counts.push_back(std::move(row));
+    }
+    return counts;
+  }
+
   void confusion() {
     for (const char* split : {"test", "valid"}) {
       const Json& matrix = at(at(record_, "confusion"), split);
       if (!matrix.is_array() || matrix.empty() || matrix.size() > kMostConfused) continue;
-      std::vector<std::vector<std::uint64_t>> counts;
-      for (const Json& line : matrix) {
-        std::vector<std::uint64_t> row;
-        for (const Json& count : line)
-          if (row.size() < matrix.size())
-            row.push_back(count.is_number_unsigned() ? count.get<std::uint64_t>() : 0);
-        row.resize(matrix.size());
-        counts.push_back(std::move(row));
-      }
       std::vector<std::string> classes;
       for (const Json& name : at(record_, "classes")) classes.push_back(word_of(name));
-      figure(plot_confusion(counts, classes),
+      figure(plot_confusion(square_of(matrix), classes),
              fmt::format("Confusion on {} rows: what was true, down; what it said, across",
                          std::string_view(split) == "test" ? "test" : "validation"));
       return;

@@ -299,7 +299,7 @@ std::vector<gate::SliceMatch> slices_of(const ScoreResult& result) {
 Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& trained,
                                                          const Found& found,
                                                          const FunctionEntry& function) const {
-  const auto no = [](std::string why) {
+  const auto no = [](const std::string& why) {
     return refuse(reason::kConflict, "cannot be compared with the champion: " + why);
   };
   const Json own = training_record({.trained = trained,

@@ -205,6 +205,25 @@ Result<std::uint64_t> Registry::record(const FunctionName& function, std::string
                             .detail = std::move(detail)});
 }
 
+// `percent` of the requests can be given to a new version. `existing`: null where it is the first.
+Status Registry::check_share(const FunctionTable::Entry& existing, std::uint32_t percent) {
+  if (percent > kWholeTraffic) return refuse(reason::kInvalidTraffic, "a canary gets 1 to 99 %");
+  if (!existing || percent == 0 || percent == kWholeTraffic) return {};
+  if (!existing->routing->traffic.split()) return {};
+  return refuse(reason::kConflict,
+                fmt::format("the traffic of {0} is split already; end that first: mayfly traffic "
+                            "{0}, mayfly rollback {0}",
+                            existing->name.str()));
+}
+
+// What a training became, where it became a version before. nullopt: nothing.
+Result<std::optional<VersionNumber>> Registry::number_of(const FunctionTable::Entry& existing,
+                                                         const Deployment& deployment) {
+  if (!existing || !deployment.training || deployment.training->job.empty()) return std::nullopt;
+  const auto made = TRY(db_.number_of_job(existing->id, deployment.training->job));
+  return made ? std::optional(VersionNumber{*made}) : std::nullopt;
+}
+
 Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Author& author) {
   const std::string json = to_json(deployment.manifest);
   const Digest manifest = sha256(json);
@@ -216,19 +235,10 @@ Result<VersionNumber> Registry::deploy(const Deployment& deployment, const Autho
   const Snapshot before = snapshot();
   const FunctionTable::Entry existing = before->find(name.str());
   const WallTime now = clock_.wall_now();
-  if (existing && deployment.training && !deployment.training->job.empty()) {
-    if (const auto made = TRY(db_.number_of_job(existing->id, deployment.training->job)))
-      return VersionNumber{*made};
-  }
+  if (const auto made = TRY(number_of(existing, deployment))) return *made;
   const bool waits = !existing && deployment.traffic.first == DeployTraffic::First::Waits;
   const std::uint32_t percent = existing ? deployment.traffic.percent : waits ? 0 : kWholeTraffic;
-  if (percent > kWholeTraffic) return refuse(reason::kInvalidTraffic, "a canary gets 1 to 99 %");
-  if (percent > 0 && percent < kWholeTraffic && existing->routing->traffic.split()) {
-    return refuse(reason::kConflict,
-                  fmt::format("the traffic of {0} is split already; end that first: mayfly traffic "
-                              "{0}, mayfly rollback {0}",
-                              name.str()));
-  }
+  TRY(check_share(existing, percent));
 
   Transaction transaction = TRY(Transaction::begin(db_.database()));
   const std::uint32_t number = TRY(db_.take_number(name.str()));

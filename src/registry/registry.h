@@ -170,6 +170,9 @@ class Registry {
   Status reroute(const FunctionEntry& function, Rerouting after, const Author& author);
   Status point_at(const FunctionEntry& function, VersionNumber version, const Author& author);
   std::shared_ptr<const VersionContent> content(const Digest& manifest, const Digest& artifact);
+  static Status check_share(const FunctionTable::Entry& existing, std::uint32_t percent);
+  Result<std::optional<VersionNumber>> number_of(const FunctionTable::Entry& existing,
+                                                 const Deployment& deployment);
   Result<std::uint64_t> record(const FunctionName& function, std::string_view kind,
                                std::string detail, const Author& author);
   void publish(FunctionTable table);

@@ -114,7 +114,7 @@ class OpenApiTest(NodeCase):
             self.upload(b"abc")
         if "/rollout" in path and method != "get":
             self.prepare_rollout(begin=method == "delete" or not path.endswith("/rollout"))
-        if "/datasets" in path:
+        if "/datasets" in path or path.endswith("/trainings"):
             newest = self.prepare_dataset()
             target = target.replace("latest", newest) if method == "delete" else target
         if "/schedules" in path:
@@ -157,7 +157,7 @@ class OpenApiTest(NodeCase):
             return self.upload(b"abc")
         for job in self.node.cli_json("jobs")["jobs"]:  # of examples before
             self.node.request("DELETE", f"/api/v1/jobs/{job['id']}")
-        if path.endswith("/file"):
+        if path.endswith(("/file", "/events")):  # events of a job end with it
             header = b"sepal_length,sepal_width,petal_length,petal_width\n5.1,3.5,1.4,0.2\n"
             wish, function = {"kind": "batch", "input": {"sha256": self.upload(header)}}, "iris"
         else:

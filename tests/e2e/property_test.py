@@ -23,6 +23,7 @@ CHECKS = (
 LEFT_OUT = {
     ("POST", "/api/v1/backup"),
     ("GET", "/api/v1/functions/{name}/logs"),
+    ("GET", "/api/v1/jobs/{id}/events"),
     ("DELETE", "/api/v1/functions/{name}"),
     # These functions do not stream: 501. streams_test.py asks one that does.
     *(("POST", f"/v2/models/{{name}}{version}/{verb}")

@@ -136,6 +136,7 @@ Json to_json_value(const SplitRule& split) {
   json["test"] = split.test;
   if (split.valid_from) json["valid_from"] = *split.valid_from;
   if (split.test_from) json["test_from"] = *split.test_from;
+  if (split.seed) json["seed"] = *split.seed;
   return json;
 }
 
@@ -148,6 +149,7 @@ Result<SplitRule> read_split(const Json& json) {
   const Json* test = reader.value("test");
   const Json* valid_from = reader.value("valid_from");
   const Json* test_from = reader.value("test_from");
+  const Json* seed = reader.value("seed");
   TRY(reader.finish());
   const auto known =
       std::ranges::find(kSplitBys, by, &std::pair<SplitBy, std::string_view>::second);
@@ -157,6 +159,9 @@ Result<SplitRule> read_split(const Json& json) {
   TRY(read_share(test, "test", split.test));
   TRY(read_instant(valid_from, split.valid_from));
   TRY(read_instant(test_from, split.test_from));
+  if (seed != nullptr && !seed->is_number_unsigned())
+    return bad_schema("split: a seed is a whole number from 0");
+  if (seed != nullptr) split.seed = seed->get<std::uint64_t>();
   if (split.valid + split.test > 0.9) {
     return bad_schema("split: valid and test are at most 0.9 together: the rest is trained on");
   }

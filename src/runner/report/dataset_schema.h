@@ -51,6 +51,9 @@ struct SplitRule {
   double valid = 0.1;
   double test = 0.2;
   std::optional<std::int64_t> valid_from = {}, test_from = {};  // of Time, once rows are split
+  // What the key of the rows' hashes is made of, so that others can split the same way; nullopt: a
+  // key that nobody knows.
+  std::optional<std::uint64_t> seed = {};
   bool operator==(const SplitRule&) const = default;
 };
 Json to_json_value(const SplitRule& split);
