@@ -6,8 +6,8 @@
     build/grid-venv/bin/python bench/grid/make.py            # half an hour on one core
 
 A file a set, `bench/grid/NAME.csv`: a line a configuration, its parameters, the lowest loss on held-out rows within so many
-rounds, and how many rounds it ran: it ends where 50 brought nothing better. The first line is the trainer's default
-configuration.
+rounds, and how many rounds it ran: it ends where 50 brought nothing better. The first line is the library's default
+configuration, which the search takes as its control.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 FOLDER = Path(__file__).resolve().parent
 ROUNDS = (27, 40, 54, 81, 121, 162, 486)
 EARLY_STOP = 50
-# The first of each is what the trainer takes when nobody says.
+# The first of each is what the library takes when nobody says, but for eta.
 GRID = {
     "eta": (0.1, 0.03, 0.3),
     "max_depth": (6, 3, 9),

@@ -39,6 +39,7 @@ Json describe_end(const TrialEnd& end) {
   json["value"] = end.said.estimate;
   json["low"] = number_or_null(end.said.low);
   json["high"] = number_or_null(end.said.high);
+  if (end.heading) json["heading"] = *end.heading;
   return json;
 }
 
@@ -53,6 +54,8 @@ Result<TrialEnd> read_end(const Json& json) {
   end.said.estimate = number_of(reader.value("value"));
   end.said.low = number_of(reader.value("low"));
   end.said.high = number_of(reader.value("high"));
+  if (const Json* heading = reader.value("heading"); heading != nullptr && heading->is_number())
+    end.heading = heading->get<double>();
   TRY(reader.finish());
   return end;
 }
@@ -115,6 +118,12 @@ double loss_of(const MetricRule& rule, const TrialEnd& end) {
   return rule.higher_is_better ? -end.said.estimate : end.said.estimate;
 }
 
+search::Outcome outcome_of(const MetricRule& rule, const TrialEnd& end) {
+  search::Outcome outcome{.work = end.work, .loss = loss_of(rule, end)};
+  if (end.heading) outcome.heading = rule.higher_is_better ? -*end.heading : *end.heading;
+  return outcome;
+}
+
 Verdict judge(const TrainPlan& plan, const SearchLog& log) {
   std::map<std::pair<std::uint32_t, std::uint32_t>, const TrialEnd*> known;
   for (const TrialEnd& end : log.ends)
@@ -126,7 +135,7 @@ Verdict judge(const TrainPlan& plan, const SearchLog& log) {
     if (end == known.end()) break;
     count.add(*end->second);
     if (count.reached()) return count.end(SearchEnd::Goal);
-    alone.report({*work, loss_of(plan.rule, *end->second)});
+    alone.report(outcome_of(plan.rule, *end->second));
   }
   if (alone.finished()) return count.end(SearchEnd::Trials);
   Count all(plan);

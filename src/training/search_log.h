@@ -30,6 +30,8 @@ struct TrialEnd {
   // On the validation rows, each end with probability 1 - kAlphaOfTrials; the estimate is NaN of a
   // trial that failed, the ends are of what has no bounds.
   validation::Interval said;
+  // Where the metric is heading (search::outlook); nullopt: it ends here, or cannot be told.
+  std::optional<double> heading = {};
   std::string reason = {}, error = {};  // of one that failed
 };
 inline constexpr double kAlphaOfTrials = 0.025;
@@ -53,6 +55,7 @@ Result<Decisions> parse_decisions(std::string_view lines);
 
 // Less is better; NaN: it failed.
 double loss_of(const MetricRule& rule, const TrialEnd& end);
+search::Outcome outcome_of(const MetricRule& rule, const TrialEnd& end);
 
 enum class SearchEnd : std::uint8_t {
   NotYet,

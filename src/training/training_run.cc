@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -37,6 +38,25 @@ validation::Interval said_of(const std::string& result, const std::string& metri
   const auto found = metrics->find(metric);
   if (found == metrics->end()) return {kNaN, kNaN, kNaN};
   return {figure_of(*found, "value"), figure_of(*found, "low"), figure_of(*found, "high")};
+}
+
+// Of a trial that goes on, by the learning curve that its result has.
+std::optional<double> heading_of(const std::string& result, const TrainPlan& plan,
+                                 std::uint32_t rung) {
+  if (rung + 1 >= plan.halving.resources.size()) return std::nullopt;
+  const auto json = parse_json(result, "result");
+  if (!json || !json->is_object() || json->value("stopped_early", Json()) == true)
+    return std::nullopt;
+  const Json curve = json->value("curve", Json());
+  if (!curve.is_array() || curve.size() != 3) return std::nullopt;
+  const double sign = plan.rule.higher_is_better ? -1 : 1;
+  std::array<double, 3> losses{};
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    if (!curve[i].is_number()) return std::nullopt;
+    losses[i] = sign * curve[i].get<double>();
+  }
+  return sign *
+         search::outlook(losses, plan.halving.resources[rung], plan.halving.resources.back());
 }
 
 }  // namespace
@@ -115,7 +135,7 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
 
 Task<Result<Verdict>> TrainingRun::search() {
   std::vector<search::Outcome> outcomes;
-  for (const TrialEnd& end : log_.ends) outcomes.push_back({end.work, loss_of(plan_.rule, end)});
+  for (const TrialEnd& end : log_.ends) outcomes.push_back(outcome_of(plan_.rule, end));
   search::Halving live = search::Halving::replay(plan_.halving, outcomes);
   CO_TRY_STATUS(co_await run_rungs(live));
   Verdict verdict = judge(plan_, log_);
@@ -182,7 +202,10 @@ Task<Status> TrainingRun::begin(search::Work work) {
 TrialEnd TrainingRun::end_of(const search::Work& work, const JobRecord& job) const {
   TrialEnd end{.work = work, .job = job.spec.id, .said = {}};
   end.said = said_of(job.state == JobState::Done ? job.result : "", plan_.rule.name);
-  if (std::isfinite(end.said.estimate)) return end;
+  if (std::isfinite(end.said.estimate)) {
+    end.heading = heading_of(job.result, plan_, work.rung);
+    return end;
+  }
   end.said.estimate = std::numeric_limits<double>::quiet_NaN();
   if (job.state == JobState::Done) {
     end.reason = std::string(reason::kInvalidInput);
@@ -211,7 +234,7 @@ Task<Status> TrainingRun::collect(search::Halving& live) {
     running_.erase(id);
     TrialEnd end = end_of(work, job);
     CO_TRY_STATUS(check_control(end));
-    live.report({work, loss_of(plan_.rule, end)});
+    live.report(outcome_of(plan_.rule, end));
     log_.ends.push_back(std::move(end));
     changed = true;
   }

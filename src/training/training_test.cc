@@ -238,10 +238,15 @@ TEST_CASE("a log comes back from its checkpoint; failures stay failures") {
   SearchLog log{.ends = {end_of({0, 0}, 0.7), end_of({1, 0}, std::nan(""))}, .elapsed = 7s};
   log.ends[1].reason = reason::kOutOfMemory;
   log.ends[1].error = "it took \"more\"";
+  log.ends[0].heading = 0.8;
   const auto again = parse_search_log(to_json(log));
   REQUIRE_MESSAGE(again.has_value(), again.error().message);
   CHECK(to_json(*again) == to_json(log));
   CHECK(std::isnan(again->ends[1].said.estimate));
+  const MetricRule rule = a_plan(2).rule;
+  CHECK(outcome_of(rule, again->ends[0]).loss == -0.7);
+  CHECK(outcome_of(rule, again->ends[0]).heading == -0.8);
+  CHECK_FALSE(outcome_of(rule, again->ends[1]).heading.has_value());
   const Verdict verdict = judge(a_plan(2), *again);
   CHECK(verdict.best->work.trial == 0);
   for (const char* damaged : {"", "{}", R"({"ends": 3, "elapsed_ms": 1})",

@@ -34,6 +34,24 @@ class DataTest(NodeCase):
     def describe(self, name) -> dict:
         return self.node.cli_json("data", "describe", name)
 
+    def test_a_seed_splits_the_same_everywhere(self) -> None:
+        path = self.folder / "seeded.csv"
+        write_table(path, ["x"], [[i] for i in range(500)])
+        digests = []
+        for name, seed in (("seeded-a", 7), ("seeded-b", 7), ("seeded-c", 8), ("seeded-d", None)):
+            self.put(name, path, *([] if seed is None else ["--split", f"test=0.3,seed={seed}"]))
+            shown = self.describe(name)
+            self.assertEqual(shown["schema"]["split"].get("seed"), seed)
+            digests.append((shown["digest"], shown["rows"]["test"]))
+        self.assertEqual(digests[0], digests[1])
+        self.assertNotEqual(digests[0], digests[2])
+        self.assertRefusedByCli("seed", "data", "put", "seeded-e", str(path), "--split", "seed=-1")
+
+    def assertRefusedByCli(self, words: str, *args: str) -> None:
+        done = self.node.cli(*args, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(words, text_of(done.stderr))
+
     def test_breast_cancer_is_described_as_numpy_sees_it(self) -> None:
         data = load_breast_cancer()
         names = [name.replace(" ", "_") for name in data.feature_names] + ["class"]

@@ -142,7 +142,7 @@ class TrainingTest(NodeCase):
             self.node.start()
         done = self.until_over(job)
         self.assertEqual(done["state"], "done", done)
-        whole = self.train("killed", *args)
+        whole = self.train("whole", *args)
         self.assertEqual(done["result"]["best"], {**whole["result"]["best"], "job": done["result"]["best"]["job"]})
         self.assertEqual(done["result"]["trials"], whole["result"]["trials"])
         ids = [part["id"] for part in self.parts(job)]

@@ -11,7 +11,7 @@
 namespace mayfly {
 namespace {
 
-using Json = nlohmann::json;
+using ModelJson = nlohmann::json;
 
 constexpr std::int64_t kMostOutputs = 100'000;
 
@@ -28,11 +28,11 @@ std::optional<Number> parse_number(std::string_view text) {
 }
 
 // Numbers of models are texts. Until 3.0 the base score is one number, later a list in a text.
-std::int64_t integer_at(const Json& json, const char* key) {
+std::int64_t integer_at(const ModelJson& json, const char* key) {
   return parse_number<std::int64_t>(json.at(key).get_ref<const std::string&>()).value_or(0);
 }
 
-Result<std::vector<float>> base_scores(const Json& parameters) {
+Result<std::vector<float>> base_scores(const ModelJson& parameters) {
   std::string_view text = parameters.at("base_score").get_ref<const std::string&>();
   if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);
   std::vector<float> scores;
@@ -62,7 +62,7 @@ float margin_of(std::string_view objective, float score) {
   return score;
 }
 
-Result<XgboostTree> parse_tree(const Json& json, std::int64_t output, std::int64_t features) {
+Result<XgboostTree> parse_tree(const ModelJson& json, std::int64_t output, std::int64_t features) {
   XgboostTree tree{.left = json.at("left_children").get<std::vector<std::int64_t>>(),
                    .right = json.at("right_children").get<std::vector<std::int64_t>>(),
                    .feature = json.at("split_indices").get<std::vector<std::int64_t>>(),
@@ -90,9 +90,10 @@ Result<XgboostTree> parse_tree(const Json& json, std::int64_t output, std::int64
 }
 
 // How many trees count: those up to the best iteration of a training that was stopped early.
-std::size_t trees_that_count(const Json& learner, const Json& forest, std::int64_t outputs) {
+std::size_t trees_that_count(const ModelJson& learner, const ModelJson& forest,
+                             std::int64_t outputs) {
   const std::size_t all = forest.at("trees").size();
-  const auto attributes = learner.value("attributes", Json::object());
+  const auto attributes = learner.value("attributes", ModelJson::object());
   if (!attributes.contains("best_iteration")) return all;
   const auto best =
       parse_number<std::uint64_t>(attributes.at("best_iteration").get_ref<const std::string&>());
@@ -103,10 +104,10 @@ std::size_t trees_that_count(const Json& learner, const Json& forest, std::int64
   return *best < all / each ? (*best + 1) * each : all;
 }
 
-Result<XgboostModel> read(const Json& json) {
-  const Json& learner = json.at("learner");
-  const Json& parameters = learner.at("learner_model_param");
-  const Json& booster = learner.at("gradient_booster");
+Result<XgboostModel> read(const ModelJson& json) {
+  const ModelJson& learner = json.at("learner");
+  const ModelJson& parameters = learner.at("learner_model_param");
+  const ModelJson& booster = learner.at("gradient_booster");
   const auto& kind = booster.at("name").get_ref<const std::string&>();
   if (kind != "gbtree")
     return unknown(fmt::format("is a {}, only trees (gbtree) can be exported", kind));
@@ -125,8 +126,8 @@ Result<XgboostModel> read(const Json& json) {
   if (static_cast<std::int64_t>(model.margins.size()) != model.outputs ||
       !std::ranges::all_of(model.margins, [](float margin) { return std::isfinite(margin); }))
     return unknown("has base scores that do not fit its outputs");
-  const Json& forest = booster.at("model");
-  const Json& trees = forest.at("trees");
+  const ModelJson& forest = booster.at("model");
+  const ModelJson& trees = forest.at("trees");
   const auto outputs = forest.at("tree_info").get<std::vector<std::int64_t>>();
   const std::size_t count = trees_that_count(learner, forest, model.outputs);
   if (outputs.size() < count) return unknown("does not say what its trees count for");
@@ -197,8 +198,8 @@ std::string add_ensemble(OnnxGraph& graph, const XgboostModel& model, const std:
 
 Result<XgboostModel> parse_xgboost(std::string_view json) {
   try {
-    return read(Json::parse(json));
-  } catch (const Json::exception& problem) {
+    return read(ModelJson::parse(json));
+  } catch (const ModelJson::exception& problem) {
     return unknown(fmt::format("is not what XGBoost saves: {}", problem.what()));
   }
 }

@@ -54,6 +54,7 @@ from .types import (
     JobStatus,
     LogLine,
     Prediction,
+    Snapshot,
     TensorSpec,
     Traffic,
     Usage,
@@ -215,6 +216,82 @@ def batch(
     )
 
 
+def put(
+    name: str,
+    data: Any,
+    *,
+    target: Optional[str] = None,
+    types: Optional[Mapping[str, str]] = None,
+    drop: Optional[Sequence[str]] = None,
+    split: Optional[Mapping[str, Any]] = None,
+    append: bool = False,
+    timeout: Optional[float] = None,
+    on_progress: Optional[Progress] = None,
+) -> Snapshot:
+    """`Client.put` of the default client."""
+    return default_client().put(
+        name,
+        data,
+        target=target,
+        types=types,
+        drop=drop,
+        split=split,
+        append=append,
+        timeout=timeout,
+        on_progress=on_progress,
+    )
+
+
+def train(
+    name: str,
+    data: Any,
+    *,
+    target: Optional[str] = None,
+    goal: Optional[str] = None,
+    search: bool = False,
+    trials: Optional[int] = None,
+    time: Union[None, str, timedelta] = None,
+    cost: Optional[float] = None,
+    trainer: Optional[str] = None,
+    params: Optional[Mapping[str, Any]] = None,
+    space: Optional[Mapping[str, Any]] = None,
+    metric: Optional[str] = None,
+    task: Optional[str] = None,
+    columns: Optional[Sequence[str]] = None,
+    drop: Optional[Sequence[str]] = None,
+    seed: Optional[int] = None,
+    threads: Optional[int] = None,
+    deploy: bool = True,
+    wait: bool = True,
+    timeout: Optional[float] = None,
+    on_progress: Optional[Progress] = None,
+) -> Job:
+    """`Client.train` of the default client."""
+    return default_client().train(
+        name,
+        data,
+        target=target,
+        goal=goal,
+        search=search,
+        trials=trials,
+        time=time,
+        cost=cost,
+        trainer=trainer,
+        params=params,
+        space=space,
+        metric=metric,
+        task=task,
+        columns=columns,
+        drop=drop,
+        seed=seed,
+        threads=threads,
+        deploy=deploy,
+        wait=wait,
+        timeout=timeout,
+        on_progress=on_progress,
+    )
+
+
 def deploy(
     name: str,
     model: Any,
@@ -345,6 +422,7 @@ __all__ = [
     "PermissionDenied",
     "Prediction",
     "Progress",
+    "Snapshot",
     "TensorSpec",
     "TimedOut",
     "Traffic",
@@ -372,12 +450,14 @@ __all__ = [
     "job",
     "jobs",
     "logs",
+    "put",
     "redrive",
     "result",
     "rollback",
     "run",
     "stream",
     "traffic",
+    "train",
     "usage",
     "versions",
 ]

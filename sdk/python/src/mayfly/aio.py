@@ -12,6 +12,7 @@ from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, 
 from . import _jobs as jobs
 from . import _operations as operations
 from . import _traffic as routing
+from . import _training as training
 from ._async_transport import AsyncTransport
 from ._control import Progress
 from ._exchange import Patience, Pause, Request, Step, Steps, Work
@@ -27,6 +28,7 @@ from .types import (
     JobStatus,
     JobView,
     LogLine,
+    Snapshot,
     Traffic,
     Usage,
     Version,
@@ -229,6 +231,62 @@ class AsyncClient:
         options = BatchOptions(columns, keep, chunk_rows, max_errors, timeout, on_progress)
         return await self._run(
             jobs.batch(self._signatures, self._patience, name, data, output, options)
+        )
+
+    async def put(
+        self,
+        name: str,
+        data: Any,
+        *,
+        target: Optional[str] = None,
+        types: Optional[Mapping[str, str]] = None,
+        drop: Optional[Sequence[str]] = None,
+        split: Optional[Mapping[str, Any]] = None,
+        append: bool = False,
+        timeout: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> Snapshot:
+        """As `Client.put`."""
+        options = training.DataOptions(target, types, drop, split, append)
+        return await self._run(
+            training.put(self._patience, name, data, options, timeout, on_progress)
+        )
+
+    async def train(
+        self,
+        name: str,
+        data: Any,
+        *,
+        target: Optional[str] = None,
+        goal: Optional[str] = None,
+        search: bool = False,
+        trials: Optional[int] = None,
+        time: Union[None, str, timedelta] = None,
+        cost: Optional[float] = None,
+        trainer: Optional[str] = None,
+        params: Optional[Mapping[str, Any]] = None,
+        space: Optional[Mapping[str, Any]] = None,
+        metric: Optional[str] = None,
+        task: Optional[str] = None,
+        columns: Optional[Sequence[str]] = None,
+        drop: Optional[Sequence[str]] = None,
+        seed: Optional[int] = None,
+        threads: Optional[int] = None,
+        deploy: bool = True,
+        wait: bool = True,
+        timeout: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> AsyncJob:
+        """As `Client.train`."""
+        options = training.TrainOptions(
+            target, goal, search, trials, time, cost, trainer, params, space, metric, task, columns, drop, seed,
+            threads, deploy,
+        )
+        return AsyncJob(
+            self,
+            await self._run(
+                training.train(self._patience, name, data, options, wait, timeout, on_progress)
+            ),
         )
 
     async def deploy(

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Type,
 from . import _jobs as jobs
 from . import _operations as operations
 from . import _traffic as routing
+from . import _training as training
 from ._control import Progress
 from ._exchange import Patience, Pause, Request, Step, Steps, Work
 from ._http import Limits
@@ -26,6 +27,7 @@ from .types import (
     JobStatus,
     JobView,
     LogLine,
+    Snapshot,
     Traffic,
     Usage,
     Version,
@@ -249,6 +251,72 @@ class Client:
         options = BatchOptions(columns, keep, chunk_rows, max_errors, timeout, on_progress)
         return self._run(
             jobs.batch(self._signatures, self._patience, name, data, output, options)
+        )
+
+    def put(
+        self,
+        name: str,
+        data: Any,
+        *,
+        target: Optional[str] = None,
+        types: Optional[Mapping[str, str]] = None,
+        drop: Optional[Sequence[str]] = None,
+        split: Optional[Mapping[str, Any]] = None,
+        append: bool = False,
+        timeout: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> Snapshot:
+        """Makes a snapshot of a dataset: of a file (.csv, .tsv, .jsonl, .parquet, .arff, .npz, or a .zip of images), or of a
+        pandas DataFrame. `target`: the column that is to be predicted. `types`: of columns, where what is found is not wanted
+        ({"zip": "category"}). `split`: {"by": "group", "column": "customer", "test": 0.2}. `append`: the rows of the newest
+        snapshot and these. The same again makes no new one. `timeout`: seconds to wait for the job, which goes on.
+        """
+        options = training.DataOptions(target, types, drop, split, append)
+        return self._run(
+            training.put(self._patience, name, data, options, timeout, on_progress)
+        )
+
+    def train(
+        self,
+        name: str,
+        data: Any,
+        *,
+        target: Optional[str] = None,
+        goal: Optional[str] = None,
+        search: bool = False,
+        trials: Optional[int] = None,
+        time: Union[None, str, timedelta] = None,
+        cost: Optional[float] = None,
+        trainer: Optional[str] = None,
+        params: Optional[Mapping[str, Any]] = None,
+        space: Optional[Mapping[str, Any]] = None,
+        metric: Optional[str] = None,
+        task: Optional[str] = None,
+        columns: Optional[Sequence[str]] = None,
+        drop: Optional[Sequence[str]] = None,
+        seed: Optional[int] = None,
+        threads: Optional[int] = None,
+        deploy: bool = True,
+        wait: bool = True,
+        timeout: Optional[float] = None,
+        on_progress: Optional[Progress] = None,
+    ) -> Job:
+        """Trains a model for the function `name`, which need not exist yet, on `data`: a dataset ("credit"), a snapshot of one
+        ("credit@3"), or a table as `put` takes it, which becomes the dataset `name` first. `goal`: "auc >= 0.70". `search`:
+        within `trials`, `time` ("10m") or `cost`, over `space`. `deploy`: through gate and rollout, once it is registered. What
+        is not said follows from the data. `wait`: until it is over, with a line for `on_progress` whenever something
+        changes; JobFailed where it failed. `result["outcome"]` says whether the goal was reached, `result["version"]` what
+        came of it.
+        """
+        options = training.TrainOptions(
+            target, goal, search, trials, time, cost, trainer, params, space, metric, task, columns, drop, seed,
+            threads, deploy,
+        )
+        return Job(
+            self,
+            self._run(
+                training.train(self._patience, name, data, options, wait, timeout, on_progress)
+            ),
         )
 
     def deploy(

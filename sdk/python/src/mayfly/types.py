@@ -320,9 +320,9 @@ class JobStatus:
     """A job as it was when it was looked at."""
 
     id: str
-    function: str
-    version: int  # settled when it was submitted
-    kind: str  # "run" or "batch"
+    function: str  # or the dataset, of what puts one
+    version: int  # settled when it was submitted; 0: of a training or a dataset
+    kind: str  # "run", "batch", "train", …
     state: str  # "queued", "running", "paused", "done", "failed", "cancelled" or "expired"
     progress: JobProgress
     result: Any  # of a done one: what run() returned
@@ -341,8 +341,8 @@ class JobStatus:
     def of(raw: Raw) -> JobStatus:
         return JobStatus(
             raw["id"],
-            raw["function"],
-            raw["version"],
+            raw.get("function") or raw.get("dataset", ""),
+            raw.get("version", 0),
             raw["kind"],
             raw["state"],
             JobProgress.of(raw["progress"]),
@@ -354,6 +354,23 @@ class JobStatus:
             parse_time(raw["expires"]),
             raw,
         )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A dataset as it was put: it never changes."""
+
+    dataset: str
+    number: int
+    rows: Dict[str, int]  # "train", "valid" and "test"
+    raw: Raw = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.dataset}@{self.number}"
+
+    @staticmethod
+    def of(raw: Raw) -> Snapshot:
+        return Snapshot(raw["dataset"], raw["snapshot"], dict(raw["rows"]), raw)
 
 
 class JobView:

@@ -1,0 +1,173 @@
+"""Datasets and trainings, as operations (`_exchange`) that both clients drive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+
+from . import _frames, _jobs
+from ._artifact import ArtifactFile
+from ._control import Progress, json_body, plain_value, read_as, upload
+from ._exchange import Patience, Request, Steps, Work, exchange, json_of
+from ._paths import function_path, segment
+from .errors import InvalidArgument
+from .types import JobStatus, Snapshot
+
+FORMATS = {
+    **_jobs.FORMATS,
+    ".tsv": "tsv",
+    ".pq": "parquet",
+    ".arff": "arff",
+    ".npz": "npz",
+    ".zip": "images",
+}
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    target: Optional[str] = None
+    types: Optional[Mapping[str, str]] = None
+    drop: Optional[Sequence[str]] = None
+    split: Optional[Mapping[str, Any]] = None
+    append: bool = False
+
+    def request(self, format: str, sources: List[Dict[str, str]]) -> Dict[str, Any]:
+        wanted: Dict[str, Any] = {
+            "format": format,
+            "sources": sources,
+            "target": self.target,
+            "columns": self.types,
+            "drop": None if self.drop is None else list(self.drop),
+            "split": self.split,
+            "append": self.append or None,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+def put(
+    patience: Patience,
+    name: str,
+    data: Any,
+    options: DataOptions,
+    timeout: Optional[float],
+    on_progress: Optional[Progress],
+) -> Steps[Snapshot]:
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(data)
+        return (yield from _put_file(patience, name, path, options, timeout, on_progress))
+    if not _frames.is_frame(data):
+        raise InvalidArgument(
+            f"a {type(data).__module__}.{type(data).__qualname__} is no table",
+            "put takes the path of a file, or a pandas DataFrame",
+        )
+    folder = Path((yield Work(lambda: tempfile.mkdtemp(prefix="mayfly-put-"))))
+    try:
+        path = yield Work(lambda: _frames.write_frame(data, folder, documents=True))
+        return (yield from _put_file(patience, name, path, options, timeout, on_progress))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_file(
+    patience: Patience,
+    name: str,
+    path: Path,
+    options: DataOptions,
+    timeout: Optional[float],
+    on_progress: Optional[Progress],
+) -> Steps[Snapshot]:
+    format = FORMATS.get(path.suffix.lower())
+    if format is None:
+        raise InvalidArgument(
+            f"{path}: its name does not say what it is", f"call it {', '.join(FORMATS)}"
+        )
+    if not path.is_file():
+        raise InvalidArgument(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    told: Progress = on_progress or (lambda line: None)
+    file = ArtifactFile(path.name, path, path.stat().st_size)
+    digest: str = yield Work(file.digest)
+    slow = Patience(max(patience.timeout, _jobs.TRANSFER_TIMEOUT), patience.retries)
+    yield from upload(slow, file, digest, told)
+    wanted = options.request(format, [{"name": path.name, "sha256": digest}])
+    target = f"/api/v1/datasets/{segment(name)}/snapshots"
+    accepted = yield from _send(patience, target, wanted)
+    if "snapshot" not in accepted:  # else it is there already
+        job = yield from _jobs.wait(patience, str(accepted["id"]), timeout, told)
+        accepted = dict(_jobs.done(job).result)
+    return read_as(Snapshot.of, {**accepted, "dataset": name})
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    target: Optional[str]
+    goal: Optional[str]
+    search: bool
+    trials: Optional[int]
+    time: Union[None, str, timedelta]
+    cost: Optional[float]
+    trainer: Optional[str]
+    params: Optional[Mapping[str, Any]]
+    space: Optional[Mapping[str, Any]]
+    metric: Optional[str]
+    task: Optional[str]
+    columns: Optional[Sequence[str]]
+    drop: Optional[Sequence[str]]
+    seed: Optional[int]
+    threads: Optional[int]
+    deploy: bool
+
+    def request(self, data: str) -> Dict[str, Any]:
+        span = f"{int(self.time.total_seconds())}s" if isinstance(self.time, timedelta) else self.time
+        budget = {"trials": self.trials, "time": span, "cost": self.cost}
+        wanted: Dict[str, Any] = {
+            "data": data,
+            "target": self.target,
+            "goal": self.goal,
+            "search": self.search or None,
+            "budget": {name: value for name, value in budget.items() if value is not None} or None,
+            "trainer": self.trainer,
+            "params": self.params,
+            "space": self.space,
+            "metric": self.metric,
+            "task": self.task,
+            "columns": None if self.columns is None else list(self.columns),
+            "drop": None if self.drop is None else list(self.drop),
+            "seed": self.seed,
+            "threads": self.threads,
+            "deploy": None if self.deploy else False,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+def train(
+    patience: Patience,
+    name: str,
+    data: Any,
+    options: TrainOptions,
+    wait: bool,
+    timeout: Optional[float],
+    on_progress: Optional[Progress],
+) -> Steps[JobStatus]:
+    """`data`: the name of a dataset, "credit@3", a Snapshot; or a table, which becomes a snapshot of the dataset `name`."""
+    if not isinstance(data, (str, Snapshot)) or (isinstance(data, str) and Path(data).is_file()):
+        table = DataOptions(target=options.target)
+        data = yield from put(patience, name, data, table, timeout, on_progress)
+    wanted = options.request(str(data))
+    accepted = yield from _send(patience, function_path(name) + "/trainings", wanted)
+    status: JobStatus = read_as(JobStatus.of, accepted)
+    if not wait:
+        return status
+    return _jobs.done((yield from _jobs.wait(patience, status.id, timeout, on_progress)))
+
+
+def _send(patience: Patience, path: str, wanted: Mapping[str, Any]) -> Steps[Dict[str, Any]]:
+    body = json_body(wanted, plain_value)
+    request = Request("POST", path, {"Content-Type": "application/json"}, [body])
+    response = yield from exchange(request, patience)
+    found: Dict[str, Any] = json_of(response)
+    return found
