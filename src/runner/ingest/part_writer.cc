@@ -40,18 +40,6 @@ Status append_bytes(const Path& path, std::string_view bytes) {
 
 }  // namespace
 
-std::string_view to_string(Split split) {
-  switch (split) {
-    case Split::Train:
-      return "train";
-    case Split::Valid:
-      return "valid";
-    case Split::Test:
-      return "test";
-  }
-  return "train";
-}
-
 Split split_of(std::uint64_t hash, const SplitRule& rule) {
   const double share = std::ldexp(static_cast<double>(hash), -64);
   if (share < rule.test) return Split::Test;

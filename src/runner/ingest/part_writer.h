@@ -14,12 +14,9 @@
 #include "runner/dataset/npy.h"
 #include "runner/ingest/conversion.h"
 #include "runner/report/dataset_schema.h"
+#include "runner/report/split.h"
 
 namespace mayfly {
-
-enum class Split : std::uint8_t { Train, Valid, Test };
-inline constexpr std::array kSplits = {Split::Train, Split::Valid, Split::Test};
-std::string_view to_string(Split split);
 
 // Where a row belongs whose hash is this.
 Split split_of(std::uint64_t hash, const SplitRule& rule);

@@ -13,7 +13,6 @@
 namespace mayfly {
 namespace {
 
-constexpr std::array<std::string_view, 3> kSplitNames = {"train", "valid", "test"};
 constexpr std::size_t kMostScoredClasses = 1000;
 constexpr std::size_t kMostScoredMetrics = 32;
 constexpr std::size_t kMostSliceValues = 10'000;
@@ -107,14 +106,6 @@ Result<std::vector<SliceScore>> read_slices(const Json& model, const ScoreJob& j
 }
 
 }  // namespace
-
-std::string_view to_string(Split split) { return kSplitNames.at(std::to_underlying(split)); }
-
-std::optional<Split> parse_split(std::string_view name) {
-  const auto found = std::ranges::find(kSplitNames, name);
-  if (found == kSplitNames.end()) return std::nullopt;
-  return static_cast<Split>(found - kSplitNames.begin());
-}
 
 std::string to_json(const ScoreJob& job) {
   return Json{{"score",

@@ -38,6 +38,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "runner/report/split.h"
 #include "runner/report/train_job.h"
 #include "runner/report/trainer.h"
 
@@ -45,10 +46,6 @@ namespace mayfly {
 
 inline constexpr std::size_t kMostScoredModels = 8;
 inline constexpr std::size_t kMostScoredSlices = 20;  // columns
-
-enum class Split : std::uint8_t { Train, Valid, Test };
-std::string_view to_string(Split split);  // "valid": the folder's name
-std::optional<Split> parse_split(std::string_view name);
 
 struct ScoreJob {
   std::vector<std::string> models = {"m0"};  // plain names; the job's inputs are <name>.onnx
