@@ -112,8 +112,7 @@ struct DataPlane {
 
 Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobService& jobs);
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
-                                const Lineage& lineage,
-                                std::function<bool()> ready,
+                                const Lineage& lineage, std::function<bool()> ready,
                                 std::function<std::size_t()> connections);
 ProtocolApi::Parts protocol_parts(DataPlane& plane, const Config& config);
 EventService::Parts event_parts(const Foundation& base, DataPlane& plane, Predictions& predictions,

@@ -38,8 +38,8 @@ inline std::optional<double> number_at(const Json& json, std::string_view key) {
 
 inline std::uint64_t count_at(const Json& json, std::string_view key) {
   const Json& found = at(json, key);
-  const bool counts = found.is_number_unsigned() ||
-                      (found.is_number_integer() && found.get<std::int64_t>() >= 0);
+  const bool counts =
+      found.is_number_unsigned() || (found.is_number_integer() && found.get<std::int64_t>() >= 0);
   return counts ? found.get<std::uint64_t>() : 0;
 }
 
