@@ -119,6 +119,7 @@ Result<std::uint64_t> product(std::span<const std::uint64_t> shape, std::uint64_
 }
 
 // The dictionary's three entries, in any order.
+// NOLINTNEXTLINE(readability-function-cognitive-complexity): one entry after the other
 Result<NpyHeader> parse_dictionary(std::string_view bytes) {
   HeaderText text(bytes);
   NpyHeader header;

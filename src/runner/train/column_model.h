@@ -63,7 +63,8 @@ class ColumnModel {
     std::size_t width = 1;
   };
 
-  ColumnModel(OnnxSession session, ModelAsk ask) : session_(std::move(session)), ask_(ask) {}
+  ColumnModel(OnnxSession session, ModelAsk ask)
+      : session_(std::move(session)), ask_(std::move(ask)) {}
   Status bind_inputs(const TrainTable& table);
   Result<Input> bind_input(const TrainTable& table, const TensorSpec& spec) const;
   Result<Input> bind_matrix(const TrainTable& table, const TensorSpec& spec) const;

@@ -42,7 +42,7 @@ Result<std::string> add_linear(OnnxGraph& graph, const LinearModel& model,
   const std::string wide = graph.add("Cast", {features});
   set_attribute(graph.last(), "to", std::int64_t{onnx::TensorProto::DOUBLE});
   const std::string sums = graph.add("Gemm", {wide, weights, biases});
-  const std::string values = graph.add("Cast", {sums});
+  std::string values = graph.add("Cast", {sums});
   set_attribute(graph.last(), "to", std::int64_t{onnx::TensorProto::FLOAT});
   if (model.link == Link::Identity) return values;
   const std::string shares = graph.add("Sigmoid", {values});

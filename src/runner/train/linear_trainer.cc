@@ -187,6 +187,7 @@ class LinearTrainer final : public Trainer {
 
   // Its classes are in the order in which it met them; of two it has one row of weights, for the
   // first that it met. A class that no row has keeps a probability of about nothing.
+  // NOLINTNEXTLINE(readability-function-cognitive-complexity): class by class
   Status take(const model& fitted, const Scale& scale) {
     constexpr double kNever = -40;
     const std::size_t width = train_.matrix.width() + 1;

@@ -30,7 +30,7 @@ Status write_npy(const Path& path, std::vector<std::uint64_t> row, std::span<con
 }
 
 // A class that no model knows has the probability 0.
-Scores widened(Scores scores) {
+Scores widened(const Scores& scores) {
   Scores wide{.width = scores.width + 1, .values = {}};
   wide.values.reserve(scores.rows() * wide.width);
   for (std::size_t row = 0; row < scores.rows(); ++row) {
@@ -128,7 +128,7 @@ Result<std::string> JudgedRows::metric_name() const {
 Result<Json> JudgedRows::judge(Scores scores) const {
   if (scores.rows() != target.rows.size())
     return fail(Code::Internal, "other rows were scored than there are");
-  if (has_unknown) scores = widened(std::move(scores));
+  if (has_unknown) scores = widened(scores);
   const auto all = static_cast<std::uint32_t>(classes + (has_unknown ? 1 : 0));
   const auto evaluation = TRY(Evaluation::create(task, metric, target, all));
   Json json{{"metrics", TRY(evaluation.describe(scores, Evaluation::Which::All, seed, alpha))}};
@@ -164,7 +164,7 @@ Result<Json> JudgedRows::judge_slices(const Scores& scores, const std::string& c
       const auto one = scores.row(place);
       said.values.insert(said.values.end(), one.begin(), one.end());
     }
-    if (has_unknown) said = widened(std::move(said));
+    if (has_unknown) said = widened(said);
     const auto evaluation =
         TRY(Evaluation::create(task, metric, part, static_cast<std::uint32_t>(said.width)));
     const Json metrics =
