@@ -34,8 +34,9 @@ class TrainingTest(SdkCase):
         self.assertEqual((job.state, job.result["outcome"]), ("done", "goal_reached"))
         self.assertTrue(any("running" in line for line in told), told)
         self.assertEqual(job.result["version"], 1)
-        reply = self.mayfly.call(name, frame.drop(columns="diagnosis").iloc[:3].astype("float32"))
-        self.assertEqual(list(reply["label"]), ["malignant"] * 3)
+        reply = self.mayfly.call(name, frame.drop(columns="diagnosis").astype("float32"))
+        right = sum(said == true for said, true in zip(reply["label"], frame["diagnosis"], strict=True))
+        self.assertGreater(right, 0.95 * len(frame))
         more = self.mayfly.put(name, frame.iloc[:100], append=True)
         self.assertEqual(more.number, 2)
 
