@@ -31,8 +31,10 @@ demo: setup ## start a node, deploy real models, predict, scale to zero and back
 
 test: unit e2e sdk layers ## unit tests, end-to-end tests, tests of the Python SDK, layer check
 
+# The threads of XGBoost, Faiss and ONNX Runtime are theirs: ThreadSanitizer sees no lock of libraries that were
+# built without it, so what trains with several is left out of it.
 unit: build models ## unit tests and the replay of every fuzz corpus; one that fails is run once more
-	@ctest --test-dir $(BUILD) --output-on-failure -L unit --repeat until-pass:2
+	@ctest --test-dir $(BUILD) --output-on-failure -L unit --repeat until-pass:2 $(if $(filter tsan,$(PRESET)),-E "^runner_train$$")
 
 e2e: build models ## end-to-end tests: a real node, the official Triton client
 	@PRESET=$(PRESET) .deps/venv/bin/python tests/e2e/run.py
