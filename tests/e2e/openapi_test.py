@@ -181,8 +181,9 @@ class OpenApiTest(NodeCase):
         """The number of the newest snapshot of `credit`, which is there."""
         self.upload(b"abc")
         table = self.folder / "credit.csv"
-        table.write_text("age,class\n31,good\n28,bad\n")
-        self.node.cli("data", "put", "credit", str(table))
+        ages = "".join(f"{age},{'good' if age % 3 else 'bad'}\n" for age in range(20, 80))
+        table.write_text("age,class\n" + ages)
+        self.node.cli("data", "put", "credit", str(table), "--split", "seed=1")
         return str(self.node.cli_json("data", "describe", "credit")["number"])
 
     def prepare_schedule(self, there: bool) -> None:

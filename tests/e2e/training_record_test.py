@@ -6,7 +6,7 @@ import json
 
 from case import NodeCase
 from python_test import text_of
-from training_test import DATA_TOO_SMALL, GOAL_NOT_REACHED, cancer
+from training_test import DATA_TOO_SMALL, GOAL_NOT_REACHED, SPLIT, cancer
 
 EVIL = '<script>alert("x")</script>'
 
@@ -16,7 +16,7 @@ class TrainingRecordTest(NodeCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cancer(cls.folder / "cancer.csv")
-        cls.node.cli("data", "put", "cancer", str(cls.folder / "cancer.csv"), "--target", "class")
+        cls.node.cli("data", "put", "cancer", str(cls.folder / "cancer.csv"), "--target", "class", "--split", SPLIT)
 
     def train(self, name: str, *args: str, codes: tuple[int, ...] = (0,)) -> dict:
         done = self.node.cli("train", name, "--data", "cancer", "--no-baseline", "--seed", "1", *args, "--json", check=False)

@@ -17,6 +17,7 @@ from sklearn.datasets import load_breast_cancer
 
 PATIENCE = 180
 GOAL_NOT_REACHED, DATA_TOO_SMALL = 9, 10
+SPLIT = "seed=1"  # the same rows in the same split on every node
 
 
 def cancer(path, rows: int | None = None, noise: float = 0.0) -> None:
@@ -38,7 +39,7 @@ class TrainingTest(NodeCase):
         cancer(cls.folder / "noisy.csv", noise=0.3)
         cancer(cls.folder / "small.csv", rows=150)
         for name in ("cancer", "noisy", "small"):
-            cls.node.cli("data", "put", name, str(cls.folder / f"{name}.csv"), "--target", "class")
+            cls.node.cli("data", "put", name, str(cls.folder / f"{name}.csv"), "--target", "class", "--split", SPLIT)
 
     def train(self, name: str, *args: str, code: int = 0) -> dict:
         done = self.node.cli("train", name, *args, "--json", check=False)
