@@ -188,7 +188,11 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
           .secrets = *base.vault.secrets,
           .max_upload = base.config.max_upload,
           .prices = base.prices,
-          .enroll = std::move(enroll)};
+          .enroll = std::move(enroll),
+          .record =
+              [&base](const FunctionName& function, VersionNumber version) {
+                return find_training_record(base.registry, base.blobs, function, version);
+              }};
 }
 
 }  // namespace mayfly

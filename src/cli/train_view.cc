@@ -61,6 +61,8 @@ std::string search_line(const CliJson& plan, const CliJson& train) {
   std::string varied;
   for (const auto& [name, range] : at(plan, "space").items())
     varied += (varied.empty() ? "" : ", ") + name;
+  const std::string before = text_at(at(plan, "warm_start"), "version");
+  if (!before.empty()) varied += fmt::format("; trial 1 as {} was", before);
   return line + fmt::format(", over {}; seed {}", varied, at(train, "seed").dump());
 }
 

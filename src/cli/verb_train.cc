@@ -30,6 +30,7 @@ struct TrainFlags {
   double cost = 0;
   std::int64_t seed = -1;
   bool search = false, no_deploy = false, no_baseline = false, detach = false, wait = false;
+  bool no_warm_start = false;
   bool watch = false;
 };
 
@@ -70,6 +71,7 @@ Result<CliJson> train_wish(const TrainFlags& flags) {
   if (flags.seed >= 0) wish["seed"] = flags.seed;
   if (flags.threads > 0) wish["threads"] = flags.threads;
   if (flags.no_baseline) wish["baseline"] = false;
+  if (flags.no_warm_start) wish["warm_start"] = false;
   if (flags.no_deploy) wish["deploy"] = false;
   return wish;
 }
@@ -220,6 +222,8 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--threads", flags->threads, "of a trial");
   verb->add_option("--memory", flags->memory, "of a trial; 2GiB");
   verb->add_flag("--no-baseline", flags->no_baseline, "train no linear model beside it");
+  verb->add_flag("--no-warm-start", flags->no_warm_start,
+                 "of a search: do not begin with what the serving version was trained with");
   verb->add_flag("--no-deploy", flags->no_deploy, "register what reaches the goal, and no more");
   verb->add_flag("--wait", flags->wait, "until it has ended; so it is anyway");
   verb->add_flag("--detach", flags->detach, "do not wait; mayfly jobs says how far it is");

@@ -153,7 +153,9 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                      .engine = engine_,
                      .snapshots = snapshots_,
                      .ids = parts.ids,
-                     .rng = parts.rng}) {}
+                     .rng = parts.rng,
+                     .catalog = parts.catalog,
+                     .record = parts.record}) {}
 
 ScheduledJobs JobService::scheduled() {
   JobStore& store = *stores_.jobs;

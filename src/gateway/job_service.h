@@ -60,6 +60,7 @@ class JobService {
     Bytes max_upload;  // of one source
     const Prices& prices;
     RegisterTrained enroll = nullptr;  // null: trained models stay with their trainings
+    FindTrainingRecord record = nullptr;
   };
   JobService(JobStores stores, const Parts& parts, JobEngine::Options options);
 

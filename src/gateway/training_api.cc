@@ -14,17 +14,28 @@
 namespace mayfly {
 
 // What the data says of the wish. Blocks.
-Result<TrainPlan> TrainingApi::plan(const TrainWish& wish, std::string_view project) {
+Result<TrainPlan> TrainingApi::plan(const TrainWish& wish, std::string_view project,
+                                    const std::optional<Serving>& serving) {
   const SnapshotRecord snapshot = TRY(parts_.snapshots.find(project, wish.data));
   const DatasetSchema schema = TRY(parts_.snapshots.schema(snapshot));
   const Json statistics = TRY(parts_.snapshots.statistics(snapshot));
   const JobEngine::Options& options = parts_.engine.options();
+  Json record;
+  if (serving && parts_.record && wish.search) {
+    // Nothing is lost where it cannot be read: the search starts without it.
+    auto found = parts_.record(serving->function, serving->version);
+    if (found && *found) record = **std::move(found);
+  }
   return settle(wish, {.snapshot = snapshot,
                        .schema = schema,
                        .statistics = statistics,
                        .cpus = options.cpus,
                        .memory = options.memory,
-                       .seed = parts_.rng.next()});
+                       .seed = parts_.rng.next(),
+                       .serving = serving ? fmt::format("{}@{}", serving->function.str(),
+                                                        serving->version.value)
+                                          : "",
+                       .record = std::move(record)});
 }
 
 Task<Result<Response>> TrainingApi::create(Exchange& exchange, const Route& route) {
@@ -45,7 +56,11 @@ Task<Result<Response>> TrainingApi::create(Exchange& exchange, const Route& rout
   // Who trains on rows reads them.
   CO_TRY_STATUS(check_access(*route.caller, Needs::ReadData, wish.data.dataset));
   const std::string& project = route.caller->project;
-  CO_TRY(const TrainPlan planned, co_await parts_.pool.run([&] { return plan(wish, project); }));
+  std::optional<Serving> serving;
+  if (const FunctionTable::Entry function = parts_.catalog.table()->find(route.name))
+    serving = Serving{.function = function->name, .version = function->current};
+  CO_TRY(const TrainPlan planned,
+         co_await parts_.pool.run([&] { return plan(wish, project, serving); }));
   JobSubmission job{.id = to_string(parts_.ids.next()),
                     .function = route.name,
                     .version = 0,

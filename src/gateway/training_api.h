@@ -2,7 +2,10 @@
 // asked of jobs (job_api.h). docs/training.md. Loop thread.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "async/pool.h"
 #include "async/task.h"
@@ -12,9 +15,14 @@
 #include "gateway/route.h"
 #include "jobs/job_engine.h"
 #include "net/exchange.h"
+#include "serving/catalog.h"
 #include "training/train_plan.h"
 
 namespace mayfly {
+
+// How a version was trained; nullopt: it was not. Blocks.
+using FindTrainingRecord =
+    std::function<Result<std::optional<Json>>(const FunctionName&, VersionNumber)>;
 
 class TrainingApi {
  public:
@@ -24,13 +32,21 @@ class TrainingApi {
     SnapshotFiles snapshots;
     InvocationIds& ids;
     Rng& rng;
+    Catalog& catalog;
+    FindTrainingRecord record;  // null: none is known
   };
   explicit TrainingApi(Parts parts) : parts_(parts) {}
 
   Task<Result<Response>> create(Exchange& exchange, const Route& route);
 
  private:
-  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project);
+  // The version that a function serves now.
+  struct Serving {
+    FunctionName function;
+    VersionNumber version;
+  };
+  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project,
+                         const std::optional<Serving>& serving);
 
   Parts parts_;
 };

@@ -63,16 +63,22 @@ Json short_gate(const Json& record) { return part(at(record, "gate"), {"passed",
 
 }  // namespace
 
-Result<std::optional<Json>> Lineage::record(const FunctionName& function,
-                                            VersionNumber version) const {
-  const auto training = TRY(parts_.registry.training(function, version));
+Result<std::optional<Json>> find_training_record(Registry& registry, const BlobStore& blobs,
+                                                 const FunctionName& function,
+                                                 VersionNumber version) {
+  const auto training = TRY(registry.training(function, version));
   if (!training) return std::nullopt;
-  const Fd file = TRY(parts_.blobs.open(training->record));
+  const Fd file = TRY(blobs.open(training->record));
   const std::string text = TRY(read_all_fd(file.get(), kMaxTrainingRecord));
   if (sha256(text) != training->record)
     return fail(Code::DataLoss,
                 fmt::format("the training record {} is damaged", to_string(training->record)));
   return TRY(parse_training_record(text));
+}
+
+Result<std::optional<Json>> Lineage::record(const FunctionName& function,
+                                            VersionNumber version) const {
+  return find_training_record(parts_.registry, parts_.blobs, function, version);
 }
 
 Json Lineage::describe_job(const std::string& id) const {

@@ -20,6 +20,12 @@
 
 namespace mayfly {
 
+// How a version was trained; nullopt: none knows. data_loss: the record is not what its digest
+// says.
+Result<std::optional<Json>> find_training_record(Registry& registry, const BlobStore& blobs,
+                                                 const FunctionName& function,
+                                                 VersionNumber version);
+
 class Lineage {
  public:
   struct Parts {  // all outlive me
@@ -31,7 +37,7 @@ class Lineage {
   };
   explicit Lineage(Parts parts) : parts_(std::move(parts)) {}
 
-  // The training's record; nullopt: none is known. data_loss: it is not what its digest says.
+  // As find_training_record.
   Result<std::optional<Json>> record(const FunctionName& function, VersionNumber version) const;
   // {"function", "version", "created", "deployed_by", "serves", "training", "jobs", "data"}
   Result<Json> of_version(const FunctionName& function, VersionNumber version) const;

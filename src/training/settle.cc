@@ -323,6 +323,7 @@ class Settling {
                            : bounded               ? kTrialsOfBudget
                                                    : kTrialsOfSearch;
     if (!bounded) plan_.budget.trials = plan_.halving.trials;
+    settle_warm_start();
     if (trainer != TrainerKind::Xgboost) return {};
     const auto params = TRY(TrainerParams::parse(trainer, wish_.params));
     const std::uint32_t rounds = params.integer("rounds");
@@ -331,6 +332,26 @@ class Settling {
     if (rounds >= kEta * kEta * 2)
       plan_.halving.resources = {rounds / (kEta * kEta), rounds / kEta, rounds};
     return {};
+  }
+
+  // What the version before was trained with, as far as this search varies it. Its record may say
+  // anything: what this trainer would not take starts nothing.
+  void settle_warm_start() {
+    const Json& record = facts_.record;
+    if (!wish_.warm_start || plan_.halving.trials < 2 || !record.is_object()) return;
+    const Json trainer = record.value("trainer", Json());
+    if (!trainer.is_object() || trainer.value("kind", Json()) != to_string(plan_.job.trainer))
+      return;
+    if (trainer.value("function", Json("")) != Json(plan_.job.function)) return;
+    const Json found = trainer.value("params", Json());
+    if (!found.is_object()) return;
+    Json params = Json::object();
+    for (const search::Parameter& parameter : plan_.space)
+      if (const auto value = found.find(parameter.name); value != found.end())
+        params[parameter.name] = *value;
+    const bool named = plan_.job.trainer == TrainerKind::Function;
+    if (params.empty() || (!named && !TrainerParams::parse(plan_.job.trainer, params))) return;
+    plan_.warm_start = WarmStart{.version = facts_.serving, .params = std::move(params)};
   }
 
   // Both ends of every range, and every choice, must be values that the trainer takes.

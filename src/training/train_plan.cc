@@ -99,6 +99,17 @@ Result<search::HalvingPlan> read_halving(const Json* json) {
   return plan;
 }
 
+Result<WarmStart> read_warm_start(const Json& json) {
+  WarmStart start;
+  JsonReader reader(json, "warm_start", reason::kInternal);
+  reader.text("version", start.version);
+  const Json* params = reader.value("params");
+  TRY(reader.finish());
+  if (params == nullptr || !params->is_object()) return broken_plan("warm_start");
+  start.params = *params;
+  return start;
+}
+
 }  // namespace
 
 Result<TrainWish> parse_train_wish(const Json& json) {
@@ -119,6 +130,7 @@ Result<TrainWish> parse_train_wish(const Json& json) {
       .bytes("memory", wish.memory, mib(64), gib(std::uint64_t{1} << 20))
       .boolean("baseline", wish.baseline)
       .boolean("deploy", wish.deploy)
+      .boolean("warm_start", wish.warm_start)
       .duration("max_age", wish.max_age, kShortestKeep, kLongestKeep)
       .duration("keep_for", wish.keep, kShortestKeep, kLongestKeep);
   read_name_list(reader, "columns", wish.columns);
@@ -149,7 +161,9 @@ std::uint32_t TrainPlan::rounds_of(std::uint32_t rung) const {
 
 Json TrainPlan::params_of(std::uint32_t number) const {
   Json params = job.params;
-  if (number > 0) params.update(search::draw(space, job.seed, number));
+  if (number == 0) return params;
+  params.update(number == 1 && warm_start ? warm_start->params
+                                          : search::draw(space, job.seed, number));
   return params;
 }
 
@@ -176,6 +190,9 @@ Json to_json_value(const TrainPlan& plan) {
       {"baseline", plan.baseline},
       {"deploy", plan.deploy}};
   if (plan.goal) json["goal"] = describe_goal(*plan.goal);
+  if (plan.warm_start)
+    json["warm_start"] = {{"version", plan.warm_start->version},
+                          {"params", plan.warm_start->params}};
   return json;
 }
 
@@ -204,6 +221,7 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
   const Json* halving = reader.value("halving");
   const Json* budget = reader.value("budget");
   const Json* goal = reader.value("goal");
+  const Json* warm_start = reader.value("warm_start");
   TRY(reader.finish());
   if (rows == nullptr || space == nullptr || budget == nullptr) return broken_plan("rows");
   JsonReader counts(*rows, "rows", reason::kInternal);
@@ -216,6 +234,7 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
   plan.space = TRY(search::parse_space(*space));
   plan.halving = TRY(read_halving(halving));
   TRY(read_budget(*budget, plan.budget));
+  if (warm_start != nullptr) plan.warm_start = TRY(read_warm_start(*warm_start));
   if (goal == nullptr) return plan;
   std::string direction;
   Goal wanted{.metric = {}, .at = 0, .higher = true};

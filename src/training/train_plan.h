@@ -48,11 +48,19 @@ struct TrainWish {
   Bytes memory{};             // of a trial; 0: the standard
   bool baseline = true;       // train a linear model beside it
   bool deploy = true;         // serve what reaches its goal
+  bool warm_start = true;     // a search tries the serving version's configuration early
   Duration max_age = std::chrono::days(7);
   Duration keep = std::chrono::days(7);
 };
 // The body of a request.
 Result<TrainWish> parse_train_wish(const Json& json);
+
+// Whose configuration a search tries first, after the control.
+struct WarmStart {
+  std::string version;  // "credit@3"
+  Json params;          // those of the space
+  bool operator==(const WarmStart&) const = default;
+};
 
 struct LeftOutColumn {
   std::string column, why;
@@ -68,6 +76,7 @@ struct TrainPlan {
   MetricRule rule;
   std::vector<LeftOutColumn> left_out;
   search::Space space;  // empty: nothing varies
+  std::optional<WarmStart> warm_start = {};
   search::HalvingPlan halving;
   TrainBudget budget;
   std::optional<Goal> goal;
@@ -77,7 +86,8 @@ struct TrainPlan {
   bool searches() const { return halving.trials > 1; }
   // Rounds of a rung; 0: to the trainer's own end.
   std::uint32_t rounds_of(std::uint32_t rung) const;
-  // Of trial `number`: 0 is the control, which has what was asked for.
+  // Of trial `number`: 0 is the control, which has what was asked for; 1 the warm start's, where
+  // there is one; the others are drawn.
   Json params_of(std::uint32_t number) const;
 };
 Json to_json_value(const TrainPlan& plan);
@@ -92,6 +102,10 @@ struct PlanFacts {
   std::uint32_t cpus = 1;  // of all jobs
   Bytes memory{};          // likewise
   std::uint64_t seed = 0;  // where none was asked for
+  // The version that the function serves: its name, and how it was trained (a training record,
+  // which may come from elsewhere); null: it was not, or there is none.
+  std::string serving = {};
+  Json record = Json();
 };
 // bad_request, invalid_input: what cannot be, in words that say what can.
 Result<TrainPlan> settle(const TrainWish& wish, const PlanFacts& facts);

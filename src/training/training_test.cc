@@ -42,6 +42,7 @@ struct Facts {
     {"name": "rating", "distinct": 5, "min": 1, "max": 5}, {"name": "photo"},
     {"name": "note", "distinct": 800}, {"name": "class", "distinct": 2},
     {"name": "kind", "distinct": 3}]})");
+  Json record;  // of the version that serves
   SnapshotRecord snapshot{.number = 4, .job = "", .digest = sha256("x"), .rows = {700, 100, 200}};
 
   Result<TrainPlan> settle(const std::string& wish) {
@@ -52,7 +53,9 @@ struct Facts {
                                     .statistics = statistics,
                                     .cpus = 4,
                                     .memory = gib(4),
-                                    .seed = 77});
+                                    .seed = 77,
+                                    .serving = "credit@3",
+                                    .record = record});
   }
   std::string refusal(const std::string& wish) {
     const auto plan = settle(wish);
@@ -174,6 +177,41 @@ TEST_CASE("rungs: a ninth, a third and all of the rounds; and the control has wh
   CHECK(plan.params_of(3) != plan.params_of(4));
   for (std::uint32_t trial = 1; trial < 200; ++trial)
     CHECK(TrainerParams::parse(TrainerKind::Xgboost, plan.params_of(trial)).has_value());
+}
+
+TEST_CASE(
+    "a search begins with what the serving version was trained with, where that can be said") {
+  Facts facts;
+  const std::string wish = R"({"data": "credit", "drop": ["photo"], "search": true, "seed": 5)";
+  const auto first_drawn = facts.settle(wish + "}")->params_of(1);
+  facts.record = Json::parse(R"({"trainer": {"kind": "xgboost",
+      "params": {"eta": 0.07, "max_depth": 5, "rounds": 900, "other": 1}}})");
+  const auto plan = facts.settle(wish + "}");
+  REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+  REQUIRE(plan->warm_start.has_value());
+  CHECK(plan->warm_start->version == "credit@3");
+  CHECK(plan->params_of(1) == Json{{"eta", 0.07}, {"max_depth", 5}});  // not its rounds
+  CHECK(plan->params_of(0) == Json::object());
+  const auto again = parse_train_plan(to_json(*plan));
+  REQUIRE(again.has_value());
+  CHECK(again->warm_start == plan->warm_start);
+  // The others are as they were.
+  const auto cold = facts.settle(wish + R"(, "warm_start": false})");
+  CHECK_FALSE(cold->warm_start.has_value());
+  CHECK(cold->params_of(1) == first_drawn);
+  CHECK(cold->params_of(2) == plan->params_of(2));
+  // Records come from elsewhere, too.
+  for (const char* record :
+       {"null", "[]", "{}", R"({"trainer": 3})", R"({"trainer": {"kind": "linear"}})",
+        R"({"trainer": {"kind": "xgboost", "params": []}})",
+        R"({"trainer": {"kind": "xgboost", "params": {"eta": "much"}}})",
+        R"({"trainer": {"kind": "xgboost", "params": {"max_depth": -4}}})",
+        R"({"trainer": {"kind": "xgboost", "function": 7, "params": {"eta": 0.1}}})"}) {
+    facts.record = Json::parse(record);
+    const auto careful = facts.settle(wish + "}");
+    REQUIRE_MESSAGE(careful.has_value(), record);
+    CHECK_MESSAGE(!careful->warm_start.has_value(), record);
+  }
 }
 
 TEST_CASE("the same results decide the same, in whatever order they came") {

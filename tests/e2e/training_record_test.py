@@ -30,6 +30,24 @@ class TrainingRecordTest(NodeCase):
         inputs = self.describe("tumor@1")["inputs"]
         return json.dumps({tensor["name"]: [1.0] for tensor in inputs}).encode()
 
+    def test_a_search_begins_with_what_the_serving_version_was_trained_with(self) -> None:
+        search = ("--search", "--trials", "4", "--params", '{"rounds": 30}')
+        first = self.train("warm", *search)
+        self.assertNotIn("warm_start", first["training"])
+        second = self.train("warm", *search, "--no-deploy")
+        started = second["training"]["warm_start"]
+        self.assertEqual(started["version"], "warm@1")
+        learned = self.node.cli_json("card", "warm@1")["training"]["trainer"]["params"]
+        self.assertEqual(started["params"], {name: learned[name] for name in started["params"]})
+        ends = [json.loads(line).get("end") for line in self.decisions(second["id"])]
+        tried = next(end["params"] for end in ends if end and end["trial"] == 1)
+        self.assertEqual(tried, {"rounds": 30, **started["params"]})
+        self.assertNotIn("warm_start", self.train("warm", *search, "--no-deploy", "--no-warm-start")["training"])
+
+    def decisions(self, job: str) -> list[str]:
+        reply = self.node.request("GET", f"/api/v1/jobs/{job}/file?name=decisions.jsonl")
+        return reply.body.decode().splitlines()
+
     def test_a_training_becomes_a_version_with_its_lineage_and_card(self) -> None:
         job = self.train("tumor", "--goal", "auc >= 0.9")
         self.assertEqual(job["result"]["version"], 1, job["result"])

@@ -17,7 +17,7 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kPlanChunk = 8192;           // rows read at once
-constexpr std::size_t kMostChunkFloats = 4 << 20;  // of the matrix, made at once
+constexpr std::size_t kMostChunkFloats = 1 << 20;  // of the matrix, made at once
 constexpr std::size_t kMostFeatures = 100'000;
 constexpr std::int64_t kNoDate = std::numeric_limits<std::int64_t>::min();
 constexpr std::array kDateParts = {DatePart::Year,    DatePart::Month, DatePart::Day,

@@ -2,6 +2,7 @@
 // state of its random numbers, so that what goes on from one equals what was never stopped.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -14,7 +15,9 @@
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kPieceFloats = 8 << 20;
+constexpr std::size_t kPieceFloats = 8 << 20;  // read at once, at most …
+constexpr std::size_t kLeastPiece = 1 << 18;
+constexpr std::size_t kPieceShare = 256;  // … and bytes of memory for each of them
 
 std::string objective_of(TrainTask task) {
   switch (task) {
@@ -67,7 +70,7 @@ class XgboostTrainer final : public Trainer {
 
   Result<Scores> score(std::span<const float> rows) override {
     const FloatRows all{rows, train_.matrix.width()};
-    const std::size_t piece = std::max<std::size_t>(kPieceFloats / all.width, 1);
+    const std::size_t piece = piece_rows(setup_, all.width);
     std::vector<float> values;
     for (std::size_t at = 0; at < all.rows(); at += piece) {
       const FloatRows some = all.rows(at, std::min(piece, all.rows() - at));
@@ -106,12 +109,18 @@ class XgboostTrainer final : public Trainer {
   }
 
  private:
+  static std::size_t piece_rows(const TrainerSetup& setup, std::size_t width) {
+    const std::size_t floats =
+        std::clamp<std::size_t>(setup.memory.count / kPieceShare, kLeastPiece, kPieceFloats);
+    return std::max<std::size_t>(floats / width, 1);
+  }
+
   static Result<XgboostMatrix> make_matrix(const XgboostLibrary& library, const TrainerSetup& setup,
                                            const LearnRows& train) {
     const std::size_t width = train.matrix.width();
     XgboostMatrix::Options options{.threads = setup.threads,
                                    .max_bin = setup.params.integer("max_bin"),
-                                   .piece = std::max<std::size_t>(kPieceFloats / width, 1)};
+                                   .piece = piece_rows(setup, width)};
     // Histograms take a byte or two a value, gradients and positions some more a row.
     if (train.matrix.all().size_bytes() > setup.memory.count / 3)
       options.cache = (setup.scratch / "xgboost").native();
