@@ -23,10 +23,11 @@ models: setup ## generate the models that demo and tests use (cached in build/mo
 examples: setup ## make what the examples deploy, from packages (cached in build/examples)
 	@.deps/sdk-venv/bin/python examples/prepare.py
 
-demo: setup ## start a node, deploy real models, predict, scale to zero and back, print the bill
+demo: setup ## data, a training to a goal, predictions, down to zero and back, a better version, the bill
 	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target mayfly mayfly-runner
 	@.deps/venv/bin/python scripts/make_models.py build/models --only demo
+	@.deps/venv/bin/python scripts/make_datasets.py build/datasets diamonds
 	@PRESET=$(PRESET) scripts/demo.sh
 
 test: unit e2e sdk layers ## unit tests, end-to-end tests, tests of the Python SDK, layer check

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The tour that `make demo` gives, once everything is built: a node is started, three real models are
-# deployed and asked over HTTP, each start tier is shown with its time, the node scales to zero and
-# back, a better version takes over while clients ask, a broken one does not, and the bill is printed. Every answer is checked; the first wrong one ends the demo with status 1.
+# The story that `make demo` tells, once everything is built: a table becomes data, a model is trained on it to a goal,
+# and serves; each start tier is shown with its time, down to zero and back; new data come, and a better version is trained,
+# judged and rolled out while clients ask; models that were made elsewhere are deployed; the bill is printed. Every answer is checked; the first wrong one ends the demo with status 1.
 #
-#   PRESET=release MODELS=build/models scripts/demo.sh
+#   PRESET=release MODELS=build/models DATASETS=build/datasets scripts/demo.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bin=$PWD/build/${PRESET:-release}/bin
 models=${MODELS:-build/models}
+datasets=${DATASETS:-build/datasets}
 data=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-demo.XXXXXX")
 server=
 callers=
@@ -37,8 +38,15 @@ trap 'exit 130' INT TERM
 fail() { printf '\ndemo: %s\n' "$*" >&2; exit 1; }
 step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
-mayfly() { show "mayfly $*"; "$bin/mayfly" "$@"; }
-configure() { show "mayfly configure $*"; "$bin/mayfly" configure "$@" >/dev/null; } # without the list of all settings
+show_mayfly() { # as one would type it
+  local word line=mayfly
+  for word; do
+    case $word in *[\ \"]*) line+=" '$word'" ;; *) line+=" $word" ;; esac
+  done
+  show "$line"
+}
+mayfly() { show_mayfly "$@"; "$bin/mayfly" "$@"; }
+configure() { show_mayfly configure "$@"; "$bin/mayfly" configure "$@" >/dev/null; } # without the list of all settings
 
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -69,7 +77,6 @@ none() { [ "$(running "$1" "$2")" = 0 ]; }
 
 # Of automatic rollouts.
 settled() { [ "$("$bin/mayfly" rollout "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["state"])')" = none ]; }
-went_back() { "$bin/mayfly" rollout "$1" --json | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["decisions"][0]["change"]["what"] != "rollback")'; }
 champion() { "$bin/mayfly" traffic "$1" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["champion"])'; }
 
 header() { sed -n "s/^$1: *//Ip" "$data.headers" | tr -d '\r'; }
@@ -111,17 +118,25 @@ seen = {}
 for line in open(sys.argv[1]):
     tier, timing = line.split(" ", 1)
     seen.setdefault(tier, {name: float(value) for name, value in re.findall(r"(\w+);dur=([0-9.]+)", timing)})
-print(f"{'iris':10}{'queue':>12}{'start':>12}{'run':>12}{'together':>12}")
+print(f"{'price':10}{'queue':>12}{'start':>12}{'run':>12}{'together':>12}")
 for tier in ("cold", "template", "hot"):
     times = [seen[tier].get(part, 0.0) for part in ("queue", "start", "run")]
     print(f"{tier:10}" + "".join(f"{value:9.2f} ms" for value in [*times, sum(times)]))
 PYTHON
 }
 
-ask_iris() { ask /functions/iris -d @examples/iris/input.json; expect 'reply["label"] == ["setosa", "versicolor", "virginica"]'; }
+ask_price() { ask /functions/price -d @"$data.diamond"; expect '0.8 * 1101 < reply["value"][0] < 1.2 * 1101'; }
 
 [ -x "$bin/mayfly" ] || fail "build first: there is no $bin/mayfly"
 [ -d "$models/iris" ] || fail "generate the models first: scripts/make_models.py $models --only demo"
+[ -f "$datasets/diamonds.csv" ] || fail "make the tables first: scripts/make_datasets.py $datasets diamonds"
+
+# What is known at first, and what comes later.
+early=8000
+head -n $((early + 1)) "$datasets/diamonds.csv" >"$data.early.csv"
+(head -n 1 "$datasets/diamonds.csv"; tail -n +$((early + 2)) "$datasets/diamonds.csv") >"$data.later.csv"
+# It was sold for 1101.
+echo '{"carat": 0.5, "cut": "Good", "color": "E", "clarity": "SI2", "depth": 58.3, "table": 58, "x": 5.23, "y": 5.2, "z": 3.04}' >"$data.diamond"
 
 step "1. Start a node"
 port=$(free_port)
@@ -131,80 +146,71 @@ show "mayfly serve --listen 127.0.0.1:$port --grpc-listen off --data $data"
 server=$!
 wait_until 15 "starting the node" ready
 
-step "2. Deploy three models: a table, a network, a picture classifier"
-mayfly deploy iris "$models/iris"
-mayfly deploy digits "$models/mlp1m"
-mayfly deploy orientation "$models/ocr_orientation"
+step "2. A table becomes data: an immutable snapshot, whose test rows are locked away"
+mayfly data put diamonds "$data.early.csv" --target price --split seed=1
+mayfly data describe diamonds
 
-step "3. Predict on real input"
-ask_iris
-ask /v2/models/iris/infer -d @examples/iris/request.json
-expect 'v2["label"] == ["setosa", "versicolor", "virginica"]'
-ask /functions/digits -d @examples/digits/input.json
-expect '[row.index(max(row)) for row in reply["probabilities"]] == [0, 1, 2, 3]'
-ask /functions/orientation -H 'Content-Type: image/png' --data-binary "@$models/ocr_orientation/upright.png"
-expect 'reply["orientation"][0][0] > 0.9'
-ask /functions/orientation -H 'Content-Type: image/png' --data-binary "@$models/ocr_orientation/upside-down.png"
-expect 'reply["orientation"][0][1] > 0.9'
-mayfly invoke iris -d '{"sepal_length": [5.9], "sepal_width": [3.0], "petal_length": [5.1], "petal_width": [1.8]}' |
-  tee "$data.invoke"
-grep -q virginica "$data.invoke" || fail "expected virginica"
+step "3. Train to a goal"
+mayfly train price --data diamonds --goal "r2 >= 0.95" --seed 1
+[ "$(champion price)" = 1 ] || fail "price@1 does not serve"
 
-step "4. Where an answer comes from: cold, template, hot"
-configure iris idle_timeout=2s template_timeout=1s
-wait_until 15 "scaling iris to zero" none instances iris
-wait_until 15 "dropping the template of iris" none templates iris
-configure iris template_timeout=10m
-echo "No process of iris is left: the next answer starts from the compiled artifact on disk."
-ask_iris
+step "4. It serves: predict, and ask where the answer came from"
+ask_price
+ask /v2/models/price/infer -d "$(python3 - "$data.diamond" <<'PYTHON'
+import json, sys
+row = json.load(open(sys.argv[1]))
+inputs = [{"name": name, "shape": [1], "datatype": "BYTES" if isinstance(value, str) else "FP32", "data": [value]} for name, value in row.items()]
+print(json.dumps({"inputs": inputs}))
+PYTHON
+)"
+expect '0.8 * 1101 < v2["value"][0] < 1.2 * 1101'
+mayfly lineage "$(header Mayfly-Invocation)"
+
+step "5. Cold, template, hot; and nothing while nobody asks"
+configure price idle_timeout=1s template_timeout=1s
+wait_until 15 "scaling price to zero" none instances price
+wait_until 15 "dropping the template of price" none templates price
+mayfly status
+configure price idle_timeout=2s template_timeout=10m
+echo "No process of price is left: the next answer starts from the compiled artifact on disk."
+ask_price
 expect_tier cold
-ask_iris
+ask_price
 expect_tier hot
 echo "The instance ends after two idle seconds; its template stays, and the next one is forked from it."
-wait_until 15 "ending the idle instance" none instances iris
-ask_iris
+wait_until 15 "ending the idle instance" none instances price
+ask_price
 expect_tier template
-ask_iris
+ask_price
 expect_tier hot
 
-step "5. Scale to zero, and back"
-for name in iris digits orientation; do
-  configure $name idle_timeout=1s template_timeout=1s
-done
-for name in iris digits orientation; do
-  wait_until 15 "scaling $name to zero" none instances $name
-  wait_until 15 "dropping the template of $name" none templates $name
-done
-mayfly status
-ask_iris
-expect_tier cold
-
-step "6. Improve a model while it is used"
-configure iris idle_timeout=30s template_timeout=10m
-python3 scripts/callers.py "$MAYFLY_URL/functions/iris" "$data.callers" &
+step "6. New data, a better version, while clients ask"
+configure price idle_timeout=30s
+configure price 'rollout={"steps": ["shadow", 25, 100], "min_samples": 50, "min_time": "1s", "latency_floor": "20ms"}'
+python3 scripts/callers.py "$MAYFLY_URL/functions/price" "$data.later.csv" price "$data.callers" &
 callers=$!
-cat >"$data.plan" <<'PLAN'
-{"steps": ["shadow", 25, 100], "min_samples": 50, "min_time": "1s", "latency_floor": "20ms"}
-PLAN
-echo "Four clients ask iris all the time. A random forest is to take over: copies first, then a quarter, then all."
-mayfly deploy iris "$models/iris_forest" --rollout "$data.plan"
-wait_until 60 "the rollout of iris@2" settled iris
-mayfly rollout iris
-[ "$(champion iris)" = 2 ] || fail "iris@2 was not promoted"
-echo "The next one has a slip: its probabilities are not numbers. No caller is to meet it."
-mayfly deploy iris "$models/iris_broken" --rollout "$data.plan"
-wait_until 60 "the rollout of iris@3" settled iris
-mayfly rollout iris
-went_back iris || fail "iris@3 did not go back by itself"
-[ "$(champion iris)" = 2 ] || fail "iris@3 took over"
+echo "Four clients ask for prices all the time."
+mayfly data append diamonds "$data.later.csv"
+mayfly train price --data diamonds --goal "r2 >= 0.95" --seed 1
+wait_until 120 "the rollout of price@2" settled price
+mayfly rollout price
+[ "$(champion price)" = 2 ] || fail "price@2 was not promoted"
 kill -TERM $callers && wait $callers || fail "a caller noticed: $(cat "$data.callers")"
 callers=
 cat "$data.callers"
 
-step "7. The bill"
+step "7. Models that were made elsewhere"
+mayfly deploy iris "$models/iris"
+mayfly deploy orientation "$models/ocr_orientation"
+ask /v2/models/iris/infer -d @examples/iris/request.json
+expect 'v2["label"] == ["setosa", "versicolor", "virginica"]'
+ask /functions/orientation -H 'Content-Type: image/png' --data-binary "@$models/ocr_orientation/upside-down.png"
+expect 'reply["orientation"][0][1] > 0.9'
+
+step "8. The bill"
 mayfly usage
 
-step "8. What iris took from each start tier"
+step "9. What price took from each start tier"
 print_tiers
 
 step "Done: every answer was as expected, in $SECONDS s."

@@ -25,12 +25,11 @@ class Recipe:
 
 _VALID = {
     "iris": Recipe(tabular.iris, (DEMO, TEST)),
-    "iris_forest": Recipe(tabular.iris_forest, (DEMO, TEST)),
-    "iris_broken": Recipe(tabular.iris_broken, (DEMO,)),
+    "iris_forest": Recipe(tabular.iris_forest, (TEST,)),
     "logistic": Recipe(tabular.logistic, (TEST, BENCH)),
     "logistic_zipmap": Recipe(tabular.logistic_zipmap, (TEST,)),
     "gbdt": Recipe(tabular.gbdt, (BENCH,)),
-    "mlp1m": Recipe(neural.mlp1m, (DEMO, TEST, BENCH)),
+    "mlp1m": Recipe(neural.mlp1m, (TEST, BENCH)),
     "ocrcls": Recipe(vision.ocrcls, (BENCH,)),
     "ocr_orientation": Recipe(vision.ocr_orientation, (DEMO, TEST)),
     "resnet50": Recipe(neural.resnet50, (BENCH,)),

@@ -42,19 +42,6 @@ def iris_forest(folder: Folder) -> None:
     folder.write_model(model)
 
 
-def iris_broken(folder: Folder) -> None:
-    """The first iris with a slip: its probabilities are roots of negative numbers, which are not numbers."""
-    rows, truth, names = iris_data()
-    model = _export(_scaled_logistic().fit(rows, names[truth]), "iris_broken", features=4, zipmap=False)
-    _split_input(model.graph, IRIS_COLUMNS)
-    graph = model.graph
-    for node in graph.node:
-        node.output[:] = ["right" if name == "probabilities" else name for name in node.output]
-    graph.node.append(helper.make_node("Neg", ["right"], ["negative"]))
-    graph.node.append(helper.make_node("Sqrt", ["negative"], ["probabilities"]))
-    folder.write_model(model)
-
-
 def logistic(folder: Folder) -> None:
     """StandardScaler and LogisticRegression over 30 measurements of breast-cancer cells."""
     classifier, chosen = _cancer_classifier()
