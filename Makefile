@@ -5,7 +5,7 @@ JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build models examples test unit e2e sdk asan tsan tidy format check-format layers fuzz bench demo install clean
+.PHONY: help setup build models examples test unit e2e soak sdk asan tsan tidy format check-format layers fuzz bench demo install clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -27,7 +27,7 @@ demo: setup ## data, a training to a goal, predictions, down to zero and back, a
 	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target mayfly mayfly-runner
 	@.deps/venv/bin/python scripts/make_models.py build/models --only demo
-	@.deps/venv/bin/python scripts/make_datasets.py build/datasets diamonds
+	@.deps/venv/bin/python scripts/make_datasets.py build/datasets diamonds.csv
 	@PRESET=$(PRESET) scripts/demo.sh
 
 test: unit e2e sdk layers ## unit tests, end-to-end tests, tests of the Python SDK, layer check
@@ -39,6 +39,9 @@ unit: build models ## unit tests and the replay of every fuzz corpus; one that f
 
 e2e: build models ## end-to-end tests: a real node, the official Triton client
 	@PRESET=$(PRESET) .deps/venv/bin/python tests/e2e/run.py
+
+soak: build ## tests of many minutes: a training of five minutes that is killed 20 times, one of four times its memory
+	@PRESET=$(PRESET) .deps/venv/bin/python tests/e2e/run.py --soak
 
 sdk: build models examples ## tests of the Python SDK and the examples against a real node
 	@PRESET=$(PRESET) .deps/sdk-venv/bin/python sdk/python/tests/run.py

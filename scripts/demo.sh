@@ -129,7 +129,7 @@ ask_price() { ask /functions/price -d @"$data.diamond"; expect '0.8 * 1101 < rep
 
 [ -x "$bin/mayfly" ] || fail "build first: there is no $bin/mayfly"
 [ -d "$models/iris" ] || fail "generate the models first: scripts/make_models.py $models --only demo"
-[ -f "$datasets/diamonds.csv" ] || fail "make the tables first: scripts/make_datasets.py $datasets diamonds"
+[ -f "$datasets/diamonds.csv" ] || fail "make the tables first: scripts/make_datasets.py $datasets diamonds.csv"
 
 # What is known at first, and what comes later.
 early=8000

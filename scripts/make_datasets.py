@@ -96,6 +96,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[2:] or DATASETS:
         target = folder / name
+        if name not in DATASETS:
+            raise SystemExit(f"make_datasets: there is no '{name}'; there are {', '.join(DATASETS)}")
         if target.exists():
             continue
         with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Runs the end-to-end tests against a built node and ends with one line: N passed, N failed.
 
-    PRESET=release .deps/venv/bin/python tests/e2e/run.py [PATTERN ...]     PATTERN: part of a test's name
+    PRESET=release .deps/venv/bin/python tests/e2e/run.py [--soak] [PATTERN ...]     PATTERN: part of a test's name
+
+With --soak those that take many minutes (`*_soak.py`), and no others.
 
 Generates the models the tests deploy when they are missing.
 
@@ -43,9 +45,11 @@ def main() -> int:
         [sys.executable, str(ROOT / "scripts" / "make_models.py"), str(MODELS), "--only", "test"],
         check=True,
     )
+    patterns = sys.argv[1:]
+    soak = "--soak" in patterns
     loader = unittest.TestLoader()
-    loader.testNamePatterns = [f"*{pattern}*" for pattern in sys.argv[1:]] or None
-    suite = loader.discover(str(HERE), pattern="*_test.py", top_level_dir=str(HERE))
+    loader.testNamePatterns = [f"*{pattern}*" for pattern in patterns if pattern != "--soak"] or None
+    suite = loader.discover(str(HERE), pattern="*_soak.py" if soak else "*_test.py", top_level_dir=str(HERE))
     started = time.monotonic()
     result = run(suite)
     unsteady: set[str] = set()
