@@ -119,35 +119,46 @@ Result<std::uint64_t> product(std::span<const std::uint64_t> shape, std::uint64_
 }
 
 // The dictionary's three entries, in any order.
-// NOLINTNEXTLINE(readability-function-cognitive-complexity): one entry after the other
+// What a header has told of itself so far.
+struct HeaderParts {
+  std::optional<NpyType> type = {};
+  bool order = false;
+  std::vector<std::uint64_t> shape = {};
+  bool whole() const { return type && order && !shape.empty(); }
+};
+
+Status parse_entry(HeaderText& text, HeaderParts& parts) {
+  const auto key = text.string();
+  if (!key || !text.take(':')) return wrong("its header is no dictionary");
+  if (*key == "descr" && !parts.type) {
+    const auto name = text.string();
+    if (!name) return wrong("its type is none of ours");
+    parts.type = TRY(parse_type(*name));
+  } else if (*key == "fortran_order" && !parts.order) {
+    if (!text.take_word("False")) return wrong("its order is not C's");
+    parts.order = true;
+  } else if (*key == "shape" && parts.shape.empty()) {
+    parts.shape = TRY(parse_shape(text));
+  } else {
+    return wrong("its header has an entry that does not belong there");
+  }
+  return {};
+}
+
 Result<NpyHeader> parse_dictionary(std::string_view bytes) {
   HeaderText text(bytes);
-  NpyHeader header;
-  bool descr = false;
-  bool order = false;
+  HeaderParts parts;
   if (!text.take('{')) return wrong("its header is no dictionary");
   while (!text.take('}')) {
-    const auto key = text.string();
-    if (!key || !text.take(':')) return wrong("its header is no dictionary");
-    if (*key == "descr" && !descr) {
-      const auto name = text.string();
-      if (!name) return wrong("its type is none of ours");
-      header.type = TRY(parse_type(*name));
-      descr = true;
-    } else if (*key == "fortran_order" && !order) {
-      if (!text.take_word("False")) return wrong("its order is not C's");
-      order = true;
-    } else if (*key == "shape" && header.shape.empty()) {
-      header.shape = TRY(parse_shape(text));
-    } else {
-      return wrong("its header has an entry that does not belong there");
-    }
+    TRY(parse_entry(text, parts));
     if (!text.take(',') && !text.take('}')) return wrong("its header is no dictionary");
     if (text.at_end()) break;
   }
-  if (!text.at_end() || !descr || !order || header.shape.empty())
-    return wrong("its header is not whole");
-  header.elements = TRY(product(header.shape, size_of(header.type)));
+  if (!text.at_end() || !parts.whole()) return wrong("its header is not whole");
+  NpyHeader header;
+  header.type = *parts.type;
+  header.elements = TRY(product(parts.shape, size_of(header.type)));
+  header.shape = std::move(parts.shape);
   return header;
 }
 

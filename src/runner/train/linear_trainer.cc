@@ -185,39 +185,46 @@ class LinearTrainer final : public Trainer {
     return {};
   }
 
-  // Its classes are in the order in which it met them; of two it has one row of weights, for the
-  // first that it met. A class that no row has keeps a probability of about nothing.
-  // NOLINTNEXTLINE(readability-function-cognitive-complexity): class by class
   Status take(const model& fitted, const Scale& scale) {
-    constexpr double kNever = -40;
-    const std::size_t width = train_.matrix.width() + 1;
     Weights weights{.outputs = outputs(), .values = {}};
-    weights.values.resize(weights.outputs * width);
-    const auto row_of = [&](std::size_t output) {
-      return std::span(weights.values).subspan(output * width, width);
-    };
+    weights.values.resize(weights.outputs * (train_.matrix.width() + 1));
     if (setup_.task == TrainTask::Regression) {
-      for (std::size_t i = 0; i < width; ++i) row_of(0)[i] = fitted.w[i] * scale.deviation;
-      row_of(0)[width - 1] += scale.mean;
+      take_values(fitted, scale, weights.values);
     } else {
       if (fitted.nr_class < 2)
         return refuse(reason::kInvalidInput, "the training rows are all of one class");
-      for (std::size_t output = 0; output < weights.outputs; ++output)
-        row_of(output)[width - 1] = kNever;
-      const auto columns = static_cast<std::size_t>(fitted.nr_class == 2 ? 1 : fitted.nr_class);
-      for (std::size_t met = 0; met < static_cast<std::size_t>(fitted.nr_class); ++met) {
-        const auto label = static_cast<std::size_t>(fitted.label[met]);
-        const double sign = met < columns ? 1 : -1;
-        const std::size_t column = met < columns ? met : 0;
-        if (setup_.task == TrainTask::Binary && label == 0) continue;
-        const auto row = row_of(setup_.task == TrainTask::Binary ? 0 : label);
-        for (std::size_t i = 0; i < width; ++i) row[i] = sign * fitted.w[i * columns + column];
-      }
+      take_classes(fitted, weights);
     }
     if (!std::ranges::all_of(weights.values, [](double w) { return std::isfinite(w); }))
       return refuse(reason::kInvalidInput, "LIBLINEAR found no weights that are numbers");
     weights_ = std::move(weights);
     return {};
+  }
+
+  static void take_values(const model& fitted, const Scale& scale, std::span<double> row) {
+    for (std::size_t i = 0; i < row.size(); ++i) row[i] = fitted.w[i] * scale.deviation;
+    row.back() += scale.mean;
+  }
+
+  // Its classes are in the order in which it met them; of two it has one row of weights, for the
+  // first that it met. A class that no row has keeps a probability of about nothing.
+  void take_classes(const model& fitted, Weights& weights) const {
+    constexpr double kNever = -40;
+    const bool binary = setup_.task == TrainTask::Binary;
+    const std::size_t width = train_.matrix.width() + 1;
+    const auto row_of = [&](std::size_t output) {
+      return std::span(weights.values).subspan(output * width, width);
+    };
+    for (std::size_t output = 0; output < weights.outputs; ++output) row_of(output).back() = kNever;
+    const auto columns = static_cast<std::size_t>(fitted.nr_class == 2 ? 1 : fitted.nr_class);
+    for (std::size_t met = 0; met < static_cast<std::size_t>(fitted.nr_class); ++met) {
+      const auto label = static_cast<std::size_t>(fitted.label[met]);
+      if (binary && label == 0) continue;
+      const double sign = met < columns ? 1 : -1;
+      const std::size_t column = met < columns ? met : 0;
+      const auto row = row_of(binary ? 0 : label);
+      for (std::size_t i = 0; i < width; ++i) row[i] = sign * fitted.w[i * columns + column];
+    }
   }
 
   // By LIBLINEAR itself, one row of weights at a time: its models of several classes are of those
