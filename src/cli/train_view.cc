@@ -58,6 +58,7 @@ std::string search_line(const CliJson& plan, const CliJson& train) {
   line += fmt::format(", {} trials", trials);
   if (rungs.is_array() && rungs.size() > 1)
     line += fmt::format(" in rungs of {} rounds", joined(rungs, ", "));
+  if (text_at(plan, "sampler") == "tpe") line += " by tpe";
   std::string varied;
   for (const auto& [name, range] : at(plan, "space").items())
     varied += (varied.empty() ? "" : ", ") + name;

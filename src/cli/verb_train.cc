@@ -24,7 +24,7 @@ constexpr std::chrono::milliseconds kWatchEvery(300);
 struct TrainFlags {
   std::string name;
   std::string data, target, goal, trainer, params, space, metric, task, positive, group, time;
-  std::string memory;
+  std::string memory, sampler;
   std::vector<std::string> columns, drop;
   std::uint32_t trials = 0, threads = 0;
   double cost = 0;
@@ -58,6 +58,7 @@ Result<CliJson> train_wish(const TrainFlags& flags) {
   text("positive", flags.positive);
   text("group", flags.group);
   text("memory", flags.memory);
+  text("sampler", flags.sampler);
   if (!flags.columns.empty()) wish["columns"] = flags.columns;
   if (!flags.drop.empty()) wish["drop"] = flags.drop;
   if (!flags.params.empty()) wish["params"] = TRY(json_or_file("--params", flags.params));
@@ -210,6 +211,8 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--trainer", flags->trainer, "xgboost (default), linear, kmeans");
   verb->add_option("--params", flags->params, "its parameters: JSON or a file");
   verb->add_option("--space", flags->space, "what a search varies: JSON or a file");
+  verb->add_option("--sampler", flags->sampler,
+                   "of a search: random (default), or tpe: where earlier trials were good");
   verb->add_option("--metric", flags->metric, "what is optimised; the goal's, or the task's own");
   verb->add_option("--task", flags->task,
                    "binary, multiclass, regression, ranking or clustering; the target's");

@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include "search/halving.h"
 #include "search/space.h"
+#include "search/tpe.h"
 
 #include <doctest/doctest.h>
 
@@ -213,6 +216,80 @@ TEST_CASE("a point hangs on seed and number alone, and parameters do not touch e
   Json more = kSpace;
   more["another"] = {1, 2};
   CHECK(draw(*parse_space(more), 1, 5)["eta"] == draw(space, 1, 5)["eta"]);
+}
+
+TEST_CASE("the place of a value is where it is drawn from") {
+  const Space space = parse_space(Json::parse(R"({"eta": {"low": 0.01, "high": 0.3, "log": true},
+      "depth": {"low": 2, "high": 10}, "kind": ["a", 3, true]})"))
+                          .value();
+  for (const Parameter& parameter : space) {
+    for (double share = 0.001; share < 1; share += 0.013) {
+      const Json value = value_at(parameter, share);
+      const auto place = share_of(parameter, value);
+      REQUIRE(place.has_value());
+      const Json again = value_at(parameter, *place);
+      if (value.is_number_float()) {
+        CHECK(again.get<double>() == doctest::Approx(value.get<double>()));
+      } else {
+        CHECK(again == value);
+      }
+    }
+    CHECK_FALSE(share_of(parameter, Json("b")).has_value());
+    CHECK_FALSE(share_of(parameter, Json(4711)).has_value());
+    CHECK_FALSE(share_of(parameter, Json()).has_value());
+  }
+}
+
+TEST_CASE("what earlier trials suggest is better than what is drawn") {
+  const Space space = parse_space(Json::parse(R"({"eta": {"low": 0.001, "high": 1, "log": true},
+      "depth": {"low": 1, "high": 40}, "kind": ["a", "b", "c", "d"]})"))
+                          .value();
+  const auto loss_at = [](const Json& point) {
+    const double eta = std::log10(point["eta"].get<double>()) + 0.9;  // of three decades
+    const double depth = (point["depth"].get<double>() - 9) / 40;
+    return eta * eta / 9 + depth * depth + (point["kind"] == "c" ? 0 : 0.1);
+  };
+  std::vector<double> drawn;
+  std::vector<double> proposed;
+  constexpr std::uint64_t kSearches = 101;
+  for (std::uint64_t seed = 0; seed < kSearches; ++seed) {
+    std::vector<Observation> seen;
+    double best_drawn = 1e9;
+    for (std::uint32_t number = 1; number <= 60; ++number) {
+      Json point = propose(space, seed, number, seen);
+      CHECK(point == propose(space, seed, number, seen));
+      if (number <= kLeastObservations) CHECK(point == draw(space, seed, number));
+      for (const Parameter& parameter : space)
+        REQUIRE(share_of(parameter, point[parameter.name]).has_value());
+      best_drawn = std::min(best_drawn, loss_at(draw(space, seed, number)));
+      const double loss = number % 10 == 7 ? kFailed : loss_at(point);
+      seen.push_back({.point = std::move(point), .loss = loss});
+    }
+    double best = 1e9;
+    for (const Observation& one : seen)
+      if (!std::isnan(one.loss)) best = std::min(best, one.loss);
+    drawn.push_back(best_drawn);
+    proposed.push_back(best);
+  }
+  const auto mean = [](const std::vector<double>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  };
+  CHECK(mean(proposed) < 0.75 * mean(drawn));
+  std::ranges::sort(drawn);
+  std::ranges::sort(proposed);
+  CHECK(proposed[kSearches / 2] < drawn[kSearches / 2] / 3);
+}
+
+TEST_CASE("points of elsewhere suggest nothing, and harm nothing") {
+  const Space space = parse_space(Json::parse(R"({"eta": {"low": 0.1, "high": 1}})")).value();
+  std::vector<Observation> seen;
+  for (int i = 0; i < 30; ++i)
+    seen.push_back({.point = Json{{i % 2 == 0 ? "other" : "eta", "much"}}, .loss = 1.0 * i});
+  for (std::uint32_t number = 0; number < 50; ++number) {
+    const double eta = propose(space, 1, number, seen)["eta"].get<double>();
+    CHECK(eta >= 0.1);
+    CHECK(eta <= 1);
+  }
 }
 
 TEST_CASE("a space goes through its JSON unchanged, and what is none is refused by name") {

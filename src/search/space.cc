@@ -29,12 +29,6 @@ std::uint64_t hash(std::string_view text) {
   return value;
 }
 
-// From 0, below 1.
-double uniform(std::uint64_t seed, std::uint32_t trial, std::string_view name) {
-  const std::uint64_t bits = mix(mix(mix(seed) ^ trial) ^ hash(name));
-  return static_cast<double>(bits >> 11) * 0x1p-53;
-}
-
 double within(double low, double high, bool logarithmic, double share) {
   if (!logarithmic) return std::lerp(low, high, share);
   return std::exp(std::lerp(std::log(low), std::log(high), share));
@@ -53,6 +47,35 @@ Json draw_one(const IntegerRange& range, double share) {
 Json draw_one(const Choice& choice, double share) {
   const auto index = static_cast<std::size_t>(share * static_cast<double>(choice.values.size()));
   return choice.values[std::min(index, choice.values.size() - 1)];
+}
+
+// Where `value` lies between the ends, both shares of the range.
+double between(double low, double high, bool logarithmic, double value) {
+  if (!logarithmic) return low < high ? (value - low) / (high - low) : 0;
+  return low < high ? std::log(value / low) / std::log(high / low) : 0;
+}
+
+std::optional<double> share_in(const RealRange& range, const Json& value) {
+  if (!value.is_number()) return std::nullopt;
+  const double at = value.get<double>();
+  if (!(at >= range.low && at <= range.high)) return std::nullopt;
+  return between(range.low, range.high, range.logarithmic, at);
+}
+
+std::optional<double> share_in(const IntegerRange& range, const Json& value) {
+  if (!value.is_number_integer()) return std::nullopt;
+  const auto at = value.get<std::int64_t>();
+  if (at < range.low || at > range.high) return std::nullopt;
+  const double middle = static_cast<double>(at) + 0.5;
+  return between(static_cast<double>(range.low), static_cast<double>(range.high) + 1,
+                 range.logarithmic, middle);
+}
+
+std::optional<double> share_in(const Choice& choice, const Json& value) {
+  const auto found = std::ranges::find(choice.values, value);
+  if (found == choice.values.end()) return std::nullopt;
+  return (static_cast<double>(found - choice.values.begin()) + 0.5) /
+         static_cast<double>(choice.values.size());
 }
 
 std::unexpected<Error> wrong(std::string_view name, std::string_view what) {
@@ -131,13 +154,23 @@ Json to_json(const Space& space) {
   return json;
 }
 
+double uniform(std::uint64_t seed, std::uint32_t trial, std::string_view name) {
+  const std::uint64_t bits = mix(mix(mix(seed) ^ trial) ^ hash(name));
+  return static_cast<double>(bits >> 11) * 0x1p-53;
+}
+
+Json value_at(const Parameter& parameter, double share) {
+  return std::visit([&](const auto& range) { return draw_one(range, share); }, parameter.range);
+}
+
+std::optional<double> share_of(const Parameter& parameter, const Json& value) {
+  return std::visit([&](const auto& range) { return share_in(range, value); }, parameter.range);
+}
+
 Json draw(const Space& space, std::uint64_t seed, std::uint32_t number) {
   Json point = Json::object();
-  for (const Parameter& parameter : space) {
-    const double share = uniform(seed, number, parameter.name);
-    point[parameter.name] =
-        std::visit([&](const auto& range) { return draw_one(range, share); }, parameter.range);
-  }
+  for (const Parameter& parameter : space)
+    point[parameter.name] = value_at(parameter, uniform(seed, number, parameter.name));
   return point;
 }
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -43,6 +45,14 @@ using Space = std::vector<Parameter>;
 // InvalidArgument names the parameter.
 Result<Space> parse_space(const Json& json);
 Json to_json(const Space& space);
+
+// A random number from 0, below 1: a function of its arguments alone.
+double uniform(std::uint64_t seed, std::uint32_t trial, std::string_view name);
+
+// A parameter's range as [0, 1): the value there, and the place of a value. nullopt: it lies
+// outside.
+Json value_at(const Parameter& parameter, double share);
+std::optional<double> share_of(const Parameter& parameter, const Json& value);
 
 // The point of trial `number`: a function of its arguments alone (random numbers are hashes of
 // seed, trial and the parameter's name), so that trials may be drawn in any order, anywhere, and a

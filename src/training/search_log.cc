@@ -11,6 +11,7 @@
 #include "core/invocation.h"
 #include "core/reason.h"
 #include "store/digest.h"
+#include "training/trial_points.h"
 
 namespace mayfly {
 namespace {
@@ -174,11 +175,13 @@ std::string decisions_of(const TrainPlan& plan, const SearchLog& log) {
     lines += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   };
   add({{"plan", to_json_value(plan)}});
+  TrialPoints points(plan);
+  for (const TrialEnd& end : log.ends) points.add(end);
   for (std::size_t i = 0; i < log.ends.size(); ++i) {
     if (!log.stopped.empty() && log.stopped_after == i) add({{"stopped", describe_stop(log)}});
     Json end = describe_end(log.ends[i]);
     end["rounds"] = plan.rounds_of(log.ends[i].work.rung);
-    end["params"] = plan.params_of(log.ends[i].work.trial);
+    end["params"] = points.of(log.ends[i].work.trial);
     add({{"end", std::move(end)}});
   }
   if (!log.stopped.empty() && log.stopped_after >= log.ends.size())

@@ -308,10 +308,16 @@ class Settling {
   Status settle_search() {
     plan_.halving = {.trials = 1, .eta = kEta, .resources = {1}};
     if (!wish_.search) {
-      if (wish_.space || wish_.budget.trials > 0)
-        return bad_training("a space and a number of trials are of a search: say search");
+      if (wish_.space || wish_.budget.trials > 0 || !wish_.sampler.empty())
+        return bad_training(
+            "a space, a sampler and a number of trials are of a search: say search");
       return {};
     }
+    const auto sampler = parse_sampler(wish_.sampler.empty() ? "random" : wish_.sampler);
+    if (!sampler)
+      return bad_training(fmt::format("there is no sampler '{}'; there are random and tpe",
+                                      wish_.sampler.substr(0, 64)));
+    plan_.sampler = *sampler;
     const TrainerKind trainer = plan_.job.trainer;
     plan_.space = wish_.space.value_or(default_space(trainer));
     if (plan_.space.empty())

@@ -125,6 +125,7 @@ Result<TrainWish> parse_train_wish(const Json& json) {
       .text("positive", wish.positive)
       .text("group", wish.group)
       .text("goal", wish.goal)
+      .text("sampler", wish.sampler)
       .boolean("search", wish.search)
       .integer("threads", wish.threads, 1U, 1024U)
       .bytes("memory", wish.memory, mib(64), gib(std::uint64_t{1} << 20))
@@ -155,6 +156,14 @@ Result<TrainWish> parse_train_wish(const Json& json) {
   return wish;
 }
 
+std::string_view to_string(Sampler sampler) { return sampler == Sampler::Tpe ? "tpe" : "random"; }
+
+std::optional<Sampler> parse_sampler(std::string_view text) {
+  for (const Sampler sampler : {Sampler::Random, Sampler::Tpe})
+    if (text == to_string(sampler)) return sampler;
+  return std::nullopt;
+}
+
 std::uint32_t TrainPlan::rounds_of(std::uint32_t rung) const {
   return rung + 1 < halving.resources.size() ? halving.resources[rung] : 0;
 }
@@ -182,6 +191,7 @@ Json to_json_value(const TrainPlan& plan) {
       {"metric", plan.rule.name},
       {"left_out", describe_left_out(plan.left_out)},
       {"space", search::to_json(plan.space)},
+      {"sampler", to_string(plan.sampler)},
       {"halving",
        {{"trials", plan.halving.trials},
         {"eta", plan.halving.eta},
@@ -207,10 +217,12 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
   if (!job) return broken_plan("it trains nothing");
   plan.job = *job;
   std::string metric;
+  std::string sampler;
   JsonReader reader(json, "plan", reason::kInternal);
   reader.text("digest", plan.digest)
       .text("why", plan.why)
       .text("metric", metric)
+      .text("sampler", sampler)
       .boolean("baseline", plan.baseline)
       .boolean("deploy", plan.deploy);
   (void)reader.value("data");
@@ -232,6 +244,9 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
   plan.rule = TRY(metric_rule(plan.job.task, metric));
   plan.left_out = TRY(read_left_out(left_out));
   plan.space = TRY(search::parse_space(*space));
+  const auto drawn = parse_sampler(sampler);
+  if (!drawn) return broken_plan("sampler");
+  plan.sampler = *drawn;
   plan.halving = TRY(read_halving(halving));
   TRY(read_budget(*budget, plan.budget));
   if (warm_start != nullptr) plan.warm_start = TRY(read_warm_start(*warm_start));

@@ -33,6 +33,12 @@ struct TrainBudget {
   bool operator==(const TrainBudget&) const = default;
 };
 
+// How a search draws configurations: at random, or by what earlier trials have shown
+// (search/tpe.h).
+enum class Sampler : std::uint8_t { Random, Tpe };
+std::string_view to_string(Sampler sampler);
+std::optional<Sampler> parse_sampler(std::string_view text);
+
 struct TrainWish {
   DataRef data;  // snapshot 0: the newest
   std::string trainer = "xgboost";
@@ -42,6 +48,7 @@ struct TrainWish {
   Json params = Json::object();
   std::optional<search::Space> space = {};
   bool search = false;
+  std::string sampler;  // empty: random
   TrainBudget budget;
   std::optional<std::uint64_t> seed = {};
   std::uint32_t threads = 0;  // of a trial; 0: as many as there are, or one where trials are beside
@@ -76,6 +83,7 @@ struct TrainPlan {
   MetricRule rule;
   std::vector<LeftOutColumn> left_out;
   search::Space space;  // empty: nothing varies
+  Sampler sampler = Sampler::Random;
   std::optional<WarmStart> warm_start = {};
   search::HalvingPlan halving;
   TrainBudget budget;
@@ -87,7 +95,7 @@ struct TrainPlan {
   // Rounds of a rung; 0: to the trainer's own end.
   std::uint32_t rounds_of(std::uint32_t rung) const;
   // Of trial `number`: 0 is the control, which has what was asked for; 1 the warm start's, where
-  // there is one; the others are drawn.
+  // there is one; the others are drawn at random (trial_points.h has those of other samplers).
   Json params_of(std::uint32_t number) const;
 };
 Json to_json_value(const TrainPlan& plan);

@@ -151,8 +151,8 @@ Task<Result<std::optional<TrainingRun::Scored>>> TrainingRun::look(
 }
 
 Json TrainingRun::result_of(const Verdict& verdict, const Part& model,
-                            const std::optional<Scored>& scored,
-                            const Conclusion& conclusion) const {
+                            const std::optional<Scored>& scored, const Conclusion& conclusion,
+                            const Json& params) const {
   const TrialEnd& best = *verdict.best;
   Json result{{"outcome", conclusion.outcome}, {"why", conclusion.why}};
   if (plan_.goal)
@@ -162,7 +162,7 @@ Json TrainingRun::result_of(const Verdict& verdict, const Part& model,
   result["best"] = {{"trial", best.work.trial},
                     {"rung", best.work.rung},
                     {"job", model.job.spec.id},
-                    {"params", plan_.params_of(best.work.trial)},
+                    {"params", params},
                     {"metrics", metrics_of(model.job)}};
   if (verdict.bound) result["best"]["bound"] = *verdict.bound;
   result["trials"] = log_.ends.size();

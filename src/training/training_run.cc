@@ -119,7 +119,8 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
   const Conclusion conclusion =
       conclude(plan_, scored ? std::optional(scored->look) : std::nullopt);
   CO_TRY_STATUS(co_await refresh());
-  Json result = result_of(verdict, model, scored, conclusion);
+  const Json params = co_await params_of(verdict.best->work.trial);
+  Json result = result_of(verdict, model, scored, conclusion, params);
   result["baselines"] = describe_baselines(linear, scored);
   if (conclusion.registers()) {
     CO_TRY(result, co_await enroll(model, scored, std::move(result)));
@@ -135,7 +136,10 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
 
 Task<Result<Verdict>> TrainingRun::search() {
   std::vector<search::Outcome> outcomes;
-  for (const TrialEnd& end : log_.ends) outcomes.push_back(outcome_of(plan_.rule, end));
+  for (const TrialEnd& end : log_.ends) {
+    outcomes.push_back(outcome_of(plan_.rule, end));
+    points_.add(end);
+  }
   search::Halving live = search::Halving::replay(plan_.halving, outcomes);
   CO_TRY_STATUS(co_await run_rungs(live));
   Verdict verdict = judge(plan_, log_);
@@ -152,7 +156,7 @@ Task<Status> TrainingRun::run_rungs(search::Halving& live) {
       CO_TRY_STATUS(co_await drop_all_but_control());
     }
     while (running_.size() < beside) {
-      const auto next = live.next();
+      const auto next = next_of(live);
       if (!next) break;
       if (decided && next->trial != 0) continue;
       CO_TRY_STATUS(co_await begin(*next));
@@ -166,9 +170,23 @@ Task<Status> TrainingRun::run_rungs(search::Halving& live) {
   }
 }
 
-TrainJob TrainingRun::trial_job(const search::Work& work) const {
+// On a pool: after a restart it may take a second.
+Task<Json> TrainingRun::params_of(std::uint32_t trial) {
+  co_return co_await parts_.pool.run([&] { return points_.of(trial); });
+}
+
+// What may begin now.
+std::optional<search::Work> TrainingRun::next_of(search::Halving& live) {
+  const auto next = held_ ? held_ : live.next();
+  held_.reset();
+  if (!next || points_.known(next->trial)) return next;
+  held_ = next;
+  return std::nullopt;
+}
+
+TrainJob TrainingRun::trial_job(const search::Work& work, Json params) const {
   TrainJob job = plan_.job;
-  job.params = plan_.params_of(work.trial);
+  job.params = std::move(params);
   job.rounds = plan_.rounds_of(work.rung);
   job.model = job.rounds == 0;
   return job;
@@ -181,9 +199,10 @@ std::string TrainingRun::detail_of(const TrainJob& job) const {
 }
 
 Task<Status> TrainingRun::begin(search::Work work) {
+  Json params = co_await params_of(work.trial);
   PartAsk wanted{.part = part_of(work),
                  .kind = JobKind::Trial,
-                 .detail = detail_of(trial_job(work)),
+                 .detail = detail_of(trial_job(work, std::move(params))),
                  .inputs = {},
                  .threads = plan_.job.threads};
   if (work.rung > 0) {
@@ -235,6 +254,7 @@ Task<Status> TrainingRun::collect(search::Halving& live) {
     TrialEnd end = end_of(work, job);
     CO_TRY_STATUS(check_control(end));
     live.report(outcome_of(plan_.rule, end));
+    points_.add(end);
     log_.ends.push_back(std::move(end));
     changed = true;
   }
@@ -409,7 +429,7 @@ Task<Result<TrainingRun::Part>> TrainingRun::model_of(const TrialEnd& best) {
   phase_ = "the best one's model is made";
   CO_TRY(Part trial, co_await part_of_id(best.job));
   if (trial.find("model.onnx") != nullptr) co_return trial;
-  TrainJob job = trial_job(best.work);
+  TrainJob job = trial_job(best.work, co_await params_of(best.work.trial));
   job.model = true;
   PartAsk wanted{.part = std::string(kModelPart),
                  .kind = JobKind::Trial,

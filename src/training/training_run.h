@@ -16,6 +16,7 @@
 #include "training/search_log.h"
 #include "training/train_plan.h"
 #include "training/training_slices.h"
+#include "training/trial_points.h"
 
 namespace mayfly {
 
@@ -65,12 +66,14 @@ class TrainingRun {
   Result<ScoreJob> score_job(const Part& model, bool baseline, std::uint32_t looks) const;
   Result<std::vector<JobFile>> result_files(const Part& model, Pin& pin) const;
   Json result_of(const Verdict& verdict, const Part& model, const std::optional<Scored>& scored,
-                 const Conclusion& conclusion) const;
+                 const Conclusion& conclusion, const Json& params) const;
   Json describe_baselines(const std::optional<Part>& linear,
                           const std::optional<Scored>& scored) const;
 
   std::string detail_of(const TrainJob& job) const;
-  TrainJob trial_job(const search::Work& work) const;
+  TrainJob trial_job(const search::Work& work, Json params) const;
+  Task<Json> params_of(std::uint32_t trial);
+  std::optional<search::Work> next_of(search::Halving& live);
   Task<Status> submit(PartAsk wanted);
   Task<Result<Part>> finish(std::string part);  // waits for its end; an error when it failed
   Task<Result<Part>> part_of_id(std::string id);
@@ -90,6 +93,8 @@ class TrainingRun {
   CancelCallback killed_, stopped_;
   TrainPlan plan_;
   SearchLog log_;
+  TrialPoints points_{plan_};
+  std::optional<search::Work> held_;             // until what its configuration hangs on has ended
   std::map<std::string, search::Work> running_;  // trials, by job
   double cost_ = 0;
   Duration cpu_{};

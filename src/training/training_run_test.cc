@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -179,6 +180,7 @@ class TrainRig {
                    .goal = goal};
     std::vector<Json> numbers;
     for (std::uint32_t number = 1; number <= 16; ++number) numbers.emplace_back(number);
+    made.sampler = sampler;
     if (trials > 1) made.space = {{"max_depth", search::Choice{numbers}}};
     if (trials == 1) made.halving.resources = {1};
     return made;
@@ -236,6 +238,7 @@ class TrainRig {
   std::uint32_t cpus = 4;
   std::uint32_t trials = 9;
   std::uint64_t test_rows = 200;
+  Sampler sampler = Sampler::Random;
   TrainBudget budget;
   std::optional<Goal> goal;
   Worth worth = [](std::uint32_t number, std::uint32_t rung) {
@@ -305,6 +308,40 @@ TEST_CASE("the same seed tries the same and finds the same, however many run bes
     CHECK(result["best"]["params"].dump() == first);
     CHECK(rig.tried == tried);
   }
+}
+
+TEST_CASE("what earlier trials suggest is tried, the same however many run beside each other") {
+  using Tried = std::set<std::pair<std::uint32_t, std::uint32_t>>;
+  const auto search = [](Sampler sampler, std::uint32_t cpus, int kills) {
+    TrainRig rig;
+    rig.cpus = cpus;
+    rig.trials = 60;
+    rig.sampler = sampler;
+    rig.restart();
+    const std::string id = rig.submit();
+    for (int kill = 0; kill < kills; ++kill) {
+      for (int turn = 0; turn < 40; ++turn) rig.loop.poll();
+      rig.restart();
+    }
+    const Json result = rig.result(id);
+    std::size_t lines = 0;
+    std::istringstream log(rig.text_of(id, "decisions.jsonl"));
+    for (std::string line; std::getline(log, line);) {
+      const Json said = Json::parse(line);
+      if (!said.contains("end")) continue;
+      ++lines;
+      const Json& end = said["end"];
+      const Json params = end["params"];
+      CHECK(rig.tried.contains({params.value("max_depth", 0U), end["rung"].get<std::uint32_t>()}));
+    }
+    CHECK(lines >= 60);
+    return std::pair(result["best"]["params"].dump(), rig.tried);
+  };
+  const std::pair<std::string, Tried> first = search(Sampler::Tpe, 1, 0);
+  CHECK(search(Sampler::Tpe, 4, 0) == first);
+  CHECK(search(Sampler::Tpe, 16, 0) == first);
+  CHECK(search(Sampler::Tpe, 4, 3) == first);
+  CHECK(search(Sampler::Random, 4, 0).second != first.second);
 }
 
 TEST_CASE("a search stops where its best surely reaches the goal, and the test split decides") {

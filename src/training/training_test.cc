@@ -13,6 +13,7 @@
 #include "training/outcome.h"
 #include "training/search_log.h"
 #include "training/train_plan.h"
+#include "training/trial_points.h"
 
 #include <doctest/doctest.h>
 
@@ -212,6 +213,30 @@ TEST_CASE(
     REQUIRE_MESSAGE(careful.has_value(), record);
     CHECK_MESSAGE(!careful->warm_start.has_value(), record);
   }
+}
+
+TEST_CASE("a trial's configuration hangs on all ends up to the eighth before it, in any order") {
+  TrainPlan plan = a_plan(60);
+  plan.sampler = Sampler::Tpe;
+  CHECK(parse_train_plan(to_json(plan))->sampler == Sampler::Tpe);
+  TrialPoints forwards(plan);
+  TrialPoints backwards(plan);
+  CHECK(forwards.known(kProposalLag - 1));
+  CHECK_FALSE(forwards.known(kProposalLag));
+  const auto end = [](std::uint32_t trial) {
+    TrialEnd one = end_of({.trial = trial, .rung = 0}, value_of({.trial = trial, .rung = 0}));
+    if (trial % 5 == 0) one.said.estimate = std::numeric_limits<double>::quiet_NaN();
+    return one;
+  };
+  for (std::uint32_t trial = 0; trial < 30; ++trial) forwards.add(end(trial));
+  for (std::uint32_t trial = 40; trial-- > 0;) backwards.add(end(trial));
+  forwards.add(end_of({.trial = 35, .rung = 1}, 0.9));  // of another rung
+  CHECK(forwards.known(37));
+  CHECK_FALSE(forwards.known(38));
+  for (const std::uint32_t trial : {37U, 1U, 20U}) CHECK(forwards.of(trial) == backwards.of(trial));
+  CHECK(forwards.of(0) == plan.job.params);
+  CHECK(forwards.of(5) == plan.params_of(5));    // too few have ended
+  CHECK(forwards.of(31) != plan.params_of(31));  // suggested
 }
 
 TEST_CASE("the same results decide the same, in whatever order they came") {

@@ -109,6 +109,7 @@ class TrainingTest(NodeCase):
             (["--trainer", "function"], "own trainers"),
             (["--params", '{"depth": 3}'], "no parameter 'depth'"),
             (["--trials", "3"], "say search"),
+            (["--search", "--sampler", "grid"], "random and tpe"),
             (["--task", "regression"], "must be a number"),
         ):
             done = self.node.cli("train", "never", "--data", "cancer", *args, check=False)
