@@ -57,10 +57,8 @@ TEST_CASE("a scoring sees its split, and of training rows the target") {
 }
 
 TEST_CASE("a scoring of recommendations sees who has what in training rows, and no more") {
-  const auto seen = seen_by({.split = Split::Test,
-                             .task = TrainTask::Recommendation,
-                             .target = "x1",
-                             .group = "x10"});
+  const auto seen = seen_by(
+      {.split = Split::Test, .task = TrainTask::Recommendation, .target = "x1", .group = "x10"});
   CHECK(seen.contains("parts/0/train/c1.npy"));
   CHECK(seen.contains("parts/1/train/c10.npy"));
   CHECK(seen.size() == 1 + 2 * 13 + 2 * 3);

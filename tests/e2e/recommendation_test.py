@@ -59,7 +59,8 @@ class RecommendationTest(NodeCase):
             held = {item for user, item in self.rows if user == basket}
             self.assertLess(len(held & set(items)), len(held) / 2)
 
-        parity = json.loads(text_of(self.node.cli("jobs", "get", job["id"], "report.json", "-o", "-").stdout))["parity"]
+        self.node.cli("jobs", "get", job["id"], "--output", str(self.folder / "made"))
+        parity = json.loads((self.folder / "made" / "report.json").read_text())["parity"]
         self.assertGreaterEqual(parity["rows"], 1000)
         self.assertEqual(parity["label_mismatches"], 0)
 
