@@ -78,6 +78,25 @@ Status settle_amounts(const TrainWish& wish, const DatasetSchema& schema, TrainP
   return {};
 }
 
+// A column that is named beside users and items.
+Status check_other(const DatasetSchema& schema, const TrainJob& job, const std::string& name) {
+  if (schema.find(name) == nullptr)
+    return bad_recommendation(fmt::format("there is no column '{}'", name.substr(0, 200)));
+  if (name == job.group) return bad_recommendation(fmt::format("'{}' is the group", name));
+  if (name == job.target) return bad_recommendation(fmt::format("'{}' is the target", name));
+  return {};
+}
+
+Status check_split(const SplitRule& split, const TrainJob& job) {
+  const bool keyed = split.by == SplitBy::Id || split.by == SplitBy::Group;
+  if (!keyed || (split.column != job.group && split.column != job.target)) return {};
+  return bad_recommendation(
+      fmt::format("rows are split by '{}', so that no {} of held-out rows is in training rows, and "
+                  "nothing could be recommended: put the data as a dataset that is split by its "
+                  "rows (without --id and --group)",
+                  split.column, split.column == job.group ? "user" : "item"));
+}
+
 }  // namespace
 
 Status settle_recommendation(const TrainWish& wish, const PlanFacts& facts, TrainPlan& plan) {
@@ -88,26 +107,11 @@ Status settle_recommendation(const TrainWish& wish, const PlanFacts& facts, Trai
   if (job.group == job.target)
     return bad_recommendation(
         fmt::format("'{}' cannot be both the users and the items", job.target));
-  for (const auto* list : {&wish.columns, &wish.drop}) {
-    for (const std::string& name : *list) {
-      if (name == job.group || name == job.target)
-        return bad_recommendation(
-            fmt::format("'{}' is the {}", name, name == job.group ? "group" : "target"));
-      if (facts.schema.find(name) == nullptr)
-        return bad_recommendation(fmt::format("there is no column '{}'", name.substr(0, 200)));
-    }
-  }
+  for (const auto* list : {&wish.columns, &wish.drop})
+    for (const std::string& name : *list) TRY(check_other(facts.schema, job, name));
   TRY(check_names(facts.schema, job.group, "group, the users,"));
   TRY(check_names(facts.schema, job.target, "target, the items,"));
-  const SplitRule& split = facts.schema.split;
-  const bool keyed = split.by == SplitBy::Id || split.by == SplitBy::Group;
-  if (keyed && (split.column == job.group || split.column == job.target)) {
-    return bad_recommendation(
-        fmt::format("rows are split by '{}', so that no {} of held-out rows is in training rows, "
-                    "and nothing could be recommended: put the data as a dataset that is split "
-                    "by its rows (without --id and --group)",
-                    split.column, split.column == job.group ? "user" : "item"));
-  }
+  TRY(check_split(facts.schema.split, job));
   TRY(check_model_size(facts, job));
   return settle_amounts(wish, facts.schema, plan);
 }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t kPieceBytes = std::size_t{4} << 20;  // of inputs, about
 constexpr std::size_t kMostPiece = 4096;                   // rows
-constexpr std::size_t kMostUsers = 64;  // likewise: of each, all items are scored
+constexpr std::size_t kMostUsers = 16;  // likewise: of each, all items are scored
 constexpr std::int64_t kLongestList = 1000;
 constexpr std::size_t kLongestName = 200;
 

@@ -16,6 +16,7 @@
 #include "runner/train/graph_session.h"
 #include "runner/train/interactions.h"
 #include "runner/train/mf_trainer.h"
+#include "runner/train/onnx_graph.h"
 #include "runner/train/ranked_lists.h"
 #include "runner/train/recommend_model.h"
 #include "runner/train/recommend_parity.h"
@@ -131,14 +132,18 @@ struct MfRun {
   std::string model() const { return *read_file(work / "output" / "model.onnx", 1 << 30); }
   Json report() const { return *parse_json(*read_file(work / "output" / "report.json"), "report"); }
 
-  Json scored(const ScoreJob& job, const std::string& onnx) {
+  TrainEnd score(const ScoreJob& job, const std::string& onnx) {
     REQUIRE(make_directories(source / "models").has_value());
     std::ofstream(source / "models" / "m0.onnx", std::ios::binary) << onnx;
     std::filesystem::remove_all(work);
     REQUIRE(make_directories(work).has_value());
     REQUIRE(run_scoring(test_runtime(), job, {.source = source, .work = work, .runtime = {}})
                 .has_value());
-    const TrainEnd end = *parse_train_end(*read_file(work / "end.json"));
+    return *parse_train_end(*read_file(work / "end.json"));
+  }
+
+  Json scored(const ScoreJob& job, const std::string& onnx) {
+    const TrainEnd end = score(job, onnx);
     REQUIRE_MESSAGE(end.how == TrainEnd::How::Finished, end.refused.message);
     const auto strict = parse_score_result(end.result, job);
     REQUIRE_MESSAGE(strict.has_value(), strict.error().message);
@@ -227,6 +232,10 @@ TEST_CASE("a user is judged by what he has in held-out rows and not in training 
   CHECK(popular[1].size() == 2);
   const auto worth = worth_of(validation::Metric::RecallAt10, found.users, popular);
   CHECK(worth.value == std::vector<double>{1, 0});
+  // Who names an item twice gains nothing by it.
+  const std::uint32_t milk = found.items.find("milk");
+  const auto twice = worth_of(validation::Metric::RecallAt10, found.users, {{milk, milk}, {milk}});
+  CHECK(twice.value == std::vector<double>{1, 0});
 }
 
 TEST_CASE("what is likely is recommended, without what a user has") {
@@ -323,6 +332,41 @@ TEST_CASE("items and users may both be numbers, and users texts without end") {
   CHECK(std::ranges::all_of(names, [](std::int64_t name) {
     return name == std::numeric_limits<std::int64_t>::min() || (name + 3000) % 1000 == 0;
   }));
+}
+
+TEST_CASE(
+    "models of others that recommend are asked about users alone, and must answer with lists") {
+  MfRun run;
+  two_tastes(60, 12).split(run.source, 5);
+  const auto copy = [](const std::string& input, const std::string& output, std::int64_t width) {
+    OnnxGraph graph("copy");
+    const std::array<std::int64_t, 2> shape = {-1, width};
+    graph.add_input(input, onnx::TensorProto::INT64, std::array<std::int64_t, 1>{-1});
+    const std::string axis =
+        graph.add_integers("axis", std::array<std::int64_t, 1>{1}, std::array<std::int64_t, 1>{1});
+    const std::string column = graph.add("Unsqueeze", {input, axis});
+    graph.add("Identity", {column}, "", "items");
+    graph.add_output("items", onnx::TensorProto::INT64, std::array<std::int64_t, 2>{-1, 1});
+    graph.add("Cast", {column}, "", output);
+    set_attribute(graph.last(), "to", std::int64_t{onnx::TensorProto::FLOAT});
+    graph.add_output(output, onnx::TensorProto::FLOAT, shape);
+    return *graph.serialize();
+  };
+  const auto why = [&](const std::string& onnx) {
+    const TrainEnd end = run.score(score_job(), onnx);
+    REQUIRE(end.how == TrainEnd::How::Refused);
+    return end.refused.message;
+  };
+  CHECK(why(copy("what", "scores", 1)).find("'what', which it is not told") != std::string::npos);
+  CHECK(why(copy("amount", "scores", 1)).find("which is no column") != std::string::npos);
+  CHECK(why(copy("who", "value", 1)).find("no output 'scores'") != std::string::npos);
+  CHECK(why(copy("who", "scores", -1)).find("no output 'scores'") != std::string::npos);
+  // It names items that there are not.
+  const Json scored = run.scored(score_job(), copy("who", "scores", 1));
+  CHECK(scored["models"]["m0"]["metrics"]["recall_at_10"]["value"] == 0);
+  ScoreJob sliced = score_job();
+  sliced.slices = {"what"};
+  CHECK(run.score(sliced, copy("who", "scores", 1)).how == TrainEnd::How::Refused);
 }
 
 TEST_CASE("data that nothing can be recommended from is refused") {
