@@ -233,6 +233,11 @@ bool fits_output(const TensorSpec& spec, const WantedOutput& wanted) {
   return shape.size() == 1 || (shape.size() == 2 && is_free_or(shape[1], 1));
 }
 
+std::string shape_of(const WantedOutput& wanted) {
+  if (wanted.list) return "[rows, items]";
+  return wanted.width == 0 ? "[rows]" : fmt::format("[rows, {}]", wanted.width);
+}
+
 std::string names_of(const std::vector<TensorSpec>& specs) {
   std::string names;
   for (const TensorSpec& spec : specs)
@@ -328,11 +333,8 @@ Status ColumnModel::bind_outputs() {
     const auto index = signature.output_index(wanted.name);
     if (!index && !wanted.needed) continue;
     if (!index || !fits_output(signature.outputs[*index], wanted)) {
-      const std::string shape = wanted.list         ? "[rows, items]"
-                                : wanted.width == 0 ? "[rows]"
-                                                    : fmt::format("[rows, {}]", wanted.width);
       return bad_model(fmt::format("has no output '{}' {} {}, which {} needs; it has {}",
-                                   wanted.name, wanted.place ? "INT64" : "FP32", shape,
+                                   wanted.name, wanted.place ? "INT64" : "FP32", shape_of(wanted),
                                    to_string(ask_.task), names_of(signature.outputs)));
     }
     outputs_.push_back({.name = std::string(wanted.name),
