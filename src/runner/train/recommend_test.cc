@@ -338,15 +338,15 @@ TEST_CASE(
     "models of others that recommend are asked about users alone, and must answer with lists") {
   MfRun run;
   two_tastes(60, 12).split(run.source, 5);
-  const auto copy = [](const std::string& input, const std::string& output, std::int64_t width) {
+  const auto copy = [](const std::string& input, const std::string& output) {
     OnnxGraph graph("copy");
-    const std::array<std::int64_t, 2> shape = {-1, width};
+    const std::array<std::int64_t, 2> shape = {-1, 1};
     graph.add_input(input, onnx::TensorProto::INT64, std::array<std::int64_t, 1>{-1});
     const std::string axis =
         graph.add_integers("axis", std::array<std::int64_t, 1>{1}, std::array<std::int64_t, 1>{1});
     const std::string column = graph.add("Unsqueeze", {input, axis});
     graph.add("Identity", {column}, "", "items");
-    graph.add_output("items", onnx::TensorProto::INT64, std::array<std::int64_t, 2>{-1, 1});
+    graph.add_output("items", onnx::TensorProto::INT64, shape);
     graph.add("Cast", {column}, "", output);
     set_attribute(graph.last(), "to", std::int64_t{onnx::TensorProto::FLOAT});
     graph.add_output(output, onnx::TensorProto::FLOAT, shape);
@@ -357,16 +357,15 @@ TEST_CASE(
     REQUIRE(end.how == TrainEnd::How::Refused);
     return end.refused.message;
   };
-  CHECK(why(copy("what", "scores", 1)).find("'what', which it is not told") != std::string::npos);
-  CHECK(why(copy("amount", "scores", 1)).find("which is no column") != std::string::npos);
-  CHECK(why(copy("who", "value", 1)).find("no output 'scores'") != std::string::npos);
-  CHECK(why(copy("who", "scores", -1)).find("no output 'scores'") != std::string::npos);
+  CHECK(why(copy("what", "scores")).find("'what', which it is not told") != std::string::npos);
+  CHECK(why(copy("amount", "scores")).find("which is no column") != std::string::npos);
+  CHECK(why(copy("who", "value")).find("no output 'scores'") != std::string::npos);
   // It names items that there are not.
-  const Json scored = run.scored(score_job(), copy("who", "scores", 1));
+  const Json scored = run.scored(score_job(), copy("who", "scores"));
   CHECK(scored["models"]["m0"]["metrics"]["recall_at_10"]["value"] == 0);
   ScoreJob sliced = score_job();
   sliced.slices = {"what"};
-  CHECK(run.score(sliced, copy("who", "scores", 1)).how == TrainEnd::How::Refused);
+  CHECK(run.score(sliced, copy("who", "scores")).how == TrainEnd::How::Refused);
 }
 
 TEST_CASE("data that nothing can be recommended from is refused") {
