@@ -64,6 +64,8 @@ class RecommendationTest(NodeCase):
         self.assertGreaterEqual(parity["rows"], 1000)
         self.assertEqual(parity["label_mismatches"], 0)
 
+        self.assertIn("It recommends values of 'item'", text_of(self.node.cli("card", "shop@1").stdout))
+
         # The next version answers the same users; on the same users they are compared.
         more = self.train("shop", "--data", "baskets", *PAIRS, "--params", '{"factors": 1, "lambda": 0.9}', "--seed", "2")
         gate = more["result"]["gate"]
