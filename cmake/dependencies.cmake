@@ -92,17 +92,18 @@ install(FILES ${ARROW_LIBRARY} ${PARQUET_LIBRARY} DESTINATION ${CMAKE_INSTALL_LI
 install(FILES ${CMAKE_SOURCE_DIR}/.deps/arrow/LICENSE.txt ${CMAKE_SOURCE_DIR}/.deps/arrow/NOTICE.txt
   DESTINATION ${CMAKE_INSTALL_DOCDIR}/arrow)
 
-# Trainers. Of Faiss there is an archive, so only what is called comes along; XGBoost is opened at
+# Trainers. Of Faiss and cmfrec there are archives, so only what is called comes along; XGBoost is opened at
 # run time. Only libmayfly-train.so has them.
 find_path(LIBLINEAR_INCLUDE linear.h REQUIRED)
 find_library(LIBLINEAR_LIBRARY linear REQUIRED)
 find_path(FAISS_INCLUDE faiss/Clustering.h REQUIRED)
 find_library(FAISS_ARCHIVE libfaiss.a REQUIRED)
+find_library(CMFREC_ARCHIVE libcmfrec.a PATHS ${CMAKE_SOURCE_DIR}/.deps/cmfrec/lib REQUIRED NO_DEFAULT_PATH)
 find_library(LAPACK_LIBRARY lapack REQUIRED)
 find_library(BLAS_LIBRARY blas REQUIRED)
 add_library(trainers INTERFACE)
 target_include_directories(trainers SYSTEM INTERFACE ${LIBLINEAR_INCLUDE} ${FAISS_INCLUDE})
-target_link_libraries(trainers INTERFACE ${FAISS_ARCHIVE} ${LIBLINEAR_LIBRARY} ${LAPACK_LIBRARY} ${BLAS_LIBRARY} gomp)
+target_link_libraries(trainers INTERFACE ${FAISS_ARCHIVE} ${CMFREC_ARCHIVE} ${LIBLINEAR_LIBRARY} ${LAPACK_LIBRARY} ${BLAS_LIBRARY} gomp)
 find_file(XGBOOST_LIBRARY libxgboost.so PATHS ${CMAKE_SOURCE_DIR}/.deps/xgboost/xgboost/lib REQUIRED NO_DEFAULT_PATH)
 file(GLOB XGBOOST_OPENMP ${CMAKE_SOURCE_DIR}/.deps/xgboost/xgboost_cpu.libs/*)
 set(train_folder ${CMAKE_BINARY_DIR}/lib/mayfly/train)
@@ -115,3 +116,4 @@ endforeach()
 install(FILES ${XGBOOST_LIBRARY} DESTINATION ${CMAKE_INSTALL_LIBDIR}/mayfly/train/xgboost/lib)
 install(FILES ${XGBOOST_OPENMP} DESTINATION ${CMAKE_INSTALL_LIBDIR}/mayfly/train/xgboost_cpu.libs)
 install(FILES ${CMAKE_SOURCE_DIR}/.deps/xgboost/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR}/xgboost)
+install(FILES ${CMAKE_SOURCE_DIR}/.deps/cmfrec/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR}/cmfrec)

@@ -165,6 +165,30 @@ fetch_xgboost() {
   echo "$wheel_sha" >$root/stamp
 }
 
+# cmfrec: matrix factorisation. Its C sources come in the package's source archive, whose digest pip checks before it
+# looks inside; built once, for one thread, into an archive that libmayfly-train.so alone is linked with.
+# runner/train/mf_trainer.cc declares what is called.
+cmfrec_version=3.5.1.post14
+cmfrec_sha=0abce638d1fefe754d6387ae673daccf5bced4a1341c014e93f9287bbb2b076d
+
+fetch_cmfrec() {
+  local root=.deps/cmfrec source
+  [ "$(cat $root/stamp 2>/dev/null)" = "$cmfrec_sha" ] && return
+  say "building cmfrec $cmfrec_version"
+  rm -rf $root && mkdir -p $root/source $root/lib
+  echo "cmfrec==$cmfrec_version --hash=sha256:$cmfrec_sha" >$root/source/requirements.txt
+  .deps/venv/bin/pip download -q --no-deps --no-binary=cmfrec --require-hashes -d $root/source -r $root/source/requirements.txt
+  echo "$cmfrec_sha  $(ls $root/source/*.tar.gz)" | sha256sum --check --quiet
+  tar -xzf $root/source/*.tar.gz -C $root/source --strip-components=1
+  for source in collective common helpers lbfgs offsets; do
+    clang-19 -std=c99 -O3 -fPIC -fvisibility=hidden -w -c $root/source/src/$source.c -o $root/source/$source.o
+  done
+  ar rcs $root/lib/libcmfrec.a $root/source/*.o
+  mv $root/source/LICENSE $root/
+  rm -rf $root/source
+  echo "$cmfrec_sha" >$root/stamp
+}
+
 mkdir -p .deps
 install_packages
 make_venv venv scripts/requirements.txt
@@ -172,3 +196,4 @@ make_venv sdk-venv scripts/requirements-sdk.txt
 fetch_onnxruntime
 fetch_arrow
 fetch_xgboost
+fetch_cmfrec

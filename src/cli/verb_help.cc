@@ -15,8 +15,8 @@ void print_metrics() {
   Table table({"METRIC", "BETTER", "OF", "MEANING"});
   for (const validation::MetricInfo& one : validation::catalogue()) {
     std::string tasks;
-    for (const auto task :
-         {validation::Task::Binary, validation::Task::Multiclass, validation::Task::Regression}) {
+    for (const auto task : {validation::Task::Binary, validation::Task::Multiclass,
+                            validation::Task::Regression, validation::Task::Recommendation}) {
       if (validation::fits(one.metric, task))
         tasks += fmt::format("{}{}", tasks.empty() ? "" : ", ", validation::to_string(task));
     }

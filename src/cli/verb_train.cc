@@ -208,17 +208,19 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--trials", flags->trials, "of a search: how many configurations; 27");
   verb->add_option("--time", flags->time, "of a search: begin none after it, as in 10m");
   verb->add_option("--cost", flags->cost, "of a search: likewise, in units of the node's prices");
-  verb->add_option("--trainer", flags->trainer, "xgboost (default), linear, kmeans");
+  verb->add_option("--trainer", flags->trainer, "xgboost (default), linear, kmeans, mf");
   verb->add_option("--params", flags->params, "its parameters: JSON or a file");
   verb->add_option("--space", flags->space, "what a search varies: JSON or a file");
   verb->add_option("--sampler", flags->sampler,
                    "of a search: random (default), or tpe: where earlier trials were good");
   verb->add_option("--metric", flags->metric, "what is optimised; the goal's, or the task's own");
-  verb->add_option("--task", flags->task,
-                   "binary, multiclass, regression, ranking or clustering; the target's");
+  verb->add_option(
+      "--task", flags->task,
+      "binary, multiclass, regression, ranking, clustering or recommendation; the target's");
   verb->add_option("--positive", flags->positive, "of two classes the one that is looked for");
-  verb->add_option("--group", flags->group,
-                   "ranking: rows with the same value are ranked together");
+  verb->add_option(
+      "--group", flags->group,
+      "ranking: rows with the same value are ranked together; recommendation: the users");
   verb->add_option("--column", flags->columns, "learn from these alone")->allow_extra_args(false);
   verb->add_option("--drop", flags->drop, "never from these")->allow_extra_args(false);
   verb->add_option("--seed", flags->seed, "the same one tries the same");

@@ -47,14 +47,16 @@ Result<std::vector<SourceFile>> SnapshotFiles::to_score(const SnapshotRecord& sn
                                                         const ScoreAsk& ask) const {
   if (ask.split == Split::Test) (void)TRY(count_look(snapshot, ask.looker, ask.now));
   const DatasetSchema columns = TRY(schema(snapshot));
-  const auto target = std::ranges::find(columns.columns, ask.target, &SchemaColumn::name);
-  const std::string of_target = target == columns.columns.end()
-                                    ? ""
-                                    : fmt::format("train/c{}.", target - columns.columns.begin());
+  std::vector<std::string> learned;  // how their files' names begin
+  for (std::size_t i = 0; i < columns.columns.size(); ++i) {
+    if (std::ranges::find(ask.columns, columns.columns[i].name) != ask.columns.end())
+      learned.push_back(fmt::format("train/c{}.", i));
+  }
   const std::string scored = fmt::format("{}/", to_string(ask.split));
   return files(snapshot, [&](std::string_view path) {
     return path.starts_with(scored) || path == "train/row.npy" ||
-           (!of_target.empty() && path.starts_with(of_target));
+           std::ranges::any_of(learned,
+                               [&](const std::string& begin) { return path.starts_with(begin); });
   });
 }
 

@@ -31,10 +31,11 @@ class SnapshotFiles {
   // test split.
   Result<std::vector<SourceFile>> to_learn_from(const SnapshotRecord& snapshot) const;
   // schema.json and parts/<number>/… of one split; of the training split, where that is another,
-  // the keys and the target alone. The test split: as a look that is counted.
+  // the keys and those columns alone, which baselines are fitted on. The test split: as a look that
+  // is counted.
   struct ScoreAsk {
     Split split = Split::Valid;
-    std::string target = {};
+    std::vector<std::string> columns = {};
     std::string looker = {};  // the training, whose looks count once; else the job itself
     WallTime now{};
   };

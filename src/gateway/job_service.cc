@@ -261,7 +261,7 @@ Task<Result<std::vector<SourceFile>>> JobService::scored_on(const JobRecord& job
   if (!wanted) co_return fail(Code::Internal, "the job's detail is no scoring");
   const SnapshotFiles::ScoreAsk ask{
       .split = wanted->split,
-      .target = wanted->target,
+      .columns = guessed_by(*wanted),
       .looker = job.spec.parent.empty() ? job.spec.id : job.spec.parent,
       .now = engine_.now()};
   co_return co_await pool_.run([&]() -> Result<std::vector<SourceFile>> {

@@ -55,13 +55,22 @@ JobSpec spec_of_scoring(const SliceAsk& ask, const ScoreJob& job, const SourceFo
 
 std::vector<SourceFile> choose_scored(const std::vector<SourceFile>& snapshot,
                                       const DatasetSchema& schema, const ScoreJob& job) {
-  const auto target = std::ranges::find(schema.columns, job.target, &SchemaColumn::name);
-  const Path values = fmt::format("c{}.npy", target - schema.columns.begin());
+  const std::vector<std::string> columns = guessed_by(job);
+  std::vector<std::string> values;  // how the names of their files begin
+  for (std::size_t i = 0; i < schema.columns.size(); ++i) {
+    if (std::ranges::find(columns, schema.columns[i].name) != columns.end())
+      values.push_back(fmt::format("c{}.", i));
+  }
+  const auto is_learned = [&](const std::string& file) {
+    return file == "row.npy" || std::ranges::any_of(values, [&](const std::string& begin) {
+             return file.starts_with(begin);
+           });
+  };
   std::vector<SourceFile> chosen;
   for (const SourceFile& source : snapshot) {
     const Path path(source.file.path);
-    const bool fits_guess = target != schema.columns.end() && is_of_split(path, Split::Train) &&
-                            (path.filename() == "row.npy" || path.filename() == values);
+    const bool fits_guess =
+        !values.empty() && is_of_split(path, Split::Train) && is_learned(path.filename().native());
     if (path == kSchemaPath || is_of_split(path, job.split) || fits_guess) chosen.push_back(source);
   }
   return chosen;

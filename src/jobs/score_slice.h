@@ -3,7 +3,7 @@
 // Loop thread.
 //
 // What is mounted is chosen here, and nowhere else: of the snapshot the split that was asked for,
-// and of the training rows the target, which baselines are fitted on.
+// and of the training rows the columns which baselines are fitted on.
 #pragma once
 
 #include <functional>

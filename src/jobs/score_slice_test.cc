@@ -56,6 +56,14 @@ TEST_CASE("a scoring sees its split, and of training rows the target") {
   CHECK_FALSE(test.contains("parts/0/train/c1.npy"));
 }
 
+TEST_CASE("a scoring of recommendations sees who has what in training rows, and no more") {
+  const auto seen = seen_by(
+      {.split = Split::Test, .task = TrainTask::Recommendation, .target = "x1", .group = "x10"});
+  CHECK(seen.contains("parts/0/train/c1.npy"));
+  CHECK(seen.contains("parts/1/train/c10.npy"));
+  CHECK(seen.size() == 1 + 2 * 13 + 2 * 3);
+}
+
 TEST_CASE("without a target, training rows are not seen") {
   CHECK(seen_by({.split = Split::Valid}).size() == 1 + 2 * 13);
   CHECK(seen_by({.split = Split::Valid, .target = "y"}).size() == 1 + 2 * 13);

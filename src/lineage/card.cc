@@ -30,6 +30,8 @@ std::string purpose_of(const Json& record) {
   if (task == "clustering") return fmt::format("It tells groups apart among {}.", rows);
   if (task == "ranking") return fmt::format("It orders {} by '{}'.", rows, target);
   if (task == "regression") return fmt::format("It predicts the number '{}' of {}.", target, rows);
+  if (task == "recommendation")
+    return fmt::format("It recommends values of '{}', learned from {}.", target, rows);
   return fmt::format("It predicts '{}' of {}: one of {} classes.", target, rows,
                      at(record, "classes").size());
 }

@@ -265,6 +265,7 @@ ScoreJob score_of_both(const RecordOrigin& origin, const Json& report, TrainTask
                .target = origin.origin.target,
                .positive = origin.positive,
                .classes = origin.classes};
+  job.group = text_at(report, "group");  // of recommendations
   job.metric = text_at(report, "metric");
   job.slices = policy.slices;
   return job;

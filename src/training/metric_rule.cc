@@ -13,7 +13,8 @@ namespace mayfly {
 namespace {
 
 // Of those whose figures lie between 0 and 1.
-constexpr std::array kShares = {"auc", "average_precision", "accuracy", "f1", "ece"};
+constexpr std::array kShares = {"auc", "average_precision", "accuracy",  "f1",
+                                "ece", "recall_at_10",      "ndcg_at_10"};
 
 std::string_view trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(" \t");
@@ -33,6 +34,8 @@ std::optional<validation::Task> judged_as(TrainTask task) {
       return validation::Task::Multiclass;
     case TrainTask::Regression:
       return validation::Task::Regression;
+    case TrainTask::Recommendation:
+      return validation::Task::Recommendation;
     case TrainTask::Ranking:
     case TrainTask::Clustering:
       break;

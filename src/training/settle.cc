@@ -8,6 +8,7 @@
 #include "core/caller_reason.h"
 #include "core/reason.h"
 #include "core/units.h"
+#include "training/recommendation.h"
 #include "training/train_plan.h"
 
 namespace mayfly {
@@ -97,6 +98,7 @@ Result<Inferred> infer_task(const SchemaColumn& target, const ColumnFacts& facts
 
 // What was asked for and can never be learned from this column.
 Status check_target(TrainTask task, const SchemaColumn& target, const ColumnFacts& facts) {
+  if (task == TrainTask::Recommendation) return {};  // settle_recommendation says what it can be
   const bool number = target.type == ColumnType::Integer || target.type == ColumnType::Number;
   const bool names = number || target.type == ColumnType::Category;
   if (is_classification(task) ? !names : !number) {
@@ -180,13 +182,16 @@ class Settling {
       if (!task)
         return bad_training(
             fmt::format("there is no task '{}'; there are binary, multiclass, "
-                        "regression, ranking and clustering",
+                        "regression, ranking, clustering and recommendation",
                         wish_.task.substr(0, 64)));
       job.task = *task;
       plan_.why = "it was asked for";
     } else if (job.trainer == TrainerKind::Kmeans) {
       job.task = TrainTask::Clustering;
       plan_.why = "kmeans makes clusters";
+    } else if (job.trainer == TrainerKind::Mf) {
+      job.task = TrainTask::Recommendation;
+      plan_.why = "mf recommends";
     }
     const bool settled = !plan_.why.empty();
     if (settled && job.task == TrainTask::Clustering) {
@@ -250,6 +255,8 @@ class Settling {
   }
 
   Status settle_columns() {
+    if (plan_.job.task == TrainTask::Recommendation)
+      return settle_recommendation(wish_, facts_, plan_);
     for (const auto* list : {&wish_.drop, &wish_.columns})
       for (const std::string& name : *list) (void)TRY(column_of(facts_.schema, name));
     if (names(wish_.columns, plan_.job.target))
@@ -295,7 +302,8 @@ class Settling {
     if (wish_.threads > most)
       return bad_training(
           fmt::format("{} threads are more than jobs have: {} (jobs.cpus)", wish_.threads, most));
-    job.threads = wish_.threads > 0 ? wish_.threads : wish_.search ? 1 : most;
+    const bool alone = wish_.search || job.trainer == TrainerKind::Mf;  // which has one
+    job.threads = wish_.threads > 0 ? wish_.threads : alone ? 1 : most;
     job.memory = wish_.memory > Bytes{} ? wish_.memory : std::min(kTrialMemory, facts_.memory);
     if (job.memory <= facts_.memory) return {};
     return refuse(
@@ -404,6 +412,10 @@ search::Space default_space(TrainerKind trainer) {
               {"alpha", RealRange{0.001, 10, true}}};
     case TrainerKind::Linear:
       return {{"c", RealRange{1e-4, 1e3, true}}};
+    case TrainerKind::Mf:
+      return {{"factors", IntegerRange{4, 128, true}},
+              {"lambda", RealRange{0.01, 0.5, true}},
+              {"alpha", RealRange{0.5, 100, true}}};
     case TrainerKind::Kmeans:    // more clusters are always nearer
     case TrainerKind::Function:  // its parameters are its own
       return {};

@@ -65,7 +65,8 @@ Result<std::vector<std::string>> classes_in(const Fd& file) {
 
 // A linear model of the same columns. That there is none ends no training.
 Task<Result<std::optional<TrainingRun::Part>>> TrainingRun::train_baseline() {
-  const bool fits = plan_.rule.metric && plan_.job.trainer != TrainerKind::Linear;
+  const bool fits = plan_.rule.metric && plan_.job.trainer != TrainerKind::Linear &&
+                    check_task(TrainerKind::Linear, plan_.job.task).has_value();
   if (!plan_.baseline || !fits) co_return std::nullopt;
   phase_ = "a linear model is trained beside it";
   TrainJob job = plan_.job;

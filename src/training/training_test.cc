@@ -168,6 +168,53 @@ TEST_CASE("what can never be is refused before anything runs, in words that say 
   CHECK(has(of(""), "0 to validate with"));
 }
 
+TEST_CASE("a recommendation is settled: users, items, and amounts only where they are named") {
+  Facts facts;
+  facts.schema.split = {.by = SplitBy::Content, .column = ""};
+  const auto plan = facts.settle(
+      R"({"data": "shop", "trainer": "mf", "target": "note", "group": "id", "goal": "recall_at_10 >= 0.3"})");
+  REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+  CHECK(plan->job.task == TrainTask::Recommendation);
+  CHECK(plan->rule.name == "recall_at_10");
+  CHECK(plan->job.columns.empty());
+  CHECK(plan->job.threads == 1);
+  CHECK(plan->left_out.size() == 5);
+  CHECK(parse_train_plan(to_json(*plan)).has_value());
+  const auto of = [&](const std::string& more) {
+    return facts.refusal(R"({"data": "shop", "trainer": "mf")" + more + "}");
+  };
+  const std::string pairs = R"(, "target": "note", "group": "id")";
+  CHECK(has(of(R"(, "target": "note")"), "needs a group"));
+  CHECK(has(of(R"(, "target": "id", "group": "id")"), "both the users and the items"));
+  CHECK(has(of(R"(, "target": "amount", "group": "id")"), "of type number"));
+  CHECK(has(of(R"(, "target": "note", "group": "photo")"), "of type image"));
+  CHECK(has(of(pairs + R"(, "columns": ["kind"])"), "cannot learn from column 'kind'"));
+  CHECK(has(of(pairs + R"(, "columns": ["amount", "rating"])"), "2 were named"));
+  CHECK(has(of(pairs + R"(, "columns": ["id"])"), "'id' is the group"));
+  CHECK(has(of(R"(, "target": "class", "group": "id", "task": "binary")"), "mf does no binary"));
+  CHECK(has(of(pairs + R"(, "metric": "auc")"), "recall_at_10 (higher), ndcg_at_10 (higher)"));
+  CHECK(has(of(pairs + R"(, "goal": "recall_at_10 >= 2")"), "between 0 and 1"));
+  const auto amounts =
+      facts.settle(R"({"data": "shop", "trainer": "mf", "columns": ["amount"])" + pairs + "}");
+  REQUIRE_MESSAGE(amounts.has_value(), amounts.error().message);
+  CHECK(amounts->job.columns == std::vector<std::string>{"amount"});
+  CHECK(has(facts.refusal(R"({"data": "shop", "task": "recommendation")" + pairs + "}"),
+            "xgboost does no recommendation"));
+  const auto search =
+      facts.settle(R"({"data": "shop", "trainer": "mf", "search": true)" + pairs + "}");
+  REQUIRE_MESSAGE(search.has_value(), search.error().message);
+  CHECK(search->space.size() == 3);
+  facts.schema.split = {.by = SplitBy::Id, .column = "id"};
+  CHECK(has(of(pairs), "rows are split by 'id'"));
+  facts.schema.split = {.by = SplitBy::Content, .column = ""};
+  facts.statistics["columns"][0]["distinct"] = 40'000'000;
+  CHECK(has(of(pairs), "an ONNX file holds 2 GiB"));
+  facts.statistics["columns"][0]["distinct"] = 1'000'000;
+  CHECK(facts.settle(R"({"data": "shop", "trainer": "mf")" + pairs + "}").has_value());
+  facts.statistics["columns"][4]["distinct"] = 1;
+  CHECK(has(of(pairs), "nothing to choose between"));
+}
+
 TEST_CASE("rungs: a ninth, a third and all of the rounds; and the control has what was asked for") {
   const TrainPlan plan = a_plan(27);
   CHECK(plan.halving.resources == std::vector<std::uint32_t>{55, 166, 500});

@@ -66,6 +66,17 @@ Interval of_mean(const std::vector<double>& values, double z) {
   return {found.mean, found.mean - half, found.mean + half};
 }
 
+// Of values between 0 and 1. Where all are the same no variance is seen: as many that are 1, or 0,
+// say what Wilson's interval says.
+Interval of_shares(const std::vector<double>& values, double z) {
+  const Interval mean = of_mean(values, z);
+  if (mean.low < mean.high)
+    return {mean.estimate, std::max(0.0, mean.low), std::min(1.0, mean.high)};
+  const auto count = static_cast<double>(values.size());
+  const Interval rate = wilson(mean.estimate * count, count, z);
+  return {mean.estimate, rate.low, rate.high};
+}
+
 // For each row the share of the other class's rows that it is rightly above or below, ties half:
 // the placements whose variances are DeLong's. Computed from ranks (Sun & Xu 2014).
 struct Placements {
@@ -232,6 +243,9 @@ Interval interval(Metric metric, const Predictions& predictions, double alpha, s
     case Metric::LogLoss:
     case Metric::Mae:
       return of_mean(contributions(metric, predictions), z);
+    case Metric::RecallAt10:
+    case Metric::NdcgAt10:
+      return of_shares(contributions(metric, predictions), z);
     case Metric::Rmse: {
       const Interval square = of_mean(contributions(metric, predictions), z);
       return {std::sqrt(square.estimate), std::sqrt(std::max(0.0, square.low)),

@@ -19,7 +19,7 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kLeastProbability = 1e-15;
 
-constexpr std::array<MetricInfo, 9> kCatalogue = {{
+constexpr std::array<MetricInfo, 11> kCatalogue = {{
     {Metric::Auc, "auc", true, "area under the ROC curve; 0.5 is chance"},
     {Metric::AveragePrecision, "average_precision", true, "area under the precision-recall curve"},
     {Metric::LogLoss, "log_loss", false, "mean of -ln(probability of the true class)"},
@@ -30,7 +30,15 @@ constexpr std::array<MetricInfo, 9> kCatalogue = {{
     {Metric::Rmse, "rmse", false, "root of the mean squared error, in units of the target"},
     {Metric::Mae, "mae", false, "mean absolute error, in units of the target"},
     {Metric::R2, "r2", true, "share of the target's variance that is explained"},
+    {Metric::RecallAt10, "recall_at_10", true,
+     "share of a user's held-out items that are among the first 10; the mean over users"},
+    {Metric::NdcgAt10, "ndcg_at_10", true,
+     "likewise, but what comes first counts more: gain against the best order"},
 }};
+
+bool is_of_lists(Metric metric) {
+  return metric == Metric::RecallAt10 || metric == Metric::NdcgAt10;
+}
 
 using Weights = std::span<const std::uint32_t>;
 
@@ -192,6 +200,7 @@ double contribution(Metric metric, const ClassPredictions& predictions, std::siz
 }
 
 double contribution(Metric metric, const ValuePredictions& predictions, std::size_t row) {
+  if (is_of_lists(metric)) return predictions.value[row];
   const double error = predictions.truth[row] - predictions.value[row];
   return metric == Metric::Mae ? std::abs(error) : error * error;
 }
@@ -204,16 +213,20 @@ std::string_view to_string(Task task) {
       return "multiclass";
     case Task::Regression:
       return "regression";
+    case Task::Recommendation:
+      return "recommendation";
   }
   return "";
 }
 
 Result<Task> parse_task(std::string_view text) {
-  for (const Task task : {Task::Binary, Task::Multiclass, Task::Regression}) {
+  for (const Task task : {Task::Binary, Task::Multiclass, Task::Regression, Task::Recommendation}) {
     if (text == to_string(task)) return task;
   }
-  return fail(Code::InvalidArgument,
-              fmt::format("'{}' is no task; there are binary, multiclass, regression", text));
+  return fail(
+      Code::InvalidArgument,
+      fmt::format("'{}' is no task; there are binary, multiclass, regression, recommendation",
+                  text));
 }
 
 std::span<const MetricInfo> catalogue() { return kCatalogue; }
@@ -231,7 +244,26 @@ Result<Metric> parse_metric(std::string_view name) {
               fmt::format("'{}' is no metric; there are {}", name, fmt::join(names, ", ")));
 }
 
+double gain_at_10(Metric metric, std::span<const std::uint8_t> hits, std::size_t held_out) {
+  constexpr std::size_t kFirst = 10;
+  const auto first = hits.first(std::min(hits.size(), kFirst));
+  if (metric == Metric::RecallAt10) {
+    const auto found = std::ranges::count_if(first, [](std::uint8_t hit) { return hit != 0; });
+    return static_cast<double>(found) / static_cast<double>(held_out);
+  }
+  const auto discount = [](std::size_t place) {
+    return 1 / std::log2(static_cast<double>(place) + 2);
+  };
+  double gain = 0;
+  double best = 0;
+  for (std::size_t i = 0; i < first.size(); ++i) gain += first[i] != 0 ? discount(i) : 0;
+  for (std::size_t i = 0; i < std::min(held_out, kFirst); ++i) best += discount(i);
+  return gain / best;
+}
+
 bool fits(Metric metric, Task task) {
+  if (is_of_lists(metric) || task == Task::Recommendation)
+    return is_of_lists(metric) && task == Task::Recommendation;
   const bool of_values = metric == Metric::Rmse || metric == Metric::Mae || metric == Metric::R2;
   return of_values == (task == Task::Regression);
 }
@@ -244,6 +276,8 @@ Metric default_metric(Task task) {
       return Metric::LogLoss;
     case Task::Regression:
       return Metric::Rmse;
+    case Task::Recommendation:
+      return Metric::RecallAt10;
   }
   return Metric::LogLoss;
 }

@@ -11,7 +11,7 @@
 
 namespace mayfly::validation {
 
-enum class Task : std::uint8_t { Binary, Multiclass, Regression };
+enum class Task : std::uint8_t { Binary, Multiclass, Regression, Recommendation };
 std::string_view to_string(Task task);
 Result<Task> parse_task(std::string_view text);
 
@@ -25,6 +25,8 @@ enum class Metric : std::uint8_t {
   Rmse,
   Mae,
   R2,
+  RecallAt10,
+  NdcgAt10,
 };
 
 struct MetricInfo {
@@ -40,7 +42,7 @@ const MetricInfo& info(Metric metric);
 // InvalidArgument lists the names there are.
 Result<Metric> parse_metric(std::string_view name);
 bool fits(Metric metric, Task task);
-// What a task is judged by when nobody says: auc, log_loss, rmse.
+// What a task is judged by when nobody says: auc, log_loss, rmse, recall_at_10.
 Metric default_metric(Task task);
 
 // `weights`: how often each row counts, as a bootstrap draws it; empty: once. NaN where the metric
@@ -55,6 +57,7 @@ Metric default_metric(Task task);
 // f1                  of class 1; of more classes the mean of each (macro).
 // ece                 expected calibration error of the likeliest class, 15 equal bins (Guo et al.
 //                     2017, "On Calibration of Modern Neural Networks").
+// recall_at_10, ndcg_at_10   the mean over users of what `gain_at_10` says.
 class Scorer {
  public:
   // `predictions` outlives me. Sorts once what has to be sorted.
@@ -77,5 +80,12 @@ inline double score(Metric metric, const Predictions& predictions) {
 // the squared error.
 double contribution(Metric metric, const ClassPredictions& predictions, std::size_t row);
 double contribution(Metric metric, const ValuePredictions& predictions, std::size_t row);
+
+// What a list of recommendations, the best first, is worth to one user, of whom `held_out` items
+// are known, at least one, that the list could have named; `hits`: whether each of the list is one
+// of them. recall_at_10: the share of the items held out that are among the first ten. ndcg_at_10:
+// the discounted gain of the first ten against that of the best list (Järvelin & Kekäläinen 2002),
+// with gains of 0 and 1.
+double gain_at_10(Metric metric, std::span<const std::uint8_t> hits, std::size_t held_out);
 
 }  // namespace mayfly::validation

@@ -25,6 +25,8 @@ struct ClassPredictions {
   std::uint32_t label(std::size_t index) const;
 };
 
+// Of a recommendation each row is a user: `truth` is how many of his items were held out, `value`
+// what his list is worth by the metric that is asked for.
 struct ValuePredictions {
   std::vector<double> truth;
   std::vector<double> value;

@@ -251,6 +251,31 @@ TEST_CASE("bounds at another level are about those that the rows give") {
         doctest::Approx(50 / (50 + 2.575829 * 2.575829)).epsilon(1e-4));
 }
 
+TEST_CASE("a list is worth its hits among the first ten, and more if they come early") {
+  const std::vector<std::uint8_t> hits = {1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1};
+  CHECK(gain_at_10(Metric::RecallAt10, hits, 4) == 0.5);
+  const double best = 1 + 1 / std::log2(3.0) + 1 / std::log2(4.0) + 1 / std::log2(5.0);
+  CHECK(gain_at_10(Metric::NdcgAt10, hits, 4) == doctest::Approx((1 + 1 / std::log2(4.0)) / best));
+  CHECK(gain_at_10(Metric::NdcgAt10, std::vector<std::uint8_t>{1}, 1) == 1);
+  CHECK(gain_at_10(Metric::RecallAt10, {}, 3) == 0);
+}
+
+TEST_CASE("what lists are worth has bounds, also where all are perfect") {
+  ValuePredictions some;
+  for (int user = 0; user < 100; ++user) {
+    some.truth.push_back(2);
+    some.value.push_back(user % 2 == 0 ? 0.5 : 1.0);
+  }
+  const Interval mixed = interval(Metric::RecallAt10, some, 0.025, 1);
+  CHECK(mixed.estimate == doctest::Approx(0.75));
+  CHECK(mixed.low == doctest::Approx(0.75 - 1.96 * 0.2513 / 10).epsilon(0.001));
+  some.value.assign(100, 1.0);
+  const Interval perfect = interval(Metric::RecallAt10, some, 0.025, 1);
+  CHECK(perfect.estimate == 1);
+  CHECK(perfect.low == doctest::Approx(0.963).epsilon(0.001));
+  CHECK(at_alpha(Metric::RecallAt10, perfect, 0.025, 0.001).low < perfect.low);
+}
+
 TEST_CASE("how many rows would decide grows with the square of what is missing") {
   const Interval seen{.estimate = 0.80, .low = 0.76, .high = 0.84};
   CHECK(rows_to_decide(seen, 0.78, 100) == 400);
@@ -266,12 +291,14 @@ TEST_CASE("names: tasks and metrics, and which fit") {
   }
   CHECK(parse_metric("auk").error().message.find("auc") != std::string::npos);
   CHECK(parse_task("ranking").error().message.find("regression") != std::string::npos);
-  for (const Task task : {Task::Binary, Task::Multiclass, Task::Regression}) {
+  for (const Task task : {Task::Binary, Task::Multiclass, Task::Regression, Task::Recommendation}) {
     CHECK(*parse_task(to_string(task)) == task);
     CHECK(fits(default_metric(task), task));
   }
   CHECK_FALSE(fits(Metric::Auc, Task::Regression));
   CHECK_FALSE(fits(Metric::Rmse, Task::Binary));
+  CHECK_FALSE(fits(Metric::RecallAt10, Task::Regression));
+  CHECK_FALSE(fits(Metric::Auc, Task::Recommendation));
   CHECK(reaches(Metric::LogLoss, 0.4, 0.5));
   CHECK_FALSE(reaches(Metric::Auc, 0.4, 0.5));
 }

@@ -60,6 +60,16 @@ class AccuracyTest(NodeCase):
     def test_diamonds(self) -> None:
         self.assertGreaterEqual(self.mean("r2", "diamonds", "diamonds.csv", "--target", "price"), 0.97)
 
+    def test_baskets(self) -> None:
+        """Better than what is popular anyway, and surely so: above the upper bound of what that is worth."""
+        args = ("--trainer", "mf", "--target", "item", "--group", "basket")
+        results = self.results([self.begin("baskets", "baskets.csv", seed, *args) for seed in SEEDS])
+        recalls = [result["test"]["metrics"]["recall_at_10"]["value"] for result in results]
+        popular = [result["baselines"]["popular"]["test"]["recall_at_10"]["high"] for result in results]
+        self.assertGreater(len(set(recalls)), 1, "every seed splits otherwise")
+        print(f"baskets: recall@10 {statistics.mean(recalls):.4f}, popular at most {statistics.mean(popular):.4f}", flush=True)
+        self.assertGreater(statistics.mean(recalls), statistics.mean(popular))
+
     def test_wine_has_three_clusters(self) -> None:
         """Of all rows, as the version that came of it names their clusters."""
         from sklearn.metrics import adjusted_rand_score

@@ -56,6 +56,8 @@ class TrainingTest(SdkCase):
         self.assertFails(mayfly.NotFound, self.mayfly.train, name, "nothing", text="nothing")
         self.mayfly.put(name, cancer(), target="diagnosis")
         self.assertFails(mayfly.MayflyError, self.mayfly.train, name, name, goal="auc <= 0.9", text="higher is better")
+        twice = {"trainer": "mf", "target": "diagnosis", "group": "diagnosis"}
+        self.assertFails(mayfly.MayflyError, self.mayfly.train, name, name, **twice, text="both the users and the items")
 
 
 class AwaitedTrainingTest(TrainingTest):

@@ -125,6 +125,11 @@ std::string to_json(const ScoreJob& job) {
       .dump();
 }
 
+std::vector<std::string> guessed_by(const ScoreJob& job) {
+  if (job.task == TrainTask::Recommendation) return {job.target, job.group};
+  return {job.target};
+}
+
 Result<std::optional<ScoreJob>> parse_score_job(std::string_view text) {
   const Json json = TRY(parse_json(text, "score job"));
   if (!json.is_object() || !json.contains("score")) return std::nullopt;

@@ -3,8 +3,8 @@
 //   request   {"score": {…}}: ScoreJob
 //             of the snapshot /source has schema.json and parts/<number>/<split>/…, as
 //             docs/design/0013-datasets.md says, of the split that was asked for and no other; of
-//             the training split, where that is another, row.npy and the target's column alone,
-//             which baselines are fitted on. The models are /source/models/<name>.onnx.
+//             the training split, where that is another, row.npy and the columns of `guessed_by`
+//             alone, which baselines are fitted on. The models are /source/models/<name>.onnx.
 //
 // It leaves /work/end.json, which is a TrainEnd (train_job.h) that has not stopped: its result is
 //
@@ -21,10 +21,15 @@
 // places among `classes` or values, where there is a target; of each model <name>/ with
 // probabilities.npy, value.npy, or cluster.npy and distance.npy.
 //
+// Of recommendations "rows" are users, each with the key of one of his rows: those who have items
+// in the split that they do not have in training rows. truth.npy is how many, value.npy what the
+// model's list is worth by the metric.
+//
 // Each end of an interval holds by itself with probability 1 - alpha. Calibration stands there of
 // classifications only, slices where some were asked for. Baselines: "majority" (of
 // classifications: the classes' shares of the training rows), "mean" (of regressions: the mean of
-// the training rows), "last_value" (where rows have an event time: what the row before had).
+// the training rows), "last_value" (where rows have an event time: what the row before had),
+// "popular" (of recommendations: the most frequent items that a user has not).
 //
 // No I/O here. What comes from a jail is parsed strictly, and its sizes are bounded.
 #pragma once
@@ -53,7 +58,7 @@ struct ScoreJob {
   TrainTask task = TrainTask::Binary;
   std::string target = {};    // a column; empty: clusters
   std::string positive = {};  // of two classes: the second of `classes`; empty: as they stand
-  std::string group = {};     // ranking
+  std::string group = {};     // ranking; of recommendations the users
   // Of classifications: names in the order of the models' probabilities, as report.json has them.
   std::vector<std::string> classes = {};
   std::string metric = {};  // empty: the task's own
@@ -65,6 +70,8 @@ struct ScoreJob {
   bool operator==(const ScoreJob&) const = default;
 };
 std::string to_json(const ScoreJob& job);
+// The target; of recommendations the users, too.
+std::vector<std::string> guessed_by(const ScoreJob& job);
 // nullopt: the request of another kind of job.
 Result<std::optional<ScoreJob>> parse_score_job(std::string_view json);
 

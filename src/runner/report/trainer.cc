@@ -16,12 +16,13 @@ using enum ColumnKind;
 
 constexpr std::array<std::string_view, 6> kKindNames = {"number",   "integer", "date",
                                                         "category", "text",    "image"};
-constexpr std::array<std::string_view, 5> kTaskNames = {"binary", "multiclass", "regression",
-                                                        "ranking", "clustering"};
-constexpr std::array<std::string_view, 4> kTrainerNames = {"xgboost", "linear", "kmeans",
+constexpr std::array<std::string_view, 6> kTaskNames = {"binary",  "multiclass", "regression",
+                                                        "ranking", "clustering", "recommendation"};
+constexpr std::array<std::string_view, 5> kTrainerNames = {"xgboost", "linear", "kmeans", "mf",
                                                            "function"};
 
 constexpr std::array kTables = {Number, Integer, Date, Category, Text};
+constexpr std::array kAmounts = {Number, Integer};
 constexpr std::array kAnyColumns = {Number, Integer, Date, Category, Text, Image};
 constexpr std::array kAnyTasks = {TrainTask::Binary, TrainTask::Multiclass, TrainTask::Regression,
                                   TrainTask::Ranking, TrainTask::Clustering};
@@ -31,6 +32,7 @@ constexpr std::array kXgboostTasks = {TrainTask::Binary, TrainTask::Multiclass,
 constexpr std::array kLinearTasks = {TrainTask::Binary, TrainTask::Multiclass,
                                      TrainTask::Regression};
 constexpr std::array kKmeansTasks = {TrainTask::Clustering};
+constexpr std::array kMfTasks = {TrainTask::Recommendation};
 
 constexpr std::array<TrainerParam, 15> kXgboostParams = {{
     {"rounds", true, 1, 100'000, 500, "trees, each for every class"},
@@ -69,7 +71,17 @@ constexpr std::array<TrainerParam, 6> kKmeansParams = {{
     {"text_pairs", true, 0, 20'000, 0, "pairs of words that count"},
 }};
 
-constexpr std::size_t kBuiltIn = 3;
+constexpr std::array<TrainerParam, 5> kMfParams = {{
+    {"factors", true, 1, 512, 16, "of each user and item"},
+    {"lambda", false, 1e-6, 0.99, 0.125,
+     "L2 regularisation, as a share of what leaves no factor at all"},
+    {"alpha", false, 0.01, 10'000, 10,
+     "how much more a pair that is there counts than one that is not"},
+    {"iterations", true, 1, 1000, 20, "each fits all items, then all users"},
+    {"top", true, 1, 1000, 10, "items that are recommended, at most"},
+}};
+
+constexpr std::size_t kBuiltIn = 4;
 constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
     {.kind = TrainerKind::Xgboost,
      .meaning = "gradient-boosted trees (XGBoost)",
@@ -87,6 +99,11 @@ constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
      .tasks = kKmeansTasks,
      .columns = kTables,
      .params = kKmeansParams},
+    {.kind = TrainerKind::Mf,
+     .meaning = "recommendation by matrix factorisation (cmfrec)",
+     .tasks = kMfTasks,
+     .columns = kAmounts,
+     .params = kMfParams},
     {.kind = TrainerKind::Function,
      .meaning = "the train(ctx) of a Python function",
      .tasks = kAnyTasks,

@@ -25,6 +25,7 @@ enum class TrainTask : std::uint8_t {
   Regression,
   Ranking,
   Clustering,
+  Recommendation,
 };
 std::string_view to_string(TrainTask task);  // "binary"
 std::optional<TrainTask> parse_train_task(std::string_view name);
@@ -36,6 +37,7 @@ enum class TrainerKind : std::uint8_t {
   Xgboost,
   Linear,
   Kmeans,
+  Mf,
   Function,  // the train(ctx) of a Python function, whose parameters are its own
 };
 std::string_view to_string(TrainerKind kind);

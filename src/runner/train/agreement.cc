@@ -25,6 +25,10 @@ std::vector<std::uint32_t> spread(std::span<const std::uint32_t> rows, std::size
   return some;
 }
 
+double Agreement::allowed(double own) const {
+  return kParityTolerance * std::max(std::abs(own), scale_);
+}
+
 void Agreement::compare_number(const std::string& output, std::size_t row, double said,
                                double own) {
   if (said == own || (std::isnan(said) && std::isnan(own))) return;

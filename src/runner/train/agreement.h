@@ -40,6 +40,12 @@ class Agreement {
   void compare_cluster(std::optional<std::size_t> said, std::size_t row, std::size_t own,
                        double distance, std::optional<double> gap);
 
+  // Of a list: an item that is not the trainer's own is one that it finds as good, or is wrong.
+  void compare_item(bool tie, std::size_t row, Json said, Json own) {
+    tie_or_mismatch(tie, "items", row, std::move(said), std::move(own));
+  }
+  double allowed(double own) const;
+
   // `counts`: of rows, and where they are from.
   ParityReport report(std::size_t rows, Json counts) const;
 

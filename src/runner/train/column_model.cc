@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t kPieceBytes = std::size_t{4} << 20;  // of inputs, about
 constexpr std::size_t kMostPiece = 4096;                   // rows
+constexpr std::size_t kMostUsers = 16;  // likewise: of each, all items are scored
+constexpr std::int64_t kLongestList = 1000;
 constexpr std::size_t kLongestName = 200;
 
 std::unexpected<Error> bad_model(std::string what) {
@@ -200,8 +202,9 @@ void append(GraphValues& to, std::vector<T> more) {
 struct WantedOutput {
   std::string_view name;
   std::size_t width;  // 0: one a row, without a dimension of its own
-  bool place;         // a label or a cluster
+  bool place;         // a label, a cluster or items
   bool needed;
+  bool list = false;  // as wide as the model has it
 };
 
 std::vector<WantedOutput> wanted_outputs(const ModelAsk& ask) {
@@ -212,6 +215,8 @@ std::vector<WantedOutput> wanted_outputs(const ModelAsk& ask) {
     case TrainTask::Regression:
     case TrainTask::Ranking:
       return {{"value", 0, false, true}};
+    case TrainTask::Recommendation:
+      return {{"scores", 0, false, true, true}, {"items", 0, true, true, true}};
     case TrainTask::Clustering:
       break;
   }
@@ -223,8 +228,14 @@ bool fits_output(const TensorSpec& spec, const WantedOutput& wanted) {
   const bool typed = wanted.place ? spec.type == DataType::Int64 || spec.type == DataType::Bytes
                                   : is_real(spec.type);
   if (!typed || shape.empty()) return false;
+  if (wanted.list) return shape.size() == 2 && shape[1] > 0 && shape[1] <= kLongestList;
   if (wanted.width > 0) return shape.size() == 2 && is_free_or(shape[1], wanted.width);
   return shape.size() == 1 || (shape.size() == 2 && is_free_or(shape[1], 1));
+}
+
+std::string shape_of(const WantedOutput& wanted) {
+  if (wanted.list) return "[rows, items]";
+  return wanted.width == 0 ? "[rows]" : fmt::format("[rows, {}]", wanted.width);
 }
 
 std::string names_of(const std::vector<TensorSpec>& specs) {
@@ -260,14 +271,17 @@ Status ColumnModel::bind_inputs(const TrainTable& table) {
   }
   const bool one_by_one =
       std::ranges::any_of(specs, [](const TensorSpec& spec) { return spec.shape[0] == 1; });
-  piece_ = one_by_one ? 1 : std::clamp<std::size_t>(kPieceBytes / row, 1, kMostPiece);
+  const std::size_t most = ask_.task == TrainTask::Recommendation ? kMostUsers : kMostPiece;
+  piece_ = one_by_one ? 1 : std::clamp<std::size_t>(kPieceBytes / row, 1, most);
   return {};
 }
 
 Result<ColumnModel::Input> ColumnModel::bind_input(const TrainTable& table,
                                                    const TensorSpec& spec) const {
   const auto column = table.find(spec.name);
-  if (!column && session_.signature().inputs.size() == 1) return bind_matrix(table, spec);
+  const bool of_users = ask_.task == TrainTask::Recommendation;
+  if (!column && !of_users && session_.signature().inputs.size() == 1)
+    return bind_matrix(table, spec);
   if (!column) {
     std::string names;
     for (const TrainColumn& known : table.columns())
@@ -275,7 +289,10 @@ Result<ColumnModel::Input> ColumnModel::bind_input(const TrainTable& table,
     return bad_model(fmt::format("has an input '{}', which is no column; there are {}",
                                  name_of(spec), names.substr(0, 2000)));
   }
-  if (spec.name == ask_.target || (!ask_.group.empty() && spec.name == ask_.group))
+  const bool hidden =
+      of_users ? spec.name != ask_.group
+               : spec.name == ask_.target || (!ask_.group.empty() && spec.name == ask_.group);
+  if (hidden)
     return bad_model(fmt::format("has an input '{}', which it is not told", name_of(spec)));
   const TrainColumn& known = table.columns()[*column];
   if (!takes(spec.type, known.kind) || !has_shape_of(spec, known)) {
@@ -316,16 +333,18 @@ Status ColumnModel::bind_outputs() {
     const auto index = signature.output_index(wanted.name);
     if (!index && !wanted.needed) continue;
     if (!index || !fits_output(signature.outputs[*index], wanted)) {
-      const std::string shape =
-          wanted.width == 0 ? "[rows]" : fmt::format("[rows, {}]", wanted.width);
       return bad_model(fmt::format("has no output '{}' {} {}, which {} needs; it has {}",
-                                   wanted.name, wanted.place ? "INT64" : "FP32", shape,
+                                   wanted.name, wanted.place ? "INT64" : "FP32", shape_of(wanted),
                                    to_string(ask_.task), names_of(signature.outputs)));
     }
     outputs_.push_back({.name = std::string(wanted.name),
                         .index = static_cast<std::uint32_t>(*index),
-                        .width = std::max<std::size_t>(wanted.width, 1)});
+                        .width = wanted.list
+                                     ? static_cast<std::size_t>(signature.outputs[*index].shape[1])
+                                     : std::max<std::size_t>(wanted.width, 1)});
   }
+  if (ask_.task == TrainTask::Recommendation && outputs_[0].width != outputs_[1].width)
+    return bad_model("has not as many scores as items");
   return {};
 }
 

@@ -31,15 +31,15 @@ namespace mayfly {
 // What a model is to say of rows.
 struct ModelAsk {
   TrainTask task = TrainTask::Binary;
-  std::string target;  // columns that it must not take
-  std::string group;
+  std::string target;  // columns that it must not take; of a recommendation, which is asked about
+  std::string group;   // users, it takes the group and nothing else
   std::size_t classes = 0;
   std::uint32_t threads = 1;
 };
 
 struct ModelAnswer {
-  Scores scores;         // probabilities; values; of clusters the distances
-  GraphValues places{};  // labels, or clusters; empty: the model does not say
+  Scores scores;         // probabilities; values; of clusters the distances; of lists each item's
+  GraphValues places{};  // labels, clusters, or lists; empty: the model does not say
 };
 
 class ColumnModel {

@@ -28,6 +28,7 @@ std::optional<validation::Task> judged_as(TrainTask task) {
       return validation::Task::Regression;
     case TrainTask::Ranking:
     case TrainTask::Clustering:
+    case TrainTask::Recommendation:  // its lists are judged by themselves (ranked_lists.h)
       break;
   }
   return std::nullopt;

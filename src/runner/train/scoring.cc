@@ -9,6 +9,7 @@
 
 #include "core/reason.h"
 #include "runner/train/baselines.h"
+#include "runner/train/recommend_scoring.h"
 #include "runner/train/worker.h"
 #include "validation/calibration.h"
 #include "validation/metric.h"
@@ -183,6 +184,14 @@ Status write_row_keys(const Path& path, const TrainTable& table,
   return write_npy<std::uint64_t>(path, {}, keys);
 }
 
+Status write_numbers(const Path& path, const std::vector<double>& values) {
+  return write_npy<double>(path, {}, values);
+}
+
+Status write_worth(const Path& folder, const validation::ValuePredictions& worth) {
+  return write_numbers(folder / "value.npy", worth.value);
+}
+
 Status write_answer(const Path& folder, TrainTask task, const ModelAnswer& answer) {
   TRY(make_directories(folder));
   const std::span<const float> values = answer.scores.values;
@@ -240,7 +249,7 @@ class Scoring {
     const auto& labels = rows.target.labels;
     if (!is_classification(job_.task)) {
       const std::vector<double> values(labels.begin(), labels.end());
-      return write_npy<double>(path, {}, values);
+      return write_numbers(path, values);
     }
     std::vector<std::int64_t> places;
     for (const float label : labels) places.push_back(static_cast<std::int64_t>(label));
@@ -271,6 +280,8 @@ class Scoring {
 }  // namespace
 
 Status run_scoring(const OnnxRuntime& runtime, const ScoreJob& job, const TrainFolders& folders) {
+  if (job.task == TrainTask::Recommendation)
+    return leave_end(folders.work, score_recommenders(runtime, job, folders));
   return leave_end(folders.work, Scoring(runtime, job, folders).run());
 }
 

@@ -15,6 +15,7 @@
 #include "runner/train/table.h"
 #include "runner/train/target.h"
 #include "runner/train/training.h"
+#include "validation/predictions.h"
 
 namespace mayfly {
 
@@ -46,6 +47,9 @@ Result<ClassNames> classes_named(const std::vector<std::string>& names, const Tr
 // row.npy; probabilities.npy, value.npy, or cluster.npy and distance.npy; of the rows, in order.
 Status write_row_keys(const Path& path, const TrainTable& table,
                       std::span<const std::uint32_t> rows);
+// truth.npy and the like: doubles; of lists value.npy, what each is worth.
+Status write_numbers(const Path& path, const std::vector<double>& values);
+Status write_worth(const Path& folder, const validation::ValuePredictions& worth);
 Status write_answer(const Path& folder, TrainTask task, const ModelAnswer& answer);
 
 // Leaves end.json and the result's files in `folders.work`. What the models, the rows or the job

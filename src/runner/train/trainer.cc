@@ -11,10 +11,11 @@ Result<std::unique_ptr<Trainer>> make_trainer(TrainerKind kind, const TrainerSet
       return make_linear(setup, train, valid);
     case TrainerKind::Kmeans:
       return make_kmeans(setup, train, valid);
+    case TrainerKind::Mf:  // learns from no matrix
     case TrainerKind::Function:
       break;
   }
-  return fail(Code::InvalidArgument, "no trainer that is built in");
+  return fail(Code::InvalidArgument, "no trainer of a matrix that is built in");
 }
 
 PlanOptions plan_options(TrainerKind kind, const TrainerParams& params) {

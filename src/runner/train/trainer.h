@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "runner/report/trainer.h"
 #include "runner/train/feature_plan.h"
+#include "runner/train/fit.h"
 #include "runner/train/onnx_graph.h"
 
 namespace mayfly {
@@ -55,21 +56,12 @@ struct ModelNodes {
   std::string distance;
 };
 
-class Trainer {
+class Trainer : public Fit {
  public:
-  virtual ~Trainer() = default;
-  virtual std::uint32_t rounds() const = 0;       // steps that are done
-  virtual std::uint32_t most_rounds() const = 0;  // all there are
-  virtual Status step() = 0;
   // Of the rows held out from learning, as they are scored now.
   virtual Result<Scores> score_valid() = 0;
-  // From now on only the first so many rounds count, as far as the trainer can tell them apart.
-  virtual Status keep_rounds(std::uint32_t rounds) = 0;
   // Of any rows of the matrix that it learned from, by the library itself.
   virtual Result<Scores> score(std::span<const float> rows) = 0;
-  // All that the next step depends on; `restore` of what `save` gave, before the first step.
-  virtual Result<std::string> save() = 0;
-  virtual Status restore(std::string_view saved) = 0;
   virtual Result<ModelNodes> add_to(OnnxGraph& graph, const std::string& features) = 0;
   // How much each feature counts, in no particular unit; empty: it does not say.
   virtual Result<std::vector<double>> importance() = 0;

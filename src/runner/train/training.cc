@@ -9,6 +9,7 @@
 
 #include "core/reason.h"
 #include "core/train_reason.h"
+#include "runner/train/recommend_training.h"
 
 namespace mayfly {
 namespace {
@@ -34,13 +35,44 @@ std::string dump(const Json& json) {
 
 }  // namespace
 
-Result<std::unique_ptr<Training>> Training::prepare(const OnnxRuntime& runtime, const TrainJob& job,
-                                                    const TrainFolders& folders) {
+Result<std::unique_ptr<Training>> prepare_training(const OnnxRuntime& runtime, const TrainJob& job,
+                                                   const TrainFolders& folders) {
+  if (job.task != TrainTask::Recommendation) return TableTraining::prepare(runtime, job, folders);
+  return RecommendTraining::prepare(runtime, job, folders);
+}
+
+Json begin_report(const TrainJob& job, const TrainerParams& params) {
+  return Json{{"trainer", to_string(job.trainer)},
+              {"task", to_string(job.task)},
+              {"target", job.target},
+              {"params", params.to_json()},
+              {"seed", job.seed},
+              {"threads", job.threads}};
+}
+
+Status write_report(const Path& output, const Json& report) {
+  return write_text(output / "report.json", dump(report));
+}
+
+Status write_model(const Path& output, std::string_view onnx) {
+  return write_text(output / "model.onnx", onnx);
+}
+
+Result<Json> passed(const ParityReport& parity) {
+  if (parity.passed) return parity.details;
+  return refuse(reason::kParityFailed,
+                fmt::format("the exported model does not say what the trainer says: {}",
+                            dump(parity.details).substr(0, 4000)));
+}
+
+Result<std::unique_ptr<TableTraining>> TableTraining::prepare(const OnnxRuntime& runtime,
+                                                              const TrainJob& job,
+                                                              const TrainFolders& folders) {
   TRY(check_task(job.trainer, job.task));
   TrainerParams params = TRY(TrainerParams::parse(job.trainer, job.params));
   TrainTable train = TRY(TrainTable::open(folders.source, "train"));
   TrainTable valid = TRY(TrainTable::open(folders.source, "valid"));
-  std::unique_ptr<Training> training(new Training(
+  std::unique_ptr<TableTraining> training(new TableTraining(
       runtime, job, params, Side{.table = std::move(train), .target = {}, .matrix = {}},
       Side{.table = std::move(valid), .target = {}, .matrix = {}}));
   TRY(training->read_targets());
@@ -64,7 +96,7 @@ Result<std::unique_ptr<Training>> Training::prepare(const OnnxRuntime& runtime, 
   return training;
 }
 
-Status Training::read_targets() {
+Status TableTraining::read_targets() {
   LearnTargets targets = TRY(mayfly::read_targets(job_, train_.table, valid_.table));
   classes_ = std::move(targets.classes);
   train_.target = std::move(targets.train);
@@ -72,7 +104,7 @@ Status Training::read_targets() {
   return {};
 }
 
-Status Training::make_matrices(const Path& scratch) {
+Status TableTraining::make_matrices(const Path& scratch) {
   const auto columns = TRY(feature_columns(job_, train_.table));
   plan_ = TRY(fit_plan(runtime_, train_.table, columns, train_.target.rows,
                        plan_options(job_.trainer, params_)));
@@ -84,11 +116,15 @@ Status Training::make_matrices(const Path& scratch) {
   return {};
 }
 
-std::uint32_t Training::early_stop() const {
+Result<double> TableTraining::judge_valid() {
+  return evaluation_->judge(TRY(trainer_->score_valid()));
+}
+
+std::uint32_t TableTraining::early_stop() const {
   return job_.trainer == TrainerKind::Xgboost ? params_.integer("early_stop") : 0;
 }
 
-Json Training::describe_rows() const {
+Json TableTraining::describe_rows() const {
   return Json{{"train", train_.target.rows.size()},
               {"valid", valid_.target.rows.size()},
               {"without_target", train_.table.rows() - train_.target.rows.size() +
@@ -96,7 +132,7 @@ Json Training::describe_rows() const {
 }
 
 // The features that count most, as shares of all.
-Result<Json> Training::describe_importance() {
+Result<Json> TableTraining::describe_importance() {
   const std::vector<double> found = TRY(trainer_->importance());
   double sum = 0;
   for (const double one : found) sum += one;
@@ -112,7 +148,7 @@ Result<Json> Training::describe_importance() {
 }
 
 // A file of each output, in the order of row.npy, which holds the rows' keys.
-Status Training::write_predictions(const Path& output, const Scores& scores) const {
+Status TableTraining::write_predictions(const Path& output, const Scores& scores) const {
   std::vector<std::uint64_t> keys(valid_.target.rows.size());
   valid_.table.keys(valid_.target.rows, keys);
   TRY(write_values<std::uint64_t>(output / "row.npy", {}, keys));
@@ -132,7 +168,7 @@ Status Training::write_predictions(const Path& output, const Scores& scores) con
   return write_values<float>(output / "distance.npy", {}, distances);
 }
 
-Result<Json> Training::write_model(const Path& output) {
+Result<Json> TableTraining::make_and_check(const Path& output) {
   const TrainedModel model = TRY(make_model(plan_.features, classes_, *trainer_));
   const ParityReport parity = TRY(check_parity({.runtime = runtime_,
                                                 .task = job_.task,
@@ -144,32 +180,23 @@ Result<Json> Training::write_model(const Path& output) {
                                                 .train = {train_.table, train_.target.rows},
                                                 .seed = job_.seed,
                                                 .threads = job_.threads}));
-  if (!parity.passed) {
-    return refuse(reason::kParityFailed,
-                  fmt::format("the exported model does not say what the trainer says: {}",
-                              dump(parity.details).substr(0, 4000)));
-  }
-  TRY(write_text(output / "model.onnx", model.onnx));
-  return parity.details;
+  Json details = TRY(passed(parity));
+  TRY(write_model(output, model.onnx));
+  return details;
 }
 
-Result<Json> Training::finish(const Path& output, const Json& history) {
+Result<Json> TableTraining::finish(const Path& output, const Json& history) {
   TRY(make_directories(output));
   const Scores scores = TRY(trainer_->score(valid_.matrix->all()));
   TRY(write_predictions(output, scores));
   const auto which = job_.model ? Evaluation::Which::All : Evaluation::Which::One;
   const Json metrics = TRY(evaluation_->describe(scores, which, job_.seed));
-  Json main{{"trainer", to_string(job_.trainer)},
-            {"task", to_string(job_.task)},
-            {"target", job_.target},
-            {"metric", evaluation_->metric()},
-            {"metrics", metrics},
-            {"rounds", trainer_->rounds()},
-            {"rows", describe_rows()},
-            {"features", features_->width()},
-            {"params", params_.to_json()},
-            {"seed", job_.seed},
-            {"threads", job_.threads}};
+  Json main = begin_report(job_, params_);
+  main["metric"] = evaluation_->metric();
+  main["metrics"] = metrics;
+  main["rounds"] = trainer_->rounds();
+  main["rows"] = describe_rows();
+  main["features"] = features_->width();
   Json report = main;
   report["history"] = history;
   report["confusion"] = evaluation_->confusion(scores);
@@ -183,8 +210,8 @@ Result<Json> Training::finish(const Path& output, const Json& history) {
   }
   report["left_out"] = std::move(left_out);
   report["importance"] = TRY(describe_importance());
-  if (job_.model) report["parity"] = TRY(write_model(output));
-  TRY(write_text(output / "report.json", dump(report)));
+  if (job_.model) report["parity"] = TRY(make_and_check(output));
+  TRY(write_report(output, report));
   return main;
 }
 

@@ -1,5 +1,5 @@
-// One training, made ready from a snapshot: tables, target, plan, matrices and the trainer on them;
-// and what is made of it at its end.
+// One training, made ready from a snapshot, and what is made of it at its end. TableTraining:
+// tables, target, plan, matrices and the trainer on them; of pairs there is recommend_training.h.
 #pragma once
 
 #include <memory>
@@ -29,20 +29,45 @@ struct TrainFolders {
 
 class Training {
  public:
-  // `runtime` and `job` outlive it. An error of reason invalid_input or too_large is the job's or
-  // the snapshot's; so is InvalidArgument.
-  static Result<std::unique_ptr<Training>> prepare(const OnnxRuntime& runtime, const TrainJob& job,
-                                                   const TrainFolders& folders);
-
-  Trainer& trainer() { return *trainer_; }
-  const Evaluation& evaluation() const { return *evaluation_; }
+  virtual ~Training() = default;
+  virtual Fit& fit() = 0;
+  virtual std::string_view metric() const = 0;
+  virtual bool better(double value, double than) const = 0;
+  // Of the rows held out from learning, as the fit is now; NaN where that has no meaning.
+  virtual Result<double> judge_valid() = 0;
   // 0: it goes on to the end.
-  std::uint32_t early_stop() const;
+  virtual std::uint32_t early_stop() const = 0;
 
   // The rounds that count are set before. Leaves what they are worth in `output`; returns the
   // report's main part. FailedPrecondition (reason parity_failed): the graph says something else
   // than the trainer.
-  Result<Json> finish(const Path& output, const Json& history);
+  virtual Result<Json> finish(const Path& output, const Json& history) = 0;
+};
+
+// `runtime` and `job` outlive it. An error of reason invalid_input or too_large is the job's or
+// the snapshot's; so is InvalidArgument.
+Result<std::unique_ptr<Training>> prepare_training(const OnnxRuntime& runtime, const TrainJob& job,
+                                                   const TrainFolders& folders);
+
+// What all reports begin with, and how their files are written.
+Json begin_report(const TrainJob& job, const TrainerParams& params);
+Status write_report(const Path& output, const Json& report);
+Status write_model(const Path& output, std::string_view onnx);
+// parity_failed where it has not passed.
+Result<Json> passed(const ParityReport& parity);
+
+class TableTraining final : public Training {
+ public:
+  static Result<std::unique_ptr<TableTraining>> prepare(const OnnxRuntime& runtime,
+                                                        const TrainJob& job,
+                                                        const TrainFolders& folders);
+
+  Fit& fit() override { return *trainer_; }
+  std::string_view metric() const override { return evaluation_->metric(); }
+  bool better(double value, double than) const override { return evaluation_->better(value, than); }
+  Result<double> judge_valid() override;
+  std::uint32_t early_stop() const override;
+  Result<Json> finish(const Path& output, const Json& history) override;
 
  private:
   struct Side {
@@ -54,8 +79,8 @@ class Training {
     }
   };
 
-  Training(const OnnxRuntime& runtime, const TrainJob& job, TrainerParams params, Side train,
-           Side valid)
+  TableTraining(const OnnxRuntime& runtime, const TrainJob& job, TrainerParams params, Side train,
+                Side valid)
       : runtime_(runtime),
         job_(job),
         params_(std::move(params)),
@@ -64,7 +89,7 @@ class Training {
   Status read_targets();
   Status make_matrices(const Path& scratch);
   Status write_predictions(const Path& output, const Scores& scores) const;
-  Result<Json> write_model(const Path& output);
+  Result<Json> make_and_check(const Path& output);
   Json describe_rows() const;
   Result<Json> describe_importance();
 

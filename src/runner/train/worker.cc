@@ -68,10 +68,10 @@ class TrainLink {
 // uninterrupted training knows, one that goes on from a checkpoint knows, too.
 class History {
  public:
-  void add(std::uint32_t round, double value, const Evaluation& evaluation) {
+  void add(std::uint32_t round, double value, const Training& training) {
     points_.push_back({round, value});
     if (std::isnan(value)) return;
-    if (best_ && !evaluation.better(value, best_->value)) return;
+    if (best_ && !training.better(value, best_->value)) return;
     best_ = points_.back();
   }
   std::optional<std::uint32_t> best_round() const {
@@ -81,13 +81,13 @@ class History {
 
   // The best within half, three quarters and all of these rounds; nothing where too few were
   // scored.
-  Json curve(std::uint32_t rounds, const Evaluation& evaluation) const {
+  Json curve(std::uint32_t rounds, const Training& training) const {
     Json json = Json::array();
     for (const std::uint32_t quarters : {2U, 3U, 4U}) {
       std::optional<double> best;
       for (const Point& point : points_) {
         if (std::uint64_t{point.round} * 4 > std::uint64_t{rounds} * quarters) break;
-        if (!std::isnan(point.value) && (!best || evaluation.better(point.value, *best)))
+        if (!std::isnan(point.value) && (!best || training.better(point.value, *best)))
           best = point.value;
       }
       if (!best) return nullptr;
@@ -101,14 +101,14 @@ class History {
     for (const Point& point : points_) json.push_back(Json::array({point.round, point.value}));
     return json;
   }
-  static Result<History> parse(const Json& json, const Evaluation& evaluation) {
+  static Result<History> parse(const Json& json, const Training& training) {
     History history;
     if (!json.is_array()) return fail(Code::DataLoss, "the checkpoint has no history");
     for (const Json& point : json) {
       if (!point.is_array() || point.size() != 2 || !point[0].is_number_unsigned())
         return fail(Code::DataLoss, "the checkpoint's history is none");
       history.add(point[0].get<std::uint32_t>(),
-                  point[1].is_number() ? point[1].get<double>() : std::nan(""), evaluation);
+                  point[1].is_number() ? point[1].get<double>() : std::nan(""), training);
     }
     return history;
   }
@@ -141,7 +141,7 @@ class TrainWorker {
       if (now >= next_checkpoint_ && !waiting_ && !done()) TRY(checkpoint());
     }
     // Whoever wants more rounds later goes on from here.
-    if (trainer().rounds() < trainer().most_rounds() && !exhausted()) {
+    if (fit().rounds() < fit().most_rounds() && !exhausted()) {
       TRY(answered());
       TRY(checkpoint());
       TRY(answered());
@@ -150,10 +150,10 @@ class TrainWorker {
   }
 
  private:
-  Trainer& trainer() { return training_.trainer(); }
+  Fit& fit() { return training_.fit(); }
 
   std::uint32_t target() {
-    const std::uint32_t most = trainer().most_rounds();
+    const std::uint32_t most = fit().most_rounds();
     return job_.rounds == 0 ? most : std::min(job_.rounds, most);
   }
 
@@ -161,36 +161,34 @@ class TrainWorker {
   bool exhausted() {
     const std::uint32_t patience = training_.early_stop();
     const auto best = history_.best_round();
-    return patience > 0 && best && trainer().rounds() >= *best + patience;
+    return patience > 0 && best && fit().rounds() >= *best + patience;
   }
 
-  bool done() { return trainer().rounds() >= target() || exhausted(); }
+  bool done() { return fit().rounds() >= target() || exhausted(); }
 
   Status step() {
-    TRY(trainer().step());
-    const std::uint32_t round = trainer().rounds();
-    const std::uint32_t every = std::max(1U, trainer().most_rounds() / kEvaluations);
-    if (round % every == 0 || round == trainer().most_rounds()) TRY(evaluate());
+    TRY(fit().step());
+    const std::uint32_t round = fit().rounds();
+    const std::uint32_t every = std::max(1U, fit().most_rounds() / kEvaluations);
+    if (round % every == 0 || round == fit().most_rounds()) TRY(evaluate());
     return report_progress();
   }
 
   Status evaluate() {
-    const Evaluation& evaluation = training_.evaluation();
-    Scores scores = TRY(trainer().score_valid());
-    const double value = TRY(evaluation.judge(std::move(scores)));
-    history_.add(trainer().rounds(), value, evaluation);
+    const double value = TRY(training_.judge_valid());
+    history_.add(fit().rounds(), value, training_);
     if (!std::isfinite(value)) return {};
-    return link_.tell({{"metric", {{"name", evaluation.metric()}, {"value", value}}}});
+    return link_.tell({{"metric", {{"name", training_.metric()}, {"value", value}}}});
   }
 
   Status report_progress() {
     const TimePoint now = clock_.now();
     if (now < next_report_) return {};
     next_report_ = now + kTellEvery;
-    const std::uint32_t rounds = trainer().rounds();
+    const std::uint32_t rounds = fit().rounds();
     std::string text = fmt::format("round {} of {}", rounds, target());
     if (std::isfinite(history_.last()))
-      text += fmt::format(", {} {:.4g}", training_.evaluation().metric(), history_.last());
+      text += fmt::format(", {} {:.4g}", training_.metric(), history_.last());
     return link_.tell(
         {{"progress", {{"fraction", static_cast<double>(rounds) / target()}, {"text", text}}}});
   }
@@ -213,9 +211,9 @@ class TrainWorker {
     const std::string name = fmt::format("checkpoint-{}", ++checkpoints_);
     const Path folder = folders_.work / name;
     TRY(make_directories(folder));
-    const std::string saved = TRY(trainer().save());
+    const std::string saved = TRY(fit().save());
     TRY(write_new(folder / "trainer", saved));
-    const Json state{{"rounds", trainer().rounds()}, {"history", history_.to_json()}};
+    const Json state{{"rounds", fit().rounds()}, {"history", history_.to_json()}};
     TRY(write_new(folder / "state.json", state.dump()));
     next_checkpoint_ = clock_.now() + job_.checkpoint_every;
     waiting_ = true;
@@ -227,10 +225,10 @@ class TrainWorker {
     const std::string state = TRY(read_file(folder / "state.json"));
     const Json json = TRY(parse_json(state, "state.json"));
     const std::string saved = TRY(read_file(folder / "trainer", kMostSaved));
-    TRY(trainer().restore(saved));
-    if (!json.is_object() || json.value("rounds", Json()) != trainer().rounds())
+    TRY(fit().restore(saved));
+    if (!json.is_object() || json.value("rounds", Json()) != fit().rounds())
       return fail(Code::DataLoss, "the checkpoint's files are not of the same round");
-    history_ = TRY(History::parse(json.value("history", Json()), training_.evaluation()));
+    history_ = TRY(History::parse(json.value("history", Json()), training_));
     return {};
   }
 
@@ -242,15 +240,15 @@ class TrainWorker {
   }
 
   Result<TrainEnd> finish() {
-    const std::uint32_t rounds = trainer().rounds();
+    const std::uint32_t rounds = fit().rounds();
     const auto best = history_.best_round();
     const bool cut = training_.early_stop() > 0 && best;
     const bool exhausted = this->exhausted();
-    if (cut) TRY(trainer().keep_rounds(*best));
+    if (cut) TRY(fit().keep_rounds(*best));
     Json result = TRY(training_.finish(folders_.work / "output", history_.to_json()));
-    result["best_round"] = cut ? *best : trainer().rounds();
+    result["best_round"] = cut ? *best : fit().rounds();
     result["stopped_early"] = exhausted;
-    if (const Json curve = history_.curve(rounds, training_.evaluation()); curve.is_array())
+    if (const Json curve = history_.curve(rounds, training_); curve.is_array())
       result["curve"] = curve;
     return TrainEnd{.how = TrainEnd::How::Finished, .result = result.dump()};
   }
@@ -270,7 +268,7 @@ class TrainWorker {
 
 Result<TrainEnd> train_in(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
                           const TrainFolders& folders, const Clock& clock) {
-  const auto training = TRY(Training::prepare(runtime, job, folders));
+  const auto training = TRY(prepare_training(runtime, job, folders));
   TrainWorker worker(control_fd, job, folders, clock, *training);
   return worker.run();
 }

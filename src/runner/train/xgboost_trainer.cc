@@ -29,6 +29,7 @@ std::string objective_of(TrainTask task) {
       return "rank:ndcg";
     case TrainTask::Regression:
     case TrainTask::Clustering:
+    case TrainTask::Recommendation:
       break;
   }
   return "reg:squarederror";

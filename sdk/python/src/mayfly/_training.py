@@ -115,6 +115,7 @@ class TrainOptions:
     space: Optional[Mapping[str, Any]]
     metric: Optional[str]
     task: Optional[str]
+    group: Optional[str]
     columns: Optional[Sequence[str]]
     drop: Optional[Sequence[str]]
     seed: Optional[int]
@@ -135,6 +136,7 @@ class TrainOptions:
             "space": self.space,
             "metric": self.metric,
             "task": self.task,
+            "group": self.group,
             "columns": None if self.columns is None else list(self.columns),
             "drop": None if self.drop is None else list(self.drop),
             "seed": self.seed,

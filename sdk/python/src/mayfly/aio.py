@@ -268,6 +268,7 @@ class AsyncClient:
         space: Optional[Mapping[str, Any]] = None,
         metric: Optional[str] = None,
         task: Optional[str] = None,
+        group: Optional[str] = None,
         columns: Optional[Sequence[str]] = None,
         drop: Optional[Sequence[str]] = None,
         seed: Optional[int] = None,
@@ -279,8 +280,8 @@ class AsyncClient:
     ) -> AsyncJob:
         """As `Client.train`."""
         options = training.TrainOptions(
-            target, goal, search, trials, time, cost, trainer, params, space, metric, task, columns, drop, seed,
-            threads, deploy,
+            target, goal, search, trials, time, cost, trainer, params, space, metric, task, group, columns,
+            drop, seed, threads, deploy,
         )
         return AsyncJob(
             self,
