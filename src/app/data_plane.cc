@@ -172,6 +172,7 @@ JobService::Parts job_parts(const Foundation& base, DataPlane& plane, Prediction
           .ids = plane.ids,
           .ledger = plane.ledger,
           .catalog = plane.catalog,
+          .registry = base.registry,
           .predictions = predictions,
           .runner = base.spawner,
           .uploads = base.blobs,

@@ -152,6 +152,8 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
       training_api_({.pool = engine_.pool(),
                      .engine = engine_,
                      .snapshots = snapshots_,
+                     .catalog = parts.catalog,
+                     .registry = parts.registry,
                      .ids = parts.ids,
                      .rng = parts.rng}) {}
 
@@ -290,14 +292,10 @@ Task<Result<JobCode>> JobService::code_of(const JobRecord& job) {
   co_return co_await code_served(serving);
 }
 
-// "team/mytrainer@3": of the project whose function it trains, and of no other.
+// "mytrainer@3", of the project whose function it trains.
 Task<Result<JobCode>> JobService::training_code(JobRecord job, std::string function) {
-  const std::size_t at = function.rfind('@');
-  const std::string name = function.substr(0, at);
-  if (at == std::string::npos || project_of(name) != project_of(job.spec.function))
-    co_return refuse(reason::kInvalidInput,
-                     fmt::format("'{}' is no version of a function of the project", function));
-  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(name, function.substr(at + 1)));
+  const std::string name = qualified_name(project_of(job.spec.function), function);
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(name, ""));
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
   co_return co_await code_served(serving);
 }

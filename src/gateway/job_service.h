@@ -45,6 +45,7 @@ class JobService {
     InvocationIds& ids;
     LedgerWriter& ledger;
     Catalog& catalog;
+    Registry& registry;
     Predictions& predictions;
     JobRunner& runner;
     BlobStore& uploads;

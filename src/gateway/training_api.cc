@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/names.h"
@@ -10,11 +11,25 @@
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/job_api.h"
+#include "serving/measured.h"
+#include "serving/serving.h"
 
 namespace mayfly {
+namespace {
+
+// Versions that were published before this was noted say nothing; whether they have one shows when
+// they are run.
+bool may_have_train(const std::string& report) {
+  const Measured measured = parse_measured(report);
+  return measured.entries.empty() ||
+         std::ranges::find(measured.entries, "train") != measured.entries.end();
+}
+
+}  // namespace
 
 // What the data says of the wish. Blocks.
-Result<TrainPlan> TrainingApi::plan(const TrainWish& wish, std::string_view project) {
+Result<TrainPlan> TrainingApi::plan(const TrainWish& wish, std::string_view project,
+                                    const std::optional<Code>& code) {
   const SnapshotRecord snapshot = TRY(parts_.snapshots.find(project, wish.data));
   const DatasetSchema schema = TRY(parts_.snapshots.schema(snapshot));
   const Json statistics = TRY(parts_.snapshots.statistics(snapshot));
@@ -24,7 +39,33 @@ Result<TrainPlan> TrainingApi::plan(const TrainWish& wish, std::string_view proj
                        .statistics = statistics,
                        .cpus = options.cpus,
                        .memory = options.memory,
-                       .seed = parts_.rng.next()});
+                       .seed = parts_.rng.next(),
+                       .code = code ? std::optional(code->code) : std::nullopt,
+                       .code_memory = code ? code->memory : Bytes{}});
+}
+
+// Of the caller's project, and of a function that he may invoke: its code is run for him.
+Task<Result<TrainingApi::Code>> TrainingApi::find_code(const TrainWish& wish,
+                                                       const Principal& caller) {
+  CO_TRY(const std::string wanted, admit(caller, Needs::Invoke, wish.function));
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(wanted, ""));
+  CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
+  const Manifest& manifest = *serving->manifest;
+  const std::string version =
+      fmt::format("{}@{}", local_name(serving->function), serving->version.value);
+  if (!is_python(manifest.options))
+    co_return refuse(
+        reason::kInvalidInput,
+        fmt::format("{} is a model: only Python functions have a train(ctx)", version));
+  CO_TRY(const std::vector<VersionRow> rows, co_await parts_.pool.run([&] {
+    return parts_.registry.versions(resolved.function->name);
+  }));
+  const auto row = std::ranges::find(rows, serving->version.value, &VersionRow::number);
+  if (row != rows.end() && !may_have_train(row->report))
+    co_return refuse(
+        reason::kInvalidInput,
+        fmt::format("{} has no function train(ctx) (docs/python-training.md)", version));
+  co_return Code{.code = train_code(version, manifest), .memory = manifest.options.memory};
 }
 
 Task<Result<Response>> TrainingApi::create(Exchange& exchange, const Route& route) {
@@ -38,14 +79,15 @@ Task<Result<Response>> TrainingApi::create(Exchange& exchange, const Route& rout
   CO_TRY(const std::string text, co_await read_control_body(exchange));
   CO_TRY(const Json json, parse_json(text, "training"));
   CO_TRY(const TrainWish wish, parse_train_wish(json));
-  if (wish.trainer == to_string(TrainerKind::Function)) {
-    co_return refuse(reason::kUnsupported,
-                     "this node trains with its own trainers: xgboost, linear, kmeans");
-  }
   // Who trains on rows reads them.
   CO_TRY_STATUS(check_access(*route.caller, Needs::ReadData, wish.data.dataset));
   const std::string& project = route.caller->project;
-  CO_TRY(const TrainPlan planned, co_await parts_.pool.run([&] { return plan(wish, project); }));
+  std::optional<Code> code;
+  if (wish.trainer == to_string(TrainerKind::Function) && !wish.function.empty()) {
+    CO_TRY(code, co_await find_code(wish, *route.caller));
+  }
+  CO_TRY(const TrainPlan planned,
+         co_await parts_.pool.run([&] { return plan(wish, project, code); }));
   JobSubmission job{.id = to_string(parts_.ids.next()),
                     .function = route.name,
                     .version = 0,

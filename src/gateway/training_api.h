@@ -2,6 +2,7 @@
 // asked of jobs (job_api.h). docs/training.md. Loop thread.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "async/pool.h"
@@ -12,6 +13,8 @@
 #include "gateway/route.h"
 #include "jobs/job_engine.h"
 #include "net/exchange.h"
+#include "registry/registry.h"
+#include "serving/catalog.h"
 #include "training/train_plan.h"
 
 namespace mayfly {
@@ -22,6 +25,8 @@ class TrainingApi {
     Pool& pool;
     JobEngine& engine;
     SnapshotFiles snapshots;
+    Catalog& catalog;
+    Registry& registry;
     InvocationIds& ids;
     Rng& rng;
   };
@@ -30,7 +35,14 @@ class TrainingApi {
   Task<Result<Response>> create(Exchange& exchange, const Route& route);
 
  private:
-  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project);
+  // The version of a Python function that is to train.
+  struct Code {
+    TrainCode code;
+    Bytes memory;
+  };
+  Task<Result<Code>> find_code(const TrainWish& wish, const Principal& caller);
+  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project,
+                         const std::optional<Code>& code);
 
   Parts parts_;
 };

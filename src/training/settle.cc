@@ -163,7 +163,8 @@ class Settling {
                                       wish_.trainer.substr(0, 64), names));
     }
     plan_.job.trainer = *kind;
-    plan_.job.function = wish_.function;
+    plan_.code = facts_.code;
+    plan_.job.function = facts_.code ? facts_.code->function : wish_.function;
     const bool named = *kind == TrainerKind::Function;
     if (named == wish_.function.empty())
       return bad_training(named ? "the trainer 'function' needs 'function': whose train(ctx)"
@@ -296,7 +297,9 @@ class Settling {
       return bad_training(
           fmt::format("{} threads are more than jobs have: {} (jobs.cpus)", wish_.threads, most));
     job.threads = wish_.threads > 0 ? wish_.threads : wish_.search ? 1 : most;
-    job.memory = wish_.memory > Bytes{} ? wish_.memory : std::min(kTrialMemory, facts_.memory);
+    job.memory = wish_.memory > Bytes{}
+                     ? wish_.memory
+                     : std::min(std::max(kTrialMemory, facts_.code_memory), facts_.memory);
     if (job.memory <= facts_.memory) return {};
     return refuse(
         reason::kTooLarge,

@@ -176,6 +176,7 @@ Json to_json_value(const TrainPlan& plan) {
       {"baseline", plan.baseline},
       {"deploy", plan.deploy}};
   if (plan.goal) json["goal"] = describe_goal(*plan.goal);
+  if (plan.code) json["code"] = to_json_value(*plan.code);
   return json;
 }
 
@@ -204,7 +205,9 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
   const Json* halving = reader.value("halving");
   const Json* budget = reader.value("budget");
   const Json* goal = reader.value("goal");
+  const Json* code = reader.value("code");
   TRY(reader.finish());
+  if (code != nullptr) plan.code = TRY(read_train_code(*code));
   if (rows == nullptr || space == nullptr || budget == nullptr) return broken_plan("rows");
   JsonReader counts(*rows, "rows", reason::kInternal);
   counts.integer("train", plan.rows.train, std::uint64_t{0}, ~std::uint64_t{0})

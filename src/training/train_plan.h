@@ -19,6 +19,7 @@
 #include "search/halving.h"
 #include "search/space.h"
 #include "training/metric_rule.h"
+#include "training/train_code.h"
 
 namespace mayfly {
 
@@ -36,7 +37,7 @@ struct TrainBudget {
 struct TrainWish {
   DataRef data;  // snapshot 0: the newest
   std::string trainer = "xgboost";
-  std::string function;  // of the trainer `function`: as the node knows it, with its version
+  std::string function;  // of the trainer `function`: "mytrainer@3"; without a version the champion
   std::string target, task, metric, positive, group, goal;
   std::vector<std::string> columns, drop;
   Json params = Json::object();
@@ -63,8 +64,9 @@ struct TrainPlan {
   DataRef data;
   std::string digest;  // of the snapshot
   SnapshotRows rows;
-  TrainJob job;     // of every trial: without its parameters and rounds
-  std::string why;  // the task is what it is
+  TrainJob job;                        // of every trial: without its parameters and rounds
+  std::optional<TrainCode> code = {};  // what it runs, of a trainer that is a function
+  std::string why;                     // the task is what it is
   MetricRule rule;
   std::vector<LeftOutColumn> left_out;
   search::Space space;  // empty: nothing varies
@@ -89,9 +91,11 @@ struct PlanFacts {
   const SnapshotRecord& snapshot;
   const DatasetSchema& schema;
   const Json& statistics;
-  std::uint32_t cpus = 1;  // of all jobs
-  Bytes memory{};          // likewise
-  std::uint64_t seed = 0;  // where none was asked for
+  std::uint32_t cpus = 1;              // of all jobs
+  Bytes memory{};                      // likewise
+  std::uint64_t seed = 0;              // where none was asked for
+  std::optional<TrainCode> code = {};  // of the function that the wish names
+  Bytes code_memory{};                 // that its version asks for
 };
 // bad_request, invalid_input: what cannot be, in words that say what can.
 Result<TrainPlan> settle(const TrainWish& wish, const PlanFacts& facts);
