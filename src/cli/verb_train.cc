@@ -210,7 +210,7 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--trials", flags->trials, "of a search: how many configurations; 27");
   verb->add_option("--time", flags->time, "of a search: begin none after it, as in 10m");
   verb->add_option("--cost", flags->cost, "of a search: likewise, in units of the node's prices");
-  verb->add_option("--trainer", flags->trainer, "xgboost (default), linear, kmeans");
+  verb->add_option("--trainer", flags->trainer, "xgboost (default), linear, kmeans; cnn of images");
   verb->add_option("--trainer-function", flags->function,
                    "the train(ctx) of a Python function instead: NAME, or NAME@N");
   verb->add_option("--params", flags->params, "its parameters: JSON or a file");

@@ -25,6 +25,10 @@ bool may_have_train(const std::string& report) {
          std::ranges::find(measured.entries, "train") != measured.entries.end();
 }
 
+std::string version_of(const Serving& serving) {
+  return fmt::format("{}@{}", local_name(serving.function), serving.version.value);
+}
+
 }  // namespace
 
 // What the data says of the wish. Blocks.
@@ -41,7 +45,8 @@ Result<TrainPlan> TrainingApi::plan(const TrainWish& wish, std::string_view proj
                        .memory = options.memory,
                        .seed = parts_.rng.next(),
                        .code = code ? std::optional(code->code) : std::nullopt,
-                       .code_memory = code ? code->memory : Bytes{}});
+                       .code_memory = code ? code->memory : Bytes{},
+                       .shipped = ShippedFunctions::name_of(wish.trainer)});
 }
 
 // Of the caller's project, and of a function that he may invoke: its code is run for him.
@@ -51,8 +56,7 @@ Task<Result<TrainingApi::Code>> TrainingApi::find_code(const TrainWish& wish,
   CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(wanted, ""));
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
   const Manifest& manifest = *serving->manifest;
-  const std::string version =
-      fmt::format("{}@{}", local_name(serving->function), serving->version.value);
+  const std::string version = version_of(*serving);
   if (!is_python(manifest.options))
     co_return refuse(
         reason::kInvalidInput,
@@ -66,6 +70,14 @@ Task<Result<TrainingApi::Code>> TrainingApi::find_code(const TrainWish& wish,
         reason::kInvalidInput,
         fmt::format("{} has no function train(ctx) (docs/python-training.md)", version));
   co_return Code{.code = train_code(version, manifest), .memory = manifest.options.memory};
+}
+
+Task<Result<std::optional<TrainingApi::Code>>> TrainingApi::find_shipped(const TrainWish& wish,
+                                                                         const Principal& caller) {
+  CO_TRY(const ServingRef serving, co_await parts_.shipped.find(caller.project, wish.trainer));
+  if (!serving) co_return std::nullopt;
+  co_return Code{.code = train_code(version_of(*serving), *serving->manifest),
+                 .memory = serving->manifest->options.memory};
 }
 
 Task<Result<Response>> TrainingApi::create(Exchange& exchange, const Route& route) {
@@ -85,6 +97,8 @@ Task<Result<Response>> TrainingApi::create(Exchange& exchange, const Route& rout
   std::optional<Code> code;
   if (wish.trainer == to_string(TrainerKind::Function) && !wish.function.empty()) {
     CO_TRY(code, co_await find_code(wish, *route.caller));
+  } else if (wish.trainer == to_string(TrainerKind::Cnn)) {
+    CO_TRY(code, co_await find_shipped(wish, *route.caller));
   }
   CO_TRY(const TrainPlan planned,
          co_await parts_.pool.run([&] { return plan(wish, project, code); }));

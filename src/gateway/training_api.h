@@ -15,6 +15,7 @@
 #include "net/exchange.h"
 #include "registry/registry.h"
 #include "serving/catalog.h"
+#include "serving/shipped_functions.h"
 #include "training/train_plan.h"
 
 namespace mayfly {
@@ -27,6 +28,7 @@ class TrainingApi {
     SnapshotFiles snapshots;
     Catalog& catalog;
     Registry& registry;
+    ShippedFunctions& shipped;
     InvocationIds& ids;
     Rng& rng;
   };
@@ -41,6 +43,8 @@ class TrainingApi {
     Bytes memory;
   };
   Task<Result<Code>> find_code(const TrainWish& wish, const Principal& caller);
+  // nullopt: it is not published yet.
+  Task<Result<std::optional<Code>>> find_shipped(const TrainWish& wish, const Principal& caller);
   Result<TrainPlan> plan(const TrainWish& wish, std::string_view project,
                          const std::optional<Code>& code);
 

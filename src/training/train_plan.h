@@ -96,6 +96,7 @@ struct PlanFacts {
   std::uint64_t seed = 0;              // where none was asked for
   std::optional<TrainCode> code = {};  // of the function that the wish names
   Bytes code_memory{};                 // that its version asks for
+  std::string shipped = {};  // of a trainer that Mayfly brings: the function that it will be
 };
 // bad_request, invalid_input: what cannot be, in words that say what can.
 Result<TrainPlan> settle(const TrainWish& wish, const PlanFacts& facts);

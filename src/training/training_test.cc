@@ -57,7 +57,8 @@ struct Facts {
                                     .memory = gib(4),
                                     .seed = 77,
                                     .code = code,
-                                    .code_memory = code_memory});
+                                    .code_memory = code_memory,
+                                    .shipped = "mayfly.cnn"});
   }
   std::string refusal(const std::string& wish) {
     const auto plan = settle(wish);
@@ -142,6 +143,35 @@ TEST_CASE("a plan says which code trains, of a function's version") {
   CHECK(again->code == facts.code);
   facts.code_memory = gib(100);  // jobs have less
   CHECK(facts.settle(wish)->job.memory == gib(4));
+}
+
+TEST_CASE("cnn learns from the one column of images, with all of its parameters") {
+  Facts facts;
+  const auto plan = facts.settle(R"({"data": "credit", "trainer": "cnn", "target": "kind",
+      "columns": ["photo"], "params": {"width": 8}})");
+  REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+  CHECK(plan->job.function == "mayfly.cnn");
+  CHECK_FALSE(plan->code.has_value());
+  CHECK(plan->job.params.size() == trainer_info(TrainerKind::Cnn).params.size());
+  CHECK(plan->job.params["width"] == 8);
+  CHECK_FALSE(plan->baseline);  // nothing linear learns from images
+  const auto again = parse_train_plan(to_json(*plan));
+  REQUIRE_MESSAGE(again.has_value(), again.error().message);
+  CHECK(to_json(*again) == to_json(*plan));
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "target": "kind"})"),
+            "cnn cannot learn from column 'amount', which is of type number; it takes image"));
+  CHECK(has(facts.refusal(R"({"data": "credit", "target": "kind", "columns": ["photo"]})"),
+            "xgboost cannot learn from column 'photo'"));
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "target": "amount",
+      "columns": ["photo"]})"),
+            "cnn does no regression"));
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "function": "own",
+      "target": "kind", "columns": ["photo"]})"),
+            "the trainer is 'function' then"));
+  facts.schema.columns.push_back({.name = "second", .type = ColumnType::Image, .shape = {8, 8, 1}});
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "target": "kind",
+      "columns": ["photo", "second"]})"),
+            "cnn learns from one column of images"));
 }
 
 TEST_CASE("a plan comes back from its job as it was") {

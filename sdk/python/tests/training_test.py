@@ -56,6 +56,7 @@ class TrainingTest(SdkCase):
         self.assertFails(mayfly.NotFound, self.mayfly.train, name, "nothing", text="nothing")
         self.mayfly.put(name, cancer(), target="diagnosis")
         self.assertFails(mayfly.MayflyError, self.mayfly.train, name, name, goal="auc <= 0.9", text="higher is better")
+        self.assertFails(mayfly.NotFound, self.mayfly.train, name, name, trainer_function="nobody", text="nobody")
 
 
 class AwaitedTrainingTest(TrainingTest):

@@ -18,10 +18,11 @@ constexpr std::array<std::string_view, 6> kKindNames = {"number",   "integer", "
                                                         "category", "text",    "image"};
 constexpr std::array<std::string_view, 5> kTaskNames = {"binary", "multiclass", "regression",
                                                         "ranking", "clustering"};
-constexpr std::array<std::string_view, 4> kTrainerNames = {"xgboost", "linear", "kmeans",
+constexpr std::array<std::string_view, 5> kTrainerNames = {"xgboost", "linear", "kmeans", "cnn",
                                                            "function"};
 
 constexpr std::array kTables = {Number, Integer, Date, Category, Text};
+constexpr std::array kImages = {Image};
 constexpr std::array kAnyColumns = {Number, Integer, Date, Category, Text, Image};
 constexpr std::array kAnyTasks = {TrainTask::Binary, TrainTask::Multiclass, TrainTask::Regression,
                                   TrainTask::Ranking, TrainTask::Clustering};
@@ -31,6 +32,7 @@ constexpr std::array kXgboostTasks = {TrainTask::Binary, TrainTask::Multiclass,
 constexpr std::array kLinearTasks = {TrainTask::Binary, TrainTask::Multiclass,
                                      TrainTask::Regression};
 constexpr std::array kKmeansTasks = {TrainTask::Clustering};
+constexpr std::array kCnnTasks = {TrainTask::Binary, TrainTask::Multiclass};
 
 constexpr std::array<TrainerParam, 15> kXgboostParams = {{
     {"rounds", true, 1, 100'000, 500, "trees, each for every class"},
@@ -69,7 +71,20 @@ constexpr std::array<TrainerParam, 6> kKmeansParams = {{
     {"text_pairs", true, 0, 20'000, 0, "pairs of words that count"},
 }};
 
-constexpr std::size_t kBuiltIn = 3;
+// trainers/cnn reads all of them.
+constexpr std::array<TrainerParam, 8> kCnnParams = {{
+    {"epochs", true, 1, 100'000, 30, "rounds over all rows"},
+    {"early_stop", true, 0, 100'000, 10,
+     "epochs without a better log_loss after which it ends; 0: never"},
+    {"learning_rate", false, 1e-6, 1, 0.003, "at its highest"},
+    {"batch", true, 2, 65'536, 64, "images of a step"},
+    {"width", true, 1, 1024, 32, "channels of the first layers; they double where images halve"},
+    {"dropout", false, 0, 0.9, 0.1, "share of the features that a step does not see"},
+    {"weight_decay", false, 0, 1, 0.0005, "how much weights shrink"},
+    {"shift", true, 0, 64, 1, "pixels by which images are moved at most, each step anew"},
+}};
+
+constexpr std::size_t kBuiltIn = 4;
 constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
     {.kind = TrainerKind::Xgboost,
      .meaning = "gradient-boosted trees (XGBoost)",
@@ -87,6 +102,11 @@ constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
      .tasks = kKmeansTasks,
      .columns = kTables,
      .params = kKmeansParams},
+    {.kind = TrainerKind::Cnn,
+     .meaning = "a convolutional network over images (PyTorch)",
+     .tasks = kCnnTasks,
+     .columns = kImages,
+     .params = kCnnParams},
     {.kind = TrainerKind::Function,
      .meaning = "the train(ctx) of a Python function",
      .tasks = kAnyTasks,

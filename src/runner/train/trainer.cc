@@ -11,6 +11,7 @@ Result<std::unique_ptr<Trainer>> make_trainer(TrainerKind kind, const TrainerSet
       return make_linear(setup, train, valid);
     case TrainerKind::Kmeans:
       return make_kmeans(setup, train, valid);
+    case TrainerKind::Cnn:
     case TrainerKind::Function:
       break;
   }
