@@ -39,6 +39,7 @@
 #include "serving/model_repository.h"
 #include "serving/rollouts.h"
 #include "serving/shadows.h"
+#include "serving/shipped_functions.h"
 #include "store/blob_store.h"
 #include "store/data_dir.h"
 
@@ -106,6 +107,7 @@ struct DataPlane {
   Callees callees;  // and what one calls
   ClientMemory shared;
   ModelRepository repository;
+  ShippedFunctions shipped;
   DamageDesk damage;
   Scrub scrub;  // what was stored once, is looked at again
 };

@@ -57,8 +57,8 @@ Result<Path> runner_path() {
   return runner;
 }
 
-PythonFolders python_folders(const Path& runner) {
-  return {.runtime = runner.parent_path().parent_path() / "lib" / "mayfly" / "python",
+PythonFolders python_folders(const Path& libraries) {
+  return {.runtime = libraries / "python",
           .library = kPythonLibraryFolder,
           .libraries = kSystemLibraries,
           .packages = kPipFolder,
@@ -75,12 +75,18 @@ PredictionLimits prediction_limits(const Config& config) {
   return {.max_body = config.max_body, .max_reply = config.max_reply};
 }
 
+Path library_folder() {
+  std::error_code error;
+  const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return self.parent_path().parent_path() / "lib" / "mayfly";
+}
+
 Result<ProcessSpawnerOptions> spawner_options(const Config& config) {
   const Path runner = TRY(runner_path());
   ProcessSpawnerOptions options;
   options.runner = runner;
-  options.python = python_folders(runner);
-  const Path libraries = runner.parent_path().parent_path() / "lib" / "mayfly";
+  const Path libraries = library_folder();
+  options.python = python_folders(libraries);
   options.tables = libraries / "batch";
   options.training = libraries / "train";
   options.max_reply = config.max_reply;

@@ -34,7 +34,9 @@ Result<Prices> prices_of(const Config& config);
 
 // bin/mayfly and bin/mayfly-runner lie side by side, in the build folder as in an installation;
 // what Python functions need lies in lib/mayfly/python beside bin, and on this system; what reads
-// tables, in lib/mayfly/batch; what learns from them, in lib/mayfly/train.
+// tables, in lib/mayfly/batch; what learns from them, in lib/mayfly/train; trainers that are Python
+// functions, as source, in lib/mayfly/trainers.
+Path library_folder();  // lib/mayfly
 Result<ProcessSpawnerOptions> spawner_options(const Config& config);
 
 // Raises the limit of descriptors to fit, and returns how many connections fit into it: each takes

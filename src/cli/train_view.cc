@@ -53,6 +53,7 @@ std::string search_line(const CliJson& plan, const CliJson& train) {
   const CliJson halving = at(plan, "halving");
   const std::uint64_t trials = count_at(halving, "trials");
   std::string line = text_at(train, "trainer");
+  if (!text_at(train, "function").empty()) line += " " + text_at(train, "function");
   if (trials <= 1) return line + fmt::format(", seed {}", at(train, "seed").dump());
   const CliJson rungs = at(halving, "rungs");
   line += fmt::format(", {} trials", trials);

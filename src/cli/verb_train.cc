@@ -23,7 +23,8 @@ constexpr std::chrono::milliseconds kWatchEvery(300);
 
 struct TrainFlags {
   std::string name;
-  std::string data, target, goal, trainer, params, space, metric, task, positive, group, time;
+  std::string data, target, goal, trainer, function, params, space, metric, task, positive, group,
+      time;
   std::string memory, sampler;
   std::vector<std::string> columns, drop;
   std::uint32_t trials = 0, threads = 0;
@@ -53,6 +54,10 @@ Result<CliJson> train_wish(const TrainFlags& flags) {
   text("target", flags.target);
   text("goal", flags.goal);
   text("trainer", flags.trainer);
+  if (!flags.function.empty()) {
+    if (flags.trainer.empty()) wish["trainer"] = "function";
+    wish["function"] = flags.function;
+  }
   text("metric", flags.metric);
   text("task", flags.task);
   text("positive", flags.positive);
@@ -208,7 +213,10 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--trials", flags->trials, "of a search: how many configurations; 27");
   verb->add_option("--time", flags->time, "of a search: begin none after it, as in 10m");
   verb->add_option("--cost", flags->cost, "of a search: likewise, in units of the node's prices");
-  verb->add_option("--trainer", flags->trainer, "xgboost (default), linear, kmeans, mf");
+  verb->add_option("--trainer", flags->trainer,
+                   "xgboost (default), linear, kmeans, mf; cnn of images");
+  verb->add_option("--trainer-function", flags->function,
+                   "the train(ctx) of a Python function instead: NAME, or NAME@N");
   verb->add_option("--params", flags->params, "its parameters: JSON or a file");
   verb->add_option("--space", flags->space, "what a search varies: JSON or a file");
   verb->add_option("--sampler", flags->sampler,

@@ -58,6 +58,13 @@ Json describe_progress(const JobRecord& job) {
   return about;
 }
 
+// Hundreds, which `describe` of the version shows, and the record of what it trained.
+Json without_packages(Json about) {
+  if (about.is_object() && about.contains("code") && about["code"].is_object())
+    about["code"].erase("packages");
+  return about;
+}
+
 }  // namespace
 
 Json describe_job(const JobRecord& job) {
@@ -88,8 +95,8 @@ Json describe_job(const JobRecord& job) {
     about["kept_until"] = format_time(job.ended + spec.keep);
   }
   if (spec.kind == JobKind::Train && !spec.detail.empty())
-    about["training"] = json_or_null(spec.detail);
-  if (!job.result.empty()) about["result"] = json_or_null(job.result);
+    about["training"] = without_packages(json_or_null(spec.detail));
+  if (!job.result.empty()) about["result"] = without_packages(json_or_null(job.result));
   if (!job.reason.empty()) {
     about["reason"] = job.reason;
     about["error"] = without_project(project_of(spec.function), job.message);

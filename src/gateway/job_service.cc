@@ -67,7 +67,7 @@ BatchAnswer refused(const Error& error) {
 // A training by a Python function's train(ctx).
 bool is_of_function(const JobRecord& job) {
   const auto training = parse_train_job(job.spec.detail);
-  return training && *training && (*training)->trainer == TrainerKind::Function;
+  return training && *training && is_function((*training)->trainer);
 }
 
 }  // namespace
@@ -129,7 +129,11 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                   .engine = engine_,
                   .snapshots = snapshots_,
                   .cost = [this](const JobRecord& job) { return cost_of(job); },
-                  .enroll = parts.enroll}),
+                  .enroll = parts.enroll,
+                  .bring =
+                      [this](TrainingSlices::Parts::BringAsk ask) {
+                        return bring_trainer(std::move(ask));
+                      }}),
       api_({.loop = parts.loop,
             .engine = engine_,
             .catalog = parts.catalog,
@@ -152,6 +156,9 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
       training_api_({.pool = engine_.pool(),
                      .engine = engine_,
                      .snapshots = snapshots_,
+                     .catalog = parts.catalog,
+                     .registry = parts.registry,
+                     .shipped = parts.shipped,
                      .ids = parts.ids,
                      .rng = parts.rng,
                      .catalog = parts.catalog,
@@ -292,16 +299,23 @@ Task<Result<JobCode>> JobService::code_of(const JobRecord& job) {
   co_return co_await code_served(serving);
 }
 
-// "team/mytrainer@3": of the project whose function it trains, and of no other.
+// "mytrainer@3", of the project whose function it trains.
 Task<Result<JobCode>> JobService::training_code(JobRecord job, std::string function) {
-  const std::size_t at = function.rfind('@');
-  const std::string name = function.substr(0, at);
-  if (at == std::string::npos || project_of(name) != project_of(job.spec.function))
-    co_return refuse(reason::kInvalidInput,
-                     fmt::format("'{}' is no version of a function of the project", function));
-  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(name, function.substr(at + 1)));
+  const std::string name = qualified_name(project_of(job.spec.function), function);
+  CO_TRY(const ResolvedVersion resolved, parts_.catalog.resolve(name, ""));
   CO_TRY(const ServingRef serving, co_await parts_.catalog.find(resolved));
   co_return co_await code_served(serving);
+}
+
+Task<Result<TrainCode>> JobService::bring_trainer(TrainingSlices::Parts::BringAsk ask) {
+  ShippedFunctions::Ask wanted{.project = std::move(ask.project),
+                               .shipped = std::string(to_string(ask.trainer)),
+                               .who = std::move(ask.who),
+                               .told = std::move(ask.told),
+                               .cancel = ask.cancel};
+  CO_TRY(const ServingRef serving, co_await parts_.shipped.provide(std::move(wanted)));
+  co_return train_code(fmt::format("{}@{}", serving->name(), serving->version.value),
+                       *serving->manifest);
 }
 
 Task<Result<JobCode>> JobService::code_served(ServingRef serving) {

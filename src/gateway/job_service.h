@@ -45,6 +45,8 @@ class JobService {
     InvocationIds& ids;
     LedgerWriter& ledger;
     Catalog& catalog;
+    Registry& registry;
+    ShippedFunctions& shipped;
     Predictions& predictions;
     JobRunner& runner;
     BlobStore& uploads;
@@ -85,6 +87,7 @@ class JobService {
   Task<Result<JobCode>> code_of(const JobRecord& job);
   Task<Result<JobCode>> training_code(JobRecord job, std::string function);
   Task<Result<JobCode>> code_served(ServingRef serving);
+  Task<Result<TrainCode>> bring_trainer(TrainingSlices::Parts::BringAsk ask);
   Task<Result<Signature>> signature_of(const JobRecord& job);
   Task<ChunkReply> predict(ChunkAsk ask);
   Task<ChunkReply> predict_once(const ChunkAsk& ask);

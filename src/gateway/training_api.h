@@ -15,7 +15,9 @@
 #include "gateway/route.h"
 #include "jobs/job_engine.h"
 #include "net/exchange.h"
+#include "registry/registry.h"
 #include "serving/catalog.h"
+#include "serving/shipped_functions.h"
 #include "training/train_plan.h"
 
 namespace mayfly {
@@ -30,9 +32,11 @@ class TrainingApi {
     Pool& pool;
     JobEngine& engine;
     SnapshotFiles snapshots;
+    Catalog& catalog;
+    Registry& registry;
+    ShippedFunctions& shipped;
     InvocationIds& ids;
     Rng& rng;
-    Catalog& catalog;
     FindTrainingRecord record;  // null: none is known
   };
   explicit TrainingApi(Parts parts) : parts_(parts) {}
@@ -45,8 +49,19 @@ class TrainingApi {
     FunctionName function;
     VersionNumber version;
   };
-  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project,
-                         const std::optional<Serving>& serving);
+  // The version of a Python function that is to train.
+  struct Code {
+    TrainCode code;
+    Bytes memory;
+  };
+  struct Known {
+    std::optional<Serving> serving;
+    std::optional<Code> code;
+  };
+  Task<Result<Code>> find_code(const TrainWish& wish, const Principal& caller);
+  // nullopt: it is not published yet.
+  Task<Result<std::optional<Code>>> find_shipped(const TrainWish& wish, const Principal& caller);
+  Result<TrainPlan> plan(const TrainWish& wish, std::string_view project, const Known& known);
 
   Parts parts_;
 };

@@ -84,7 +84,7 @@ Task<SliceOutcome> PythonTrainSlices::run(SliceAsk ask) {
 Task<Result<JobStore::SliceResult>> PythonTrainSlices::run_in(SliceAsk& ask, Course& course,
                                                               SliceOutcome& outcome) {
   CO_TRY(auto job, parse_train_job(ask.job.spec.detail));
-  if (!job || job->trainer != TrainerKind::Function)
+  if (!job || !is_function(job->trainer))
     co_return fail(Code::Internal, "the job's detail is no training by a function");
   course.job = *std::move(job);
   course.job.threads = std::max(ask.job.spec.cpus, 1U);

@@ -198,7 +198,7 @@ struct TrainingRig {
          .tmp = dir.path() / "tmp"},
         [this](const JobRecord&) { return snapshot(); },
         [this](const JobRecord&, const std::string& function) -> Task<Result<JobCode>> {
-          CHECK(function == "team/own@3");
+          CHECK(function == "own@3");
           co_return JobCode{.artifact = dir.path() / "artifact",
                             .environment = MAYFLY_PYTHON_PACKAGES,
                             .secrets = {}};
@@ -217,7 +217,7 @@ struct TrainingRig {
   SliceOutcome run(std::string_view more = "") {
     deploy(more);
     const TrainJob job{.trainer = TrainerKind::Function,
-                       .function = "team/own@3",
+                       .function = "own@3",
                        .target = "y",
                        .params = {{"steep", {1, 2}}},
                        .seed = 7};
@@ -273,7 +273,7 @@ TEST_CASE("a Python function's model is checked, scored and kept as any trainer'
   CHECK(outcome.result->finished);
   const Json result = parse_json(outcome.result->result, "result").value();
   CHECK(result.at("trainer") == "function");
-  CHECK(result.at("function") == "team/own@3");
+  CHECK(result.at("function") == "own@3");
   CHECK(result.at("metrics").at("auc").at("value").get<double>() > 0.95);
   CHECK(result.at("rows").at("valid") == 300);
   std::map<std::string, std::string> files;

@@ -281,6 +281,10 @@ class Page {
     const Json& trainer = at(record_, "trainer");
     row("Trainer", at(trainer, "kind"));
     row("Code", at(trainer, "function"));
+    const Json& code = at(trainer, "code");
+    row("Digest of the code", at(code, "artifact"));
+    row("Digest of its packages", at(code, "environment"));
+    row("Packages", at(code, "packages"));
     for (const auto& [name, value] : at(trainer, "params").items()) row("Parameter " + name, value);
     row("Seed", at(trainer, "seed"));
     row("Rounds", at(trainer, "rounds"));

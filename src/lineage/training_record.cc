@@ -23,11 +23,12 @@ void take(Json& record, const Json& from, std::initializer_list<std::string_view
   for (const std::string_view key : keys) take(record, key, from, key);
 }
 
-Json trainer_of(const Json& report, const Json& detail) {
+Json trainer_of(const Json& report, const Json& detail, const Json& result) {
   Json trainer = Json::object();
   take(trainer, "kind", report, "trainer");
   take(trainer, "function", detail, "function");
   take(trainer, report, {"params", "seed", "rounds", "threads", "features"});
+  take(trainer, result, {"code"});
   return trainer;
 }
 
@@ -81,7 +82,7 @@ Json training_record(const RecordParts& parts) {
   take(record, parts.report, {"task", "target"});
   take(record, train, {"positive"});
   take(record, parts.report, {"classes", "metric"});
-  record["trainer"] = trainer_of(parts.report, train);
+  record["trainer"] = trainer_of(parts.report, train, result);
   record["data"] = Json::array({data_of(parts.data)});
   take(record, parts.report, {"rows", "left_out"});
   record["model"] = {{"sha256", to_string(parts.model)}, {"size", parts.model_size}};

@@ -72,6 +72,7 @@ class Trying {
     report_.signature = facts.signature;
     report_.documents = facts.takes_documents;
     report_.streams = facts.streams;
+    report_.entries = facts.entries;
     report_.optimisation = Optimise::None;
     report_.trial.input = TrialInput::None;
     report_.candidates = {Candidate{.form = ModelForm::Python, .load = since(begin)}};

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -25,9 +26,10 @@ namespace mayfly {
 
 // What a function says of itself once it is imported.
 struct FunctionFacts {
-  std::string python;            // "3.11.2"
-  bool takes_documents = false;  // no declared types: JSON, or any bytes, in and out
-  bool streams = false;          // predict is a generator
+  std::string python;                // "3.11.2"
+  bool takes_documents = false;      // no declared types: JSON, or any bytes, in and out
+  bool streams = false;              // predict is a generator
+  std::vector<std::string> entries;  // of predict, run and train what it has
   Signature signature;
 };
 

@@ -1,5 +1,7 @@
 #include "serving/measured.h"
 
+#include <utility>
+
 #include "core/json_reader.h"
 
 namespace mayfly {
@@ -43,6 +45,7 @@ std::string measured_json(const Published& published) {
   json["runtime"] = report.runtime_version;
   json["reused"] = published.reused;
   json["publish_peak_bytes"] = published.peak_memory.count;
+  if (!report.entries.empty()) json["entries"] = report.entries;
   json["trial"] = {{"input", to_string(report.trial.input)}, {"accepted", report.trial.accepted}};
   Json candidates = Json::array();
   for (const Candidate& candidate : report.candidates)
@@ -54,10 +57,15 @@ std::string measured_json(const Published& published) {
 Measured parse_measured(std::string_view text) {
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return {};
+  std::vector<std::string> entries;
+  if (const auto said = json.find("entries"); said != json.end() && said->is_array())
+    for (const Json& entry : *said)
+      if (entry.is_string()) entries.push_back(entry.get<std::string>());
   return {.load = std::chrono::microseconds(figure(json, "load_us") + figure(json, "first_run_us")),
           .private_bytes = Bytes{figure(json, "private_bytes")},
           .artifact_bytes = figure(json, "artifact_bytes"),
-          .output_bytes = figure(json, "output_bytes")};
+          .output_bytes = figure(json, "output_bytes"),
+          .entries = std::move(entries)};
 }
 
 }  // namespace mayfly

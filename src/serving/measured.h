@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -16,6 +17,8 @@ struct Measured {
   Bytes private_bytes;  // of a session that ran
   std::uint64_t artifact_bytes = 0;
   std::uint64_t output_bytes = 0;  // of one run
+  // Of a function, what it has of predict, run and train; empty: it was not noted.
+  std::vector<std::string> entries = {};
 };
 
 std::string measured_json(const Published& published);

@@ -149,6 +149,7 @@ std::string to_json(const SearchLog& log) {
   for (const TrialEnd& end : log.ends) ends.push_back(describe_end(end));
   Json json{{"ends", std::move(ends)}, {"elapsed_ms", millis_of(log.elapsed)}};
   if (!log.stopped.empty()) json["stopped"] = describe_stop(log);
+  if (log.code) json["code"] = to_json_value(*log.code);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -161,8 +162,10 @@ Result<SearchLog> parse_search_log(std::string_view text) {
   reader.integer("elapsed_ms", elapsed, 0, kMost);
   const Json* ends = reader.value("ends");
   const Json* stopped = reader.value("stopped");
+  const Json* code = reader.value("code");
   TRY(reader.finish());
   if (ends == nullptr || !ends->is_array() || ends->size() > kMostEnds) return damaged_log("ends");
+  if (code != nullptr) log.code = TRY(read_train_code(*code));
   for (const Json& end : *ends) log.ends.push_back(TRY(read_end(end)));
   if (stopped != nullptr) TRY(read_stop(*stopped, log));
   log.elapsed = std::chrono::milliseconds(static_cast<std::int64_t>(elapsed));

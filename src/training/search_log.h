@@ -43,6 +43,7 @@ struct SearchLog {
   Duration elapsed{};          // at work, when it was written
   std::string stopped = {};    // "time", "cost": the budget that was used up
   std::size_t stopped_after = 0;
+  std::optional<TrainCode> code = {};  // where it was published after the plan was made
 };
 std::string to_json(const SearchLog& log);
 Result<SearchLog> parse_search_log(std::string_view json);

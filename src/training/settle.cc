@@ -1,5 +1,6 @@
 // A wish becomes a plan: everything that can be known before a training runs is known here.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -165,13 +166,17 @@ class Settling {
                                       wish_.trainer.substr(0, 64), names));
     }
     plan_.job.trainer = *kind;
-    plan_.job.function = wish_.function;
+    plan_.code = facts_.code;
+    plan_.job.function = facts_.code ? facts_.code->function : wish_.function;
     const bool named = *kind == TrainerKind::Function;
+    if (*kind == TrainerKind::Cnn && !plan_.code) plan_.job.function = facts_.shipped;
     if (named == wish_.function.empty())
       return bad_training(named ? "the trainer 'function' needs 'function': whose train(ctx)"
                                 : "'function' names a train(ctx): the trainer is 'function' then");
-    if (!named) (void)TRY(TrainerParams::parse(*kind, wish_.params));
     plan_.job.params = wish_.params;
+    if (named) return {};
+    const TrainerParams params = TRY(TrainerParams::parse(*kind, wish_.params));
+    if (is_function(*kind)) plan_.job.params = params.to_json();  // it knows no standard ones
     return {};
   }
 
@@ -270,9 +275,15 @@ class Settling {
         continue;
       }
       TRY(check_column(plan_.job.trainer, column.name, kind_of(column.type)));
+      // What is beside it must learn from the same.
+      if (column.type == ColumnType::Image) plan_.baseline = false;
       left.push_back(column.name);
     }
     if (left.empty()) return bad_training("there is no column left to learn from");
+    if (plan_.job.trainer == TrainerKind::Cnn && left.size() > 1)
+      return bad_training(
+          fmt::format("cnn learns from one column of images, and there are {}: name it (column)",
+                      fmt::join(left, ", ")));
     if (!plan_.left_out.empty()) plan_.job.columns = std::move(left);
     return {};
   }
@@ -304,7 +315,9 @@ class Settling {
           fmt::format("{} threads are more than jobs have: {} (jobs.cpus)", wish_.threads, most));
     const bool alone = wish_.search || job.trainer == TrainerKind::Mf;  // which has one
     job.threads = wish_.threads > 0 ? wish_.threads : alone ? 1 : most;
-    job.memory = wish_.memory > Bytes{} ? wish_.memory : std::min(kTrialMemory, facts_.memory);
+    job.memory = wish_.memory > Bytes{}
+                     ? wish_.memory
+                     : std::min(std::max(kTrialMemory, facts_.code_memory), facts_.memory);
     if (job.memory <= facts_.memory) return {};
     return refuse(
         reason::kTooLarge,
@@ -416,6 +429,11 @@ search::Space default_space(TrainerKind trainer) {
       return {{"factors", IntegerRange{4, 128, true}},
               {"lambda", RealRange{0.01, 0.5, true}},
               {"alpha", RealRange{0.5, 100, true}}};
+    case TrainerKind::Cnn:
+      return {{"learning_rate", RealRange{0.0005, 0.01, true}},
+              {"width", search::Choice{{16, 32, 64}}},
+              {"dropout", RealRange{0, 0.5, false}},
+              {"weight_decay", RealRange{1e-5, 0.01, true}}};
     case TrainerKind::Kmeans:    // more clusters are always nearer
     case TrainerKind::Function:  // its parameters are its own
       return {};

@@ -203,6 +203,7 @@ Json to_json_value(const TrainPlan& plan) {
   if (plan.warm_start)
     json["warm_start"] = {{"version", plan.warm_start->version},
                           {"params", plan.warm_start->params}};
+  if (plan.code) json["code"] = to_json_value(*plan.code);
   return json;
 }
 
@@ -234,7 +235,9 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
   const Json* budget = reader.value("budget");
   const Json* goal = reader.value("goal");
   const Json* warm_start = reader.value("warm_start");
+  const Json* code = reader.value("code");
   TRY(reader.finish());
+  if (code != nullptr) plan.code = TRY(read_train_code(*code));
   if (rows == nullptr || space == nullptr || budget == nullptr) return broken_plan("rows");
   JsonReader counts(*rows, "rows", reason::kInternal);
   counts.integer("train", plan.rows.train, std::uint64_t{0}, ~std::uint64_t{0})

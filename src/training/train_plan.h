@@ -19,6 +19,7 @@
 #include "search/halving.h"
 #include "search/space.h"
 #include "training/metric_rule.h"
+#include "training/train_code.h"
 
 namespace mayfly {
 
@@ -42,7 +43,7 @@ std::optional<Sampler> parse_sampler(std::string_view text);
 struct TrainWish {
   DataRef data;  // snapshot 0: the newest
   std::string trainer = "xgboost";
-  std::string function;  // of the trainer `function`: as the node knows it, with its version
+  std::string function;  // of the trainer `function`: "mytrainer@3"; without a version the champion
   std::string target, task, metric, positive, group, goal;
   std::vector<std::string> columns, drop;
   Json params = Json::object();
@@ -78,8 +79,9 @@ struct TrainPlan {
   DataRef data;
   std::string digest;  // of the snapshot
   SnapshotRows rows;
-  TrainJob job;     // of every trial: without its parameters and rounds
-  std::string why;  // the task is what it is
+  TrainJob job;                        // of every trial: without its parameters and rounds
+  std::optional<TrainCode> code = {};  // what it runs, of a trainer that is a function
+  std::string why;                     // the task is what it is
   MetricRule rule;
   std::vector<LeftOutColumn> left_out;
   search::Space space;  // empty: nothing varies
@@ -114,6 +116,9 @@ struct PlanFacts {
   // which may come from elsewhere); null: it was not, or there is none.
   std::string serving = {};
   Json record = Json();
+  std::optional<TrainCode> code = {};  // of the function that the wish names
+  Bytes code_memory{};                 // that its version asks for
+  std::string shipped = {};  // of a trainer that Mayfly brings: the function that it will be
 };
 // bad_request, invalid_input: what cannot be, in words that say what can.
 Result<TrainPlan> settle(const TrainWish& wish, const PlanFacts& facts);

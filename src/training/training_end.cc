@@ -166,6 +166,7 @@ Json TrainingRun::result_of(const Verdict& verdict, const Part& model,
                     {"params", params},
                     {"metrics", metrics_of(model.job)}};
   if (verdict.bound) result["best"]["bound"] = *verdict.bound;
+  if (plan_.code) result["code"] = to_json_value(*plan_.code);
   result["trials"] = log_.ends.size();
   result["candidates"] = verdict.candidates;
   result["search"] = verdict.end == SearchEnd::Goal     ? "goal"

@@ -101,6 +101,7 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
     CO_TRY(log_, parse_search_log(ask_.job.checkpoint));
     before_ = log_.elapsed;
   }
+  CO_TRY_STATUS(co_await bring_trainer());
   CO_TRY(const Verdict verdict, co_await search());
   if (!verdict.best) {
     if (log_.ends.empty())
@@ -130,6 +131,34 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
   done.result = result.dump(-1, ' ', false, Json::error_handler_t::replace);
   CO_TRY(done.files, co_await parts_.pool.run([&] { return result_files(model, pin); }));
   co_return done;
+}
+
+// What Mayfly brings along must be a version before a trial can run it; which one is written down.
+Task<Status> TrainingRun::bring_trainer() {
+  if (plan_.code || !is_function(plan_.job.trainer)) co_return Status{};
+  if (!log_.code) {
+    const auto told = [this](std::string_view step) {
+      phase_ = fmt::format("{} is published first: {}", plan_.job.function, step);
+      say();
+    };
+    told("its packages may have to be fetched");
+    TrainingSlices::Parts::BringAsk wanted{
+        .project = std::string(project_of(ask_.job.spec.function)),
+        .who = ask_.job.spec.caller,
+        .trainer = plan_.job.trainer,
+        .told = told,
+        .cancel = wake_.token()};
+    auto brought = co_await parts_.bring(std::move(wanted));
+    if (interrupted()) co_return interruption();
+    if (!brought) co_return std::unexpected(std::move(brought).error());
+    phase_.clear();
+    log_.code = *std::move(brought);
+    log_.elapsed = elapsed();
+    CO_TRY_STATUS(co_await ask_.keep(to_json(log_), {}));
+  }
+  plan_.code = log_.code;
+  plan_.job.function = log_.code->function;
+  co_return Status{};
 }
 
 // ---- The search ---------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ class TrainingRun {
   };
 
   Task<Result<JobStore::SliceResult>> work(Pin& pin);
+  Task<Status> bring_trainer();
   Task<Result<Verdict>> search();
   Task<Status> run_rungs(search::Halving& live);
   Task<Status> begin(search::Work work);

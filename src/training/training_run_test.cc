@@ -76,7 +76,8 @@ class TrainRig {
                               .engine = *engine,
                               .snapshots = SnapshotFiles(*datasets_, *blobs_),
                               .cost = [](const JobRecord& job) { return job.slices + 0.25; },
-                              .enroll = enroll});
+                              .enroll = enroll,
+                              .bring = bring});
     engine->start();
   }
 
@@ -96,6 +97,7 @@ class TrainRig {
 
   SliceOutcome trial(const SliceAsk& ask) {
     const TrainJob job = **parse_train_job(ask.job.spec.detail);
+    code.insert(job.function);
     SliceOutcome outcome{.result = JobStore::SliceResult{}, .pin = store->pin()};
     if (job.trainer == TrainerKind::Linear) {
       outcome.result->files.push_back(file("model.onnx", "linear", outcome.pin));
@@ -183,6 +185,8 @@ class TrainRig {
     made.sampler = sampler;
     if (trials > 1) made.space = {{"max_depth", search::Choice{numbers}}};
     if (trials == 1) made.halving.resources = {1};
+    made.job.trainer = trainer;
+    if (is_function(trainer)) made.job.function = "mayfly.cnn";
     return made;
   }
 
@@ -248,6 +252,9 @@ class TrainRig {
   double on_test = 0.75;
   bool hold = false;
   RegisterTrained enroll;
+  TrainerKind trainer = TrainerKind::Xgboost;
+  decltype(TrainingSlices::Parts::bring) bring;
+  std::set<std::string> code;  // that trials ran
   std::set<std::pair<std::uint32_t, std::uint32_t>> tried;
   std::map<std::string, int> began;
   std::vector<double> alphas;
@@ -471,6 +478,60 @@ TEST_CASE("two trainings at once both end") {
   const std::string one = rig.submit();
   const std::string other = rig.submit();
   CHECK(rig.result(one)["best"]["params"] == rig.result(other)["best"]["params"]);
+}
+
+TEST_CASE("a trainer that is brought along is a version before a trial runs, and stays that one") {
+  TrainRig rig;
+  rig.trainer = TrainerKind::Cnn;
+  rig.trials = 1;
+  int asked = 0;
+  bool comes = false;
+  rig.bring = [&](TrainingSlices::Parts::BringAsk ask) -> Task<Result<TrainCode>> {
+    ++asked;
+    CHECK(ask.project == "default");
+    CHECK(ask.who == "ci");
+    ask.told("fetching");
+    while (!comes)
+      if (!co_await sleep_for(rig.loop, 1ms, ask.cancel))
+        co_return refuse(reason::kDraining, "the node stops");
+    co_return TrainCode{.function = fmt::format("mayfly.cnn@{}", asked),
+                        .artifact = "a",
+                        .environment = "e",
+                        .packages = {}};
+  };
+  rig.restart();
+  const std::string id = rig.submit();
+  const auto waits = [&] {
+    return rig.find(id).progress.text.starts_with("mayfly.cnn is published first: fetching");
+  };
+  rig.until(waits);
+  CHECK(rig.parts(id).empty());
+  rig.restart();  // in the middle of it
+  rig.until([&] { return asked == 2; });
+  comes = true;
+  rig.hold = true;
+  rig.until([&] { return rig.parts(id).size() == 1; });
+  rig.restart();  // it is known now
+  rig.hold = false;
+  rig.restart();
+  const Json result = rig.result(id);
+  CHECK(asked == 2);
+  CHECK(rig.code == std::set<std::string>{"", "mayfly.cnn@2"});  // the baseline runs none
+  CHECK(result["code"]["function"] == "mayfly.cnn@2");
+}
+
+TEST_CASE("a trainer that cannot be brought fails its training, and says why") {
+  TrainRig rig;
+  rig.trainer = TrainerKind::Cnn;
+  rig.bring = [](TrainingSlices::Parts::BringAsk) -> Task<Result<TrainCode>> {
+    co_return refuse(reason::kPublishFailed, "no mirror answers");
+  };
+  rig.restart();
+  const std::string id = rig.submit();
+  rig.until([&] { return is_over(rig.find(id).state); });
+  CHECK(rig.find(id).state == JobState::Failed);
+  CHECK(rig.find(id).reason == reason::kPublishFailed);
+  CHECK(rig.find(id).message.find("no mirror answers") != std::string::npos);
 }
 
 TEST_CASE("what reached its goal is handed over once, with its trial and its score") {

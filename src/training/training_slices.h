@@ -5,7 +5,10 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <string_view>
 
+#include "async/cancel.h"
 #include "async/loop.h"
 #include "async/pool.h"
 #include "async/task.h"
@@ -13,6 +16,8 @@
 #include "jobs/job_engine.h"
 #include "jobs/slice.h"
 #include "jobs/trained_model.h"
+#include "runner/report/trainer.h"
+#include "training/train_code.h"
 
 namespace mayfly {
 
@@ -26,6 +31,14 @@ class TrainingSlices {
     // What a job has cost, in the units of the node's prices.
     std::function<double(const JobRecord& job)> cost;
     RegisterTrained enroll;  // null: models stay with their training
+    // The code of a trainer that Mayfly brings: published first where the project lacks it.
+    struct BringAsk {
+      std::string project, who;
+      TrainerKind trainer;
+      std::function<void(std::string_view)> told;  // how far it is, in words
+      CancelToken cancel;
+    };
+    std::function<Task<Result<TrainCode>>(BringAsk ask)> bring = {};
   };
   explicit TrainingSlices(Parts parts) : parts_(std::move(parts)) {}
 

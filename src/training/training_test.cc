@@ -46,6 +46,9 @@ struct Facts {
   Json record;  // of the version that serves
   SnapshotRecord snapshot{.number = 4, .job = "", .digest = sha256("x"), .rows = {700, 100, 200}};
 
+  std::optional<TrainCode> code = {};
+  Bytes code_memory = {};
+
   Result<TrainPlan> settle(const std::string& wish) {
     const auto parsed = parse_train_wish(Json::parse(wish));
     if (!parsed) return std::unexpected(parsed.error());
@@ -56,7 +59,10 @@ struct Facts {
                                     .memory = gib(4),
                                     .seed = 77,
                                     .serving = "credit@3",
-                                    .record = record});
+                                    .record = record,
+                                    .code = code,
+                                    .code_memory = code_memory,
+                                    .shipped = "mayfly.cnn"});
   }
   std::string refusal(const std::string& wish) {
     const auto plan = settle(wish);
@@ -114,6 +120,62 @@ TEST_CASE("what is not said of a training follows from its data") {
   CHECK(of("kind") == std::pair(TrainTask::Multiclass, std::string("log_loss")));
   CHECK(of("rating") == std::pair(TrainTask::Multiclass, std::string("log_loss")));
   CHECK(of("id").first == TrainTask::Regression);
+}
+
+TEST_CASE("a plan says which code trains, of a function's version") {
+  const std::string wish = R"({"data": "credit", "trainer": "function", "function": "own"})";
+  Facts facts;
+  Manifest manifest;
+  manifest.files = {{"function.py", std::string(64, 'a'), 10}};
+  manifest.environment = {.digest = std::string(64, 'e'),
+                          .lock =
+                              "numpy==2.2.6 --hash=sha256:00\n"
+                              "# debian: libc6 2.36-9 amd64 sha256:11\n"};
+  facts.code = train_code("own@3", manifest);
+  facts.code_memory = gib(3);
+  const auto plan = facts.settle(wish);
+  REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+  CHECK(plan->job.function == "own@3");
+  CHECK(plan->job.memory == gib(3));
+  CHECK(plan->code->packages ==
+        std::vector<std::string>{"numpy==2.2.6", "debian: libc6 2.36-9 amd64"});
+  CHECK(plan->code->artifact == artifact_digest(manifest.files));
+  // Images and all: it takes what it likes.
+  CHECK(plan->job.columns.size() == 5);
+  const auto again = parse_train_plan(to_json(*plan));
+  REQUIRE_MESSAGE(again.has_value(), again.error().message);
+  CHECK(again->code == facts.code);
+  facts.code_memory = gib(100);  // jobs have less
+  CHECK(facts.settle(wish)->job.memory == gib(4));
+}
+
+TEST_CASE("cnn learns from the one column of images, with all of its parameters") {
+  Facts facts;
+  const auto plan = facts.settle(R"({"data": "credit", "trainer": "cnn", "target": "kind",
+      "columns": ["photo"], "params": {"width": 8}})");
+  REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+  CHECK(plan->job.function == "mayfly.cnn");
+  CHECK_FALSE(plan->code.has_value());
+  CHECK(plan->job.params.size() == trainer_info(TrainerKind::Cnn).params.size());
+  CHECK(plan->job.params["width"] == 8);
+  CHECK_FALSE(plan->baseline);  // nothing linear learns from images
+  const auto again = parse_train_plan(to_json(*plan));
+  REQUIRE_MESSAGE(again.has_value(), again.error().message);
+  CHECK(to_json(*again) == to_json(*plan));
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "target": "kind"})"),
+            "cnn cannot learn from column 'amount', which is of type number; it takes image"));
+  CHECK(has(facts.refusal(R"({"data": "credit", "target": "kind", "columns": ["photo"]})"),
+            "xgboost cannot learn from column 'photo'"));
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "target": "amount",
+      "columns": ["photo"]})"),
+            "cnn does no regression"));
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "function": "own",
+      "target": "kind", "columns": ["photo"]})"),
+            "the trainer is 'function' then"));
+  facts.schema.columns.push_back({.name = "second", .type = ColumnType::Image, .shape = {8, 8, 1}});
+  CHECK(has(facts.refusal(R"({"data": "credit", "trainer": "cnn", "target": "kind",
+      "columns": ["photo", "second"]})"),
+            "cnn learns from one column of images"));
 }
 
 TEST_CASE("a plan comes back from its job as it was") {

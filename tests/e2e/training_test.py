@@ -106,7 +106,6 @@ class TrainingTest(NodeCase):
             (["--metric", "rmse"], "no metric of binary"),
             (["--target", "nothing"], "there is no column"),
             (["--trainer", "forest"], "xgboost, linear, kmeans"),
-            (["--trainer", "function"], "own trainers"),
             (["--params", '{"depth": 3}'], "no parameter 'depth'"),
             (["--trials", "3"], "say search"),
             (["--search", "--sampler", "grid"], "random and tpe"),

@@ -58,6 +58,7 @@ class TrainingTest(SdkCase):
         self.assertFails(mayfly.MayflyError, self.mayfly.train, name, name, goal="auc <= 0.9", text="higher is better")
         twice = {"trainer": "mf", "target": "diagnosis", "group": "diagnosis"}
         self.assertFails(mayfly.MayflyError, self.mayfly.train, name, name, **twice, text="both the users and the items")
+        self.assertFails(mayfly.NotFound, self.mayfly.train, name, name, trainer_function="nobody", text="nobody")
 
 
 class AwaitedTrainingTest(TrainingTest):

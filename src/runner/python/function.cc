@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -142,6 +144,9 @@ class Function final : public PythonFunction {
     const PyRef streams = TRY(checked(PyObject_GetAttrString(function_.get(), "streams")));
     facts_.takes_documents = documents.get() == Py_True;
     facts_.streams = streams.get() == Py_True;
+    const PyRef entries = TRY(checked(PyObject_CallMethod(function_.get(), "entries", nullptr)));
+    std::istringstream names(text_of(entries.get()));
+    for (std::string name; std::getline(names, name);) facts_.entries.push_back(name);
     facts_.signature = facts_.takes_documents
                            ? document_signature()
                            : Signature{.inputs = TRY(read_specs(inputs.get())),

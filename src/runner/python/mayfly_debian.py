@@ -28,7 +28,7 @@ MAX_ENTRIES = 200_000
 PIECE = 1 << 20
 KEPT_WORDS = 4000
 # Maintainers' scripts would make links to one of these; here the first there is, is it.
-ALTERNATIVES = re.compile(r"lib(blas|lapack|cblas)\.so\.\d+")
+ALTERNATIVES = re.compile(r"lib(openblas|blas|lapack|cblas)\.so\.\d+")
 
 
 def architecture():

@@ -25,6 +25,7 @@ DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "IN
 MAX_RANK = 16
 SECRETS = "/secrets"
 
+ENTRIES = ("predict", "run", "train")
 END = object()  # of a stream
 TRACEBACK_MARK = "\x1e"  # sandbox/channel.h
 MAX_TRACEBACK = 16 * 1024
@@ -197,12 +198,17 @@ class Function:
                 raise Refused(f"typed inputs and outputs are NumPy arrays, and numpy cannot be "
                               f"imported ({error}); add it to requirements.txt or pyproject.toml") \
                     from None
+        self._entries = [name for name in ENTRIES if callable(getattr(module, name, None))]
         load = getattr(module, "load", None)
         self._state = load(self.context) if callable(load) else None
 
     @property
     def takes_documents(self):
         return not self.inputs
+
+    def entries(self):
+        """What of it may be called, a name a line."""
+        return "\n".join(self._entries)
 
     def imports(self):
         """What it has had imported that others of its environment may have too, a name a line, in the

@@ -14,7 +14,7 @@ Json value_of(const TrainJob& job) { return parse_json(to_json(job), "train job"
 Result<TrainJob> read_job(const Json& value) {
   const std::string text = Json{{"train", value}}.dump();
   const auto job = TRY(parse_train_job(text));
-  if (!job || job->trainer != TrainerKind::Function)
+  if (!job || !is_function(job->trainer))
     return refuse(reason::kBadRequest, "the training is not a function's");
   return *job;
 }

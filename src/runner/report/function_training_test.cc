@@ -6,7 +6,7 @@ namespace mayfly {
 namespace {
 
 const TrainJob kJob{.trainer = TrainerKind::Function,
-                    .function = "team/own@3",
+                    .function = "own@3",
                     .task = TrainTask::Multiclass,
                     .target = "y",
                     .params = {{"layers", {8, 8}}},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <string_view>
 
 #include "core/json_reader.h"
 #include "core/manifest.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::size_t kMaxCandidates = 16;
 constexpr std::size_t kMaxNotes = 64;
+constexpr std::array<std::string_view, 3> kEntries = {"predict", "run", "train"};
 constexpr std::size_t kMaxCompiledFiles = 16;
 constexpr std::size_t kMaxText = 8 * 1024;
 constexpr std::uint64_t kMaxCount = INT64_MAX;
@@ -197,6 +199,16 @@ Result<std::vector<CompiledFile>> read_files(const Json* json) {
   return files;
 }
 
+// What a function has of what may be called.
+Result<std::vector<std::string>> read_entries(const Json& json) {
+  std::vector<std::string> entries = TRY(read_texts(&json, "entries", kEntries.size()));
+  for (const std::string& entry : entries) {
+    if (std::ranges::find(kEntries, entry) == kEntries.end())
+      return malformed("'entries' names what nobody calls");
+  }
+  return entries;
+}
+
 // ---- The whole ----------------------------------------------------------------------------------
 
 Json report_json(const Report& report) {
@@ -217,6 +229,7 @@ Json report_json(const Report& report) {
             {"files", files_json(report.files)}};
   if (report.documents) json["documents"] = true;
   if (report.streams) json["streams"] = true;
+  if (!report.entries.empty()) json["entries"] = report.entries;
   return json;
 }
 
@@ -239,6 +252,7 @@ Result<PublishOutcome> read_report(const Json& json) {
   const Json* candidates = reader.value("candidates");
   const Json* notes = reader.value("notes");
   const Json* files = reader.value("files");
+  const Json* entries = reader.value("entries");
   TRY(reader.finish());
   if (format != 1) return malformed("'format' is missing");
   TRY(check_text("the runtime's version", report.runtime_version));
@@ -249,6 +263,7 @@ Result<PublishOutcome> read_report(const Json& json) {
   report.candidates = TRY(read_candidates(candidates));
   report.notes = TRY(read_texts(notes, "notes", kMaxNotes));
   report.files = TRY(read_files(files));
+  if (entries != nullptr) report.entries = TRY(read_entries(*entries));
   if (report.chosen >= report.candidates.size() ||
       !report.candidates[report.chosen].skipped.empty()) {
     return malformed("the chosen form was not measured");

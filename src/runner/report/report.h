@@ -68,6 +68,8 @@ struct Report {
   bool session_after_fork = false;
   bool documents = false;  // a function without types
   bool streams = false;    // a function that is a generator
+  // Of a function: what it has of predict, run and train. Empty: it does not say.
+  std::vector<std::string> entries = {};
   Optimise optimisation = Optimise::All;
   Trial trial;
   std::vector<Candidate> candidates;

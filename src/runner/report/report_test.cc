@@ -23,6 +23,7 @@ Report sample() {
   report.candidates = {{ModelForm::Onnx, Prepacking::Off, 2ms, 1ms, 3us, {100}, {2000}, ""},
                        {ModelForm::Ort, Prepacking::On, {}, {}, {}, {}, {}, "no memory for it"}};
   report.notes = {"a note"};
+  report.entries = {"predict", "train"};
   report.files = {{"load.json", 10}, {"model.onnx", 20}};
   return report;
 }
@@ -68,6 +69,7 @@ TEST_CASE("a hostile report is refused with publish_failed") {
       std::string(kMaxReport + 1, ' '),
       std::string(100, '[') + std::string(100, ']'),
       replaced(good, "\"chosen\":0", "\"chosen\":1"),
+      replaced(good, "\"train\"", "\"trains\""),
       replaced(good, "\"chosen\":0", "\"chosen\":9"),
       replaced(good, "\"chosen\":0", "\"chosen\":-1"),
       replaced(good, "load.json", "../load.json"),

@@ -85,7 +85,7 @@ Result<std::optional<TrainJob>> parse_train_job(std::string_view text) {
       .duration("slice", job.slice, Duration(0), std::chrono::days(365))
       .duration("checkpoint_every", job.checkpoint_every, Duration(0), std::chrono::days(1))
       .boolean("restored", job.restored);
-  if ((job.trainer == TrainerKind::Function) == job.function.empty())
+  if (is_function(job.trainer) == job.function.empty())
     reader.error("function", "must be named by trainings with one, and by no others");
   TRY(reader.finish());
   return job;

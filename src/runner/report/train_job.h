@@ -34,7 +34,7 @@ inline constexpr std::size_t kMaxTrainEnd = 1024 * 1024;
 
 struct TrainJob {
   TrainerKind trainer = TrainerKind::Xgboost;
-  std::string function = {};  // of the kind Function: "team/mytrainer@3"
+  std::string function = {};  // of a Function: "mytrainer@3", of its project
   TrainTask task = TrainTask::Binary;
   std::string target = {};                // a column; empty: clusters
   std::string group = {};                 // ranking: rows with the same value belong together

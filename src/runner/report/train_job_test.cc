@@ -31,7 +31,7 @@ TEST_CASE("a training's request is read as it was written") {
   CHECK(**read == job);
   CHECK(**parse_train_job(to_json(TrainJob())) == TrainJob());
   const TrainJob own{
-      .trainer = TrainerKind::Function, .function = "team/own@3", .params = {{"layers", {1, 2}}}};
+      .trainer = TrainerKind::Function, .function = "own@3", .params = {{"layers", {1, 2}}}};
   CHECK(**parse_train_job(to_json(own)) == own);
   CHECK_FALSE(parse_train_job(R"({"run": {}})")->has_value());
 }
@@ -41,7 +41,7 @@ TEST_CASE("a request that cannot be is refused by name") {
        {R"({"train": 1})", R"({"train": {"trainer": "magic"}})", R"({"train": {"task": "guess"}})",
         R"({"train": {"columns": "a"}})", R"({"train": {"columns": [1]}})",
         R"({"train": {"threads": 0}})", R"({"train": {"speed": 1}})",
-        R"({"train": {"trainer": "function"}})", R"({"train": {"function": "team/own@3"}})"}) {
+        R"({"train": {"trainer": "function"}})", R"({"train": {"function": "own@3"}})"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_train_job(text).has_value());
   }

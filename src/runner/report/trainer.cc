@@ -18,11 +18,12 @@ constexpr std::array<std::string_view, 6> kKindNames = {"number",   "integer", "
                                                         "category", "text",    "image"};
 constexpr std::array<std::string_view, 6> kTaskNames = {"binary",  "multiclass", "regression",
                                                         "ranking", "clustering", "recommendation"};
-constexpr std::array<std::string_view, 5> kTrainerNames = {"xgboost", "linear", "kmeans", "mf",
-                                                           "function"};
+constexpr std::array<std::string_view, 6> kTrainerNames = {"xgboost", "linear", "kmeans",
+                                                           "mf",      "cnn",    "function"};
 
 constexpr std::array kTables = {Number, Integer, Date, Category, Text};
 constexpr std::array kAmounts = {Number, Integer};
+constexpr std::array kImages = {Image};
 constexpr std::array kAnyColumns = {Number, Integer, Date, Category, Text, Image};
 constexpr std::array kAnyTasks = {TrainTask::Binary, TrainTask::Multiclass, TrainTask::Regression,
                                   TrainTask::Ranking, TrainTask::Clustering};
@@ -33,6 +34,7 @@ constexpr std::array kLinearTasks = {TrainTask::Binary, TrainTask::Multiclass,
                                      TrainTask::Regression};
 constexpr std::array kKmeansTasks = {TrainTask::Clustering};
 constexpr std::array kMfTasks = {TrainTask::Recommendation};
+constexpr std::array kCnnTasks = {TrainTask::Binary, TrainTask::Multiclass};
 
 constexpr std::array<TrainerParam, 15> kXgboostParams = {{
     {"rounds", true, 1, 100'000, 500, "trees, each for every class"},
@@ -81,7 +83,20 @@ constexpr std::array<TrainerParam, 5> kMfParams = {{
     {"top", true, 1, 1000, 10, "items that are recommended, at most"},
 }};
 
-constexpr std::size_t kBuiltIn = 4;
+// trainers/cnn reads all of them.
+constexpr std::array<TrainerParam, 8> kCnnParams = {{
+    {"epochs", true, 1, 100'000, 30, "rounds over all rows"},
+    {"early_stop", true, 0, 100'000, 10,
+     "epochs without a better log_loss after which it ends; 0: never"},
+    {"learning_rate", false, 1e-6, 1, 0.003, "at its highest"},
+    {"batch", true, 2, 65'536, 64, "images of a step"},
+    {"width", true, 1, 1024, 32, "channels of the first layers; they double where images halve"},
+    {"dropout", false, 0, 0.9, 0.1, "share of the features that a step does not see"},
+    {"weight_decay", false, 0, 1, 0.0005, "how much weights shrink"},
+    {"shift", true, 0, 64, 1, "pixels by which images are moved at most, each step anew"},
+}};
+
+constexpr std::size_t kBuiltIn = 5;
 constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
     {.kind = TrainerKind::Xgboost,
      .meaning = "gradient-boosted trees (XGBoost)",
@@ -104,6 +119,11 @@ constexpr std::array<TrainerInfo, kBuiltIn + 1> kTrainers = {{
      .tasks = kMfTasks,
      .columns = kAmounts,
      .params = kMfParams},
+    {.kind = TrainerKind::Cnn,
+     .meaning = "a convolutional network over images (PyTorch)",
+     .tasks = kCnnTasks,
+     .columns = kImages,
+     .params = kCnnParams},
     {.kind = TrainerKind::Function,
      .meaning = "the train(ctx) of a Python function",
      .tasks = kAnyTasks,

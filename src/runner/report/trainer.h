@@ -38,8 +38,13 @@ enum class TrainerKind : std::uint8_t {
   Linear,
   Kmeans,
   Mf,
+  Cnn,       // a Python function that Mayfly brings along
   Function,  // the train(ctx) of a Python function, whose parameters are its own
 };
+// Whether the train(ctx) of a Python function does it, whoever wrote that.
+inline bool is_function(TrainerKind kind) {
+  return kind == TrainerKind::Cnn || kind == TrainerKind::Function;
+}
 std::string_view to_string(TrainerKind kind);
 std::optional<TrainerKind> parse_trainer(std::string_view name);
 
@@ -62,7 +67,7 @@ struct TrainerInfo {
   bool interruptible = true;
 };
 const TrainerInfo& trainer_info(TrainerKind kind);
-std::span<const TrainerInfo> trainer_catalogue();  // of those that are built in
+std::span<const TrainerInfo> trainer_catalogue();  // of all but users' functions
 
 // InvalidArgument (reason invalid_input) names what the trainer cannot do, before anything runs.
 Status check_task(TrainerKind trainer, TrainTask task);

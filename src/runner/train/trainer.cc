@@ -12,6 +12,7 @@ Result<std::unique_ptr<Trainer>> make_trainer(TrainerKind kind, const TrainerSet
     case TrainerKind::Kmeans:
       return make_kmeans(setup, train, valid);
     case TrainerKind::Mf:  // learns from no matrix
+    case TrainerKind::Cnn:
     case TrainerKind::Function:
       break;
   }

@@ -111,6 +111,7 @@ class TrainOptions:
     time: Union[None, str, timedelta]
     cost: Optional[float]
     trainer: Optional[str]
+    trainer_function: Optional[str]
     params: Optional[Mapping[str, Any]]
     space: Optional[Mapping[str, Any]]
     metric: Optional[str]
@@ -131,7 +132,8 @@ class TrainOptions:
             "goal": self.goal,
             "search": self.search or None,
             "budget": {name: value for name, value in budget.items() if value is not None} or None,
-            "trainer": self.trainer,
+            "trainer": self.trainer or (self.trainer_function and "function"),
+            "function": self.trainer_function,
             "params": self.params,
             "space": self.space,
             "metric": self.metric,

@@ -264,6 +264,7 @@ class AsyncClient:
         time: Union[None, str, timedelta] = None,
         cost: Optional[float] = None,
         trainer: Optional[str] = None,
+        trainer_function: Optional[str] = None,
         params: Optional[Mapping[str, Any]] = None,
         space: Optional[Mapping[str, Any]] = None,
         metric: Optional[str] = None,
@@ -280,7 +281,7 @@ class AsyncClient:
     ) -> AsyncJob:
         """As `Client.train`."""
         options = training.TrainOptions(
-            target, goal, search, trials, time, cost, trainer, params, space, metric, task, group, columns,
+            target, goal, search, trials, time, cost, trainer, trainer_function, params, space, metric, task, group, columns,
             drop, seed, threads, deploy,
         )
         return AsyncJob(

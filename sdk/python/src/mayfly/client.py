@@ -288,6 +288,7 @@ class Client:
         time: Union[None, str, timedelta] = None,
         cost: Optional[float] = None,
         trainer: Optional[str] = None,
+        trainer_function: Optional[str] = None,
         params: Optional[Mapping[str, Any]] = None,
         space: Optional[Mapping[str, Any]] = None,
         metric: Optional[str] = None,
@@ -304,13 +305,14 @@ class Client:
     ) -> Job:
         """Trains a model for the function `name`, which need not exist yet, on `data`: a dataset ("credit"), a snapshot of one
         ("credit@3"), or a table as `put` takes it, which becomes the dataset `name` first. `goal`: "auc >= 0.70". `search`:
-        within `trials`, `time` ("10m") or `cost`, over `space`. `group`: of a recommendation the users, of a ranking whose rows
+        within `trials`, `time` ("10m") or `cost`, over `space`. `trainer_function`: the train(ctx) of a Python function of yours
+        ("logistic", "logistic@3") instead of a `trainer`. `group`: of a recommendation the users, of a ranking whose rows
         belong together. `deploy`: through gate and rollout, once it is registered. What is not said follows from the data.
         `wait`: until it is over, with a line for `on_progress` whenever something changes; JobFailed where it failed.
         `result["outcome"]` says whether the goal was reached, `result["version"]` what came of it.
         """
         options = training.TrainOptions(
-            target, goal, search, trials, time, cost, trainer, params, space, metric, task, group, columns,
+            target, goal, search, trials, time, cost, trainer, trainer_function, params, space, metric, task, group, columns,
             drop, seed, threads, deploy,
         )
         return Job(
