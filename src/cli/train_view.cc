@@ -113,6 +113,10 @@ std::string plan_text(const CliJson& job) {
                                 : text_at(plan, "metric"));
   text += line_of("left out", left_out_line(plan));
   text += line_of("trainer", search_line(plan, train));
+  if (at(plan, "interruptible") == false)
+    text += line_of("slices", fmt::format("one: {} cannot be interrupted, and begins again when it "
+                                          "is killed; only the job's own time bounds it",
+                                          text_at(train, "trainer")));
   text += line_of("budget", budget_line(plan));
   return text + line_of("job", text_at(job, "id"));
 }

@@ -13,6 +13,8 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kMessagesOfTraining = 1'000'000;
+// Of a fit that is one slice: it has as long as its job.
+constexpr Duration kUninterrupted = std::chrono::days(3650);
 
 bool is_of_test(const SourceFile& source) {
   const Path path(source.file.path);
@@ -60,16 +62,17 @@ Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& fo
   const std::vector<SourceFile> checkpoint = checkpoint_sources(ask, parts_);
   job->restored = !checkpoint.empty();
   TRY(lay_out(checkpoint, folder.work() / "restored"));
-  return JobSpec{.label = label_of(ask.job),
-                 .runtime = RuntimeKind::Training,
-                 .source = folder.source(),
-                 .work = folder.work(),
-                 .request = to_json(*job),
-                 .max_messages = kMessagesOfTraining,
-                 .memory = ask.job.spec.memory,
-                 .threads = ask.job.spec.cpus,
-                 .timeout = parts_.patience,
-                 .idle = true};
+  return JobSpec{
+      .label = label_of(ask.job),
+      .runtime = RuntimeKind::Training,
+      .source = folder.source(),
+      .work = folder.work(),
+      .request = to_json(*job),
+      .max_messages = kMessagesOfTraining,
+      .memory = ask.job.spec.memory,
+      .threads = ask.job.spec.cpus,
+      .timeout = trainer_info(job->trainer).interruptible ? parts_.patience : kUninterrupted,
+      .idle = true};
 }
 
 Result<JobStore::SliceResult> TrainSlices::take_end(const SliceAsk& ask, const Path& work,

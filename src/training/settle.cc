@@ -369,7 +369,11 @@ class Settling {
     const Json trainer = record.value("trainer", Json());
     if (!trainer.is_object() || trainer.value("kind", Json()) != to_string(plan_.job.trainer))
       return;
-    if (trainer.value("function", Json("")) != Json(plan_.job.function)) return;
+    const auto name_in = [](const Json& function) {
+      const std::string text = function.is_string() ? function.get<std::string>() : "";
+      return text.substr(0, text.find('@'));
+    };
+    if (name_in(trainer.value("function", Json(""))) != name_in(plan_.job.function)) return;
     const Json found = trainer.value("params", Json());
     if (!found.is_object()) return;
     Json params = Json::object();

@@ -197,6 +197,7 @@ Json to_json_value(const TrainPlan& plan) {
         {"eta", plan.halving.eta},
         {"rungs", plan.halving.resources}}},
       {"budget", std::move(budget)},
+      {"interruptible", trainer_info(plan.job.trainer).interruptible},
       {"baseline", plan.baseline},
       {"deploy", plan.deploy}};
   if (plan.goal) json["goal"] = describe_goal(*plan.goal);
@@ -228,6 +229,7 @@ Result<TrainPlan> parse_train_plan(std::string_view detail) {
       .boolean("deploy", plan.deploy);
   (void)reader.value("data");
   (void)reader.value("train");
+  (void)reader.value("interruptible");  // follows from the trainer
   const Json* rows = reader.value("rows");
   const Json* left_out = reader.value("left_out");
   const Json* space = reader.value("space");

@@ -178,6 +178,18 @@ TEST_CASE("cnn learns from the one column of images, with all of its parameters"
             "cnn learns from one column of images"));
 }
 
+TEST_CASE("a plan says of a fit that nothing interrupts that it is one slice") {
+  Facts facts;
+  const auto plan_of = [&](const char* trainer) {
+    const auto plan = facts.settle(
+        std::string(R"({"data": "credit", "drop": ["photo"], "trainer": ")") + trainer + "\"}");
+    REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+    return to_json_value(*plan);
+  };
+  CHECK(plan_of("linear")["interruptible"] == false);
+  CHECK(plan_of("xgboost")["interruptible"] == true);
+}
+
 TEST_CASE("a plan comes back from its job as it was") {
   for (const std::string goal : {"", "auc >= 0.7"}) {
     const TrainPlan plan = a_plan(27, goal);
@@ -316,7 +328,7 @@ TEST_CASE(
         R"({"trainer": {"kind": "xgboost", "params": []}})",
         R"({"trainer": {"kind": "xgboost", "params": {"eta": "much"}}})",
         R"({"trainer": {"kind": "xgboost", "params": {"max_depth": -4}}})",
-        R"({"trainer": {"kind": "xgboost", "function": 7, "params": {"eta": 0.1}}})"}) {
+        R"({"trainer": {"kind": "xgboost", "function": "a@1", "params": {"eta": 0.1}}})"}) {
     facts.record = Json::parse(record);
     const auto careful = facts.settle(wish + "}");
     REQUIRE_MESSAGE(careful.has_value(), record);
