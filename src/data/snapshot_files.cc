@@ -45,16 +45,17 @@ Result<std::vector<SourceFile>> SnapshotFiles::to_learn_from(const SnapshotRecor
 
 Result<std::vector<SourceFile>> SnapshotFiles::to_score(const SnapshotRecord& snapshot,
                                                         const ScoreAsk& ask) const {
-  if (ask.split == Split::Test) (void)TRY(count_look(snapshot, ask.looker, ask.now));
+  const bool answers = ask.shows == Shows::Answers;
+  if (ask.split == Split::Test && answers) (void)TRY(count_look(snapshot, ask.looker, ask.now));
   const DatasetSchema columns = TRY(schema(snapshot));
   const auto target = std::ranges::find(columns.columns, ask.target, &SchemaColumn::name);
-  const std::string of_target = target == columns.columns.end()
-                                    ? ""
-                                    : fmt::format("train/c{}.", target - columns.columns.begin());
+  const bool known = target != columns.columns.end();
+  const std::string values = fmt::format("c{}.", target - columns.columns.begin());
   const std::string scored = fmt::format("{}/", to_string(ask.split));
   return files(snapshot, [&](std::string_view path) {
-    return path.starts_with(scored) || path == "train/row.npy" ||
-           (!of_target.empty() && path.starts_with(of_target));
+    if (path.starts_with(scored))
+      return answers || !known || !path.substr(scored.size()).starts_with(values);
+    return answers && (path == "train/row.npy" || (known && path.starts_with("train/" + values)));
   });
 }
 

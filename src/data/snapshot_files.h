@@ -31,12 +31,15 @@ class SnapshotFiles {
   // test split.
   Result<std::vector<SourceFile>> to_learn_from(const SnapshotRecord& snapshot) const;
   // schema.json and parts/<number>/… of one split; of the training split, where that is another,
-  // the keys and the target alone. The test split: as a look that is counted.
+  // the keys and the target alone. The test split: as a look that is counted; or without the
+  // target, which tells nobody how good a model is.
+  enum class Shows : std::uint8_t { Answers, Features };
   struct ScoreAsk {
     Split split = Split::Valid;
     std::string target = {};
     std::string looker = {};  // the training, whose looks count once; else the job itself
     WallTime now{};
+    Shows shows = Shows::Answers;
   };
   Result<std::vector<SourceFile>> to_score(const SnapshotRecord& snapshot,
                                            const ScoreAsk& ask) const;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "core/reason.h"
@@ -56,14 +57,20 @@ JobSpec spec_of_scoring(const SliceAsk& ask, const ScoreJob& job, const SourceFo
 std::vector<SourceFile> choose_scored(const std::vector<SourceFile>& snapshot,
                                       const DatasetSchema& schema, const ScoreJob& job) {
   const auto target = std::ranges::find(schema.columns, job.target, &SchemaColumn::name);
-  const Path values = fmt::format("c{}.npy", target - schema.columns.begin());
+  const std::string values = fmt::format("c{}.", target - schema.columns.begin());
+  const auto is_target = [&](const Path& path) {
+    return target != schema.columns.end() && path.filename().native().starts_with(values);
+  };
+  const auto is_wanted = [&](const Path& path) {
+    if (path == kSchemaPath) return true;
+    if (is_of_split(path, job.split)) return job.requests == 0 || !is_target(path);
+    const bool fits_guess = path.filename() == "row.npy" || is_target(path);
+    return job.requests == 0 && target != schema.columns.end() && is_of_split(path, Split::Train) &&
+           fits_guess;
+  };
   std::vector<SourceFile> chosen;
-  for (const SourceFile& source : snapshot) {
-    const Path path(source.file.path);
-    const bool fits_guess = target != schema.columns.end() && is_of_split(path, Split::Train) &&
-                            (path.filename() == "row.npy" || path.filename() == values);
-    if (path == kSchemaPath || is_of_split(path, job.split) || fits_guess) chosen.push_back(source);
-  }
+  for (const SourceFile& source : snapshot)
+    if (is_wanted(source.file.path)) chosen.push_back(source);
   return chosen;
 }
 
@@ -130,7 +137,11 @@ Result<JobStore::SliceResult> ScoreSlices::take_end(const ScoreJob& job, const P
   if (end.how == TrainEnd::How::Refused) return refuse(end.refused.reason, end.refused.message);
   if (end.how != TrainEnd::How::Finished)
     return refuse(reason::kInstanceCrashed, "the job broke its protocol: it has stopped");
-  TRY(parse_score_result(end.result, job));
+  if (job.requests > 0) {
+    std::ignore = TRY(parse_requests_result(end.result, job));
+  } else {
+    TRY(parse_score_result(end.result, job));
+  }
   JobStore::SliceResult result;
   result.finished = true;
   result.result = end.result;

@@ -13,12 +13,12 @@
 #include "core/reason.h"
 #include "lineage/json_parts.h"
 #include "lineage/score_files.h"
+#include "lineage/trained_version.h"
 #include "serving/measured.h"
 
 namespace mayfly {
 namespace {
 
-constexpr std::string_view kModelFile = "model.onnx";
 constexpr std::string_view kLinear = "linear";  // of a training's baselines the one that learns
 constexpr std::size_t kMaxTrialReport = std::size_t{4} << 20;
 constexpr std::uint32_t kRolloutsSeen = 200;
@@ -41,10 +41,6 @@ std::optional<validation::Interval> interval_in(const Json& metrics, const std::
 gate::Costs costs_of(const Published& published, std::uint64_t size) {
   const Report& report = published.report;
   return {.run = report.candidates.at(report.chosen).warm_run, .size = Bytes{size}};
-}
-
-Duration run_in(const std::string& measured) {
-  return std::chrono::microseconds(count_at(object_in(measured), "run_us"));
 }
 
 // Time-ordered as its parent, and the same whenever it is asked for.
@@ -105,10 +101,7 @@ struct Registrar::Found {
 
 struct Registrar::Champion {
   VersionNumber number;
-  RecordOrigin origin;
-  Digest model;
-  std::uint64_t size = 0;
-  Duration run{};
+  TrainedVersion version;
 };
 
 struct Registrar::Comparison {
@@ -225,35 +218,6 @@ Task<Result<gate::Verdict>> Registrar::judge(const TrainedModel& trained, const 
   co_return gate::judge_first(function ? function->settings->gate : GatePolicy(), first);
 }
 
-Result<Registrar::Champion> Registrar::find_champion(const FunctionEntry& function) const {
-  Champion champion{.number = function.current, .origin = {}, .model = {}};
-  const auto training = TRY(parts_.registry.training(function.name, function.current));
-  if (!training)
-    return refuse(reason::kConflict,
-                  fmt::format("cannot be compared: version {} was not trained here, so that nobody "
-                              "knows which rows it learned from",
-                              function.current.value));
-  const std::string text = TRY(read(training->record, parts_.blobs, kMaxTrainingRecord));
-  const Json record = TRY(parse_training_record(text));
-  const auto origin = training->job.empty() ? std::nullopt : origin_of(record);
-  if (!origin)
-    return refuse(reason::kConflict,
-                  fmt::format("cannot be compared: version {} was not trained on data of this node",
-                              function.current.value));
-  champion.origin = *origin;
-  const std::vector<VersionRow> rows = TRY(parts_.registry.versions(function.name));
-  const auto row = std::ranges::find(rows, function.current.value, &VersionRow::number);
-  if (row == rows.end()) return refuse(reason::kUnknownVersion, "the champion is gone");
-  champion.run = run_in(row->report);
-  const auto manifest = TRY(parts_.registry.manifest(row->manifest));
-  const auto file = std::ranges::find(manifest->files, kModelFile, &ArtifactFile::path);
-  if (file == manifest->files.end())
-    return refuse(reason::kConflict, "cannot be compared: the champion has no model.onnx");
-  champion.model = parse_digest(file->sha256).value();
-  champion.size = file->size;
-  return champion;
-}
-
 namespace {
 
 // The champion is m0, the challenger m1.
@@ -270,30 +234,14 @@ ScoreJob score_of_both(const RecordOrigin& origin, const Json& report, TrainTask
   return job;
 }
 
-std::vector<gate::SliceMatch> slices_of(const ScoreResult& result) {
-  std::vector<gate::SliceMatch> slices;
-  const auto champion = result.models.find("m0");
-  const auto challenger = result.models.find("m1");
-  if (champion == result.models.end() || challenger == result.models.end()) return slices;
-  const auto interval = [](const ScoredMetric& metric) {
-    const double none = std::nan("");
-    return validation::Interval{metric.value.value_or(none), metric.low.value_or(none),
-                                metric.high.value_or(none)};
-  };
-  for (const SliceScore& before : champion->second.slices) {
-    for (const SliceScore& after : challenger->second.slices) {
-      if (before.column != after.column || before.value != after.value) continue;
-      slices.push_back({.column = before.column,
-                        .value = before.value,
-                        .rows = before.rows,
-                        .champion = interval(before.metric),
-                        .challenger = interval(after.metric)});
-    }
-  }
-  return slices;
-}
-
 }  // namespace
+
+Result<TrainedVersion> Registrar::find_champion(const FunctionEntry& function) const {
+  auto champion =
+      find_trained_version(parts_.registry, parts_.blobs, function.name, function.current);
+  if (champion || champion.error().reason != reason::kConflict) return champion;
+  return refuse(reason::kConflict, "cannot be compared: " + champion.error().message);
+}
 
 // What forbids it is an error. Blocking.
 Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& trained,
@@ -310,11 +258,11 @@ Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& tra
   const std::optional<RecordOrigin> origin = origin_of(own);
   CHECK(origin.has_value());  // of this node's own making
   Comparison comparison{
-      .champion = TRY(find_champion(function)),
+      .champion = {function.current, TRY(find_champion(function))},
       .score = {},
       .metric = {},
       .data = {.dataset = found.data.dataset.name, .snapshot = found.data.snapshot.number}};
-  const RecordOrigin& before = comparison.champion.origin;
+  const RecordOrigin& before = comparison.champion.version.origin;
   if (TRY(gate::comparable(before.origin, origin->origin)))
     return no("it learned from rows that are test rows of the challenger's older split by time");
   if (before.classes != origin->classes || before.positive != origin->positive)
@@ -344,7 +292,7 @@ Task<Result<JobRecord>> Registrar::score_both(const TrainedModel& trained, const
                     .expires = trained.job.spec.expires,
                     .keep = trained.job.spec.keep,
                     .parent = trained.job.spec.id};
-  const Champion& champion = comparison.champion;
+  const TrainedVersion& champion = comparison.champion.version;
   Pin pin = parts_.jobs.pin();
   CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
     const Pin kept = parts_.pins.hold({champion.model});
@@ -383,6 +331,27 @@ Result<validation::Predictions> Registrar::predictions_of(const std::vector<JobF
                           {.truth = truth_file.path, .output = output_file.path});
 }
 
+// As the champion's scores list them: both were asked about the same rows. Blocking.
+Result<std::vector<gate::SliceMatch>> Registrar::slices_of(const std::vector<JobFile>& files,
+                                                           const ScoreResult& result,
+                                                           const ScoreJob& score) const {
+  std::vector<gate::SliceMatch> slices;
+  for (std::size_t i = 0; i < score.slices.size(); ++i) {
+    std::vector<std::string> values;
+    for (const SliceScore& one : result.models.at("m0").slices)
+      if (one.column == score.slices[i]) values.push_back(one.value);
+    const JobFile* file = file_named(files, fmt::format("slices/{}.npy", i));
+    if (file == nullptr) return refuse(reason::kBadReply, "the scoring left no slices");
+    const BlobFile blob = TRY(parts_.job_blobs.file(file->digest));
+    auto rows = TRY(read_slices(blob.path, values.size(), result.rows));
+    for (std::size_t value = 0; value < values.size(); ++value)
+      slices.push_back({.column = score.slices[i],
+                        .value = std::move(values[value]),
+                        .rows = std::move(rows[value])});
+  }
+  return slices;
+}
+
 Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, const Found& found,
                                                const Published& published,
                                                FunctionTable::Entry function) {
@@ -392,17 +361,17 @@ Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, cons
   co_return co_await parts_.pool.run([&]() -> Result<gate::Verdict> {
     const ScoreResult result = TRY(parse_score_result(scored.result, comparison.score));
     const std::vector<JobFile> files = TRY(parts_.jobs.files(scored.spec.id));
-    const Champion& champion = comparison.champion;
+    auto slices = TRY(slices_of(files, result, comparison.score));
+    const TrainedVersion& champion = comparison.champion.version;
     const gate::Match match{.metric = comparison.metric,
                             .champion = TRY(predictions_of(files, "m0", comparison.score)),
                             .challenger = TRY(predictions_of(files, "m1", comparison.score)),
-                            .slices = slices_of(result),
-                            .slice_alpha = result.alpha,
+                            .slices = std::move(slices),
                             .champion_costs = {.run = champion.run, .size = Bytes{champion.size}},
                             .challenger_costs = costs_of(published, found.model.size)};
     gate::Verdict judged = gate::judge(function->settings->gate, match);
     for (gate::Check& check : judged.checks)
-      if (check.name == "improvement") check.numbers["against"] = champion.number.value;
+      if (check.name == "improvement") check.numbers["against"] = comparison.champion.number.value;
     return judged;
   });
 }

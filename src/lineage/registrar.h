@@ -22,6 +22,7 @@
 #include "identity/blob_owners.h"
 #include "jobs/job_store.h"
 #include "jobs/trained_model.h"
+#include "lineage/trained_version.h"
 #include "lineage/training_record.h"
 #include "publish/publisher.h"
 #include "registry/pins.h"
@@ -80,7 +81,10 @@ class Registrar {
   Result<validation::Predictions> predictions_of(const std::vector<JobFile>& files,
                                                  std::string_view model,
                                                  const ScoreJob& score) const;
-  Result<Champion> find_champion(const FunctionEntry& function) const;
+  Result<std::vector<gate::SliceMatch>> slices_of(const std::vector<JobFile>& files,
+                                                  const ScoreResult& result,
+                                                  const ScoreJob& score) const;
+  Result<TrainedVersion> find_champion(const FunctionEntry& function) const;
   Task<Result<Registered>> introduce(const TrainedModel& trained, const Found& found,
                                      const Published& published,
                                      std::optional<gate::Verdict> verdict);

@@ -1,13 +1,15 @@
 // Automatic rollouts: what callers and shadows meet becomes evidence, rollout/judge.h decides once
 // a second, and traffic moves accordingly. Every move is a line of the function's history with its
 // numbers, and so is every new reason to hold. Evidence is kept every ten seconds and at each move:
-// a restart loses no more than that, and time while the node is down does not count.
+// a restart loses no more than that, and time while the node is down does not count. Where requests
+// do not come, both versions are asked about held-out rows (rehearsal.h).
 //
 // A rollout ends by itself when somebody else moves the function's traffic: then a person has
 // decided. Loop thread.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,6 +27,7 @@
 #include "rollout/judge.h"
 #include "serving/catalog.h"
 #include "serving/comparison.h"
+#include "serving/rehearsal.h"
 #include "serving/rollout_state.h"
 #include "serving/serving.h"
 #include "serving/traffic_switch.h"
@@ -41,6 +44,12 @@ class Rollouts {
     TrafficSwitch& traffic;
   };
   explicit Rollouts(Parts parts);
+
+  // How evidence is had where there are no requests; without it, such rollouts hold. Set before
+  // the first.
+  using Rehearse = std::function<Task<Result<rollout::HeldOut>>(
+      HeldOutAsk ask, Rehearsal::Decides decides, CancelToken stop)>;
+  void rehearse_with(Rehearse rehearse) { rehearse_ = std::move(rehearse); }
 
   // What was under way when the node ended goes on. Once, before the first request.
   Status load();
@@ -86,8 +95,12 @@ class Rollouts {
     TimePoint counted;  // until when time_in_step counts
     TimePoint saved;
     std::set<std::string> holds = {};  // by which checks, as recorded in this step
-    bool moving = false;               // a move of its traffic is under way
-    bool aborting = false;             // whoever moves it goes back
+    std::string no_rows = {};          // why no held-out rows are there
+    TimePoint rehearse_at{};           // not before; while it is done, never
+    // Nobody wants to know of held-out rows any more.
+    std::shared_ptr<CancelSource> over = std::make_shared<CancelSource>();
+    bool moving = false;    // a move of its traffic is under way
+    bool aborting = false;  // whoever moves it goes back
   };
   using ActiveRef = std::shared_ptr<Active>;
 
@@ -101,6 +114,9 @@ class Rollouts {
   void count_time(Active& active) const;
   void tick();
   void look_at(const ActiveRef& active);
+  void forget(std::string_view name);
+  Task<void> rehearse(ActiveRef active);
+  Task<void> note_rehearsal(ActiveRef active, Result<rollout::HeldOut> seen);
   Task<void> apply(ActiveRef active, rollout::Decision decision);
   Task<Status> move(ActiveRef active, rollout::Decision decision);
   bool alive(const ActiveRef& active) const { return find(active->name.str()) == active; }
@@ -115,6 +131,7 @@ class Rollouts {
   Task<void> save(ActiveRef active);
 
   Parts parts_;
+  Rehearse rehearse_;
   Gate gate_;
   Timer timer_;                                           // armed while a rollout is under way
   std::map<std::string, ActiveRef, std::less<>> active_;  // by function

@@ -43,13 +43,21 @@ class MappedText {
 
 inline constexpr std::uint64_t kMostRows = std::uint64_t{1} << 31;
 
+// Of which columns the values are there.
+struct ColumnChoice {
+  std::optional<std::string_view> only = {};
+  std::optional<std::string_view> without = {};
+  bool has(std::string_view name) const {
+    return (!only || name == *only) && (!without || name != *without);
+  }
+};
+
 class TrainTable {
  public:
   // `folder` holds schema.json and parts/<number>/<split>/. A part without that split has no rows
-  // of it. `only`: the column of which alone the values are there. InvalidArgument names the file
-  // that is not what it should be.
+  // of it. InvalidArgument names the file that is not what it should be.
   static Result<TrainTable> open(const Path& folder, std::string_view split,
-                                 std::optional<std::string_view> only = {});
+                                 const ColumnChoice& choice = {});
 
   std::uint32_t rows() const { return rows_; }
   const std::vector<TrainColumn>& columns() const { return columns_; }
@@ -89,7 +97,7 @@ class TrainTable {
   };
 
   explicit TrainTable(std::vector<TrainColumn> columns) : columns_(std::move(columns)) {}
-  Result<Part> open_part(const Path& folder, std::optional<std::string_view> only) const;
+  Result<Part> open_part(const Path& folder, const ColumnChoice& choice) const;
   Result<NpyColumn> open_values(const Path& folder, std::size_t column, std::uint32_t rows) const;
   const Part& part_of(std::uint32_t row) const;
   template <typename Read>
