@@ -98,6 +98,8 @@ Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobSe
           .job_blobs = jobs.blobs(),
           .datasets = jobs.dataset_store(),
           .score = run_score(base, jobs),
+          .byte_limit = [&quotas = plane.quotas](
+                            std::string_view project) { return quotas.stored_limit(project); },
           .stop = base.stop.token()};
 }
 

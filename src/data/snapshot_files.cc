@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/reason.h"
@@ -57,6 +58,36 @@ Result<std::vector<SourceFile>> SnapshotFiles::to_score(const SnapshotRecord& sn
       return answers || !known || !path.substr(scored.size()).starts_with(values);
     return answers && (path == "train/row.npy" || (known && path.starts_with("train/" + values)));
   });
+}
+
+Result<std::set<std::uint32_t>> SnapshotFiles::with_other_rows(
+    const SnapshotRecord& snapshot) const {
+  std::set<std::uint32_t> others;
+  for (const TestLook& look : TRY(datasets_.looks(snapshot.dataset)))
+    if (look.snapshot != snapshot.number) others.insert(look.snapshot);
+  if (others.empty()) return others;
+  const SplitRule split = TRY(schema(snapshot)).split;
+  if (split.by != SplitBy::Time) return std::set<std::uint32_t>();
+  for (auto number = others.begin(); number != others.end();) {
+    SnapshotRecord other;
+    other.dataset = snapshot.dataset;
+    other.number = *number;
+    const DatasetSchema known = TRY(schema(other));
+    number = known.split.test_from == split.test_from ? others.erase(number) : std::next(number);
+  }
+  return others;
+}
+
+Result<std::uint32_t> SnapshotFiles::count_look(const SnapshotRecord& snapshot,
+                                                std::string_view looker, WallTime now) const {
+  return datasets_.count_look(snapshot, looker, now, TRY(with_other_rows(snapshot)));
+}
+
+Result<std::vector<TestLook>> SnapshotFiles::looks(const SnapshotRecord& snapshot) const {
+  const std::set<std::uint32_t> others = TRY(with_other_rows(snapshot));
+  std::vector<TestLook> found = TRY(datasets_.looks(snapshot.dataset));
+  std::erase_if(found, [&](const TestLook& look) { return others.contains(look.snapshot); });
+  return found;
 }
 
 Result<std::string> SnapshotFiles::read(const SnapshotRecord& snapshot, std::string_view path,

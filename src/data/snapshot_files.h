@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,16 +44,19 @@ class SnapshotFiles {
   };
   Result<std::vector<SourceFile>> to_score(const SnapshotRecord& snapshot,
                                            const ScoreAsk& ask) const;
-  // The same look, counted before anybody is shown anything: its number among all at this
-  // snapshot's test split, from 1, however often it is asked for.
+  // The same look, counted before anybody is shown anything: its number, from 1, among all at these
+  // test rows, however often it is asked for. Rows keep their split, so that looks at the other
+  // snapshots of a dataset count, too; of splits by time, those whose test rows begin at the same
+  // time.
   Result<std::uint32_t> count_look(const SnapshotRecord& snapshot, std::string_view looker,
-                                   WallTime now) const {
-    return datasets_.count_look(snapshot, looker, now);
-  }
+                                   WallTime now) const;
+  Result<std::vector<TestLook>> looks(const SnapshotRecord& snapshot) const;
   Result<DatasetSchema> schema(const SnapshotRecord& snapshot) const;
   Result<Json> statistics(const SnapshotRecord& snapshot) const;
 
  private:
+  // Snapshots that were looked at and whose test rows are others.
+  Result<std::set<std::uint32_t>> with_other_rows(const SnapshotRecord& snapshot) const;
   using Wanted = std::function<bool(std::string_view path)>;  // of a part's file
   Result<std::vector<SourceFile>> files(const SnapshotRecord& snapshot, const Wanted& wanted) const;
   Result<std::string> read(const SnapshotRecord& snapshot, std::string_view path,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "base/check.h"
@@ -83,6 +84,8 @@ bool is_verdict(const Error& error) {
          error.code != Code::ResourceExhausted;
 }
 
+Json not_served() { return {{"state", "none"}}; }
+
 Json nobody_asked() {
   return {{"passed", false},
           {"why", "registered without requests: the gate was not asked"},
@@ -137,6 +140,17 @@ Result<LearnedFrom> Registrar::find_data(const TrainedModel& trained) const {
   return data;
 }
 
+// Within the project's quota of bytes. Blocking.
+Status Registrar::own(std::string_view project, const BlobInfo& blob) const {
+  if (TRY(parts_.owners.has(project, blob.digest))) return {};
+  const BlobOwners::Upload upload{.project = project,
+                                  .slot = BlobOwners::slot(project, blob.digest),
+                                  .size = Bytes{blob.size},
+                                  .kind = BlobOwners::Upload::Kind::Fresh};
+  std::ignore = TRY(parts_.owners.reserve(upload, parts_.byte_limit(project)));
+  return parts_.owners.add(project, blob, upload.slot);
+}
+
 // The model becomes one of the versions' blobs.
 Result<Registrar::Found> Registrar::find(const TrainedModel& trained, Pin& pin) const {
   const std::vector<JobFile> files = TRY(parts_.jobs.files(trained.trial.spec.id));
@@ -156,8 +170,7 @@ Result<Registrar::Found> Registrar::find(const TrainedModel& trained, Pin& pin) 
   found.task = *task;
   pin = parts_.pins.hold({model->digest});
   const BlobInfo blob = TRY(parts_.blobs.adopt(model->digest, parts_.job_blobs));
-  const std::string_view project = project_of(trained.job.spec.function);
-  TRY(parts_.owners.add(project, blob, BlobOwners::slot(project, blob.digest)));
+  TRY(own(project_of(trained.job.spec.function), blob));
   return found;
 }
 
@@ -185,10 +198,12 @@ Task<Result<Registered>> Registrar::add(TrainedModel trained) {
     Json gate = at(begun.record, "gate");
     const gate::Verdict verdict{
         .passed = flag_at(gate, "passed"), .why = text_at(gate, "why"), .checks = {}};
+    Json rollout = not_served();
     if (trained.serve && verdict.passed) {
-      CO_TRY_STATUS(co_await serve(name, *begun.there, verdict, trained.author));
+      CO_TRY(rollout, co_await serve(name, *begun.there, verdict, trained.author));
     }
-    co_return Registered{.version = *begun.there, .gate = std::move(gate)};
+    co_return Registered{
+        .version = *begun.there, .gate = std::move(gate), .rollout = std::move(rollout)};
   }
   PublishRequest request{.label = name.str(),
                          .files = {{.file = {.path = std::string(kModelFile),
@@ -401,8 +416,7 @@ Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const
     const auto writer = TRY(parts_.blobs.create());
     TRY(writer->append(std::as_bytes(std::span(text))));
     const BlobInfo blob = TRY(writer->commit());
-    const std::string_view project = project_of(name.str());
-    return parts_.owners.add(project, blob, BlobOwners::slot(project, blob.digest));
+    return own(project_of(name.str()), blob);
   }));
   Deployment deployment{
       .function = name,
@@ -423,35 +437,50 @@ Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const
   line["version"] = made.number.value;
   CO_TRY_STATUS(co_await parts_.pool.run(
       [&] { return parts_.registry.note(name, "gate", line.dump(), trained.author); }));
+  Json rollout = not_served();
   if (verdict && verdict->passed) {
-    CO_TRY_STATUS(co_await serve(name, made.number, *verdict, trained.author));
+    CO_TRY(rollout, co_await serve(name, made.number, *verdict, trained.author));
   }
-  co_return Registered{.version = made.number, .gate = std::move(gate)};
+  co_return Registered{
+      .version = made.number, .gate = std::move(gate), .rollout = std::move(rollout)};
 }
 
-// What was served once, whatever became of it, is not served again.
-Task<Status> Registrar::serve(FunctionName name, VersionNumber version,
-                              const gate::Verdict& verdict, Author author) {
+// What was served once, whatever became of it, is not served again. What is under way of an older
+// version gives way: this one was found good beside the same champion.
+Task<Result<Json>> Registrar::serve(FunctionName name, VersionNumber version,
+                                    const gate::Verdict& verdict, Author author) {
   const FunctionTable::Entry function = parts_.catalog.table()->find(name.str());
   if (!function || (function->current == version && !function->routing->waiting))
-    co_return Status{};
+    co_return Json{{"state", "promoted"}};
   author.why = "gate: " + verdict.why;
   if (function->routing->waiting) {
     const auto moved = co_await parts_.traffic.point(name, version, author, function);
-    co_return moved ? Status{} : std::unexpected(moved.error());
+    if (!moved) co_return std::unexpected(moved.error());
+    co_return Json{{"state", "promoted"}};
   }
   CO_TRY(const std::vector<Change> changes, co_await parts_.pool.run([&] {
     return parts_.registry.history(name, kRolloutsSeen, "rollout");
   }));
   for (const Change& change : changes)
-    if (count_at(object_in(change.detail), "version") == version.value) co_return Status{};
-  CO_TRY(const rollout::RolloutPlan plan, rollout::parse_plan(function->settings->rollout));
-  const Status started = co_await parts_.rollouts.start(name, version, plan, author);
-  if (started) co_return Status{};
-  co_return std::unexpected(Error(started.error())
-                                .in(fmt::format("version {} is registered, but its rollout has not "
-                                                "begun",
-                                                version.value)));
+    if (count_at(object_in(change.detail), "version") == version.value)
+      co_return Json{{"state", "started"}};
+  const Status started = co_await roll_out(name, version, *function, author);
+  if (started) co_return Json{{"state", "started"}};
+  if (!is_verdict(started.error())) co_return std::unexpected(started.error());
+  const Json line{
+      {"version", version.value}, {"what", "not_started"}, {"why", started.error().message}};
+  CO_TRY_STATUS(co_await parts_.pool.run(
+      [&] { return parts_.registry.note(name, "rollout", line.dump(), author); }));
+  co_return Json{{"state", "not_started"}, {"why", started.error().message}};
+}
+
+Task<Status> Registrar::roll_out(FunctionName name, VersionNumber version,
+                                 const FunctionEntry& function, Author author) {
+  CO_TRY(rollout::RolloutPlan plan, rollout::parse_plan(function.settings->rollout));
+  if (parts_.rollouts.under_way(name)) {
+    CO_TRY_STATUS(co_await parts_.rollouts.supersede(name, version, author));
+  }
+  co_return co_await parts_.rollouts.start(name, version, std::move(plan), author);
 }
 
 }  // namespace mayfly

@@ -34,6 +34,16 @@ bool lacks_requests(const Decision& decision) {
          });
 }
 
+// More samples move such an estimate below its margin, or its bound above it.
+bool lacks_proof(const Decision& decision) {
+  return decision.move == Move::Hold &&
+         std::ranges::any_of(decision.findings, [](const Finding& finding) {
+           const bool tested = finding.check == Check::Errors || finding.check == Check::RunTime ||
+                               finding.check == Check::StartTime;
+           return finding.verdict == Verdict::Hold && tested;
+         });
+}
+
 Decision conclude(const RolloutPlan& plan, std::uint32_t step, Findings findings) {
   const Verdict gravest = std::ranges::max(findings, {}, &Finding::verdict).verdict;
   Decision decision{.step = step};
@@ -111,6 +121,7 @@ Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
   instead.challenger = snapshot.held_out->challenger;
   decision = judge_evidence(plan, instead);
   decision.basis = Basis::HeldOutRows;
+  decision.wants_rows = lacks_proof(decision) && instead.challenger.requests < kMostHeldOutRequests;
   decision.why += ", judged on held-out rows";
   return decision;
 }

@@ -96,9 +96,11 @@ std::string_view to_string(Basis basis);
 struct Decision {
   Move move = Move::Hold;
   Basis basis = Basis::Requests;
-  bool wants_rows = false;  // held-out rows would decide, and nobody was asked about them yet
-  std::uint32_t step = 0;   // where the rollout is after the move
-  std::string why = {};     // the texts of the findings that decided
+  // Held-out rows would decide: nobody was asked about them yet, or not often enough to tell harm
+  // from chance.
+  bool wants_rows = false;
+  std::uint32_t step = 0;  // where the rollout is after the move
+  std::string why = {};    // the texts of the findings that decided
   std::vector<Finding> findings = {};
 };
 

@@ -182,6 +182,13 @@ TEST_CASE("what held-out rows show is judged as requests are, which come first")
   CHECK(judge(plan, snapshot).move == Move::Promote);
   snapshot.held_out = rows_of({}, 50);
   CHECK(judge(plan, snapshot).move == Move::Hold);  // too few of them, too
+  CHECK_FALSE(judge(plan, snapshot).wants_rows);
+  // What may be chance is asked about again, and then decides.
+  snapshot.held_out = rows_of({.run = 2400us}, 100);
+  CHECK(judge(plan, snapshot).move == Move::Hold);
+  CHECK(judge(plan, snapshot).wants_rows);
+  snapshot.held_out->merge(rows_of({.run = 2400us}, 8000));
+  CHECK(judge(plan, snapshot).move == Move::RollBack);
   // Enough requests pass a step whatever rows say, and harm to callers goes back.
   RolloutSnapshot busy = healthy();
   busy.held_out = rows_of({.errors = 0.3}, 500);

@@ -1,5 +1,6 @@
 #include "rollout/snapshot.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -32,6 +33,12 @@ Status read_held_out(const Json& json, std::optional<HeldOut>& out) {
 }
 
 }  // namespace
+
+void HeldOut::merge(const HeldOut& other) {
+  rows = std::max(rows, other.rows);
+  champion.merge(other.champion);
+  challenger.merge(other.challenger);
+}
 
 std::string to_json(const RolloutSnapshot& snapshot) {
   Json json{{"step", snapshot.step},

@@ -19,6 +19,7 @@ struct HeldOut {
   std::uint64_t rows = 0;  // different ones; each may have been asked about several times
   Evidence champion = {};
   Evidence challenger = {};
+  void merge(const HeldOut& other);
   bool operator==(const HeldOut&) const = default;
 };
 
@@ -35,6 +36,7 @@ struct RolloutSnapshot {
 };
 
 inline constexpr std::uint64_t kMostHeldOutRows = 10'000;
+inline constexpr std::uint64_t kMostHeldOutRequests = 100'000;  // of each version
 
 std::string to_json(const RolloutSnapshot& snapshot);
 Result<RolloutSnapshot> parse_snapshot(std::string_view json);  // strict

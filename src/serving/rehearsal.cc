@@ -64,6 +64,12 @@ Task<Status> Rehearsal::ask_both(Sides& sides, const std::string& row, CancelTok
   co_return Status{};
 }
 
+Task<Result<ServingRef>> Rehearsal::find(FunctionName function, VersionNumber version) {
+  CO_TRY(ResolvedVersion resolved,
+         parts_.catalog.resolve(function.str(), std::to_string(version.value)));
+  co_return co_await parts_.catalog.find(std::move(resolved));
+}
+
 Task<Result<rollout::HeldOut>> Rehearsal::run(HeldOutAsk ask, Decides decides, CancelToken stop) {
   CO_TRY(const std::vector<std::string> rows, co_await parts_.find_rows(ask));
   if (rows.size() < ask.least) {
@@ -71,12 +77,9 @@ Task<Result<rollout::HeldOut>> Rehearsal::run(HeldOutAsk ask, Decides decides, C
                                                     "min_samples asks for",
                                                     rows.size(), ask.least));
   }
-  const auto find = [&](VersionNumber version) {
-    return parts_.catalog.find(ask.function.str(), std::to_string(version.value));
-  };
   Sides sides;
-  CO_TRY(sides.champion.version, co_await find(ask.champion));
-  CO_TRY(sides.challenger.version, co_await find(ask.challenger));
+  CO_TRY(sides.champion.version, co_await find(ask.function, ask.champion));
+  CO_TRY(sides.challenger.version, co_await find(ask.function, ask.challenger));
   rollout::HeldOut seen{.rows = rows.size()};
   for (int pass = 0; pass < kMostPasses; ++pass) {
     for (const std::string& row : rows) {

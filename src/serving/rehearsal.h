@@ -52,6 +52,7 @@ class Rehearsal {
     ServingRef version;
     rollout::Evidence evidence;
   };
+  Task<Result<ServingRef>> find(FunctionName function, VersionNumber version);
   Task<Result<Outcome>> ask(ServingRef version, std::string row, CancelToken stop);
   struct Sides {
     Side champion, challenger;

@@ -172,7 +172,8 @@ Task<void> Rollouts::rehearse(ActiveRef active) {
       .most = std::clamp(state.plan.min_samples, kHeldOutRows, rollout::kMostHeldOutRows)};
   const auto decides = [&state](const rollout::HeldOut& seen) {
     rollout::RolloutSnapshot with = state.snapshot;
-    with.held_out = seen;
+    if (!with.held_out) with.held_out.emplace();
+    with.held_out->merge(seen);
     return rollout::judge(state.plan, with).move != Move::Hold;
   };
   Result<rollout::HeldOut> seen =
@@ -185,9 +186,13 @@ Task<void> Rollouts::rehearse(ActiveRef active) {
 Task<void> Rollouts::note_rehearsal(ActiveRef active, Result<rollout::HeldOut> seen) {
   if (seen) {
     active->no_rows.clear();
-    active->state.snapshot.held_out = *std::move(seen);
-    const std::uint64_t rows = active->state.snapshot.held_out->rows;
+    active->rehearse_at = parts_.loop.now() + kRehearseAgain;
+    const bool again = active->state.snapshot.held_out.has_value();
+    if (!again) active->state.snapshot.held_out.emplace();
+    active->state.snapshot.held_out->merge(*seen);
+    const std::uint64_t rows = seen->rows;
     co_await save(active);
+    if (again) co_return;
     const std::string why =
         fmt::format("judged on held-out rows: {} of them, as too few requests came within {}", rows,
                     to_string(active->state.plan.max_wait));
@@ -484,6 +489,17 @@ Task<Status> Rollouts::order(FunctionName name, Order order, Author author) {
 }
 
 Task<Status> Rollouts::abort(FunctionName name, Author author) {
+  return give_up(std::move(name), "abort", Json::object(), std::move(author));
+}
+
+Task<Status> Rollouts::supersede(FunctionName name, VersionNumber successor, Author author) {
+  Json detail{{"by", successor.value},
+              {"why", fmt::format("superseded by version {}", successor.value)}};
+  return give_up(std::move(name), "superseded", std::move(detail), std::move(author));
+}
+
+Task<Status> Rollouts::give_up(FunctionName name, std::string_view how, Json detail,
+                               Author author) {
   const auto hold = gate_.hold();
   if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
   CO_TRY(const ActiveRef active, need(name));
@@ -499,7 +515,7 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
     if (idle) active->moving = false;
     co_return back;
   }
-  co_await end(active, "abort", Json::object(), author);
+  co_await end(active, how, std::move(detail), author);
   co_return Status{};
 }
 
@@ -527,22 +543,23 @@ Json Rollouts::describe(const FunctionName& name) const {
   Json held_out;
   if (snapshot.held_out) held_out = {{"rows", snapshot.held_out->rows}};
   if (!active->no_rows.empty()) held_out["why"] = active->no_rows;
-  return {{"function", local_name(name.str())},
-          {"state", "running"},
-          {"version", state.challenger.value},
-          {"champion", state.champion.value},
-          {"steps", std::move(steps)},
-          {"step", snapshot.step},
-          {"seconds_in_step", seconds},
-          {"held_out", std::move(held_out)},
-          {"requests", snapshot.challenger.requests},
-          {"errors", snapshot.challenger.errors},
-          {"champion_requests", snapshot.champion.requests},
-          {"champion_errors", snapshot.champion.errors},
-          {"approved", snapshot.approved},
-          {"paused", snapshot.paused},
-          {"plan", Json::parse(rollout::to_json(state.plan))},
-          {"decision", decision_json(rollout::judge(state.plan, snapshot))}};
+  Json about{{"function", local_name(name.str())},
+             {"state", "running"},
+             {"version", state.challenger.value},
+             {"champion", state.champion.value},
+             {"steps", std::move(steps)},
+             {"step", snapshot.step},
+             {"seconds_in_step", seconds},
+             {"requests", snapshot.challenger.requests},
+             {"errors", snapshot.challenger.errors},
+             {"champion_requests", snapshot.champion.requests},
+             {"champion_errors", snapshot.champion.errors},
+             {"approved", snapshot.approved},
+             {"paused", snapshot.paused},
+             {"plan", Json::parse(rollout::to_json(state.plan))},
+             {"decision", decision_json(rollout::judge(state.plan, snapshot))}};
+  if (!held_out.is_null()) about["held_out"] = std::move(held_out);
+  return about;
 }
 
 }  // namespace mayfly

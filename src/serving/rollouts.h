@@ -72,6 +72,8 @@ class Rollouts {
   // All traffic to the champion. conflict also where it was moved by hand: then it stays as it is,
   // and the rollout is over.
   Task<Status> abort(FunctionName name, Author author);
+  // The same, for a newer version whose rollout begins next: the record says so. As abort.
+  Task<Status> supersede(FunctionName name, VersionNumber successor, Author author);
   Json describe(const FunctionName& name) const;  // {"state":"none"} or all there is
   // What is being rolled out, at which step, and what is thought of it: "5 %: hold". nullopt: no
   // rollout is under way.
@@ -123,6 +125,7 @@ class Rollouts {
   Result<FunctionTable::Entry> untouched(const Active& active) const;
   Task<Status> enter(ActiveRef active, std::uint32_t step, Author author,
                      FunctionTable::Entry seen);
+  Task<Status> give_up(FunctionName name, std::string_view how, Json detail, Author author);
   Task<Status> go_back(ActiveRef active, Author author);
   Task<void> end(ActiveRef active, std::string_view how, Json detail, Author author);
   Task<void> record(ActiveRef active, std::string_view what, Json detail, Author author);

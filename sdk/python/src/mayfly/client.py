@@ -304,9 +304,9 @@ class Client:
         """Trains a model for the function `name`, which need not exist yet, on `data`: a dataset ("credit"), a snapshot of one
         ("credit@3"), or a table as `put` takes it, which becomes the dataset `name` first. `goal`: "auc >= 0.70". `search`:
         within `trials`, `time` ("10m") or `cost`, over `space`. `deploy`: through gate and rollout, once it is registered. What
-        is not said follows from the data. `wait`: until it is over, with a line for `on_progress` whenever something
-        changes; JobFailed where it failed. `result["outcome"]` says whether the goal was reached, `result["version"]` what
-        came of it.
+        is not said follows from the data. `wait`: until it is over and its rollout, too, with a line for `on_progress`
+        whenever something changes; JobFailed where it failed. `result["outcome"]` says whether the goal was reached,
+        `result["version"]` what came of it, `result["rollout"]` whether it serves: "promoted", "rolled_back", "held" …
         """
         options = training.TrainOptions(
             target, goal, search, trials, time, cost, trainer, params, space, metric, task, columns, drop, seed,
