@@ -128,7 +128,8 @@ TEST_CASE("rows become requests of a model, without what they are to be answered
                         {"colour", DataType::Bytes, {-1}},
                         {"words", DataType::Bytes, {-1}}};
     signature.outputs = {{"label", DataType::Bytes, {-1}}};
-    const auto read = decode_infer_request(parser, line, signature, {.bytes = 1 << 20});
+    const auto read =
+        decode_infer_request(parser, line, signature, {.bytes = 1 << 20, .setting = "of a row"});
     CHECK_MESSAGE(read.has_value(), line);
   }
   CHECK(lines.size() == 50);
