@@ -1,5 +1,6 @@
 #include "app/data_plane.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "app/holdings.h"
@@ -15,6 +16,12 @@ PythonSupplies supplies(const Foundation& base) {
                                                            const std::vector<std::string>& names) {
             return secrets.read(project, names);
           }};
+}
+
+HeldOutRows::RunScore run_score(const Foundation& base, JobService& jobs) {
+  return [&jobs, stop = base.stop.token()](JobSubmission job, std::vector<JobFile> inputs) {
+    return jobs.run_to_end(std::move(job), std::move(inputs), stop);
+  };
 }
 
 }  // namespace
@@ -99,11 +106,23 @@ Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobSe
           .jobs = jobs.engine().store(),
           .job_blobs = jobs.blobs(),
           .datasets = jobs.dataset_store(),
-          .score =
-              [&jobs, stop = base.stop.token()](JobSubmission job, std::vector<JobFile> inputs) {
-                return jobs.run_to_end(std::move(job), std::move(inputs), stop);
-              },
+          .score = run_score(base, jobs),
+          .byte_limit = [&quotas = plane.quotas](
+                            std::string_view project) { return quotas.stored_limit(project); },
           .stop = base.stop.token()};
+}
+
+HeldOutRows::Parts held_out_parts(const Foundation& base, DataPlane& plane, JobService& jobs) {
+  return {.pool = base.pool,
+          .clock = base.clock,
+          .blobs = base.blobs,
+          .pins = base.pins,
+          .registry = base.registry,
+          .jobs = jobs.engine().store(),
+          .job_blobs = jobs.blobs(),
+          .ids = plane.ids,
+          .memory = std::min(gib(1), jobs.engine().options().memory),
+          .score = run_score(base, jobs)};
 }
 
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,

@@ -26,6 +26,7 @@
 #include "identity/blob_owners.h"
 #include "identity/key_store.h"
 #include "identity/project_store.h"
+#include "lineage/held_out.h"
 #include "lineage/lineage.h"
 #include "lineage/registrar.h"
 #include "net/guarded_client.h"
@@ -113,6 +114,7 @@ struct DataPlane {
 };
 
 Registrar::Parts registrar_parts(const Foundation& base, DataPlane& plane, JobService& jobs);
+HeldOutRows::Parts held_out_parts(const Foundation& base, DataPlane& plane, JobService& jobs);
 ControlApi::Parts control_parts(const Foundation& base, DataPlane& plane, JobService& jobs,
                                 const Lineage& lineage, std::function<bool()> ready,
                                 std::function<std::size_t()> connections);

@@ -287,6 +287,11 @@ struct Origins {
                  .datasets = jobs.dataset_store(),
                  .ledger = base.data.ledger()}),
         registrar(registrar_parts(base, plane, jobs)),
+        held_out(held_out_parts(base, plane, jobs)),
+        rehearsal({.loop = base.loop,
+                   .catalog = plane.catalog,
+                   .shadows = plane.shadows,
+                   .find_rows = [this](HeldOutAsk ask) { return held_out.find(std::move(ask)); }}),
         api({.pool = base.pool,
              .catalog = plane.catalog,
              .registry = base.registry,
@@ -294,12 +299,19 @@ struct Origins {
              .keys = *base.vault.signing,
              .engine = jobs.engine(),
              .lineage = lineage,
-             .add = [this](TrainedModel trained) { return add(std::move(trained)); }}) {}
+             .add = [this](TrainedModel trained) { return add(std::move(trained)); }}) {
+    plane.rollouts.rehearse_with(
+        [this](HeldOutAsk ask, Rehearsal::Decides decides, CancelToken stop) {
+          return rehearsal.run(std::move(ask), std::move(decides), stop);
+        });
+  }
 
   Task<Result<Registered>> add(TrainedModel trained) { return registrar.add(std::move(trained)); }
 
   Lineage lineage;
   Registrar registrar;
+  HeldOutRows held_out;
+  Rehearsal rehearsal;  // of rollouts whose functions nobody asks
   LineageApi api;
 };
 

@@ -123,6 +123,22 @@ std::string ingest_text(const CliJson& result) {
   return text;
 }
 
+namespace {
+
+// A bound holds with 95 %, and all that were looked for together do: Bonferroni.
+std::string looks_text(const CliJson& looks) {
+  constexpr double kAlpha = 0.05;
+  const std::size_t count = looks.size();
+  const double next = 100 * (1 - kAlpha / static_cast<double>(count + 1));
+  return fmt::format("test rows were looked at {}; the next bound on them holds with {:.3g} %\n",
+                     count == 0   ? "by nobody"
+                     : count == 1 ? "once"
+                                  : fmt::format("{} times", count),
+                     next);
+}
+
+}  // namespace
+
 std::string snapshot_text(const CliJson& snapshot) {
   std::string text =
       fmt::format("{}@{}  {}, {}\n", snapshot.value("dataset", ""), count_in(snapshot, "number"),
@@ -134,6 +150,7 @@ std::string snapshot_text(const CliJson& snapshot) {
   const CliJson split = schema.value("split", CliJson::object());
   const std::string key = printable(split.value("column", ""), kShownName);
   text += fmt::format("split by {}{}{}\n", split.value("by", ""), key.empty() ? "" : " ", key);
+  text += looks_text(snapshot.value("test_looks", CliJson::array()));
   if (!schema.value("target", "").empty())
     text += fmt::format("target {}\n", printable(schema.value("target", ""), kShownName));
   text += fmt::format("sha256 {}\n", snapshot.value("digest", ""));

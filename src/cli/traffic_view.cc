@@ -80,6 +80,12 @@ void print_running_rollout(const CliJson& about) {
       about.value("seconds_in_step", 0.0), about.value("version", 0), about.value("requests", 0ULL),
       about.value("errors", 0ULL), about.value("champion", 0),
       about.value("champion_requests", 0ULL), about.value("champion_errors", 0ULL));
+  const CliJson held_out = about.value("held_out", CliJson::object());
+  if (held_out.contains("why"))
+    fmt::print("no held-out rows stand in for requests: {}\n", held_out.value("why", ""));
+  if (about["decision"].value("judged_on", "requests") != "requests")
+    fmt::print("judged on {} held-out rows, as too few requests came\n",
+               held_out.value("rows", 0ULL));
   for (const CliJson& finding : about["decision"]["findings"])
     fmt::print("  {:9} {}\n", finding.value("verdict", ""), finding.value("text", ""));
 }

@@ -152,6 +152,11 @@ std::string training_text(const CliJson& job) {
       text += fmt::format("\nthe gate {}: {}", passed ? "lets it pass" : "does not let it pass",
                           text_at(gate, "why"));
     }
+    if (const CliJson rollout = at(job, "rollout"); text_at(rollout, "state") != "none") {
+      const std::string reason = text_at(rollout, "why");
+      text += fmt::format("\nits rollout: {}{}{}", text_at(rollout, "state"),
+                          reason.empty() ? "" : ": ", reason);
+    }
   } else if (const CliJson why = at(result, "registration"); why.is_object()) {
     text += fmt::format("\nnot registered: {}", text_at(why, "error"));
   } else {

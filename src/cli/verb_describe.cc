@@ -122,6 +122,7 @@ void print_training(const CliJson& training) {
   const auto word = [](const CliJson& json, const char* key) {
     const CliJson found = json.is_object() ? json.value(key, CliJson()) : CliJson();
     if (found.is_null()) return std::string();
+    if (found.is_number_float()) return fmt::format("{:.4g}", found.get<double>());
     return printable(found.is_string() ? found.get<std::string>() : found.dump(), 200);
   };
   fmt::print("training\n");

@@ -28,6 +28,7 @@ struct LineageFlags {
 
 std::string cell(const CliJson& json, const char* key) {
   if (!json.is_object() || !json.contains(key) || json[key].is_null()) return "";
+  if (json[key].is_number_float()) return fmt::format("{:.4g}", json[key].get<double>());
   return printable(json[key].is_string() ? json[key].get<std::string>() : json[key].dump(),
                    kShownCell);
 }
@@ -74,11 +75,14 @@ void print_data_line(const CliJson& data) {
   }
 }
 
+// Where no keys are asked for, nobody has a name.
+std::string by_whom(const std::string& name) { return name.empty() ? "nobody by name" : name; }
+
 void print_lineage(const CliJson& about) {
   if (about.contains("invocation")) {
     const CliJson& invocation = about["invocation"];
     fmt::print("invocation {} at {}, for {}\n", cell(invocation, "id"), cell(invocation, "time"),
-               cell(invocation, "caller").empty() ? "nobody by name" : cell(invocation, "caller"));
+               by_whom(cell(invocation, "caller")));
     if (about.contains("gone")) {
       fmt::print("  by {}@{}, which is gone: {}\n", cell(invocation, "function"),
                  cell(invocation, "version"), cell(about, "gone"));
@@ -87,14 +91,15 @@ void print_lineage(const CliJson& about) {
   }
   fmt::print("{}@{}  {}\n", cell(about, "function"), cell(about, "version"),
              serves_text(about.value("serves", CliJson::object())));
-  fmt::print("  made     {} by {}\n", cell(about, "created"), cell(about, "deployed_by"));
+  fmt::print("  made     {} by {}\n", cell(about, "created"), by_whom(cell(about, "deployed_by")));
   const CliJson training = about.value("training", CliJson());
   if (!training.is_object()) {
     fmt::print("  training none is known: it was deployed as it is\n");
     return;
   }
-  fmt::print("  because  {} ({})\n", cell(training.value("trigger", CliJson()), "why"),
-             cell(training.value("trigger", CliJson()), "who"));
+  const CliJson trigger = training.value("trigger", CliJson());
+  fmt::print("  because  {}, asked for by {}\n", cell(trigger, "why"),
+             by_whom(cell(trigger, "who")));
   if (training.contains("parent")) fmt::print("  after    version {}\n", cell(training, "parent"));
   const CliJson gate = training.value("gate", CliJson::object());
   fmt::print("  gate     {}: {}\n", gate.value("passed", false) ? "passed" : "not passed",

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "cli/job_watch.h"
+#include "cli/rollout_watch.h"
 #include "cli/train_view.h"
 #include "cli/verbs.h"
 #include "core/names.h"
@@ -171,6 +172,18 @@ Result<CliJson> watch(NodeClient& node, const CliJson& accepted) {
   return follow_job(node, id);
 }
 
+// How its rollout ended, as `rollout`; nothing of a training that made no version.
+Status await_rollout(NodeClient& node, const std::string& name, CliJson& job) {
+  const CliJson result = job.value("result", CliJson::object());
+  if (!result.is_object() || !result.contains("version")) return {};
+  CliJson rollout = result.value("rollout", CliJson{{"state", "none"}});
+  rollout["version"] = result["version"];
+  if (rollout.value("state", "") == "started")
+    rollout = TRY(follow_rollout(node, name, result["version"].get<std::uint64_t>()));
+  job["rollout"] = std::move(rollout);
+  return {};
+}
+
 Status train(TrainFlags flags, CliContext& context) {
   TRY(parse_model_ref(flags.name));
   if (flags.detach && (flags.wait || flags.watch))
@@ -186,8 +199,9 @@ Status train(TrainFlags flags, CliContext& context) {
     context.json ? print_json(accepted) : fmt::print("{}\n", accepted.value("id", ""));
     return {};
   }
-  const CliJson done =
+  CliJson done =
       TRY(flags.watch ? watch(node, accepted) : follow_job(node, accepted.value("id", "")));
+  TRY(await_rollout(node, flags.name, done));
   if (context.json) {
     print_json(done);
   } else {
@@ -195,6 +209,7 @@ Status train(TrainFlags flags, CliContext& context) {
     fmt::print("{}", training_text(done));
   }
   context.exit = exit_of_training(done);
+  if (context.exit == 0) context.exit = exit_of_rollout(done.value("rollout", CliJson::object()));
   return {};
 }
 
@@ -238,7 +253,7 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_flag("--no-warm-start", flags->no_warm_start,
                  "of a search: do not begin with what the serving version was trained with");
   verb->add_flag("--no-deploy", flags->no_deploy, "register what reaches the goal, and no more");
-  verb->add_flag("--wait", flags->wait, "until it has ended; so it is anyway");
+  verb->add_flag("--wait", flags->wait, "until it has ended, and its rollout; so it is anyway");
   verb->add_flag("--detach", flags->detach, "do not wait; mayfly jobs says how far it is");
   verb->add_flag("--watch", flags->watch, "draw the learning curve meanwhile");
   verb->callback([flags, &context] { context.outcome = train(*flags, context); });

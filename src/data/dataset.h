@@ -57,6 +57,7 @@ struct SnapshotRecord {
 
 // Somebody's look at the rows of a snapshot's test split.
 struct TestLook {
+  std::uint32_t snapshot = 0;
   std::string job;
   WallTime time{};
 };

@@ -474,13 +474,17 @@ Result<std::vector<Digest>> DatasetStore::drop_bytes(const SnapshotRecord& snaps
 }
 
 Result<std::uint32_t> DatasetStore::count_look(const SnapshotRecord& snapshot, std::string_view job,
-                                               WallTime now) {
+                                               WallTime now,
+                                               const std::set<std::uint32_t>& others) {
   const std::scoped_lock lock(mutex_);
-  Statement insert = TRY(database_.prepare(
-      "count a look at a test split",
-      "INSERT OR IGNORE INTO test_looks SELECT ?1, ?2, count(*) + 1, ?3, ?4 FROM test_looks WHERE "
-      "dataset = ?1 AND number = ?2"));
-  insert.bind(snapshot.dataset, snapshot.number, job, since_epoch(now));
+  std::uint32_t look = 1;
+  for (const TestLook& before : TRY(read_looks(snapshot.dataset)))
+    look += others.contains(before.snapshot) ? 0 : 1;
+  Statement insert =
+      TRY(database_.prepare("count a look at a test split",
+                            "INSERT OR IGNORE INTO test_looks(dataset, number, look, "
+                            "job, time) VALUES(?1, ?2, ?3, ?4, ?5)"));
+  insert.bind(snapshot.dataset, snapshot.number, look, job, since_epoch(now));
   TRY(insert.run());
   Statement query = TRY(database_.prepare(
       "find a look at a test split",
@@ -490,15 +494,21 @@ Result<std::uint32_t> DatasetStore::count_look(const SnapshotRecord& snapshot, s
   return static_cast<std::uint32_t>(query.integer(0));
 }
 
-Result<std::vector<TestLook>> DatasetStore::looks(const SnapshotRecord& snapshot) {
+Result<std::vector<TestLook>> DatasetStore::looks(std::int64_t dataset) {
   const std::scoped_lock lock(mutex_);
+  return read_looks(dataset);
+}
+
+Result<std::vector<TestLook>> DatasetStore::read_looks(std::int64_t dataset) {
   Statement query = TRY(database_.prepare(
       "list looks at a test split",
-      "SELECT job, time FROM test_looks WHERE dataset = ?1 AND number = ?2 ORDER BY look"));
-  query.bind(snapshot.dataset, snapshot.number);
+      "SELECT number, job, time FROM test_looks WHERE dataset = ?1 ORDER BY time, number, look"));
+  query.bind(dataset);
   std::vector<TestLook> found;
   while (TRY(query.step()))
-    found.push_back({.job = query.text(0), .time = at_epoch(query.integer(1))});
+    found.push_back({.snapshot = static_cast<std::uint32_t>(query.integer(0)),
+                     .job = query.text(1),
+                     .time = at_epoch(query.integer(2))});
   return found;
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,11 +53,13 @@ class DatasetStore {
   // Its parts in their order, each with its columns; of what is erased, none.
   Result<std::vector<std::vector<DatasetFile>>> parts(const SnapshotRecord& snapshot);
 
-  // The number of this job's look at the test split of the snapshot, from 1; counted once. Durable
-  // when it returns. What was counted stays, also of what is erased.
+  // The number of this job's look at the test split of the snapshot, from 1, among those at all
+  // snapshots of the dataset but `others`; counted once. Durable when it returns. What was counted
+  // stays, also of what is erased.
   Result<std::uint32_t> count_look(const SnapshotRecord& snapshot, std::string_view job,
-                                   WallTime now);
-  Result<std::vector<TestLook>> looks(const SnapshotRecord& snapshot);
+                                   WallTime now, const std::set<std::uint32_t>& others = {});
+  // At all snapshots of a dataset, in their order.
+  Result<std::vector<TestLook>> looks(std::int64_t dataset);
 
   struct Commit {
     SnapshotRecord snapshot;         // number, digest and bytes are the store's to say
@@ -100,6 +103,7 @@ class DatasetStore {
   Status insert_files(std::string_view table, std::int64_t owner, std::uint32_t number,
                       const std::vector<DatasetFile>& files);
   Result<std::vector<DatasetFile>> read_files(Statement& query);
+  Result<std::vector<TestLook>> read_looks(std::int64_t dataset);
   Status settle(SnapshotRecord& snapshot);
   Result<std::vector<Digest>> drop_bytes(const SnapshotRecord& snapshot);
   Result<Bytes> sum_bytes(std::string_view project);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/reason.h"
@@ -45,19 +46,54 @@ Result<std::vector<SourceFile>> SnapshotFiles::to_learn_from(const SnapshotRecor
 
 Result<std::vector<SourceFile>> SnapshotFiles::to_score(const SnapshotRecord& snapshot,
                                                         const ScoreAsk& ask) const {
-  if (ask.split == Split::Test) (void)TRY(count_look(snapshot, ask.looker, ask.now));
+  const bool answers = ask.shows == Shows::Answers;
+  if (ask.split == Split::Test && answers) (void)TRY(count_look(snapshot, ask.looker, ask.now));
   const DatasetSchema columns = TRY(schema(snapshot));
-  std::vector<std::string> learned;  // how their files' names begin
-  for (std::size_t i = 0; i < columns.columns.size(); ++i) {
-    if (std::ranges::find(ask.columns, columns.columns[i].name) != ask.columns.end())
-      learned.push_back(fmt::format("train/c{}.", i));
-  }
+  const auto is_file_of = [&](std::string_view file, std::span<const std::string> names) {
+    return std::ranges::any_of(names, [&](const std::string& name) {
+      const auto column = std::ranges::find(columns.columns, name, &SchemaColumn::name);
+      return column != columns.columns.end() &&
+             file.starts_with(fmt::format("c{}.", column - columns.columns.begin()));
+    });
+  };
   const std::string scored = fmt::format("{}/", to_string(ask.split));
+  constexpr std::string_view kTrain = "train/";
   return files(snapshot, [&](std::string_view path) {
-    return path.starts_with(scored) || path == "train/row.npy" ||
-           std::ranges::any_of(learned,
-                               [&](const std::string& begin) { return path.starts_with(begin); });
+    if (path.starts_with(scored))
+      return answers || !is_file_of(path.substr(scored.size()), std::span(&ask.target, 1));
+    return answers && path.starts_with(kTrain) &&
+           (path == "train/row.npy" || is_file_of(path.substr(kTrain.size()), ask.columns));
   });
+}
+
+Result<std::set<std::uint32_t>> SnapshotFiles::with_other_rows(
+    const SnapshotRecord& snapshot) const {
+  std::set<std::uint32_t> others;
+  for (const TestLook& look : TRY(datasets_.looks(snapshot.dataset)))
+    if (look.snapshot != snapshot.number) others.insert(look.snapshot);
+  if (others.empty()) return others;
+  const SplitRule split = TRY(schema(snapshot)).split;
+  if (split.by != SplitBy::Time) return std::set<std::uint32_t>();
+  for (auto number = others.begin(); number != others.end();) {
+    SnapshotRecord other;
+    other.dataset = snapshot.dataset;
+    other.number = *number;
+    const DatasetSchema known = TRY(schema(other));
+    number = known.split.test_from == split.test_from ? others.erase(number) : std::next(number);
+  }
+  return others;
+}
+
+Result<std::uint32_t> SnapshotFiles::count_look(const SnapshotRecord& snapshot,
+                                                std::string_view looker, WallTime now) const {
+  return datasets_.count_look(snapshot, looker, now, TRY(with_other_rows(snapshot)));
+}
+
+Result<std::vector<TestLook>> SnapshotFiles::looks(const SnapshotRecord& snapshot) const {
+  const std::set<std::uint32_t> others = TRY(with_other_rows(snapshot));
+  std::vector<TestLook> found = TRY(datasets_.looks(snapshot.dataset));
+  std::erase_if(found, [&](const TestLook& look) { return others.contains(look.snapshot); });
+  return found;
 }
 
 Result<std::string> SnapshotFiles::read(const SnapshotRecord& snapshot, std::string_view path,

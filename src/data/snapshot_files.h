@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,26 +32,32 @@ class SnapshotFiles {
   // test split.
   Result<std::vector<SourceFile>> to_learn_from(const SnapshotRecord& snapshot) const;
   // schema.json and parts/<number>/… of one split; of the training split, where that is another,
-  // the keys and those columns alone, which baselines are fitted on. The test split: as a look that
-  // is counted.
+  // the keys and `columns` alone, which baselines are fitted on. The test split: as a look that
+  // is counted; or without the target, which tells nobody how good a model is.
+  enum class Shows : std::uint8_t { Answers, Features };
   struct ScoreAsk {
     Split split = Split::Valid;
     std::vector<std::string> columns = {};
+    std::string target = {};
     std::string looker = {};  // the training, whose looks count once; else the job itself
     WallTime now{};
+    Shows shows = Shows::Answers;
   };
   Result<std::vector<SourceFile>> to_score(const SnapshotRecord& snapshot,
                                            const ScoreAsk& ask) const;
-  // The same look, counted before anybody is shown anything: its number among all at this
-  // snapshot's test split, from 1, however often it is asked for.
+  // The same look, counted before anybody is shown anything: its number, from 1, among all at these
+  // test rows, however often it is asked for. Rows keep their split, so that looks at the other
+  // snapshots of a dataset count, too; of splits by time, those whose test rows begin at the same
+  // time.
   Result<std::uint32_t> count_look(const SnapshotRecord& snapshot, std::string_view looker,
-                                   WallTime now) const {
-    return datasets_.count_look(snapshot, looker, now);
-  }
+                                   WallTime now) const;
+  Result<std::vector<TestLook>> looks(const SnapshotRecord& snapshot) const;
   Result<DatasetSchema> schema(const SnapshotRecord& snapshot) const;
   Result<Json> statistics(const SnapshotRecord& snapshot) const;
 
  private:
+  // Snapshots that were looked at and whose test rows are others.
+  Result<std::set<std::uint32_t>> with_other_rows(const SnapshotRecord& snapshot) const;
   using Wanted = std::function<bool(std::string_view path)>;  // of a part's file
   Result<std::vector<SourceFile>> files(const SnapshotRecord& snapshot, const Wanted& wanted) const;
   Result<std::string> read(const SnapshotRecord& snapshot, std::string_view path,

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/math/distributions/normal.hpp>
 #include <cmath>
-#include <limits>
 #include <tuple>
 #include <utility>
 
@@ -135,32 +133,56 @@ Check improvement_check(const GatePolicy& policy, const Match& match,
                       {"challenger", number(validation::score(match.metric, match.challenger))}}};
 }
 
-// P of harm like that, or more, between equals.
-double p_of_harm(const Match& match, const SliceMatch& slice) {
-  const double z = boost::math::quantile(boost::math::normal(),
-                                         1 - std::clamp(match.slice_alpha, 1e-9, 0.5 - 1e-9));
-  const auto error = [&](const Interval& of) { return (of.high - of.low) / (2 * z); };
-  const bool higher = validation::info(match.metric).higher_is_better;
-  const double harm = higher ? slice.champion.estimate - slice.challenger.estimate
-                             : slice.challenger.estimate - slice.champion.estimate;
-  const double noise = std::hypot(error(slice.champion), error(slice.challenger));
-  if (!std::isfinite(harm) || !std::isfinite(noise))
-    return std::numeric_limits<double>::quiet_NaN();
-  if (noise <= 0) return harm > 0 ? 0 : 1;
-  return boost::math::cdf(boost::math::complement(boost::math::normal(), harm / noise));
+validation::Predictions rows_of_slice(const validation::Predictions& all,
+                                      const std::vector<std::uint32_t>& rows) {
+  if (const auto* values = std::get_if<validation::ValuePredictions>(&all)) {
+    validation::ValuePredictions some;
+    for (const std::uint32_t row : rows) {
+      some.truth.push_back(values->truth.at(row));
+      some.value.push_back(values->value.at(row));
+    }
+    return some;
+  }
+  const auto& classes = std::get<validation::ClassPredictions>(all);
+  validation::ClassPredictions some{.classes = classes.classes, .truth = {}, .probabilities = {}};
+  for (const std::uint32_t row : rows) {
+    some.truth.push_back(classes.truth.at(row));
+    const auto said = classes.row(row);
+    some.probabilities.insert(some.probabilities.end(), said.begin(), said.end());
+  }
+  return some;
+}
+
+struct JudgedSlice {
+  const SliceMatch* slice = nullptr;
+  double champion = 0, challenger = 0;
+  Interval improvement;
+  double p = 1;  // of harm like that, or more, between equals
+};
+
+// nullopt: too few rows, or the metric means nothing on them.
+std::optional<JudgedSlice> judge_slice(const GatePolicy& policy, const Match& match,
+                                       const SliceMatch& slice) {
+  if (slice.rows.empty() || slice.rows.size() < policy.min_slice_rows) return std::nullopt;
+  const validation::Predictions before = rows_of_slice(match.champion, slice.rows);
+  const validation::Predictions after = rows_of_slice(match.challenger, slice.rows);
+  // The other way around: what is looked for is that the champion is better.
+  const auto found =
+      validation::compare_one_of_many(match.metric, after, before, policy.alpha, match.seed);
+  if (!found || !std::isfinite(found->p_value)) return std::nullopt;
+  const Interval& harm = found->improvement;
+  return JudgedSlice{.slice = &slice,
+                     .champion = validation::score(match.metric, before),
+                     .challenger = validation::score(match.metric, after),
+                     .improvement = {-harm.estimate, -harm.high, -harm.low},
+                     .p = found->p_value};
 }
 
 Check slice_check(const GatePolicy& policy, const Match& match) {
-  struct Judged {
-    const SliceMatch* slice;
-    double p;
-  };
-  std::vector<Judged> judged;
-  for (const SliceMatch& slice : match.slices) {
-    const double p = p_of_harm(match, slice);
-    if (slice.rows >= policy.min_slice_rows && !std::isnan(p)) judged.push_back({&slice, p});
-  }
-  std::ranges::sort(judged, {}, [](const Judged& one) {
+  std::vector<JudgedSlice> judged;
+  for (const SliceMatch& slice : match.slices)
+    if (auto one = judge_slice(policy, match, slice)) judged.push_back(*one);
+  std::ranges::sort(judged, {}, [](const JudgedSlice& one) {
     return std::tie(one.p, one.slice->column, one.slice->value);
   });
   Check check{.name = "slices", .passed = true, .text = {}, .numbers = Json::object()};
@@ -168,19 +190,20 @@ Check slice_check(const GatePolicy& policy, const Match& match) {
   bool open = true;  // Holm: the first that is not shown ends it
   std::string harmed;
   for (std::size_t i = 0; i < judged.size(); ++i) {
-    const SliceMatch& slice = *judged[i].slice;
-    open = open && judged[i].p <= policy.alpha / static_cast<double>(judged.size() - i);
+    const JudgedSlice& one = judged[i];
+    open = open && one.p <= policy.alpha / static_cast<double>(judged.size() - i);
     if (open) {
       harmed += fmt::format("{}{} = {} ({:.4g}, was {:.4g}, {} rows)", harmed.empty() ? "" : ", ",
-                            slice.column, slice.value, slice.challenger.estimate,
-                            slice.champion.estimate, slice.rows);
+                            one.slice->column, one.slice->value, one.challenger, one.champion,
+                            one.slice->rows.size());
     }
-    listed.push_back({{"column", slice.column},
-                      {"value", slice.value},
-                      {"rows", slice.rows},
-                      {"champion", interval_json(slice.champion)},
-                      {"challenger", interval_json(slice.challenger)},
-                      {"p_value", judged[i].p},
+    listed.push_back({{"column", one.slice->column},
+                      {"value", one.slice->value},
+                      {"rows", one.slice->rows.size()},
+                      {"champion", number(one.champion)},
+                      {"challenger", number(one.challenger)},
+                      {"improvement", interval_json(one.improvement)},
+                      {"p_value", one.p},
                       {"harmed", open}});
   }
   check.passed = harmed.empty();

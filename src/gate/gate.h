@@ -4,10 +4,9 @@
 // A challenger is held against the champion on the same rows, of which neither was trained or tuned
 // on any. Whether it is better, or not worse by more than the policy's margin, says a test with
 // probability of a wrong yes `alpha`: McNemar's for accuracy, else the paired bootstrap
-// (validation/interval.h). Slices are tested for harm: one-sided, from the intervals of both models
-// on the slice as if they were independent, which overstates the noise of models that err alike, so
-// that what is found harmed is; Holm's step-down correction (Holm 1979) over all values of all
-// columns. Too few rows, rows that are not comparable, and metrics without a comparison are no
+// (validation/interval.h). Slices are tested for harm likewise, one-sided and paired: both models
+// on the same rows of the slice; with Holm's step-down correction (Holm 1979) over all values of
+// all columns. Too few rows, rows that are not comparable, and metrics without a comparison are no
 // grounds for promotion.
 //
 // A first version has no champion: the pessimistic end of its metric must beat every baseline that
@@ -53,18 +52,16 @@ struct Costs {
   Bytes size{};
 };
 
-// What both models are worth on the rows that have one value of a column, at the intervals' alpha.
+// The rows that have one value of a column.
 struct SliceMatch {
   std::string column, value;
-  std::uint64_t rows = 0;
-  validation::Interval champion, challenger;
+  std::vector<std::uint32_t> rows;  // places among the match's
 };
 
 struct Match {
   validation::Metric metric = validation::Metric::Accuracy;
   validation::Predictions champion, challenger;  // of the same rows
   std::vector<SliceMatch> slices = {};
-  double slice_alpha = 0.025;  // of each end of the slices' intervals
   Costs champion_costs = {}, challenger_costs = {};
   std::uint64_t seed = 0;
 };

@@ -12,6 +12,7 @@
 #include "core/project.h"
 #include "core/reason.h"
 #include "core/units.h"
+#include "data/snapshot_files.h"
 #include "gateway/access.h"
 #include "gateway/control_api.h"
 #include "gateway/job_api.h"
@@ -377,8 +378,10 @@ Task<Result<Response>> DatasetApi::describe_snapshot(const Route& route) {
     json.update(describe_snapshot_record(snapshot));
     json["report"] = parsed_or_null(snapshot.report);
     json["test_looks"] = Json::array();
-    for (const TestLook& look : TRY(parts_.datasets.looks(snapshot)))
-      json["test_looks"].push_back({{"job", look.job}, {"time", format_time(look.time)}});
+    const SnapshotFiles of_snapshot(parts_.datasets, parts_.blobs);
+    for (const TestLook& look : TRY(of_snapshot.looks(snapshot)))
+      json["test_looks"].push_back(
+          {{"snapshot", look.snapshot}, {"job", look.job}, {"time", format_time(look.time)}});
     const std::vector<DatasetFile> files = TRY(parts_.datasets.files(snapshot));
     for (const DatasetFile& file : files) {
       if (file.path == kSchemaFile) {

@@ -161,7 +161,6 @@ JobService::JobService(JobStores stores, const Parts& parts, JobEngine::Options 
                      .shipped = parts.shipped,
                      .ids = parts.ids,
                      .rng = parts.rng,
-                     .catalog = parts.catalog,
                      .record = parts.record}) {}
 
 ScheduledJobs JobService::scheduled() {
@@ -269,8 +268,11 @@ Task<Result<std::vector<SourceFile>>> JobService::scored_on(const JobRecord& job
   const SnapshotFiles::ScoreAsk ask{
       .split = wanted->split,
       .columns = guessed_by(*wanted),
+      .target = wanted->target,
       .looker = job.spec.parent.empty() ? job.spec.id : job.spec.parent,
-      .now = engine_.now()};
+      .now = engine_.now(),
+      .shows =
+          wanted->requests > 0 ? SnapshotFiles::Shows::Features : SnapshotFiles::Shows::Answers};
   co_return co_await pool_.run([&]() -> Result<std::vector<SourceFile>> {
     const SnapshotRecord snapshot = TRY(snapshots_.find(project_of(job.spec.function), data));
     return snapshots_.to_score(snapshot, ask);

@@ -20,7 +20,7 @@ enum class JobKind : std::uint8_t {
   Ingest,  // files become a snapshot of a dataset
   Train,   // a model for a function is looked for: trials and scores are its children
   Trial,   // one configuration of a trainer is trained
-  Score,   // models that are there, over rows of a snapshot
+  Score,   // models that are there, over rows of a snapshot; or such rows as requests
 };
 inline constexpr std::size_t kJobKinds = 6;
 // Whether it belongs to a dataset, which `function` names then.

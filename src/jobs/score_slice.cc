@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "core/reason.h"
@@ -55,24 +56,28 @@ JobSpec spec_of_scoring(const SliceAsk& ask, const ScoreJob& job, const SourceFo
 
 std::vector<SourceFile> choose_scored(const std::vector<SourceFile>& snapshot,
                                       const DatasetSchema& schema, const ScoreJob& job) {
-  const std::vector<std::string> columns = guessed_by(job);
-  std::vector<std::string> values;  // how the names of their files begin
-  for (std::size_t i = 0; i < schema.columns.size(); ++i) {
-    if (std::ranges::find(columns, schema.columns[i].name) != columns.end())
-      values.push_back(fmt::format("c{}.", i));
-  }
-  const auto is_learned = [&](const std::string& file) {
-    return file == "row.npy" || std::ranges::any_of(values, [&](const std::string& begin) {
-             return file.starts_with(begin);
-           });
+  const auto is_file_of = [&](const Path& path, std::span<const std::string> names) {
+    return std::ranges::any_of(names, [&](const std::string& name) {
+      const auto column = std::ranges::find(schema.columns, name, &SchemaColumn::name);
+      return column != schema.columns.end() && path.filename().native().starts_with(fmt::format(
+                                                   "c{}.", column - schema.columns.begin()));
+    });
+  };
+  const std::vector<std::string> guess = guessed_by(job);
+  const bool guesses =
+      job.requests == 0 && std::ranges::any_of(guess, [&](const std::string& name) {
+        return schema.find(name) != nullptr;
+      });
+  const auto is_wanted = [&](const Path& path) {
+    if (path == kSchemaPath) return true;
+    if (is_of_split(path, job.split))
+      return job.requests == 0 || !is_file_of(path, std::span(&job.target, 1));
+    return guesses && is_of_split(path, Split::Train) &&
+           (path.filename() == "row.npy" || is_file_of(path, guess));
   };
   std::vector<SourceFile> chosen;
-  for (const SourceFile& source : snapshot) {
-    const Path path(source.file.path);
-    const bool fits_guess =
-        !values.empty() && is_of_split(path, Split::Train) && is_learned(path.filename().native());
-    if (path == kSchemaPath || is_of_split(path, job.split) || fits_guess) chosen.push_back(source);
-  }
+  for (const SourceFile& source : snapshot)
+    if (is_wanted(source.file.path)) chosen.push_back(source);
   return chosen;
 }
 
@@ -139,7 +144,11 @@ Result<JobStore::SliceResult> ScoreSlices::take_end(const ScoreJob& job, const P
   if (end.how == TrainEnd::How::Refused) return refuse(end.refused.reason, end.refused.message);
   if (end.how != TrainEnd::How::Finished)
     return refuse(reason::kInstanceCrashed, "the job broke its protocol: it has stopped");
-  TRY(parse_score_result(end.result, job));
+  if (job.requests > 0) {
+    std::ignore = TRY(parse_requests_result(end.result, job));
+  } else {
+    TRY(parse_score_result(end.result, job));
+  }
   JobStore::SliceResult result;
   result.finished = true;
   result.result = end.result;

@@ -3,7 +3,8 @@
 // Loop thread.
 //
 // What is mounted is chosen here, and nowhere else: of the snapshot the split that was asked for,
-// and of the training rows the columns which baselines are fitted on.
+// and of the training rows the columns which baselines are fitted on. Of what is only to become
+// requests the target stays outside.
 #pragma once
 
 #include <functional>

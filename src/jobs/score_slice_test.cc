@@ -64,6 +64,14 @@ TEST_CASE("a scoring of recommendations sees who has what in training rows, and 
   CHECK(seen.size() == 1 + 2 * 13 + 2 * 3);
 }
 
+TEST_CASE("what is to become requests sees its split without the target, and nothing else") {
+  const auto seen = seen_by({.split = Split::Test, .target = "x1", .requests = 10});
+  CHECK(seen.contains("parts/0/test/c0.npy"));
+  CHECK(seen.contains("parts/0/test/c10.npy"));
+  CHECK_FALSE(seen.contains("parts/0/test/c1.npy"));
+  CHECK(seen.size() == 1 + 2 * 12);
+}
+
 TEST_CASE("without a target, training rows are not seen") {
   CHECK(seen_by({.split = Split::Valid}).size() == 1 + 2 * 13);
   CHECK(seen_by({.split = Split::Valid, .target = "y"}).size() == 1 + 2 * 13);

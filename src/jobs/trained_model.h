@@ -25,6 +25,8 @@ struct Registered {
   VersionNumber version;
   // {"passed": BOOL, "why": "…", "checks": [{"check", "passed", "text", …}]}
   Json gate;
+  // {"state": "none" | "promoted" | "started" | "not_started", "why"}: whether it gets requests.
+  Json rollout = Json();
 };
 
 // A training makes one version at most, however often it is handed over.

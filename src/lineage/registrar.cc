@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include "base/check.h"
@@ -13,12 +14,12 @@
 #include "core/reason.h"
 #include "lineage/json_parts.h"
 #include "lineage/score_files.h"
+#include "lineage/trained_version.h"
 #include "serving/measured.h"
 
 namespace mayfly {
 namespace {
 
-constexpr std::string_view kModelFile = "model.onnx";
 constexpr std::string_view kLinear = "linear";  // of a training's baselines the one that learns
 constexpr std::size_t kMaxTrialReport = std::size_t{4} << 20;
 constexpr std::uint32_t kRolloutsSeen = 200;
@@ -41,10 +42,6 @@ std::optional<validation::Interval> interval_in(const Json& metrics, const std::
 gate::Costs costs_of(const Published& published, std::uint64_t size) {
   const Report& report = published.report;
   return {.run = report.candidates.at(report.chosen).warm_run, .size = Bytes{size}};
-}
-
-Duration run_in(const std::string& measured) {
-  return std::chrono::microseconds(count_at(object_in(measured), "run_us"));
 }
 
 // Time-ordered as its parent, and the same whenever it is asked for.
@@ -87,6 +84,8 @@ bool is_verdict(const Error& error) {
          error.code != Code::ResourceExhausted;
 }
 
+Json not_served() { return {{"state", "none"}}; }
+
 Json nobody_asked() {
   return {{"passed", false},
           {"why", "registered without requests: the gate was not asked"},
@@ -105,10 +104,7 @@ struct Registrar::Found {
 
 struct Registrar::Champion {
   VersionNumber number;
-  RecordOrigin origin;
-  Digest model;
-  std::uint64_t size = 0;
-  Duration run{};
+  TrainedVersion version;
 };
 
 struct Registrar::Comparison {
@@ -144,6 +140,17 @@ Result<LearnedFrom> Registrar::find_data(const TrainedModel& trained) const {
   return data;
 }
 
+// Within the project's quota of bytes. Blocking.
+Status Registrar::own(std::string_view project, const BlobInfo& blob) const {
+  if (TRY(parts_.owners.has(project, blob.digest))) return {};
+  const BlobOwners::Upload upload{.project = project,
+                                  .slot = BlobOwners::slot(project, blob.digest),
+                                  .size = Bytes{blob.size},
+                                  .kind = BlobOwners::Upload::Kind::Fresh};
+  std::ignore = TRY(parts_.owners.reserve(upload, parts_.byte_limit(project)));
+  return parts_.owners.add(project, blob, upload.slot);
+}
+
 // The model becomes one of the versions' blobs.
 Result<Registrar::Found> Registrar::find(const TrainedModel& trained, Pin& pin) const {
   const std::vector<JobFile> files = TRY(parts_.jobs.files(trained.trial.spec.id));
@@ -163,8 +170,7 @@ Result<Registrar::Found> Registrar::find(const TrainedModel& trained, Pin& pin) 
   found.task = *task;
   pin = parts_.pins.hold({model->digest});
   const BlobInfo blob = TRY(parts_.blobs.adopt(model->digest, parts_.job_blobs));
-  const std::string_view project = project_of(trained.job.spec.function);
-  TRY(parts_.owners.add(project, blob, BlobOwners::slot(project, blob.digest)));
+  TRY(own(project_of(trained.job.spec.function), blob));
   return found;
 }
 
@@ -192,10 +198,12 @@ Task<Result<Registered>> Registrar::add(TrainedModel trained) {
     Json gate = at(begun.record, "gate");
     const gate::Verdict verdict{
         .passed = flag_at(gate, "passed"), .why = text_at(gate, "why"), .checks = {}};
+    Json rollout = not_served();
     if (trained.serve && verdict.passed) {
-      CO_TRY_STATUS(co_await serve(name, *begun.there, verdict, trained.author));
+      CO_TRY(rollout, co_await serve(name, *begun.there, verdict, trained.author));
     }
-    co_return Registered{.version = *begun.there, .gate = std::move(gate)};
+    co_return Registered{
+        .version = *begun.there, .gate = std::move(gate), .rollout = std::move(rollout)};
   }
   PublishRequest request{.label = name.str(),
                          .files = {{.file = {.path = std::string(kModelFile),
@@ -225,35 +233,6 @@ Task<Result<gate::Verdict>> Registrar::judge(const TrainedModel& trained, const 
   co_return gate::judge_first(function ? function->settings->gate : GatePolicy(), first);
 }
 
-Result<Registrar::Champion> Registrar::find_champion(const FunctionEntry& function) const {
-  Champion champion{.number = function.current, .origin = {}, .model = {}};
-  const auto training = TRY(parts_.registry.training(function.name, function.current));
-  if (!training)
-    return refuse(reason::kConflict,
-                  fmt::format("cannot be compared: version {} was not trained here, so that nobody "
-                              "knows which rows it learned from",
-                              function.current.value));
-  const std::string text = TRY(read(training->record, parts_.blobs, kMaxTrainingRecord));
-  const Json record = TRY(parse_training_record(text));
-  const auto origin = training->job.empty() ? std::nullopt : origin_of(record);
-  if (!origin)
-    return refuse(reason::kConflict,
-                  fmt::format("cannot be compared: version {} was not trained on data of this node",
-                              function.current.value));
-  champion.origin = *origin;
-  const std::vector<VersionRow> rows = TRY(parts_.registry.versions(function.name));
-  const auto row = std::ranges::find(rows, function.current.value, &VersionRow::number);
-  if (row == rows.end()) return refuse(reason::kUnknownVersion, "the champion is gone");
-  champion.run = run_in(row->report);
-  const auto manifest = TRY(parts_.registry.manifest(row->manifest));
-  const auto file = std::ranges::find(manifest->files, kModelFile, &ArtifactFile::path);
-  if (file == manifest->files.end())
-    return refuse(reason::kConflict, "cannot be compared: the champion has no model.onnx");
-  champion.model = parse_digest(file->sha256).value();
-  champion.size = file->size;
-  return champion;
-}
-
 namespace {
 
 // The champion is m0, the challenger m1.
@@ -271,30 +250,14 @@ ScoreJob score_of_both(const RecordOrigin& origin, const Json& report, TrainTask
   return job;
 }
 
-std::vector<gate::SliceMatch> slices_of(const ScoreResult& result) {
-  std::vector<gate::SliceMatch> slices;
-  const auto champion = result.models.find("m0");
-  const auto challenger = result.models.find("m1");
-  if (champion == result.models.end() || challenger == result.models.end()) return slices;
-  const auto interval = [](const ScoredMetric& metric) {
-    const double none = std::nan("");
-    return validation::Interval{metric.value.value_or(none), metric.low.value_or(none),
-                                metric.high.value_or(none)};
-  };
-  for (const SliceScore& before : champion->second.slices) {
-    for (const SliceScore& after : challenger->second.slices) {
-      if (before.column != after.column || before.value != after.value) continue;
-      slices.push_back({.column = before.column,
-                        .value = before.value,
-                        .rows = before.rows,
-                        .champion = interval(before.metric),
-                        .challenger = interval(after.metric)});
-    }
-  }
-  return slices;
-}
-
 }  // namespace
+
+Result<TrainedVersion> Registrar::find_champion(const FunctionEntry& function) const {
+  auto champion =
+      find_trained_version(parts_.registry, parts_.blobs, function.name, function.current);
+  if (champion || champion.error().reason != reason::kConflict) return champion;
+  return refuse(reason::kConflict, "cannot be compared: " + champion.error().message);
+}
 
 // What forbids it is an error. Blocking.
 Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& trained,
@@ -311,11 +274,11 @@ Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& tra
   const std::optional<RecordOrigin> origin = origin_of(own);
   CHECK(origin.has_value());  // of this node's own making
   Comparison comparison{
-      .champion = TRY(find_champion(function)),
+      .champion = {function.current, TRY(find_champion(function))},
       .score = {},
       .metric = {},
       .data = {.dataset = found.data.dataset.name, .snapshot = found.data.snapshot.number}};
-  const RecordOrigin& before = comparison.champion.origin;
+  const RecordOrigin& before = comparison.champion.version.origin;
   if (TRY(gate::comparable(before.origin, origin->origin)))
     return no("it learned from rows that are test rows of the challenger's older split by time");
   if (before.classes != origin->classes || before.positive != origin->positive)
@@ -345,7 +308,7 @@ Task<Result<JobRecord>> Registrar::score_both(const TrainedModel& trained, const
                     .expires = trained.job.spec.expires,
                     .keep = trained.job.spec.keep,
                     .parent = trained.job.spec.id};
-  const Champion& champion = comparison.champion;
+  const TrainedVersion& champion = comparison.champion.version;
   Pin pin = parts_.jobs.pin();
   CO_TRY_STATUS(co_await parts_.pool.run([&]() -> Status {
     const Pin kept = parts_.pins.hold({champion.model});
@@ -384,6 +347,27 @@ Result<validation::Predictions> Registrar::predictions_of(const std::vector<JobF
                           {.truth = truth_file.path, .output = output_file.path});
 }
 
+// As the champion's scores list them: both were asked about the same rows. Blocking.
+Result<std::vector<gate::SliceMatch>> Registrar::slices_of(const std::vector<JobFile>& files,
+                                                           const ScoreResult& result,
+                                                           const ScoreJob& score) const {
+  std::vector<gate::SliceMatch> slices;
+  for (std::size_t i = 0; i < score.slices.size(); ++i) {
+    std::vector<std::string> values;
+    for (const SliceScore& one : result.models.at("m0").slices)
+      if (one.column == score.slices[i]) values.push_back(one.value);
+    const JobFile* file = file_named(files, fmt::format("slices/{}.npy", i));
+    if (file == nullptr) return refuse(reason::kBadReply, "the scoring left no slices");
+    const BlobFile blob = TRY(parts_.job_blobs.file(file->digest));
+    auto rows = TRY(read_slices(blob.path, values.size(), result.rows));
+    for (std::size_t value = 0; value < values.size(); ++value)
+      slices.push_back({.column = score.slices[i],
+                        .value = std::move(values[value]),
+                        .rows = std::move(rows[value])});
+  }
+  return slices;
+}
+
 Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, const Found& found,
                                                const Published& published,
                                                FunctionTable::Entry function) {
@@ -393,17 +377,17 @@ Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, cons
   co_return co_await parts_.pool.run([&]() -> Result<gate::Verdict> {
     const ScoreResult result = TRY(parse_score_result(scored.result, comparison.score));
     const std::vector<JobFile> files = TRY(parts_.jobs.files(scored.spec.id));
-    const Champion& champion = comparison.champion;
+    auto slices = TRY(slices_of(files, result, comparison.score));
+    const TrainedVersion& champion = comparison.champion.version;
     const gate::Match match{.metric = comparison.metric,
                             .champion = TRY(predictions_of(files, "m0", comparison.score)),
                             .challenger = TRY(predictions_of(files, "m1", comparison.score)),
-                            .slices = slices_of(result),
-                            .slice_alpha = result.alpha,
+                            .slices = std::move(slices),
                             .champion_costs = {.run = champion.run, .size = Bytes{champion.size}},
                             .challenger_costs = costs_of(published, found.model.size)};
     gate::Verdict judged = gate::judge(function->settings->gate, match);
     for (gate::Check& check : judged.checks)
-      if (check.name == "improvement") check.numbers["against"] = champion.number.value;
+      if (check.name == "improvement") check.numbers["against"] = comparison.champion.number.value;
     return judged;
   });
 }
@@ -433,8 +417,7 @@ Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const
     const auto writer = TRY(parts_.blobs.create());
     TRY(writer->append(std::as_bytes(std::span(text))));
     const BlobInfo blob = TRY(writer->commit());
-    const std::string_view project = project_of(name.str());
-    return parts_.owners.add(project, blob, BlobOwners::slot(project, blob.digest));
+    return own(project_of(name.str()), blob);
   }));
   Deployment deployment{
       .function = name,
@@ -455,35 +438,50 @@ Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const
   line["version"] = made.number.value;
   CO_TRY_STATUS(co_await parts_.pool.run(
       [&] { return parts_.registry.note(name, "gate", line.dump(), trained.author); }));
+  Json rollout = not_served();
   if (verdict && verdict->passed) {
-    CO_TRY_STATUS(co_await serve(name, made.number, *verdict, trained.author));
+    CO_TRY(rollout, co_await serve(name, made.number, *verdict, trained.author));
   }
-  co_return Registered{.version = made.number, .gate = std::move(gate)};
+  co_return Registered{
+      .version = made.number, .gate = std::move(gate), .rollout = std::move(rollout)};
 }
 
-// What was served once, whatever became of it, is not served again.
-Task<Status> Registrar::serve(FunctionName name, VersionNumber version,
-                              const gate::Verdict& verdict, Author author) {
+// What was served once, whatever became of it, is not served again. What is under way of an older
+// version gives way: this one was found good beside the same champion.
+Task<Result<Json>> Registrar::serve(FunctionName name, VersionNumber version,
+                                    const gate::Verdict& verdict, Author author) {
   const FunctionTable::Entry function = parts_.catalog.table()->find(name.str());
   if (!function || (function->current == version && !function->routing->waiting))
-    co_return Status{};
+    co_return Json{{"state", "promoted"}};
   author.why = "gate: " + verdict.why;
   if (function->routing->waiting) {
     const auto moved = co_await parts_.traffic.point(name, version, author, function);
-    co_return moved ? Status{} : std::unexpected(moved.error());
+    if (!moved) co_return std::unexpected(moved.error());
+    co_return Json{{"state", "promoted"}};
   }
   CO_TRY(const std::vector<Change> changes, co_await parts_.pool.run([&] {
     return parts_.registry.history(name, kRolloutsSeen, "rollout");
   }));
   for (const Change& change : changes)
-    if (count_at(object_in(change.detail), "version") == version.value) co_return Status{};
-  CO_TRY(const rollout::RolloutPlan plan, rollout::parse_plan(function->settings->rollout));
-  const Status started = co_await parts_.rollouts.start(name, version, plan, author);
-  if (started) co_return Status{};
-  co_return std::unexpected(Error(started.error())
-                                .in(fmt::format("version {} is registered, but its rollout has not "
-                                                "begun",
-                                                version.value)));
+    if (count_at(object_in(change.detail), "version") == version.value)
+      co_return Json{{"state", "started"}};
+  const Status started = co_await roll_out(name, version, *function, author);
+  if (started) co_return Json{{"state", "started"}};
+  if (!is_verdict(started.error())) co_return std::unexpected(started.error());
+  const Json line{
+      {"version", version.value}, {"what", "not_started"}, {"why", started.error().message}};
+  CO_TRY_STATUS(co_await parts_.pool.run(
+      [&] { return parts_.registry.note(name, "rollout", line.dump(), author); }));
+  co_return Json{{"state", "not_started"}, {"why", started.error().message}};
+}
+
+Task<Status> Registrar::roll_out(FunctionName name, VersionNumber version,
+                                 const FunctionEntry& function, Author author) {
+  CO_TRY(rollout::RolloutPlan plan, rollout::parse_plan(function.settings->rollout));
+  if (parts_.rollouts.under_way(name)) {
+    CO_TRY_STATUS(co_await parts_.rollouts.supersede(name, version, author));
+  }
+  co_return co_await parts_.rollouts.start(name, version, std::move(plan), author);
 }
 
 }  // namespace mayfly

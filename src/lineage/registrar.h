@@ -22,6 +22,7 @@
 #include "identity/blob_owners.h"
 #include "jobs/job_store.h"
 #include "jobs/trained_model.h"
+#include "lineage/trained_version.h"
 #include "lineage/training_record.h"
 #include "publish/publisher.h"
 #include "registry/pins.h"
@@ -54,7 +55,8 @@ class Registrar {
     BlobStore& job_blobs;  // of jobs and datasets
     DatasetStore& datasets;
     RunScore score;
-    CancelToken stop;  // of the node
+    std::function<Bytes(std::string_view project)> byte_limit;  // of its blobs; 0: none
+    CancelToken stop;                                           // of the node
   };
   explicit Registrar(Parts parts) : parts_(std::move(parts)) {}
 
@@ -67,6 +69,7 @@ class Registrar {
   struct Champion;  // what a challenger is held against
   struct Comparison;
   Result<Found> find(const TrainedModel& trained, Pin& pin) const;
+  Status own(std::string_view project, const BlobInfo& blob) const;
   Result<LearnedFrom> find_data(const TrainedModel& trained) const;
   Result<std::string> read(const Digest& digest, const BlobStore& from, std::size_t most) const;
   Task<Result<gate::Verdict>> judge(const TrainedModel& trained, const Found& found,
@@ -80,12 +83,18 @@ class Registrar {
   Result<validation::Predictions> predictions_of(const std::vector<JobFile>& files,
                                                  std::string_view model,
                                                  const ScoreJob& score) const;
-  Result<Champion> find_champion(const FunctionEntry& function) const;
+  Result<std::vector<gate::SliceMatch>> slices_of(const std::vector<JobFile>& files,
+                                                  const ScoreResult& result,
+                                                  const ScoreJob& score) const;
+  Result<TrainedVersion> find_champion(const FunctionEntry& function) const;
   Task<Result<Registered>> introduce(const TrainedModel& trained, const Found& found,
                                      const Published& published,
                                      std::optional<gate::Verdict> verdict);
-  Task<Status> serve(FunctionName name, VersionNumber version, const gate::Verdict& verdict,
-                     Author author);
+  Task<Result<Json>> serve(FunctionName name, VersionNumber version, const gate::Verdict& verdict,
+                           Author author);
+
+  Task<Status> roll_out(FunctionName name, VersionNumber version, const FunctionEntry& function,
+                        Author author);
 
   Parts parts_;
 };

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "async/loop.h"
+#include "core/caller_reason.h"
 #include "core/reason.h"
 #include "lineage/json_parts.h"
 #include "lineage/lineage.h"
@@ -119,6 +120,7 @@ struct Rig {
     JobState state = JobState::Done;
   } scored;
   std::vector<JobSubmission> scorings;
+  Bytes stored_limit{};  // 0: none
   Registrar registrar{{.pool = pool,
                        .clock = clock,
                        .blobs = *blobs,
@@ -134,6 +136,7 @@ struct Rig {
                        .datasets = *datasets,
                        .score = [this](JobSubmission job,
                                        std::vector<JobFile> inputs) { return score(job, inputs); },
+                       .byte_limit = [this](std::string_view) { return stored_limit; },
                        .stop = {}}};
   Lineage lineage{{.registry = *fixture.registry,
                    .blobs = *blobs,
@@ -256,7 +259,14 @@ struct Rig {
       }
     }
     const std::string rows = std::to_string(scored.rows);
-    const Json figures{{"metrics", {{"accuracy", {{"value", 0.8}, {"low", 0.7}, {"high", 0.9}}}}}};
+    Json figures{{"metrics", {{"accuracy", {{"value", 0.8}, {"low", 0.7}, {"high", 0.9}}}}}};
+    const auto asked = parse_score_job(job.detail);
+    std::vector<std::int32_t> places;  // of two values; the last row's is not listed
+    for (int row = 0; row < scored.rows; ++row) places.push_back(row < scored.rows / 2 ? 0 : 1);
+    places.back() = -1;
+    for (const std::string& column : (*asked)->slices)
+      figures["slices"][column] = {{{"value", "m"}, {"rows", 1}, {"metric", {{"value", 0.8}}}},
+                                   {{"value", "f"}, {"rows", 1}, {"metric", {{"value", 0.8}}}}};
     const Json result{{"split", "test"},
                       {"task", "binary"},
                       {"metric", "accuracy"},
@@ -266,13 +276,15 @@ struct Rig {
                       {"models", {{"m0", figures}, {"m1", figures}}},
                       {"baselines", Json::object()}};
     job.memory = mib(64);
-    co_return done(job,
-                   {keep(FileRole::Result, "truth.npy", npy("<i8", rows + ",", bytes_of(truth))),
-                    keep(FileRole::Result, "m0/probabilities.npy",
-                         npy("<f4", rows + ", 2", bytes_of(said[0]))),
-                    keep(FileRole::Result, "m1/probabilities.npy",
-                         npy("<f4", rows + ", 2", bytes_of(said[1])))},
-                   result.dump());
+    co_return done(
+        job,
+        {keep(FileRole::Result, "truth.npy", npy("<i8", rows + ",", bytes_of(truth))),
+         keep(FileRole::Result, "m0/probabilities.npy",
+              npy("<f4", rows + ", 2", bytes_of(said[0]))),
+         keep(FileRole::Result, "m1/probabilities.npy",
+              npy("<f4", rows + ", 2", bytes_of(said[1]))),
+         keep(FileRole::Result, "slices/0.npy", npy("<i4", rows + ",", bytes_of(places)))},
+        result.dump());
   }
 
   Result<Registered> add(TrainedModel trained) {
@@ -376,6 +388,56 @@ TEST_CASE("a challenger that is not shown to be better stays a version, without 
   CHECK_FALSE(rig.rollouts.under_way(risk()));
   CHECK(rig.function().versions.size() == 4);
   CHECK(rig.function().current.value == 1);
+}
+
+TEST_CASE("a newer version takes the place of one whose rollout is under way, and both say so") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  CHECK(rig.add(rig.train(1, snapshot))->rollout["state"] == "promoted");
+  CHECK(rig.add(rig.train(2, snapshot))->rollout["state"] == "started");
+  const auto third = rig.add(rig.train(3, snapshot));
+  REQUIRE_MESSAGE(third.has_value(), third.error().message);
+  CHECK(third->rollout["state"] == "started");
+  CHECK(rig.rollouts.standing("credit-risk")->version.value == 3);
+  CHECK(rig.function().current.value == 1);
+  bool told = false;
+  for (const Change& change : rig.fixture.registry->history(risk(), 100, "rollout").value()) {
+    const Json line = object_in(change.detail);
+    if (text_at(line, "what") != "superseded") continue;
+    CHECK(line["version"] == 2);
+    CHECK(line["by"] == 3);
+    told = true;
+  }
+  CHECK(told);
+}
+
+TEST_CASE("a version whose rollout cannot begin is registered, and says why") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  REQUIRE(rig.add(rig.train(1, snapshot)).has_value());
+  REQUIRE(rig.add(rig.train(2, snapshot)).has_value());
+  REQUIRE(rig.loop.run(rig.rollouts.abort(risk(), {.who = "alice", .why = ""})).has_value());
+  const auto by_hand = parse_traffic(R"({"weights":{"1":90,"2":10}})").value();
+  REQUIRE(rig.fixture.registry->split(risk(), by_hand, rig.fixture.alice).has_value());
+  rig.catalog.publish(rig.fixture.registry->snapshot());
+  const auto made = rig.add(rig.train(3, snapshot));
+  REQUIRE_MESSAGE(made.has_value(), made.error().message);
+  CHECK(made->version.value == 3);
+  CHECK(made->rollout["state"] == "not_started");
+  CHECK(text_at(made->rollout, "why").find("split or shadowed by hand") != std::string::npos);
+}
+
+TEST_CASE("a model that the project's quota of bytes has no room for makes no version") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  const TrainedModel trained = rig.train(1, snapshot);
+  rig.stored_limit = Bytes{3};
+  const auto refused = rig.add(trained);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().reason == reason::kQuotaExceeded);
+  CHECK_FALSE(rig.fixture.registry->snapshot()->find("credit-risk"));
+  rig.stored_limit = mib(1);
+  CHECK(rig.add(trained).has_value());
 }
 
 TEST_CASE("a champion that nobody trained here cannot be compared with") {

@@ -86,4 +86,20 @@ Result<validation::Predictions> read_predictions(TrainTask task, std::size_t cla
   return predictions;
 }
 
+Result<std::vector<std::vector<std::uint32_t>>> read_slices(const Path& file, std::size_t values,
+                                                            std::size_t rows) {
+  const NpyColumn column = TRY(open_scored(file));
+  if (column.type() != NpyType::Int32 || column.shape().size() != 1 || column.rows() != rows)
+    return refuse(reason::kBadReply, "the scoring left slices of other rows than it scored");
+  std::vector<std::vector<std::uint32_t>> slices(values);
+  std::uint32_t row = 0;
+  for (const std::int32_t place : column.as<std::int32_t>()) {
+    if (place < -1 || place >= static_cast<std::int64_t>(values))
+      return refuse(reason::kBadReply, "the scoring left a row of a slice that it does not list");
+    if (place >= 0) slices[static_cast<std::size_t>(place)].push_back(row);
+    ++row;
+  }
+  return slices;
+}
+
 }  // namespace mayfly

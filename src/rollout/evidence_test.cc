@@ -203,10 +203,12 @@ TEST_CASE("evidence and snapshots survive a round trip through JSON") {
   CHECK(*parse_evidence("{}") == Evidence{});
   const RolloutSnapshot snapshot{.step = 2,
                                  .time_in_step = 90s,
+                                 .waited = 2h,
                                  .champion = evidence,
                                  .challenger = varied_evidence(stream, 10),
                                  .approved = true,
-                                 .paused = true};
+                                 .paused = true,
+                                 .held_out = HeldOut{.rows = 7, .champion = evidence}};
   const auto restarted = parse_snapshot(to_json(snapshot));
   REQUIRE(restarted.has_value());
   CHECK(*restarted == snapshot);

@@ -26,6 +26,24 @@ std::string texts_with(const std::vector<Finding>& findings, Verdict verdict) {
   return texts;
 }
 
+// Whether it holds for want of requests and of nothing else.
+bool lacks_requests(const Decision& decision) {
+  return decision.move == Move::Hold &&
+         std::ranges::all_of(decision.findings, [](const Finding& finding) {
+           return finding.verdict != Verdict::Hold || finding.check == Check::Samples;
+         });
+}
+
+// More samples move such an estimate below its margin, or its bound above it.
+bool lacks_proof(const Decision& decision) {
+  return decision.move == Move::Hold &&
+         std::ranges::any_of(decision.findings, [](const Finding& finding) {
+           const bool tested = finding.check == Check::Errors || finding.check == Check::RunTime ||
+                               finding.check == Check::StartTime;
+           return finding.verdict == Verdict::Hold && tested;
+         });
+}
+
 Decision conclude(const RolloutPlan& plan, std::uint32_t step, Findings findings) {
   const Verdict gravest = std::ranges::max(findings, {}, &Finding::verdict).verdict;
   Decision decision{.step = step};
@@ -65,15 +83,20 @@ std::string_view to_string(Verdict verdict) {
   return kVerdicts.at(static_cast<std::size_t>(verdict));
 }
 std::string_view to_string(Move move) { return kMoves.at(static_cast<std::size_t>(move)); }
+std::string_view to_string(Basis basis) {
+  return basis == Basis::Requests ? "requests" : "held-out rows";
+}
 std::string_view slug(Check check) { return kSlugs.at(static_cast<std::size_t>(check)); }
 
-Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
+namespace {
+
+Decision judge_evidence(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
   const auto steps = static_cast<std::uint32_t>(plan.steps.size());
   const std::uint32_t at = std::min(snapshot.step, steps - 1);
   const Bench bench{.plan = plan,
                     .snapshot = snapshot,
                     .step = plan.steps.at(at),
-                    .alpha = plan.alpha / (kSequentialTests * steps)};
+                    .alpha = plan.alpha / (kSequentialTests * (steps + 1))};
   Findings findings;
   check_standing(bench, findings);
   check_errors(bench, findings);
@@ -83,10 +106,31 @@ Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
   return conclude(plan, at, std::move(findings));
 }
 
+}  // namespace
+
+Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
+  Decision decision = judge_evidence(plan, snapshot);
+  if (!lacks_requests(decision) || snapshot.waited + snapshot.time_in_step < plan.max_wait)
+    return decision;
+  if (!snapshot.held_out) {
+    decision.wants_rows = true;
+    return decision;
+  }
+  RolloutSnapshot instead = snapshot;
+  instead.champion = snapshot.held_out->champion;
+  instead.challenger = snapshot.held_out->challenger;
+  decision = judge_evidence(plan, instead);
+  decision.basis = Basis::HeldOutRows;
+  decision.wants_rows = lacks_proof(decision) && instead.challenger.requests < kMostHeldOutRequests;
+  decision.why += ", judged on held-out rows";
+  return decision;
+}
+
 std::string to_json(const Decision& decision) {
   Json findings = Json::array();
   for (const Finding& finding : decision.findings) findings.push_back(finding_json(finding));
   return Json{{"move", to_string(decision.move)},
+              {"judged_on", to_string(decision.basis)},
               {"step", decision.step},
               {"why", decision.why},
               {"findings", findings}}

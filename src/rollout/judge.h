@@ -28,10 +28,15 @@
 // Harm rolls back at once, before min_time and min_samples, and whatever a person approved or
 // paused. Approval lifts holds for shifts and nothing else.
 //
-// alpha is shared out evenly over the steps of the plan and the kSequentialTests of each, so it
-// bounds false rollbacks by sequential tests over the whole rollout. Ranges and finiteness are
-// absolute: one value is enough. A shift is a comparison of estimates from min_samples, not a test:
-// what it costs is a look by a person.
+// Where nothing but samples lacks and the rollout has waited for max_wait, held-out rows stand in
+// for requests: what both versions made of them is judged alike, and that judgement decides, in
+// this step and in those that follow it. What requests show comes first nevertheless: their harm
+// rolls back, and a step that has enough of them is passed by them.
+//
+// alpha is shared out evenly over the steps of the plan and the held-out rows, and the
+// kSequentialTests of each, so it bounds false rollbacks by sequential tests over the whole
+// rollout. Ranges and finiteness are absolute: one value is enough. A shift is a comparison of
+// estimates from min_samples, not a test: what it costs is a look by a person.
 #pragma once
 
 #include <cstdint>
@@ -85,8 +90,15 @@ enum class Move : std::uint8_t {
 };
 std::string_view to_string(Move move);
 
+enum class Basis : std::uint8_t { Requests, HeldOutRows };
+std::string_view to_string(Basis basis);
+
 struct Decision {
   Move move = Move::Hold;
+  Basis basis = Basis::Requests;
+  // Held-out rows would decide: nobody was asked about them yet, or not often enough to tell harm
+  // from chance.
+  bool wants_rows = false;
   std::uint32_t step = 0;  // where the rollout is after the move
   std::string why = {};    // the texts of the findings that decided
   std::vector<Finding> findings = {};

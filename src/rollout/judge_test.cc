@@ -104,7 +104,7 @@ TEST_CASE(
   RolloutSnapshot snapshot = healthy();
   snapshot.approved = true;
   const RolloutSnapshot third = enter_step(plan, snapshot, 3);
-  CHECK(third == RolloutSnapshot{.step = 3, .approved = true});
+  CHECK(third == RolloutSnapshot{.step = 3, .waited = 1h, .approved = true});
   const RolloutSnapshot last = enter_step(plan, snapshot, 4);
   CHECK(last.champion == snapshot.champion);
   CHECK(last.challenger == Evidence{});
@@ -129,6 +129,74 @@ TEST_CASE("a step holds until min_time and min_samples of both versions are reac
   CHECK(judge(plan, snapshot).move == Move::Hold);
   snapshot.step = 4;  // at 100 % the champion gets no requests
   CHECK(judge(plan, snapshot).move == Move::Done);
+}
+
+TEST_CASE("held-out rows stand in for requests that do not come within max_wait") {
+  RolloutPlan plan;
+  RolloutSnapshot snapshot = after({}, {}, 20);
+  snapshot.time_in_step = 20min;
+  snapshot.waited = 39min;
+  CHECK_FALSE(judge(plan, snapshot).wants_rows);
+  snapshot.waited = 40min;
+  CHECK(judge(plan, snapshot).move == Move::Hold);
+  CHECK(judge(plan, snapshot).wants_rows);
+  CHECK(judge(plan, snapshot).basis == Basis::Requests);
+  const RolloutSnapshot rows = after({}, {}, 500);
+  snapshot.held_out =
+      HeldOut{.rows = 500, .champion = rows.champion, .challenger = rows.challenger};
+  const Decision decision = judge(plan, snapshot);
+  CHECK(decision.move == Move::Promote);
+  CHECK(decision.step == 3);
+  CHECK(decision.basis == Basis::HeldOutRows);
+  CHECK_FALSE(decision.wants_rows);
+  CHECK(decision.why == "passed 5 %, judged on held-out rows");
+  CHECK(to_json(decision).contains(R"("judged_on":"held-out rows")"));
+  // The steps that follow wait for min_time, and for nobody.
+  snapshot = enter_step(plan, snapshot, 4);
+  CHECK(snapshot.waited == 1h);
+  CHECK(judge(plan, snapshot).move == Move::Hold);
+  snapshot.time_in_step = plan.min_time;
+  CHECK(judge(plan, snapshot).move == Move::Done);
+  snapshot.paused = true;
+  CHECK(judge(plan, snapshot).move == Move::Hold);
+}
+
+TEST_CASE("what held-out rows show is judged as requests are, which come first") {
+  const RolloutPlan plan{.max_wait = 0s};
+  RolloutSnapshot snapshot = after({}, {}, 20);
+  const auto rows_of = [](const Version& challenger, int rows) {
+    const RolloutSnapshot seen = after({}, challenger, rows);
+    return HeldOut{.rows = static_cast<std::uint64_t>(rows),
+                   .champion = seen.champion,
+                   .challenger = seen.challenger};
+  };
+  snapshot.held_out = rows_of({.errors = 0.3}, 500);
+  CHECK(judge(plan, snapshot).move == Move::RollBack);
+  CHECK(judge(plan, snapshot).why.ends_with("judged on held-out rows"));
+  snapshot.held_out = rows_of({.run = 8ms}, 500);
+  CHECK(judge(plan, snapshot).move == Move::RollBack);
+  snapshot.held_out = rows_of(shifted_by(2), 500);
+  CHECK(judge(plan, snapshot).move == Move::Hold);
+  CHECK(verdict_of(judge(plan, snapshot), Check::Shift) == Verdict::Hold);
+  snapshot.approved = true;
+  CHECK(judge(plan, snapshot).move == Move::Promote);
+  snapshot.held_out = rows_of({}, 50);
+  CHECK(judge(plan, snapshot).move == Move::Hold);  // too few of them, too
+  CHECK_FALSE(judge(plan, snapshot).wants_rows);
+  // What may be chance is asked about again, and then decides.
+  snapshot.held_out = rows_of({.run = 2400us}, 100);
+  CHECK(judge(plan, snapshot).move == Move::Hold);
+  CHECK(judge(plan, snapshot).wants_rows);
+  snapshot.held_out->merge(rows_of({.run = 2400us}, 8000));
+  CHECK(judge(plan, snapshot).move == Move::RollBack);
+  // Enough requests pass a step whatever rows say, and harm to callers goes back.
+  RolloutSnapshot busy = healthy();
+  busy.held_out = rows_of({.errors = 0.3}, 500);
+  CHECK(judge(plan, busy).move == Move::Promote);
+  RolloutSnapshot harmed = after({}, {.errors = 1}, 60);
+  harmed.held_out = rows_of({}, 500);
+  CHECK(judge(plan, harmed).move == Move::RollBack);
+  CHECK(judge(plan, harmed).basis == Basis::Requests);
 }
 
 TEST_CASE("silence holds for ever, or rolls back after silence_limit if so asked, unless paused") {

@@ -135,6 +135,7 @@ std::string to_json(const RolloutPlan& plan) {
               {"on_shift", to_string(plan.on_shift)},
               {"on_silence", to_string(plan.on_silence)},
               {"silence_limit", mayfly::to_string(plan.silence_limit)},
+              {"max_wait", mayfly::to_string(plan.max_wait)},
               {"ranges", ranges}}
       .dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -156,7 +157,8 @@ Result<RolloutPlan> apply_plan(const RolloutPlan& plan, std::string_view changes
   read_word<PassOn>(reader, "pass_on", changed.pass_on, kPassOn);
   read_word<OnShift>(reader, "on_shift", changed.on_shift, kOnShift);
   read_word<OnSilence>(reader, "on_silence", changed.on_silence, kOnSilence);
-  reader.duration("silence_limit", changed.silence_limit, 1s, 24h * 365);
+  reader.duration("silence_limit", changed.silence_limit, 1s, 24h * 365)
+      .duration("max_wait", changed.max_wait, 0s, 24h * 365);
   read_ranges(reader, changed.ranges);
   if (changed.on_silence == OnSilence::RollBack && changed.silence_limit < changed.min_time) {
     reader.error("silence_limit", "must not be shorter than min_time");

@@ -4,7 +4,7 @@
 //   {"steps": ["shadow", 1, 5, 25, 100], "min_samples": 100, "min_time": "10m", "alpha": 0.05,
 //    "error_margin": 0.01, "latency_margin": 0.1, "latency_floor": "100us", "effect_size": 0.5,
 //    "pass_on": "no_harm", "on_shift": "hold", "on_silence": "hold", "silence_limit": "24h",
-//    "ranges": {"score": [0, 1], "price": [0, null]}}
+//    "max_wait": "1h", "ranges": {"score": [0, 1], "price": [0, null]}}
 //
 // Every key may be left out; what stands above are the defaults, but for `ranges` (none).
 #pragma once
@@ -81,6 +81,9 @@ struct RolloutPlan {
   OnShift on_shift = OnShift::Hold;
   OnSilence on_silence = OnSilence::Hold;
   Duration silence_limit = std::chrono::hours(24);
+  // How long the whole rollout waits for requests; then held-out rows stand in for those that lack
+  // (judge.h).
+  Duration max_wait = std::chrono::hours(1);
   // By output; "score" covers the columns "score[0]", "score[1]", … too.
   std::map<std::string, OutputRange, std::less<>> ranges = {};
   bool operator==(const RolloutPlan&) const = default;

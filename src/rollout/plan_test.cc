@@ -25,11 +25,12 @@ TEST_CASE("an empty plan is the default: shadow, 1, 5, 25, 100 %, holding in dou
   const auto plan = parse_plan("{}");
   REQUIRE(plan.has_value());
   CHECK(*plan == RolloutPlan{});
-  CHECK(to_json(*plan) ==
-        R"({"steps":["shadow",1,5,25,100],"min_samples":100,"min_time":"10m","alpha":0.05,)"
-        R"("error_margin":0.01,"latency_margin":0.1,"latency_floor":"100us","effect_size":0.5,)"
-        R"("pass_on":"no_harm","on_shift":"hold","on_silence":"hold","silence_limit":"24h",)"
-        R"("ranges":{}})");
+  CHECK(
+      to_json(*plan) ==
+      R"({"steps":["shadow",1,5,25,100],"min_samples":100,"min_time":"10m","alpha":0.05,)"
+      R"("error_margin":0.01,"latency_margin":0.1,"latency_floor":"100us","effect_size":0.5,)"
+      R"("pass_on":"no_harm","on_shift":"hold","on_silence":"hold","silence_limit":"24h","max_wait":"1h",)"
+      R"("ranges":{}})");
 }
 
 TEST_CASE("every key of a plan is read and survives a round trip") {
@@ -38,7 +39,7 @@ TEST_CASE("every key of a plan is read and survives a round trip") {
   const auto full = parse_plan(
       R"({"steps":[{"shadow":20},"shadow",10,100],"min_samples":7,"min_time":"3s","alpha":0.01,)"
       R"("error_margin":0.5,"latency_margin":0.25,"latency_floor":"0s","effect_size":2,)"
-      R"("pass_on":"proof","on_shift":"show","on_silence":"rollback","silence_limit":"1h",)"
+      R"("pass_on":"proof","on_shift":"show","on_silence":"rollback","silence_limit":"1h","max_wait":"0s",)"
       R"("ranges":{"score":[0,1],"price":[0.5,null]}})");
   REQUIRE(full.has_value());
   CHECK(full->steps == std::vector<Step>{{StepKind::Shadow, 20},
@@ -50,6 +51,7 @@ TEST_CASE("every key of a plan is read and survives a round trip") {
   CHECK(full->pass_on == PassOn::Proof);
   CHECK(full->on_shift == OnShift::Show);
   CHECK(full->on_silence == OnSilence::RollBack);
+  CHECK(full->max_wait == 0s);
   CHECK(full->ranges.at("score") == OutputRange{0, 1});
   CHECK(full->ranges.at("price").high == std::numeric_limits<double>::infinity());
   const auto again = parse_plan(to_json(*full));

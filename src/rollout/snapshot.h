@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,15 +14,29 @@
 
 namespace mayfly::rollout {
 
+// What both versions made of rows that nobody sent, and that neither has learned from.
+struct HeldOut {
+  std::uint64_t rows = 0;  // different ones; each may have been asked about several times
+  Evidence champion = {};
+  Evidence challenger = {};
+  void merge(const HeldOut& other);
+  bool operator==(const HeldOut&) const = default;
+};
+
 struct RolloutSnapshot {
   std::uint32_t step = 0;   // into the plan's steps
   Duration time_in_step{};  // since it was entered
+  Duration waited{};        // in the steps before it
   Evidence champion = {};   // the version that is replaced
   Evidence challenger = {};
   bool approved = false;  // a person accepts the shift of outputs; kept for the whole rollout
   bool paused = false;    // a person holds promotion; harm still rolls back
+  std::optional<HeldOut> held_out = {};  // of the whole rollout; nullopt: nobody was asked yet
   bool operator==(const RolloutSnapshot&) const = default;
 };
+
+inline constexpr std::uint64_t kMostHeldOutRows = 10'000;
+inline constexpr std::uint64_t kMostHeldOutRequests = 100'000;  // of each version
 
 std::string to_json(const RolloutSnapshot& snapshot);
 Result<RolloutSnapshot> parse_snapshot(std::string_view json);  // strict

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <optional>
 #include <utility>
@@ -11,7 +10,8 @@
 #include "base/log.h"
 #include "core/project.h"
 #include "core/reason.h"
-#include "serving/output_summary.h"
+#include "core/units.h"
+#include "serving/rollout_evidence.h"
 
 namespace mayfly {
 namespace {
@@ -22,21 +22,11 @@ using rollout::StepKind;
 
 constexpr Duration kLookEvery = 1s;
 constexpr Duration kSave = 10s;
+constexpr Duration kRehearseAgain = 1min;
+constexpr std::uint64_t kHeldOutRows = 500;  // at most, unless more samples are asked for
 constexpr std::string_view kHistoryKind = "rollout";
 
 const Author kSelf{.who = "rollout", .why = "rollout"};
-
-// What is the version's own fault; the rest would have happened to any version. A request that
-// waited until its deadline met no version.
-bool is_own_fault(const Outcome& outcome) {
-  constexpr std::array kOwn = {reason::kInstanceCrashed,  reason::kOutOfMemory,
-                               reason::kDeadlineExceeded, reason::kStartFailed,
-                               reason::kModelError,       reason::kBadReply,
-                               reason::kFunctionError};
-  const std::string_view reason = outcome.reply.error().reason;
-  if (reason == reason::kDeadlineExceeded && outcome.tier == StartTier::None) return false;
-  return std::ranges::find(kOwn, reason) != kOwn.end();
-}
 
 // Of a hold: which checks hold, beside lacking time and samples.
 std::string holds_of(const rollout::Decision& decision) {
@@ -52,17 +42,6 @@ std::string holds_of(const rollout::Decision& decision) {
 
 Json decision_json(const rollout::Decision& decision) {
   return Json::parse(rollout::to_json(decision));
-}
-
-void add_to(rollout::Evidence& evidence, const Serving& serving, const Outcome& outcome,
-            rollout::Observation observation) {
-  if (!outcome.reply && !is_own_fault(outcome)) return;
-  std::span<const OutputView> outputs;
-  if (outcome.reply) outputs = outcome.reply->outputs;
-  const OutputSummaries summaries(serving.signature(), outputs);
-  observation.outcome = outcome.reply ? rollout::Outcome::Answered : rollout::Outcome::Failed;
-  observation.outputs = summaries.all();
-  evidence.add(observation);
 }
 
 std::string_view word_of(Rollouts::Order order) {
@@ -114,8 +93,8 @@ rollout::Evidence* Rollouts::evidence_of(const Serving& serving, bool shadow) {
 void Rollouts::observe(const Serving& serving, const Outcome& outcome) {
   rollout::Evidence* evidence = evidence_of(serving, false);
   if (evidence == nullptr) return;
-  add_to(*evidence, serving, outcome,
-         {.tier = outcome.tier, .run = outcome.timing.run, .start = outcome.timing.start});
+  add_outcome(*evidence, serving, outcome,
+              {.tier = outcome.tier, .run = outcome.timing.run, .start = outcome.timing.start});
 }
 
 // Guests run on what the node can spare, so their times say nothing of the version: they are left
@@ -125,12 +104,8 @@ void Rollouts::observe_shadow(const Serving& shadow, const Outcome& outcome,
   rollout::Evidence* evidence = evidence_of(shadow, true);
   if (evidence == nullptr) return;
   std::optional<rollout::Likeness> likeness;
-  if (difference != nullptr) {
-    likeness = {.agrees = difference->labels > 0 ? difference->labels == difference->labels_agreed
-                                                 : difference->agrees,
-                .difference = difference->max_difference};
-  }
-  add_to(*evidence, shadow, outcome, {.tier = StartTier::None, .likeness = likeness});
+  if (difference != nullptr) likeness = likeness_of(*difference);
+  add_outcome(*evidence, shadow, outcome, {.tier = StartTier::None, .likeness = likeness});
 }
 
 // ---- Looking ------------------------------------------------------------------------------------
@@ -152,10 +127,7 @@ void Rollouts::tick() {
 
 void Rollouts::look_at(const ActiveRef& active) {
   const auto function = parts_.catalog.table()->find(active->name.str());
-  if (!function || function->id != active->function) {
-    active_.erase(active->name.str());
-    return;
-  }
+  if (!function || function->id != active->function) return forget(active->name.str());
   const RolloutState& state = active->state;
   if (!is_as(*function, traffic_of(state, state.snapshot.step, function->routing->traffic))) {
     active->moving = true;
@@ -169,10 +141,71 @@ void Rollouts::look_at(const ActiveRef& active) {
     parts_.loop.spawn(apply(active, std::move(decision)));
     return;
   }
+  if (decision.wants_rows && parts_.loop.now() >= active->rehearse_at) {
+    active->rehearse_at = TimePoint::max();
+    parts_.loop.spawn(rehearse(active));
+  }
   const std::string holds = holds_of(decision);
   if (!holds.empty() && active->holds.insert(holds).second)
     parts_.loop.spawn(record_hold(active, std::move(decision)));
   if (parts_.loop.now() - active->saved >= kSave) parts_.loop.spawn(keep(active));
+}
+
+void Rollouts::forget(std::string_view name) {
+  const auto found = active_.find(name);
+  if (found == active_.end()) return;
+  found->second->over->cancel();
+  active_.erase(found);
+}
+
+// ---- Held-out rows ------------------------------------------------------------------------------
+
+Task<void> Rollouts::rehearse(ActiveRef active) {
+  const auto hold = gate_.hold();
+  if (!hold) co_return;
+  const RolloutState& state = active->state;
+  const HeldOutAsk ask{
+      .function = active->name,
+      .champion = state.champion,
+      .challenger = state.challenger,
+      .least = state.plan.min_samples,
+      .most = std::clamp(state.plan.min_samples, kHeldOutRows, rollout::kMostHeldOutRows)};
+  const auto decides = [&state](const rollout::HeldOut& seen) {
+    rollout::RolloutSnapshot with = state.snapshot;
+    if (!with.held_out) with.held_out.emplace();
+    with.held_out->merge(seen);
+    return rollout::judge(state.plan, with).move != Move::Hold;
+  };
+  Result<rollout::HeldOut> seen =
+      refuse(reason::kConflict, "this node asks nobody about held-out rows");
+  if (rehearse_) seen = co_await rehearse_(ask, decides, active->over->token());
+  if (alive(active)) co_await note_rehearsal(active, std::move(seen));
+}
+
+// What the platform is to blame for is tried again; that there are no rows stays so.
+Task<void> Rollouts::note_rehearsal(ActiveRef active, Result<rollout::HeldOut> seen) {
+  if (seen) {
+    active->no_rows.clear();
+    active->rehearse_at = parts_.loop.now() + kRehearseAgain;
+    const bool again = active->state.snapshot.held_out.has_value();
+    if (!again) active->state.snapshot.held_out.emplace();
+    active->state.snapshot.held_out->merge(*seen);
+    const std::uint64_t rows = seen->rows;
+    co_await save(active);
+    if (again) co_return;
+    const std::string why =
+        fmt::format("judged on held-out rows: {} of them, as too few requests came within {}", rows,
+                    to_string(active->state.plan.max_wait));
+    co_return co_await record(active, "held_out", {{"rows", rows}, {"why", why}}, kSelf);
+  }
+  const Error& error = seen.error();
+  const bool passes = error.code == Code::Unavailable || error.code == Code::Cancelled ||
+                      error.code == Code::ResourceExhausted;
+  if (passes) active->rehearse_at = parts_.loop.now() + kRehearseAgain;
+  if (std::exchange(active->no_rows, error.message) == error.message) co_return;
+  const std::string why =
+      fmt::format("too few requests, and no held-out rows to judge on: {}", error.message);
+  co_await record(active, "hold", {{"why", why}}, kSelf);
 }
 
 // ---- Moving -------------------------------------------------------------------------------------
@@ -272,8 +305,7 @@ Task<Status> Rollouts::go_back(ActiveRef active, Author author) {
 Task<void> Rollouts::end(ActiveRef active, std::string_view how, Json detail, Author author) {
   const auto hold = gate_.hold();
   if (!hold) co_return;  // the next start of the node ends it
-  const auto found = active_.find(active->name.str());
-  if (found != active_.end() && found->second == active) active_.erase(found);
+  if (alive(active)) forget(active->name.str());
   co_await record(active, how, std::move(detail), author);
   const Status erased =
       co_await parts_.pool.run([&] { return parts_.registry.erase_rollout(active->function); });
@@ -350,6 +382,7 @@ Status Rollouts::adopt(const RolloutRow& row) {
 
 Task<void> Rollouts::close() {
   timer_.cancel();
+  for (const auto& [name, active] : active_) active->over->cancel();
   co_await gate_.close();
   for (const auto& [name, active] : std::exchange(active_, {})) co_await save(active);
 }
@@ -430,7 +463,7 @@ Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::
   active_[name.str()] = active;
   const Status entered = co_await enter(active, 0, author, found.function);
   if (!entered) {
-    if (alive(active)) active_.erase(name.str());
+    if (alive(active)) forget(name.str());
     co_return entered;
   }
   co_await record(active, "start", {{"plan", Json::parse(rollout::to_json(active->state.plan))}},
@@ -456,6 +489,17 @@ Task<Status> Rollouts::order(FunctionName name, Order order, Author author) {
 }
 
 Task<Status> Rollouts::abort(FunctionName name, Author author) {
+  return give_up(std::move(name), "abort", Json::object(), std::move(author));
+}
+
+Task<Status> Rollouts::supersede(FunctionName name, VersionNumber successor, Author author) {
+  Json detail{{"by", successor.value},
+              {"why", fmt::format("superseded by version {}", successor.value)}};
+  return give_up(std::move(name), "superseded", std::move(detail), std::move(author));
+}
+
+Task<Status> Rollouts::give_up(FunctionName name, std::string_view how, Json detail,
+                               Author author) {
   const auto hold = gate_.hold();
   if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
   CO_TRY(const ActiveRef active, need(name));
@@ -471,7 +515,7 @@ Task<Status> Rollouts::abort(FunctionName name, Author author) {
     if (idle) active->moving = false;
     co_return back;
   }
-  co_await end(active, "abort", Json::object(), author);
+  co_await end(active, how, std::move(detail), author);
   co_return Status{};
 }
 
@@ -496,21 +540,26 @@ Json Rollouts::describe(const FunctionName& name) const {
   Json steps = Json::array();
   for (const rollout::Step& step : state.plan.steps) steps.push_back(rollout::to_string(step));
   const auto seconds = std::chrono::duration<double>(snapshot.time_in_step).count();
-  return {{"function", local_name(name.str())},
-          {"state", "running"},
-          {"version", state.challenger.value},
-          {"champion", state.champion.value},
-          {"steps", std::move(steps)},
-          {"step", snapshot.step},
-          {"seconds_in_step", seconds},
-          {"requests", snapshot.challenger.requests},
-          {"errors", snapshot.challenger.errors},
-          {"champion_requests", snapshot.champion.requests},
-          {"champion_errors", snapshot.champion.errors},
-          {"approved", snapshot.approved},
-          {"paused", snapshot.paused},
-          {"plan", Json::parse(rollout::to_json(state.plan))},
-          {"decision", decision_json(rollout::judge(state.plan, snapshot))}};
+  Json held_out;
+  if (snapshot.held_out) held_out = {{"rows", snapshot.held_out->rows}};
+  if (!active->no_rows.empty()) held_out["why"] = active->no_rows;
+  Json about{{"function", local_name(name.str())},
+             {"state", "running"},
+             {"version", state.challenger.value},
+             {"champion", state.champion.value},
+             {"steps", std::move(steps)},
+             {"step", snapshot.step},
+             {"seconds_in_step", seconds},
+             {"requests", snapshot.challenger.requests},
+             {"errors", snapshot.challenger.errors},
+             {"champion_requests", snapshot.champion.requests},
+             {"champion_errors", snapshot.champion.errors},
+             {"approved", snapshot.approved},
+             {"paused", snapshot.paused},
+             {"plan", Json::parse(rollout::to_json(state.plan))},
+             {"decision", decision_json(rollout::judge(state.plan, snapshot))}};
+  if (!held_out.is_null()) about["held_out"] = std::move(held_out);
+  return about;
 }
 
 }  // namespace mayfly

@@ -1,13 +1,15 @@
 // Automatic rollouts: what callers and shadows meet becomes evidence, rollout/judge.h decides once
 // a second, and traffic moves accordingly. Every move is a line of the function's history with its
 // numbers, and so is every new reason to hold. Evidence is kept every ten seconds and at each move:
-// a restart loses no more than that, and time while the node is down does not count.
+// a restart loses no more than that, and time while the node is down does not count. Where requests
+// do not come, both versions are asked about held-out rows (rehearsal.h).
 //
 // A rollout ends by itself when somebody else moves the function's traffic: then a person has
 // decided. Loop thread.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,6 +27,7 @@
 #include "rollout/judge.h"
 #include "serving/catalog.h"
 #include "serving/comparison.h"
+#include "serving/rehearsal.h"
 #include "serving/rollout_state.h"
 #include "serving/serving.h"
 #include "serving/traffic_switch.h"
@@ -41,6 +44,12 @@ class Rollouts {
     TrafficSwitch& traffic;
   };
   explicit Rollouts(Parts parts);
+
+  // How evidence is had where there are no requests; without it, such rollouts hold. Set before
+  // the first.
+  using Rehearse = std::function<Task<Result<rollout::HeldOut>>(
+      HeldOutAsk ask, Rehearsal::Decides decides, CancelToken stop)>;
+  void rehearse_with(Rehearse rehearse) { rehearse_ = std::move(rehearse); }
 
   // What was under way when the node ended goes on. Once, before the first request.
   Status load();
@@ -63,6 +72,8 @@ class Rollouts {
   // All traffic to the champion. conflict also where it was moved by hand: then it stays as it is,
   // and the rollout is over.
   Task<Status> abort(FunctionName name, Author author);
+  // The same, for a newer version whose rollout begins next: the record says so. As abort.
+  Task<Status> supersede(FunctionName name, VersionNumber successor, Author author);
   Json describe(const FunctionName& name) const;  // {"state":"none"} or all there is
   // What is being rolled out, at which step, and what is thought of it: "5 %: hold". nullopt: no
   // rollout is under way.
@@ -86,8 +97,12 @@ class Rollouts {
     TimePoint counted;  // until when time_in_step counts
     TimePoint saved;
     std::set<std::string> holds = {};  // by which checks, as recorded in this step
-    bool moving = false;               // a move of its traffic is under way
-    bool aborting = false;             // whoever moves it goes back
+    std::string no_rows = {};          // why no held-out rows are there
+    TimePoint rehearse_at{};           // not before; while it is done, never
+    // Nobody wants to know of held-out rows any more.
+    std::shared_ptr<CancelSource> over = std::make_shared<CancelSource>();
+    bool moving = false;    // a move of its traffic is under way
+    bool aborting = false;  // whoever moves it goes back
   };
   using ActiveRef = std::shared_ptr<Active>;
 
@@ -101,12 +116,16 @@ class Rollouts {
   void count_time(Active& active) const;
   void tick();
   void look_at(const ActiveRef& active);
+  void forget(std::string_view name);
+  Task<void> rehearse(ActiveRef active);
+  Task<void> note_rehearsal(ActiveRef active, Result<rollout::HeldOut> seen);
   Task<void> apply(ActiveRef active, rollout::Decision decision);
   Task<Status> move(ActiveRef active, rollout::Decision decision);
   bool alive(const ActiveRef& active) const { return find(active->name.str()) == active; }
   Result<FunctionTable::Entry> untouched(const Active& active) const;
   Task<Status> enter(ActiveRef active, std::uint32_t step, Author author,
                      FunctionTable::Entry seen);
+  Task<Status> give_up(FunctionName name, std::string_view how, Json detail, Author author);
   Task<Status> go_back(ActiveRef active, Author author);
   Task<void> end(ActiveRef active, std::string_view how, Json detail, Author author);
   Task<void> record(ActiveRef active, std::string_view what, Json detail, Author author);
@@ -115,6 +134,7 @@ class Rollouts {
   Task<void> save(ActiveRef active);
 
   Parts parts_;
+  Rehearse rehearse_;
   Gate gate_;
   Timer timer_;                                           // armed while a rollout is under way
   std::map<std::string, ActiveRef, std::less<>> active_;  // by function

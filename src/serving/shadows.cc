@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "async/sleep.h"
 #include "core/project.h"
 #include "core/reason.h"
 #include "serving/call_origin.h"
@@ -175,7 +176,6 @@ Task<void> Shadows::serve(std::string project, Waiting waiting) {
 }
 
 Task<void> Shadows::run(Waiting waiting) {
-  const WallTime accepted = parts_.loop.clock().wall_now();
   const auto found = co_await parts_.catalog.find(waiting.serving->function,
                                                   std::to_string(waiting.copy.shadow.value));
   // Deleted meanwhile, or made anew: then nobody asks any more.
@@ -188,22 +188,52 @@ Task<void> Shadows::run(Waiting waiting) {
     if (Comparison* result = comparison(*waiting.serving, waiting.copy.shadow)) ++result->failed;
     co_return;
   }
-  const std::uint64_t received = input_bytes(waiting.copy.request.layout());
+  Question question{.version = *found,
+                    .request = std::move(waiting.copy.request),
+                    .request_id = waiting.request_id,
+                    .timeout = std::min(waiting.timeout, kLongestRun),
+                    .cancel = closing_.token()};
+  const Outcome outcome = co_await predict(std::move(question));
+  judge(waiting, shadow, outcome);
+}
+
+Task<Outcome> Shadows::ask(ServingRef version, RequestMemory request, std::string request_id,
+                           CancelToken cancel) {
+  const auto hold = gate_.hold();
+  while (hold && !parts_.dispatcher.has_room_for_guests()) {
+    if (!co_await sleep_for(parts_.loop, kLook, cancel)) break;
+  }
+  if (!hold || cancel.cancelled() || closing_.token().cancelled())
+    co_return Outcome{.reply = fail(Code::Cancelled, "nobody wants to know it any more")};
+  CancelSource leave;
+  const CancelCallback closed(closing_.token(), [&leave] { leave.cancel(); });
+  const CancelCallback left(cancel, [&leave] { leave.cancel(); });
+  Question question{.version = std::move(version),
+                    .request = std::move(request),
+                    .request_id = std::move(request_id),
+                    .timeout = kLongestRun,
+                    .cancel = leave.token()};
+  co_return co_await predict(std::move(question));
+}
+
+Task<Outcome> Shadows::predict(Question question) {
+  const WallTime accepted = parts_.loop.clock().wall_now();
+  const Serving& shadow = *question.version;
+  const std::uint64_t received = input_bytes(question.request.layout());
   Call call{.version = guest_of(*shadow.runtime, GuestKind::Shadow),
             .settings = guest_settings(GuestKind::Shadow),
             .settings_sequence = 0,
-            .request = std::move(waiting.copy.request),
-            .deadline = parts_.loop.now() + std::min(waiting.timeout, kLongestRun),
-            .cancel = closing_.token(),
-            .origin = shadow_origin(*found, waiting.request_id)};
-  const Outcome outcome = co_await parts_.dispatcher.predict(std::move(call));
-  judge(waiting, shadow, outcome);
+            .request = std::move(question.request),
+            .deadline = parts_.loop.now() + question.timeout,
+            .cancel = question.cancel,
+            .origin = shadow_origin(question.version, question.request_id)};
+  Outcome outcome = co_await parts_.dispatcher.predict(std::move(call));
   const std::string_view reason = outcome.reply ? "" : outcome.reply.error().reason;
   InvocationRecord record{.invocation = parts_.ids.next(),
                           .time = accepted,
                           .project = std::string(project_of(shadow.function)),
                           .caller = std::string(kShadowCaller),
-                          .request_id = waiting.request_id,
+                          .request_id = question.request_id,
                           .function = std::string(shadow.name()),
                           .version = shadow.version,
                           .tier = outcome.tier,
@@ -218,6 +248,7 @@ Task<void> Shadows::run(Waiting waiting) {
                           .sent = {},
                           .reason = std::string(reason)};
   std::ignore = co_await parts_.ledger.commit(record);  // what fails, the next caller's reply tells
+  co_return outcome;
 }
 
 const Shadows::Pairs& Shadows::comparisons(FunctionId function) const {

@@ -95,6 +95,11 @@ class Shadows {
   // The caller has its answer.
   void offer(Copy copy, const std::string& request_id, Duration timeout);
 
+  // A request that nobody sent, asked of a version as a copy of one is: once there is room, as a
+  // guest, and recorded as a shadow's. `cancel` ends the wait and the run.
+  Task<Outcome> ask(ServingRef version, RequestMemory request, std::string request_id,
+                    CancelToken cancel);
+
   // (version, shadow) → result.
   using Pairs = std::map<std::pair<std::uint32_t, std::uint32_t>, Comparison>;
   const Pairs& comparisons(FunctionId function) const;
@@ -130,6 +135,14 @@ class Shadows {
   Lines::iterator next();  // whose turn it is; end(): nobody may
   Task<void> serve(std::string project, Waiting waiting);
   Task<void> run(Waiting waiting);
+  struct Question {
+    ServingRef version;
+    RequestMemory request;
+    std::string request_id;
+    Duration timeout{};
+    CancelToken cancel;
+  };
+  Task<Outcome> predict(Question question);
   void drop(const Serving& serving, VersionNumber shadow);
   void judge(const Waiting& waiting, const Serving& shadow, const Outcome& outcome);
   // null: the function has been deleted.

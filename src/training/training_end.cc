@@ -234,6 +234,7 @@ Task<Result<Json>> TrainingRun::enroll(const Part& model, const std::optional<Sc
   }
   result["version"] = registered->version.value;
   if (!registered->gate.is_null()) result["gate"] = registered->gate;
+  if (!registered->rollout.is_null()) result["rollout"] = registered->rollout;
   co_return result;
 }
 

@@ -14,6 +14,7 @@ namespace mayfly::validation {
 namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+constexpr std::size_t kResamplesOfMany = 200;  // Efron & Tibshirani 1993: enough for a spread
 constexpr std::size_t kResamples = 2000;
 constexpr std::size_t kMostRowsResampled = 100'000;
 constexpr std::size_t kBlocks = 50;
@@ -136,12 +137,13 @@ Interval delong(const ClassPredictions& predictions, double z) {
 
 // What `statistic(weights)` is over resamples of rows, sorted; NaN left out.
 template <typename Statistic>
-std::vector<double> bootstrap(std::size_t rows, std::uint64_t seed, Statistic statistic) {
+std::vector<double> bootstrap(std::size_t rows, std::uint64_t seed, Statistic statistic,
+                              std::size_t resamples = kResamples) {
   std::mt19937_64 random(seed);
   std::vector<std::uint32_t> weights(rows);
   std::vector<double> found;
-  found.reserve(kResamples);
-  for (std::size_t i = 0; i < kResamples; ++i) {
+  found.reserve(resamples);
+  for (std::size_t i = 0; i < resamples; ++i) {
     std::ranges::fill(weights, 0U);
     for (std::size_t n = 0; n < rows; ++n) ++weights[draw(random, rows)];
     if (const double value = statistic(weights); !std::isnan(value)) found.push_back(value);
@@ -177,19 +179,26 @@ struct Resampled {
   double share_not_positive = 1;  // of the distribution: a one-sided p-value for a difference
 };
 
+Resampled normal_around(double estimate, double error, double alpha) {
+  const double half = normal_quantile(1 - alpha) * error;
+  const double p = error > 0 ? boost::math::cdf(boost::math::normal(), -estimate / error)
+                             : (estimate > 0 ? 0.0 : 1.0);
+  return {{estimate, estimate - half, estimate + half}, p};
+}
+
+template <typename Statistic>
+double error_of_blocks(std::size_t rows, std::uint64_t seed, Statistic statistic) {
+  const Moments spread = over_blocks(rows, seed, statistic);
+  return std::sqrt(spread.variance / static_cast<double>(kBlocks));
+}
+
 template <typename Statistic>
 Resampled resample(std::size_t rows, double alpha, std::uint64_t seed, Statistic statistic) {
   const double estimate = statistic({});
   const Resampled nothing{{estimate, kUnknown, kUnknown}, 1};
   if (std::isnan(estimate)) return nothing;
-  if (rows > kMostRowsResampled) {
-    const Moments spread = over_blocks(rows, seed, statistic);
-    const double error = std::sqrt(spread.variance / static_cast<double>(kBlocks));
-    const double half = normal_quantile(1 - alpha) * error;
-    const double p = error > 0 ? boost::math::cdf(boost::math::normal(), -estimate / error)
-                               : (estimate > 0 ? 0.0 : 1.0);
-    return {{estimate, estimate - half, estimate + half}, p};
-  }
+  if (rows > kMostRowsResampled)
+    return normal_around(estimate, error_of_blocks(rows, seed, statistic), alpha);
   const std::vector<double> found = bootstrap(rows, seed, statistic);
   if (found.empty()) return nothing;
   const auto above = std::ranges::upper_bound(found, 0.0);
@@ -318,21 +327,61 @@ std::optional<std::uint64_t> rows_to_decide(const Interval& of, double goal, std
   return static_cast<std::uint64_t>(needed);
 }
 
+namespace {
+
+// The challenger's score less the champion's, positive where it is better; of weighted rows.
+class ScoreDifference {
+ public:
+  ScoreDifference(Metric metric, const Predictions& champion, const Predictions& challenger)
+      : before_(metric, champion),
+        after_(metric, challenger),
+        sign_(info(metric).higher_is_better ? 1 : -1) {}
+  double operator()(std::span<const std::uint32_t> weights) const {
+    return sign_ * (after_(weights) - before_(weights));
+  }
+
+ private:
+  Scorer before_, after_;
+  double sign_;
+};
+
+std::unexpected<Error> other_rows() {
+  return fail(Code::InvalidArgument, "the two were not asked about the same rows");
+}
+
+}  // namespace
+
 Result<Comparison> compare(Metric metric, const Predictions& champion,
                            const Predictions& challenger, double alpha, std::uint64_t seed) {
-  if (!same_rows(champion, challenger))
-    return fail(Code::InvalidArgument, "the two were not asked about the same rows");
+  if (!same_rows(champion, challenger)) return other_rows();
   if (metric == Metric::Accuracy) {
     return compare_labels(std::get<ClassPredictions>(champion),
                           std::get<ClassPredictions>(challenger), alpha);
   }
-  const Scorer before(metric, champion);
-  const Scorer after(metric, challenger);
-  const double sign = info(metric).higher_is_better ? 1 : -1;
+  const ScoreDifference difference(metric, champion, challenger);
   const Resampled found =
-      resample(rows_of(champion), alpha, seed, [&](std::span<const std::uint32_t> weights) {
-        return sign * (after(weights) - before(weights));
-      });
+      resample(rows_of(champion), alpha, seed,
+               [&](std::span<const std::uint32_t> weights) { return difference(weights); });
+  return Comparison{found.bounds, found.share_not_positive};
+}
+
+Result<Comparison> compare_one_of_many(Metric metric, const Predictions& champion,
+                                       const Predictions& challenger, double alpha,
+                                       std::uint64_t seed) {
+  if (metric == Metric::Accuracy) return compare(metric, champion, challenger, alpha, seed);
+  if (!same_rows(champion, challenger)) return other_rows();
+  const ScoreDifference difference(metric, champion, challenger);
+  const double estimate = difference({});
+  if (std::isnan(estimate)) return Comparison{{kUnknown, kUnknown, kUnknown}, kUnknown};
+  const std::size_t rows = rows_of(champion);
+  const auto of_weights = [&](std::span<const std::uint32_t> weights) {
+    return difference(weights);
+  };
+  const double error =
+      rows > kMostRowsResampled
+          ? error_of_blocks(rows, seed, of_weights)
+          : std::sqrt(moments(bootstrap(rows, seed, of_weights, kResamplesOfMany)).variance);
+  const Resampled found = normal_around(estimate, error, alpha);
   return Comparison{found.bounds, found.share_not_positive};
 }
 

@@ -58,4 +58,11 @@ struct Comparison {
 Result<Comparison> compare(Metric metric, const Predictions& champion,
                            const Predictions& challenger, double alpha, std::uint64_t seed);
 
+// The same where it is one of many whose p-values are corrected for their number: of the others,
+// the normal tail with the spread of 200 paired resamples, so that no p-value is coarser than what
+// it is held against. NaN where the metric has no meaning on these rows.
+Result<Comparison> compare_one_of_many(Metric metric, const Predictions& champion,
+                                       const Predictions& challenger, double alpha,
+                                       std::uint64_t seed);
+
 }  // namespace mayfly::validation

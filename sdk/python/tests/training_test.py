@@ -11,6 +11,7 @@ from sklearn.datasets import load_breast_cancer
 from sdk_case import SdkCase
 
 import mayfly
+from mayfly._training import rollout_of
 
 
 def cancer() -> pandas.DataFrame:
@@ -34,11 +35,25 @@ class TrainingTest(SdkCase):
         self.assertEqual((job.state, job.result["outcome"]), ("done", "goal_reached"))
         self.assertTrue(any("running" in line for line in told), told)
         self.assertEqual(job.result["version"], 1)
+        self.assertEqual(job.result["rollout"]["state"], "promoted")
         reply = self.mayfly.call(name, frame.drop(columns="diagnosis").astype("float32"))
         right = sum(said == true for said, true in zip(reply["label"], frame["diagnosis"], strict=True))
         self.assertGreater(right, 0.95 * len(frame))
         more = self.mayfly.put(name, frame.iloc[:100], append=True)
         self.assertEqual(more.number, 2)
+
+    def test_how_a_rollout_stands_is_told_by_its_state_and_its_decisions(self) -> None:
+        def running(check: str, **more: object) -> dict[str, object]:
+            finding = {"check": check, "verdict": "hold", "text": "approve it"}
+            return {"state": "running", "version": 2, "decision": {"why": "so", "findings": [finding]}, "decisions": [], **more}
+
+        self.assertEqual(rollout_of(running("samples"), 2), {"state": "running", "why": "so"})
+        self.assertEqual(rollout_of(running("shift"), 2), {"state": "held", "why": "approve it"})
+        self.assertEqual(rollout_of(running("samples", held_out={"why": "no"}), 2)["state"], "held")
+        lines = [{"change": {"version": 2, "what": "rollback", "why": "worse", "judged_on": "held-out rows"}}]
+        ended = {"state": "none", "decisions": lines}
+        self.assertEqual(rollout_of(ended, 2), {"state": "rolled_back", "why": "worse", "judged_on": "held-out rows"})
+        self.assertEqual(rollout_of(ended, 1)["state"], "running")
 
     def test_a_file_is_put_and_trained_on_at_once(self) -> None:
         path = self.folder / f"{self.name('cancer')}.csv"

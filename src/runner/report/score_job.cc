@@ -120,6 +120,7 @@ std::string to_json(const ScoreJob& job) {
                 {"seed", job.seed},
                 {"alpha", job.alpha},
                 {"slices", job.slices},
+                {"requests", job.requests},
                 {"threads", job.threads},
                 {"memory", to_string(job.memory)}}}}
       .dump();
@@ -148,6 +149,7 @@ Result<std::optional<ScoreJob>> parse_score_job(std::string_view text) {
       .text("group", job.group)
       .text("metric", job.metric)
       .integer("seed", job.seed, std::uint64_t{0}, ~std::uint64_t{0})
+      .integer("requests", job.requests, std::uint64_t{0}, kMostRowRequests)
       .integer("threads", job.threads, 1U, 1024U)
       .bytes("memory", job.memory, mib(1), gib(std::uint64_t{1} << 20));
   const auto found_split = parse_split(split);
@@ -199,6 +201,17 @@ Result<ScoreResult> parse_score_result(std::string_view text, const ScoreJob& jo
   for (const auto& [name, baseline] : baselines->items())
     result.baselines.emplace(name, TRY(read_metrics(baseline)));
   return result;
+}
+
+Result<std::uint64_t> parse_requests_result(std::string_view text, const ScoreJob& job) {
+  if (text.size() > kMaxTrainEnd) return bad_score("the result is too long");
+  const auto json = parse_json(text, "result");
+  const auto found = json && json->is_object() ? json->find("requests") : Json::const_iterator();
+  if (!json || !json->is_object() || found == json->end() || !found->is_number_unsigned())
+    return bad_score("the result has no number of requests");
+  const auto requests = found->get<std::uint64_t>();
+  if (requests > job.requests) return bad_score("there are more requests than were asked for");
+  return requests;
 }
 
 }  // namespace mayfly

@@ -24,6 +24,13 @@
 // Of recommendations "rows" are users, each with the key of one of his rows: those who have items
 // in the split that they do not have in training rows. truth.npy is how many, value.npy what the
 // model's list is worth by the metric.
+// Of each column i of `slices` there is slices/<i>.npy, too: of each row the place of its value in
+// the column's list, -1 where that is not listed.
+//
+// With `requests` nothing is scored, and the split comes without the target's column. What is left
+// is output/requests.jsonl: so many rows, spread evenly over the split, each a line, a request of
+// the first model in the Open Inference Protocol; and the result is {"requests": 500}. A row that
+// is too large for a line of kMostRowRequest bytes is left out.
 //
 // Each end of an interval holds by itself with probability 1 - alpha. Calibration stands there of
 // classifications only, slices where some were asked for. Baselines: "majority" (of
@@ -51,6 +58,9 @@ namespace mayfly {
 
 inline constexpr std::size_t kMostScoredModels = 8;
 inline constexpr std::size_t kMostScoredSlices = 20;  // columns
+inline constexpr std::uint64_t kMostRowRequests = 10'000;
+inline constexpr std::size_t kMostRowRequest = std::size_t{1} << 20;     // bytes of a line
+inline constexpr std::size_t kMostRequestsFile = std::size_t{64} << 20;  // all of them
 
 struct ScoreJob {
   std::vector<std::string> models = {"m0"};  // plain names; the job's inputs are <name>.onnx
@@ -65,6 +75,7 @@ struct ScoreJob {
   std::uint64_t seed = 0;
   double alpha = 0.025;
   std::vector<std::string> slices = {};  // columns of categories
+  std::uint64_t requests = 0;            // more than 0: rows that are left as requests
   std::uint32_t threads = 1;             // the slice's to say, as is the memory
   Bytes memory = gib(1);
   bool operator==(const ScoreJob&) const = default;
@@ -109,5 +120,8 @@ struct ScoreResult {
 };
 // What is no result of this job is refused: other models, figures that are no numbers.
 Result<ScoreResult> parse_score_result(std::string_view json, const ScoreJob& job);
+
+// Of a job with `requests`: how many there are.
+Result<std::uint64_t> parse_requests_result(std::string_view json, const ScoreJob& job);
 
 }  // namespace mayfly

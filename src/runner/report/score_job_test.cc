@@ -19,6 +19,7 @@ ScoreJob some_job() {
           .seed = ~std::uint64_t{0},
           .alpha = 0.01,
           .slices = {"sex"},
+          .requests = 7,
           .threads = 3,
           .memory = mib(300)};
 }

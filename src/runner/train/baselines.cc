@@ -14,7 +14,8 @@ constexpr std::size_t kMostSchemaText = std::size_t{64} << 20;
 // The shares of the classes, or the mean; empty: there are no training rows.
 Result<std::vector<float>> fit_guess(const Path& source, const ScoreJob& job,
                                      const ClassNames& classes) {
-  const TrainTable train = TRY(TrainTable::open(source, "train", std::span(&job.target, 1)));
+  const TrainTable train =
+      TRY(TrainTable::open(source, "train", {.only = std::span(&job.target, 1)}));
   const Target target =
       TRY(read_target(job.task, classes, train, {.target = train.find(job.target), .group = {}}));
   if (target.labels.empty()) return std::vector<float>();

@@ -357,11 +357,17 @@ Result<ModelAnswer> ColumnModel::run(const TrainTable& table, std::span<const st
   return answer;
 }
 
-Status ColumnModel::run_piece(const TrainTable& table, std::span<const std::uint32_t> rows,
-                              ModelAnswer& answer) {
+Result<TrialTensors> ColumnModel::inputs(const TrainTable& table,
+                                         std::span<const std::uint32_t> rows) const {
   TrialTensors inputs;
   for (std::size_t i = 0; i < inputs_.size(); ++i)
     inputs.push_back(TRY(read(table, inputs_[i], static_cast<std::uint32_t>(i), rows)));
+  return inputs;
+}
+
+Status ColumnModel::run_piece(const TrainTable& table, std::span<const std::uint32_t> rows,
+                              ModelAnswer& answer) {
+  const TrialTensors inputs = TRY(this->inputs(table, rows));
   const auto said = run_trial(session_, session_.signature(), inputs);
   if (!said) {
     return bad_model(

@@ -49,6 +49,10 @@ class ColumnModel {
   static Result<ColumnModel> open(const OnnxRuntime& runtime, const Path& model,
                                   const TrainTable& table, ModelAsk ask);
 
+  // What it is asked about those rows at once, as serving would ask it.
+  Result<TrialTensors> inputs(const TrainTable& table, std::span<const std::uint32_t> rows) const;
+  const Signature& signature() const { return session_.signature(); }
+
   // Of those rows, a piece at a time. InvalidArgument: what it said cannot be.
   Result<ModelAnswer> run(const TrainTable& table, std::span<const std::uint32_t> rows);
 

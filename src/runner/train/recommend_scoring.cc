@@ -25,7 +25,8 @@ class RecommendScoring {
       return refuse(reason::kInvalidInput, "there are no slices of recommendation");
     metric_ = TRY(list_metric(job_.metric));
     const std::vector<std::string> columns = guessed_by(job_);
-    const TrainTable train_table = TRY(TrainTable::open(folders_.source, "train", columns));
+    const TrainTable train_table =
+        TRY(TrainTable::open(folders_.source, "train", {.only = columns}));
     const InteractionColumns places = TRY(interaction_columns(table_, job_.target, job_.group, {}));
     const Interactions train = TRY(read_interactions(train_table, places));
     Interactions held = TRY(read_interactions(table_, places));

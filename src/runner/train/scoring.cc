@@ -10,6 +10,7 @@
 #include "core/reason.h"
 #include "runner/train/baselines.h"
 #include "runner/train/recommend_scoring.h"
+#include "runner/train/row_requests.h"
 #include "runner/train/worker.h"
 #include "validation/calibration.h"
 #include "validation/metric.h"
@@ -139,7 +140,7 @@ Result<Json> JudgedRows::judge(Scores scores) const {
   return json;
 }
 
-Result<Json> JudgedRows::judge_slices(const Scores& scores, const std::string& column) const {
+Result<JudgedRows::Slices> JudgedRows::slice_by(const std::string& column) const {
   const auto index = table.find(column);
   if (!index || table.columns()[*index].kind != ColumnKind::Category)
     return cannot_score(fmt::format("'{}' is no column of categories, to slice by", column));
@@ -147,19 +148,30 @@ Result<Json> JudgedRows::judge_slices(const Scores& scores, const std::string& c
     return cannot_score(fmt::format("there are no slices of {}", to_string(task)));
   std::vector<std::string_view> values(target.rows.size());
   TRY(table.texts(*index, target.rows, values));
-  std::map<std::string_view, std::vector<std::size_t>> places;
-  for (std::size_t i = 0; i < values.size(); ++i) places[values[i]].push_back(i);
-  std::vector<std::string_view> order;
-  for (const auto& [value, rows] : places) order.push_back(value);
-  std::ranges::sort(order, {}, [&](std::string_view value) {
-    return std::pair(-std::ssize(places[value]), value);
-  });
-  order.resize(std::min(order.size(), kMostSlicesShown));
-  Json slices = Json::array();
-  for (const std::string_view value : order) {
+  std::map<std::string_view, std::int64_t> counts;
+  for (const std::string_view value : values) ++counts[value];
+  Slices slices;
+  for (const auto& [value, rows] : counts) slices.values.push_back(value);
+  std::ranges::sort(slices.values, {},
+                    [&](std::string_view value) { return std::pair(-counts[value], value); });
+  slices.values.resize(std::min(slices.values.size(), kMostSlicesShown));
+  std::map<std::string_view, std::int32_t> places;
+  for (const std::string_view value : slices.values)
+    places.emplace(value, static_cast<std::int32_t>(places.size()));
+  for (const std::string_view value : values) {
+    const auto found = places.find(value);
+    slices.places.push_back(found == places.end() ? -1 : found->second);
+  }
+  return slices;
+}
+
+Result<Json> JudgedRows::judge_slices(const Scores& scores, const Slices& slices) const {
+  Json judged = Json::array();
+  for (std::size_t i = 0; i < slices.values.size(); ++i) {
     Target part;
     Scores said{.width = scores.width, .values = {}};
-    for (const std::size_t place : places[value]) {
+    for (std::size_t place = 0; place < slices.places.size(); ++place) {
+      if (slices.places[place] != static_cast<std::int32_t>(i)) continue;
       part.rows.push_back(target.rows[place]);
       part.labels.push_back(target.labels[place]);
       const auto one = scores.row(place);
@@ -170,11 +182,11 @@ Result<Json> JudgedRows::judge_slices(const Scores& scores, const std::string& c
         TRY(Evaluation::create(task, metric, part, static_cast<std::uint32_t>(said.width)));
     const Json metrics =
         TRY(evaluation.describe(std::move(said), Evaluation::Which::One, seed, alpha));
-    slices.push_back(Json{{"value", value},
+    judged.push_back(Json{{"value", slices.values[i]},
                           {"rows", part.rows.size()},
                           {"metric", metrics.at(std::string(evaluation.metric()))}});
   }
-  return slices;
+  return judged;
 }
 
 Status write_row_keys(const Path& path, const TrainTable& table,
@@ -211,6 +223,7 @@ class Scoring {
       : runtime_(runtime), job_(job), folders_(folders) {}
 
   Result<TrainEnd> run() {
+    if (job_.requests > 0) return leave_requests();
     const TrainTable table = TRY(TrainTable::open(folders_.source, to_string(job_.split)));
     ClassNames classes;
     if (is_classification(job_.task)) classes = TRY(named_classes(table));
@@ -219,6 +232,9 @@ class Scoring {
     TRY(make_directories(output));
     TRY(write_row_keys(output / "row.npy", table, rows.target.rows));
     TRY(write_truth(output / "truth.npy", rows));
+    std::vector<JudgedRows::Slices> slices;
+    for (const std::string& column : job_.slices) slices.push_back(TRY(rows.slice_by(column)));
+    TRY(write_slices(output / "slices", slices));
     Json result{{"split", to_string(job_.split)},
                 {"task", to_string(job_.task)},
                 {"metric", TRY(rows.metric_name())},
@@ -227,7 +243,7 @@ class Scoring {
                 {"alpha", job_.alpha},
                 {"models", Json::object()}};
     for (const std::string& name : job_.models) {
-      auto scored = score(rows, name, output / name);
+      auto scored = score(rows, slices, name, output / name);
       if (!scored) return std::unexpected(std::move(scored).error().in(name));
       result["models"][name] = *std::move(scored);
     }
@@ -236,6 +252,23 @@ class Scoring {
   }
 
  private:
+  Path model_file(const std::string& name) const {
+    return folders_.source / "models" / fmt::format("{}.onnx", name);
+  }
+
+  Result<TrainEnd> leave_requests() const {
+    const TrainTable table =
+        TRY(TrainTable::open(folders_.source, to_string(job_.split), {.without = job_.target}));
+    const ModelAsk ask{job_.task, job_.target, job_.group, job_.classes.size(), job_.threads};
+    const auto model =
+        TRY(ColumnModel::open(runtime_, model_file(job_.models.front()), table, ask));
+    const Path output = folders_.work / "output";
+    TRY(make_directories(output));
+    const std::uint64_t written =
+        TRY(write_row_requests(model, table, job_.requests, output / "requests.jsonl"));
+    return TrainEnd{.how = TrainEnd::How::Finished, .result = Json{{"requests", written}}.dump()};
+  }
+
   Result<ClassNames> named_classes(const TrainTable& table) const {
     if (job_.task == TrainTask::Binary && job_.classes.size() != 2)
       return cannot_score("a binary task has two classes");
@@ -256,18 +289,22 @@ class Scoring {
     return write_npy<std::int64_t>(path, {}, places);
   }
 
-  Result<Json> score(const JudgedRows& rows, const std::string& name, const Path& folder) const {
-    ColumnModel model = TRY(ColumnModel::open(
-        runtime_, folders_.source / "models" / fmt::format("{}.onnx", name), rows.table,
-        {job_.task, job_.target, job_.group, rows.classes, job_.threads}));
+  static Status write_slices(const Path& folder, const std::vector<JudgedRows::Slices>& slices) {
+    if (!slices.empty()) TRY(make_directories(folder));
+    for (std::size_t i = 0; i < slices.size(); ++i)
+      TRY(write_npy<std::int32_t>(folder / fmt::format("{}.npy", i), {}, slices[i].places));
+    return {};
+  }
+
+  Result<Json> score(const JudgedRows& rows, const std::vector<JudgedRows::Slices>& slices,
+                     const std::string& name, const Path& folder) const {
+    ColumnModel model =
+        TRY(ColumnModel::open(runtime_, model_file(name), rows.table,
+                              {job_.task, job_.target, job_.group, rows.classes, job_.threads}));
     ModelAnswer answer = TRY(model.run(rows.table, rows.target.rows));
     Json judged = TRY(rows.judge(answer.scores));
-    if (!job_.slices.empty()) {
-      Json slices = Json::object();
-      for (const std::string& column : job_.slices)
-        slices[column] = TRY(rows.judge_slices(answer.scores, column));
-      judged["slices"] = std::move(slices);
-    }
+    for (std::size_t i = 0; i < slices.size(); ++i)
+      judged["slices"][job_.slices[i]] = TRY(rows.judge_slices(answer.scores, slices[i]));
     TRY(write_answer(folder, job_.task, answer));
     return judged;
   }
@@ -280,7 +317,7 @@ class Scoring {
 }  // namespace
 
 Status run_scoring(const OnnxRuntime& runtime, const ScoreJob& job, const TrainFolders& folders) {
-  if (job.task == TrainTask::Recommendation)
+  if (job.task == TrainTask::Recommendation && job.requests == 0)
     return leave_end(folders.work, score_recommenders(runtime, job, folders));
   return leave_end(folders.work, Scoring(runtime, job, folders).run());
 }

@@ -32,8 +32,14 @@ struct JudgedRows {
 
   // {"metrics", "confusion", "calibration"}; InvalidArgument: what cannot be predictions.
   Result<Json> judge(Scores scores) const;
-  // Of the metric alone, by the values of a column of categories.
-  Result<Json> judge_slices(const Scores& scores, const std::string& column) const;
+  // The rows by the values of a column of categories, the most frequent first.
+  struct Slices {
+    std::vector<std::string_view> values;
+    std::vector<std::int32_t> places;  // of each row among them; -1: not shown
+  };
+  Result<Slices> slice_by(const std::string& column) const;
+  // Of the metric alone.
+  Result<Json> judge_slices(const Scores& scores, const Slices& slices) const;
   Result<std::string> metric_name() const;
 };
 

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/testing/fake_clock.h"
 #include "core/reason.h"
+#include "core/wire/infer_request.h"
 #include "runner/train/onnx_graph.h"
 #include "runner/train/testing/runtime.h"
 #include "runner/train/testing/snapshot.h"
@@ -98,6 +100,43 @@ std::string copy_of(const std::string& input, TensorProto::DataType type,
   return *graph.serialize();
 }
 
+TEST_CASE("rows become requests of a model, without what they are to be answered with") {
+  ScoreRun run;
+  every_type(2000).split(run.source, 4);
+  (void)run.trained({.trainer = TrainerKind::Linear,
+                     .target = "outcome",
+                     .columns = {"amount", "count", "day", "colour", "words"}});
+  const auto schema = *parse_json(*read_file(run.source / "schema.json"), "schema");
+  std::size_t outcome = 0;
+  while (schema["columns"][outcome]["name"] != "outcome") ++outcome;
+  for (const auto& part : std::filesystem::directory_iterator(run.source / "parts"))
+    std::filesystem::remove(part.path() / "valid" / ("c" + std::to_string(outcome) + ".npy"));
+  const ScoreJob job{
+      .task = TrainTask::Binary, .target = "outcome", .classes = {"no", "yes"}, .requests = 50};
+  const TrainEnd end = run.score(job);
+  REQUIRE_MESSAGE(end.how == TrainEnd::How::Finished, end.refused.message);
+  CHECK(*parse_requests_result(end.result, job) == 50);
+  std::ifstream file(run.work / "output" / "requests.jsonl");
+  std::set<std::string> lines;
+  for (std::string line; std::getline(file, line);) {
+    lines.insert(line);
+    JsonParser parser;
+    Signature signature;
+    signature.inputs = {{"amount", DataType::Fp32, {-1}},
+                        {"count", DataType::Fp32, {-1}},
+                        {"day", DataType::Int64, {-1}},
+                        {"colour", DataType::Bytes, {-1}},
+                        {"words", DataType::Bytes, {-1}}};
+    signature.outputs = {{"label", DataType::Bytes, {-1}}};
+    const auto read =
+        decode_infer_request(parser, line, signature, {.bytes = 1 << 20, .setting = "of a row"});
+    CHECK_MESSAGE(read.has_value(), line);
+  }
+  CHECK(lines.size() == 50);
+  CHECK_FALSE(parse_requests_result(R"({"requests": 51})", job).has_value());
+  CHECK_FALSE(parse_requests_result(R"({"rows": 50})", job).has_value());
+}
+
 TEST_CASE("a model is worth on the validation rows what its training said") {
   ScoreRun run;
   every_type(2000).split(run.source, 4);
@@ -134,6 +173,13 @@ TEST_CASE("a model is worth on the validation rows what its training said") {
   const auto said = NpyColumn::open(run.work / "output" / "m0" / "probabilities.npy");
   const auto truth = NpyColumn::open(run.work / "output" / "truth.npy");
   REQUIRE((keys && said && truth));
+  const auto places = NpyColumn::open(run.work / "output" / "slices" / "0.npy");
+  REQUIRE(places);
+  CHECK(places->rows() == keys->rows());
+  std::vector<std::size_t> counts(colours.size());
+  for (const std::int32_t place : places->as<std::int32_t>())
+    ++counts.at(static_cast<std::size_t>(place));
+  for (std::size_t i = 0; i < colours.size(); ++i) CHECK(colours[i].at("rows") == counts[i]);
   CHECK(keys->rows() == truth->rows());
   CHECK(said->shape() == std::vector<std::uint64_t>{keys->rows(), 2});
 }

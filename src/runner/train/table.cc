@@ -145,7 +145,7 @@ MappedText::~MappedText() {
 }
 
 Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split,
-                                    std::span<const std::string> only) {
+                                    const ColumnChoice& choice) {
   const std::string schema = TRY(read_file(folder / "schema.json", kMostSchema));
   TrainTable table(TRY(parse_columns(schema)));
   std::uint64_t rows = 0;
@@ -153,7 +153,7 @@ Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split,
     const Path place = path / split;
     std::error_code error;
     if (!std::filesystem::exists(place, error)) continue;
-    Part part = TRY(table.open_part(place, only));
+    Part part = TRY(table.open_part(place, choice));
     if (part.rows == 0) continue;
     part.first = static_cast<std::uint32_t>(rows);
     rows += part.rows;
@@ -166,7 +166,7 @@ Result<TrainTable> TrainTable::open(const Path& folder, std::string_view split,
 }
 
 Result<TrainTable::Part> TrainTable::open_part(const Path& folder,
-                                               std::span<const std::string> only) const {
+                                               const ColumnChoice& choice) const {
   NpyColumn keys = TRY(NpyColumn::open(folder / "row.npy"));
   if (keys.type() != NpyType::UInt64 || keys.shape().size() != 1 || keys.rows() > kMostRows)
     return bad_file(folder / "row.npy", "not the keys of rows");
@@ -178,7 +178,7 @@ Result<TrainTable::Part> TrainTable::open_part(const Path& folder,
   part.values.resize(columns_.size());
   part.texts.resize(columns_.size());
   for (std::size_t i = 0; i < columns_.size(); ++i) {
-    if (!only.empty() && std::ranges::find(only, columns_[i].name) == only.end()) continue;
+    if (!choice.has(columns_[i].name)) continue;
     part.values[i] = TRY(open_values(folder, i, part.rows));
     if (columns_[i].kind == ColumnKind::Text)
       part.texts[i] = TRY(MappedText::open(folder / file_of(i, ".text")));

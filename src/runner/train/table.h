@@ -3,6 +3,7 @@
 // nothing that they say is believed before it was compared.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -43,13 +44,22 @@ class MappedText {
 
 inline constexpr std::uint64_t kMostRows = std::uint64_t{1} << 31;
 
+// Of which columns the values are there.
+struct ColumnChoice {
+  std::span<const std::string> only = {};  // empty: all
+  std::optional<std::string_view> without = {};
+  bool has(std::string_view name) const {
+    return (only.empty() || std::ranges::find(only, name) != only.end()) &&
+           (!without || name != *without);
+  }
+};
+
 class TrainTable {
  public:
   // `folder` holds schema.json and parts/<number>/<split>/. A part without that split has no rows
-  // of it. `only`: the columns of which alone the values are there; empty: all. InvalidArgument
-  // names the file that is not what it should be.
+  // of it. InvalidArgument names the file that is not what it should be.
   static Result<TrainTable> open(const Path& folder, std::string_view split,
-                                 std::span<const std::string> only = {});
+                                 const ColumnChoice& choice = {});
 
   std::uint32_t rows() const { return rows_; }
   const std::vector<TrainColumn>& columns() const { return columns_; }
@@ -89,7 +99,7 @@ class TrainTable {
   };
 
   explicit TrainTable(std::vector<TrainColumn> columns) : columns_(std::move(columns)) {}
-  Result<Part> open_part(const Path& folder, std::span<const std::string> only) const;
+  Result<Part> open_part(const Path& folder, const ColumnChoice& choice) const;
   Result<NpyColumn> open_values(const Path& folder, std::size_t column, std::uint32_t rows) const;
   const Part& part_of(std::uint32_t row) const;
   template <typename Read>

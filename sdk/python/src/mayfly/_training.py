@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 from . import _frames, _jobs
 from ._artifact import ArtifactFile
 from ._control import Progress, json_body, plain_value, read_as, upload
-from ._exchange import Patience, Request, Steps, Work, exchange, json_of
+from ._exchange import Patience, Pause, Request, Steps, Work, exchange, json_of
 from ._paths import function_path, segment
-from .errors import InvalidArgument
+from .errors import Busy, ConnectionFailed, InvalidArgument, TimedOut
 from .types import JobStatus, Snapshot
 
 FORMATS = {
@@ -25,6 +26,18 @@ FORMATS = {
     ".arff": "arff",
     ".npz": "npz",
     ".zip": "images",
+}
+
+
+ROLLOUT_LOOK = 0.5  # seconds
+HELD_LOOKS = 10  # that find it held: a hold may pass by itself
+ROLLOUT_ENDS = {
+    "done": "promoted",
+    "rollback": "rolled_back",
+    "abort": "aborted",
+    "superseded": "superseded",
+    "ended": "ended",  # its traffic was moved by hand
+    "not_started": "not_started",
 }
 
 
@@ -166,7 +179,65 @@ def train(
     status: JobStatus = read_as(JobStatus.of, accepted)
     if not wait:
         return status
-    return _jobs.done((yield from _jobs.wait(patience, status.id, timeout, on_progress)))
+    deadline = None if timeout is None else time.monotonic() + timeout
+    ended = _jobs.done((yield from _jobs.wait(patience, status.id, timeout, on_progress)))
+    begun = ended.result.get("rollout") if isinstance(ended.result, dict) else None
+    if begun and begun["state"] == "started":
+        version = ended.result["version"]
+        end = yield from follow_rollout(patience, name, version, deadline, on_progress)
+        ended.result["rollout"] = end
+    return ended
+
+
+def follow_rollout(
+    patience: Patience,
+    name: str,
+    version: int,
+    deadline: Optional[float],
+    on_progress: Optional[Progress],
+) -> Steps[Dict[str, Any]]:
+    """How the rollout of the version has ended, or that it waits for a person."""
+    answered, held, said = time.monotonic(), 0, ""
+    while True:
+        try:
+            response = yield from exchange(
+                Request("GET", function_path(name) + "/rollout", repeatable=True), patience
+            )
+            answered = time.monotonic()
+            now = rollout_of(json_of(response), version)
+            held = held + 1 if now["state"] == "held" else 0
+            if now["state"] not in ("running", "held") or held == HELD_LOOKS:
+                return now
+            line = f"version {version} is rolled out: {now['why']}"
+            if on_progress is not None and line != said:
+                on_progress(line)
+            said = line
+        except (ConnectionFailed, Busy):
+            if time.monotonic() - answered > patience.timeout:
+                raise
+        if deadline is not None and time.monotonic() + ROLLOUT_LOOK > deadline:
+            raise TimedOut(f"the rollout of version {version} of {name} has not ended", "it goes on by itself")
+        yield Pause(ROLLOUT_LOOK)
+
+
+def rollout_of(about: Mapping[str, Any], version: int) -> Dict[str, Any]:
+    if about["state"] == "running" and about["version"] == version:
+        decision = about["decision"]
+        holds = [finding for finding in decision["findings"] if finding["verdict"] == "hold"]
+        person = [finding["text"] for finding in holds if finding["check"] in ("paused", "shift")]
+        no_rows = about.get("held_out", {}).get("why")
+        if not person and no_rows and any(finding["check"] == "samples" for finding in holds):
+            person = [f"too few requests, and no held-out rows to judge on: {no_rows}"]
+        return {"state": "held" if person else "running", "why": person[0] if person else decision["why"]}
+    for line in about["decisions"]:  # the newest comes first
+        change = line["change"]
+        if change["version"] != version:
+            continue
+        if change["what"] in ROLLOUT_ENDS:
+            end = {"state": ROLLOUT_ENDS[change["what"]], "why": change.get("why", "")}
+            return {**end, **({"judged_on": change["judged_on"]} if "judged_on" in change else {})}
+        break
+    return {"state": "running", "why": "it begins"}
 
 
 def _send(patience: Patience, path: str, wanted: Mapping[str, Any]) -> Steps[Dict[str, Any]]:

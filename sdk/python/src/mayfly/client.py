@@ -308,8 +308,9 @@ class Client:
         within `trials`, `time` ("10m") or `cost`, over `space`. `trainer_function`: the train(ctx) of a Python function of yours
         ("logistic", "logistic@3") instead of a `trainer`. `group`: of a recommendation the users, of a ranking whose rows
         belong together. `deploy`: through gate and rollout, once it is registered. What is not said follows from the data.
-        `wait`: until it is over, with a line for `on_progress` whenever something changes; JobFailed where it failed.
-        `result["outcome"]` says whether the goal was reached, `result["version"]` what came of it.
+        `wait`: until it is over and its rollout, too, with a line for `on_progress` whenever something changes; JobFailed
+        where it failed. `result["outcome"]` says whether the goal was reached, `result["version"]` what came of it,
+        `result["rollout"]` whether it serves: "promoted", "rolled_back", "held" …
         """
         options = training.TrainOptions(
             target, goal, search, trials, time, cost, trainer, trainer_function, params, space, metric, task, group, columns,

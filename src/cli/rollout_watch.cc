@@ -1,0 +1,111 @@
+#include "cli/rollout_watch.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "cli/table.h"
+
+namespace mayfly {
+namespace {
+
+constexpr std::chrono::milliseconds kRolloutAsk(500);
+constexpr int kHeldLooks = 10;  // that find it held: a hold may pass by itself
+constexpr std::chrono::seconds kSilentNode(60);
+constexpr int kNotPromotedExit = 11;
+constexpr int kHeldExit = 12;
+
+struct Ending {
+  std::string_view what, state;
+};
+constexpr std::array<Ending, 6> kEndings = {{{"done", "promoted"},
+                                             {"rollback", "rolled_back"},
+                                             {"abort", "aborted"},
+                                             {"superseded", "superseded"},
+                                             {"ended", "ended"},
+                                             {"not_started", "not_started"}}};
+
+// What only a person can lift; empty: nothing.
+std::string held_by(const CliJson& about) {
+  const CliJson decision = about.value("decision", CliJson::object());
+  bool lacks_requests = false;
+  for (const CliJson& finding : decision.value("findings", CliJson::array())) {
+    if (finding.value("verdict", "") != "hold") continue;
+    const std::string check = finding.value("check", "");
+    if (check == "paused" || check == "shift") return finding.value("text", check);
+    lacks_requests = lacks_requests || check == "samples";
+  }
+  const CliJson held_out = about.value("held_out", CliJson());
+  if (!lacks_requests || !held_out.is_object() || !held_out.contains("why")) return "";
+  return "too few requests, and no held-out rows to judge on: " + held_out.value("why", "");
+}
+
+CliJson running_rollout(const CliJson& about, std::uint64_t version) {
+  CliJson rollout{{"version", version}, {"state", "running"}};
+  const CliJson steps = about.value("steps", CliJson::array());
+  const std::size_t step = about.value("step", std::size_t{0});
+  if (step < steps.size()) rollout["step"] = steps[step];
+  rollout["why"] = about.value("decision", CliJson::object()).value("why", "");
+  if (const std::string held = held_by(about); !held.empty()) {
+    rollout["state"] = "held";
+    rollout["why"] = held;
+  }
+  return rollout;
+}
+
+}  // namespace
+
+CliJson rollout_of_version(const CliJson& about, std::uint64_t version) {
+  if (about.value("state", "") == "running" && about.value("version", std::uint64_t{0}) == version)
+    return running_rollout(about, version);
+  // The newest comes first.
+  for (const CliJson& line : about.value("decisions", CliJson::array())) {
+    const CliJson change = line.value("change", CliJson::object());
+    if (change.value("version", std::uint64_t{0}) != version) continue;
+    for (const Ending& ending : kEndings) {
+      if (change.value("what", "") != ending.what) continue;
+      CliJson rollout{{"version", version},
+                      {"state", ending.state},
+                      {"why", change.value("why", line.value("why", ""))}};
+      if (change.contains("judged_on")) rollout["judged_on"] = change["judged_on"];
+      return rollout;
+    }
+    break;
+  }
+  return {{"version", version}, {"state", "running"}, {"why", "it begins"}};
+}
+
+Result<CliJson> follow_rollout(NodeClient& node, const std::string& name, std::uint64_t version) {
+  using Clock = std::chrono::steady_clock;
+  ProgressLine line;
+  Clock::time_point heard = Clock::now();
+  int held = 0;
+  while (true) {
+    auto about = node.get(function_path(name) + "/rollout");
+    if (about) {
+      heard = Clock::now();
+      CliJson rollout = rollout_of_version(*about, version);
+      const std::string state = rollout.value("state", "");
+      held = state == "held" ? held + 1 : 0;
+      if ((state != "running" && state != "held") || held == kHeldLooks) return rollout;
+      line.show(fmt::format("version {} is rolled out, {}: {}", version, rollout.value("step", ""),
+                            rollout.value("why", "")));
+    } else if (about.error().code != Code::Unavailable || Clock::now() - heard > kSilentNode) {
+      return about;
+    }
+    std::this_thread::sleep_for(kRolloutAsk);
+  }
+}
+
+int exit_of_rollout(const CliJson& rollout) {
+  const std::string state = rollout.value("state", "none");
+  if (state == "none" || state == "promoted") return 0;
+  return state == "held" ? kHeldExit : kNotPromotedExit;
+}
+
+}  // namespace mayfly

@@ -1,0 +1,53 @@
+#include "cli/rollout_watch.h"
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include <doctest/doctest.h>
+
+using namespace mayfly;
+
+namespace {
+
+CliJson about(const std::string& text) { return CliJson::parse(text); }
+
+std::string state_of(const std::string& text, std::uint64_t version) {
+  return rollout_of_version(about(text), version).value("state", "");
+}
+
+std::string holding(const std::string& check, const std::string& more = "") {
+  return R"({"state":"running","version":2,"steps":["shadow 100 %","100 %"],"step":0)" + more +
+         R"(,"decision":{"move":"hold","why":"so","findings":[{"check":")" + check +
+         R"(","verdict":"hold","text":"approve it"}]},"decisions":[]})";
+}
+
+}  // namespace
+
+TEST_CASE("how a version's rollout stands is told by its state, then by its last decision") {
+  CHECK(state_of(holding("time"), 2) == "running");
+  CHECK(state_of(holding("samples"), 2) == "running");
+  CHECK(state_of(holding("shift"), 2) == "held");
+  CHECK(state_of(holding("paused"), 2) == "held");
+  CHECK(state_of(holding("samples", R"(,"held_out":{"why":"not trained here"})"), 2) == "held");
+  CHECK(state_of(holding("time", R"(,"held_out":{"why":"not trained here"})"), 2) == "running");
+  const std::string ended = R"({"state":"none","decisions":[
+    {"change":{"version":3,"what":"done","why":"passed","judged_on":"held-out rows"}},
+    {"change":{"version":3,"what":"start"}},
+    {"change":{"version":2,"what":"superseded","why":"superseded by version 3"}},
+    {"change":{"version":1,"what":"rollback","why":"worse"}}]})";
+  CHECK(state_of(ended, 3) == "promoted");
+  CHECK(rollout_of_version(about(ended), 3)["judged_on"] == "held-out rows");
+  CHECK(state_of(ended, 2) == "superseded");
+  CHECK(rollout_of_version(about(ended), 1)["why"] == "worse");
+  CHECK(state_of(ended, 1) == "rolled_back");
+  CHECK(state_of(R"({"state":"none","decisions":[]})", 1) == "running");
+}
+
+TEST_CASE("what does not serve although it was to has an exit code") {
+  CHECK(exit_of_rollout(CliJson::object()) == 0);
+  CHECK(exit_of_rollout({{"state", "none"}}) == 0);
+  CHECK(exit_of_rollout({{"state", "promoted"}}) == 0);
+  CHECK(exit_of_rollout({{"state", "held"}}) == 12);
+  for (const char* state : {"rolled_back", "aborted", "superseded", "ended", "not_started"})
+    CHECK(exit_of_rollout({{"state", state}}) == 11);
+}

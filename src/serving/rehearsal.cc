@@ -1,0 +1,95 @@
+#include "serving/rehearsal.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "async/sleep.h"
+#include "core/reason.h"
+#include "core/wire/infer_request.h"
+#include "serving/rollout_evidence.h"
+#include "serving/tensor_memory.h"
+
+namespace mayfly {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration kRoomAgain = 200ms;
+constexpr std::string_view kRequestId = "held-out-row";
+constexpr SizeLimit kLargestRow{.bytes = Shadows::kLargest.count, .setting = "of copies"};
+
+// What never ran says nothing of the version.
+bool never_ran(const Outcome& outcome) {
+  return !outcome.reply && outcome.tier == StartTier::None &&
+         outcome.reply.error().reason != reason::kStartFailed;
+}
+
+}  // namespace
+
+Task<Result<Outcome>> Rehearsal::ask(ServingRef version, std::string row, CancelToken stop) {
+  const Signature& signature = version->signature();
+  while (true) {
+    CO_TRY(InferRequest request, decode_infer_request(parser_, row, signature, kLargestRow));
+    CO_TRY(RequestMemory memory, allocate_request(request, version->output_bytes));
+    for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+      if (request.inputs[i].source != InputSource::Json)
+        co_return refuse(reason::kBadReply, "a held-out row names bytes that are not there");
+      CO_TRY_STATUS(read_json_input(request.inputs[i], memory.input(i)));
+    }
+    Outcome outcome =
+        co_await parts_.shadows.ask(version, std::move(memory), std::string(kRequestId), stop);
+    if (!never_ran(outcome)) co_return outcome;
+    if (!co_await sleep_for(parts_.loop, kRoomAgain, stop))
+      co_return fail(Code::Cancelled, "the rollout has ended");
+  }
+}
+
+// Whoever comes first warms the processor's caches for the other: they take turns.
+Task<Status> Rehearsal::ask_both(Sides& sides, const std::string& row, CancelToken stop) {
+  std::swap(sides.first, sides.second);
+  CO_TRY(const Outcome first, co_await ask(sides.first->version, row, stop));
+  std::optional<KeptAnswer> answer;
+  if (first.reply) answer = keep_answer(first.reply->outputs);
+  CO_TRY(const Outcome second, co_await ask(sides.second->version, row, stop));
+  std::optional<rollout::Likeness> likeness;
+  if (answer && second.reply) likeness = likeness_of(compare(*answer, second.reply->outputs));
+  for (const auto& [side, outcome] :
+       {std::pair(sides.first, &first), std::pair(sides.second, &second)}) {
+    rollout::Observation seen{
+        .tier = outcome->tier, .run = outcome->timing.run, .start = outcome->timing.start};
+    if (side == &sides.challenger) seen.likeness = likeness;
+    add_outcome(side->evidence, *side->version, *outcome, seen);
+  }
+  co_return Status{};
+}
+
+Task<Result<ServingRef>> Rehearsal::find(FunctionName function, VersionNumber version) {
+  CO_TRY(ResolvedVersion resolved,
+         parts_.catalog.resolve(function.str(), std::to_string(version.value)));
+  co_return co_await parts_.catalog.find(std::move(resolved));
+}
+
+Task<Result<rollout::HeldOut>> Rehearsal::run(HeldOutAsk ask, Decides decides, CancelToken stop) {
+  CO_TRY(const std::vector<std::string> rows, co_await parts_.find_rows(ask));
+  if (rows.size() < ask.least) {
+    co_return refuse(reason::kConflict, fmt::format("there are {} held-out rows, of {} that "
+                                                    "min_samples asks for",
+                                                    rows.size(), ask.least));
+  }
+  Sides sides;
+  CO_TRY(sides.champion.version, co_await find(ask.function, ask.champion));
+  CO_TRY(sides.challenger.version, co_await find(ask.function, ask.challenger));
+  rollout::HeldOut seen{.rows = rows.size()};
+  for (int pass = 0; pass < kMostPasses; ++pass) {
+    for (const std::string& row : rows) {
+      CO_TRY_STATUS(co_await ask_both(sides, row, stop));
+    }
+    seen.champion = sides.champion.evidence;
+    seen.challenger = sides.challenger.evidence;
+    if (decides(seen)) break;
+  }
+  co_return seen;
+}
+
+}  // namespace mayfly
