@@ -480,10 +480,8 @@ Result<std::uint32_t> DatasetStore::count_look(const SnapshotRecord& snapshot, s
   std::uint32_t look = 1;
   for (const TestLook& before : TRY(read_looks(snapshot.dataset)))
     look += others.contains(before.snapshot) ? 0 : 1;
-  Statement insert =
-      TRY(database_.prepare("count a look at a test split",
-                            "INSERT OR IGNORE INTO test_looks(dataset, number, look, "
-                            "job, time) VALUES(?1, ?2, ?3, ?4, ?5)"));
+  Statement insert = TRY(database_.prepare("count a look at a test split",
+                                           "INSERT OR IGNORE INTO test_looks VALUES(?,?,?,?,?)"));
   insert.bind(snapshot.dataset, snapshot.number, look, job, since_epoch(now));
   TRY(insert.run());
   Statement query = TRY(database_.prepare(
@@ -506,9 +504,8 @@ Result<std::vector<TestLook>> DatasetStore::read_looks(std::int64_t dataset) {
   query.bind(dataset);
   std::vector<TestLook> found;
   while (TRY(query.step()))
-    found.push_back({.snapshot = static_cast<std::uint32_t>(query.integer(0)),
-                     .job = query.text(1),
-                     .time = at_epoch(query.integer(2))});
+    found.push_back(
+        {static_cast<std::uint32_t>(query.integer(0)), query.text(1), at_epoch(query.integer(2))});
   return found;
 }
 
