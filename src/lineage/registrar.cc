@@ -350,7 +350,12 @@ Result<validation::Predictions> Registrar::predictions_of(const std::vector<JobF
 // As the champion's scores list them: both were asked about the same rows. Blocking.
 Result<std::vector<gate::SliceMatch>> Registrar::slices_of(const std::vector<JobFile>& files,
                                                            const ScoreResult& result,
-                                                           const ScoreJob& score) const {
+                                                           const ScoreJob& score,
+                                                           std::uint64_t rows_scored) const {
+  // What a jail says of itself is held against what it left.
+  if (result.rows != rows_scored)
+    return refuse(reason::kBadReply, fmt::format("the scoring speaks of {} rows and left {}",
+                                                 result.rows, rows_scored));
   std::vector<gate::SliceMatch> slices;
   for (std::size_t i = 0; i < score.slices.size(); ++i) {
     std::vector<std::string> values;
@@ -377,10 +382,12 @@ Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, cons
   co_return co_await parts_.pool.run([&]() -> Result<gate::Verdict> {
     const ScoreResult result = TRY(parse_score_result(scored.result, comparison.score));
     const std::vector<JobFile> files = TRY(parts_.jobs.files(scored.spec.id));
-    auto slices = TRY(slices_of(files, result, comparison.score));
+    auto champion_said = TRY(predictions_of(files, "m0", comparison.score));
+    auto slices =
+        TRY(slices_of(files, result, comparison.score, validation::rows_of(champion_said)));
     const TrainedVersion& champion = comparison.champion.version;
     const gate::Match match{.metric = comparison.metric,
-                            .champion = TRY(predictions_of(files, "m0", comparison.score)),
+                            .champion = std::move(champion_said),
                             .challenger = TRY(predictions_of(files, "m1", comparison.score)),
                             .slices = std::move(slices),
                             .champion_costs = {.run = champion.run, .size = Bytes{champion.size}},

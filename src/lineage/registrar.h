@@ -84,8 +84,8 @@ class Registrar {
                                                  std::string_view model,
                                                  const ScoreJob& score) const;
   Result<std::vector<gate::SliceMatch>> slices_of(const std::vector<JobFile>& files,
-                                                  const ScoreResult& result,
-                                                  const ScoreJob& score) const;
+                                                  const ScoreResult& result, const ScoreJob& score,
+                                                  std::uint64_t rows_scored) const;
   Result<TrainedVersion> find_champion(const FunctionEntry& function) const;
   Task<Result<Registered>> introduce(const TrainedModel& trained, const Found& found,
                                      const Published& published,

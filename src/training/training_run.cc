@@ -183,9 +183,10 @@ Task<Status> TrainingRun::run_rungs(search::Halving& live) {
     const bool decided = !log_.stopped.empty() || judge(plan_, log_).end != SearchEnd::NotYet;
     if (decided) {
       CO_TRY_STATUS(co_await drop_all_but_control());
+      held_.reset();
     }
     while (running_.size() < beside) {
-      const auto next = next_of(live);
+      const auto next = decided ? live.next() : next_of(live);
       if (!next) break;
       if (decided && next->trial != 0) continue;
       CO_TRY_STATUS(co_await begin(*next));

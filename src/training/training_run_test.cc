@@ -351,6 +351,18 @@ TEST_CASE("what earlier trials suggest is tried, the same however many run besid
   CHECK(search(Sampler::Random, 4, 0).second != first.second);
 }
 
+TEST_CASE("the control goes to its end, though what is next hangs on trials that are dropped") {
+  for (double cost = 2; cost < 20; cost += 1.5) {
+    TrainRig rig;
+    rig.trials = 60;
+    rig.sampler = Sampler::Tpe;
+    rig.budget.cost = cost;
+    const Json result = rig.train();
+    CHECK(result["search"] == "cost");
+    CHECK_MESSAGE(rig.tried.contains({0, 2}), cost);
+  }
+}
+
 TEST_CASE("a search stops where its best surely reaches the goal, and the test split decides") {
   TrainRig rig;
   rig.trials = 27;

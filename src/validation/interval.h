@@ -5,9 +5,8 @@
 // auc         of two classes: DeLong's variance (DeLong, DeLong, Clarke-Pearson 1988), on the logit
 //             scale, so that bounds stay within 0 and 1.
 // log_loss, mae, rmse   the mean's normal interval; of rmse its square's.
-// recall_at_10, ndcg_at_10   the mean's normal interval over users, within 0 and 1; of users who
-// are
-//             all the same Wilson's.
+// recall_at_10, ndcg_at_10   the mean's normal interval over users, within 0 and 1; Wilson's where
+//             all users are the same.
 // the others  the percentile bootstrap (Efron & Tibshirani 1993), 2,000 resamples; beyond 100,000
 //             rows the spread of 50 disjoint blocks.
 //

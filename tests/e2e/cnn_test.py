@@ -79,7 +79,7 @@ class CnnTest(NodeCase):
         self.assertEqual(len(self.node.request("GET", "/api/v1/functions/mayfly.cnn/versions").json()["versions"]), 1)
 
     def test_killed_in_the_middle_it_makes_the_same_model(self) -> None:
-        args = ("--no-deploy", "--threads", "1", "--params", '{"epochs": 8}')
+        args = ("--no-deploy", "--threads", "1", "--params", '{"epochs": 30, "early_stop": 0}')
         job = self.begin("killed", *args)
         self.assertEqual(self.end_of(job, until="epoch 3")["state"], "running")
         self.node.kill()

@@ -118,8 +118,7 @@ Result<std::uint64_t> product(std::span<const std::uint64_t> shape, std::uint64_
   return elements;
 }
 
-// The dictionary's three entries, in any order.
-// What a header has told of itself so far.
+// What a header's dictionary has told so far: three entries, in any order.
 struct HeaderParts {
   std::optional<NpyType> type = {};
   bool order = false;

@@ -268,6 +268,10 @@ class TrainWorker {
 
 Result<TrainEnd> train_in(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
                           const TrainFolders& folders, const Clock& clock) {
+  // Of a large table that takes a while.
+  if (!job.restored)
+    TRY(TrainLink(control_fd)
+            .tell({{"progress", {{"fraction", 0.0}, {"text", "reading the rows"}}}}));
   const auto training = TRY(prepare_training(runtime, job, folders));
   TrainWorker worker(control_fd, job, folders, clock, *training);
   return worker.run();
