@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "async/pool.h"
 #include "async/task.h"
@@ -39,7 +40,7 @@ class TrainingApi {
     Rng& rng;
     FindTrainingRecord record;  // null: none is known
   };
-  explicit TrainingApi(Parts parts) : parts_(parts) {}
+  explicit TrainingApi(Parts parts) : parts_(std::move(parts)) {}
 
   Task<Result<Response>> create(Exchange& exchange, const Route& route);
 

@@ -183,12 +183,10 @@ Task<Status> TrainingRun::run_rungs(search::Halving& live) {
     const bool decided = !log_.stopped.empty() || judge(plan_, log_).end != SearchEnd::NotYet;
     if (decided) {
       CO_TRY_STATUS(co_await drop_all_but_control());
-      held_.reset();
     }
     while (running_.size() < beside) {
-      const auto next = decided ? live.next() : next_of(live);
+      const auto next = decided ? next_of_control(live) : next_of(live);
       if (!next) break;
-      if (decided && next->trial != 0) continue;
       CO_TRY_STATUS(co_await begin(*next));
     }
     if (running_.empty()) co_return Status{};
@@ -212,6 +210,13 @@ std::optional<search::Work> TrainingRun::next_of(search::Halving& live) {
   if (!next || points_.known(next->trial)) return next;
   held_ = next;
   return std::nullopt;
+}
+
+std::optional<search::Work> TrainingRun::next_of_control(search::Halving& live) {
+  held_.reset();
+  auto next = live.next();
+  while (next && next->trial != 0) next = live.next();
+  return next;
 }
 
 TrainJob TrainingRun::trial_job(const search::Work& work, Json params) const {

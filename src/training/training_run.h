@@ -75,6 +75,7 @@ class TrainingRun {
   TrainJob trial_job(const search::Work& work, Json params) const;
   Task<Json> params_of(std::uint32_t trial);
   std::optional<search::Work> next_of(search::Halving& live);
+  std::optional<search::Work> next_of_control(search::Halving& live);
   Task<Status> submit(PartAsk wanted);
   Task<Result<Part>> finish(std::string part);  // waits for its end; an error when it failed
   Task<Result<Part>> part_of_id(std::string id);
