@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,14 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view kRequestsFile = "requests.jsonl";
 constexpr Duration kPatience = 1h;
+
+// What the worker says of the model or the rows, and would say again. The rest befell the job: it
+// expired in the queue, crashed, or was cancelled.
+bool stays_so(const JobRecord& scored) {
+  constexpr std::array kOfInput = {reason::kInvalidInput, reason::kTooLarge};
+  return scored.state == JobState::Failed &&
+         std::ranges::find(kOfInput, scored.reason) != kOfInput.end();
+}
 
 }  // namespace
 
@@ -78,10 +87,10 @@ Task<Result<std::vector<std::string>>> HeldOutRows::find(HeldOutAsk ask) {
                     .keep = kPatience};
   CO_TRY(const JobRecord scored, co_await parts_.score(std::move(job), {plan.model}));
   if (scored.state != JobState::Done) {
-    co_return refuse(reason::kConflict,
-                     fmt::format("job {}, which is to make requests of them, is "
-                                 "{}: {}",
-                                 scored.spec.id, to_string(scored.state), scored.message));
+    const std::string why = fmt::format("job {}, which is to make requests of them, is {}: {}",
+                                        scored.spec.id, to_string(scored.state), scored.message);
+    if (stays_so(scored)) co_return refuse(reason::kConflict, why);
+    co_return fail(Code::Unavailable, why);
   }
   co_return co_await parts_.pool.run([&] { return read(scored, plan.score); });
 }

@@ -41,7 +41,7 @@ class HeldOutRows {
   explicit HeldOutRows(Parts parts) : parts_(std::move(parts)) {}
 
   // As Rehearsal::FindRows: conflict says which of the versions nobody knows the rows of, or why
-  // there are none that are fair to both.
+  // there are none that are fair to both. Unavailable: the scoring did not come to its end.
   Task<Result<std::vector<std::string>>> find(HeldOutAsk ask);
 
  private:

@@ -46,10 +46,7 @@ void Evidence::add(const Observation& observation) {
 void Evidence::merge(const Evidence& other) {
   requests += other.requests;
   errors += other.errors;
-  for (std::size_t i = 0; i < kTiers.size(); ++i) {
-    run.at(i).merge(other.run.at(i));
-    start.at(i).merge(other.start.at(i));
-  }
+  merge_times(other);
   for (const auto& [name, seen] : other.outputs) {
     OutputEvidence* output = output_named(*this, name);
     if (output != nullptr) output->merge(seen);
@@ -57,6 +54,19 @@ void Evidence::merge(const Evidence& other) {
   agreement.compared += other.agreement.compared;
   agreement.agreed += other.agreement.agreed;
   agreement.max_difference = std::max(agreement.max_difference, other.agreement.max_difference);
+}
+
+void Evidence::merge_times(const Evidence& other) {
+  for (std::size_t i = 0; i < kTiers.size(); ++i) {
+    run.at(i).merge(other.run.at(i));
+    start.at(i).merge(other.start.at(i));
+  }
+}
+
+std::uint64_t Evidence::timed() const {
+  std::uint64_t count = 0;
+  for (const LogHistogram& times : run) count += times.count();
+  return count;
 }
 
 }  // namespace mayfly::rollout

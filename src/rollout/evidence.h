@@ -69,6 +69,9 @@ struct Evidence {
 
   void add(const Observation& observation);
   void merge(const Evidence& other);
+  // Of other's answers nothing but how long they took: they are of requests that count already.
+  void merge_times(const Evidence& other);
+  std::uint64_t timed() const;  // answers whose run times are known
   Tally error_tally() const { return {requests, errors}; }
   bool operator==(const Evidence&) const = default;
 };

@@ -34,13 +34,13 @@ bool lacks_requests(const Decision& decision) {
          });
 }
 
-// More samples move such an estimate below its margin, or its bound above it.
-bool lacks_proof(const Decision& decision) {
+// More times move such an estimate below its margin, or its bound above it. Of errors the same rows
+// tell nothing new.
+bool lacks_times(const Decision& decision) {
   return decision.move == Move::Hold &&
          std::ranges::any_of(decision.findings, [](const Finding& finding) {
-           const bool tested = finding.check == Check::Errors || finding.check == Check::RunTime ||
-                               finding.check == Check::StartTime;
-           return finding.verdict == Verdict::Hold && tested;
+           const bool times = finding.check == Check::RunTime || finding.check == Check::StartTime;
+           return finding.verdict == Verdict::Hold && times;
          });
 }
 
@@ -121,7 +121,7 @@ Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
   instead.challenger = snapshot.held_out->challenger;
   decision = judge_evidence(plan, instead);
   decision.basis = Basis::HeldOutRows;
-  decision.wants_rows = lacks_proof(decision) && instead.challenger.requests < kMostHeldOutRequests;
+  decision.wants_rows = lacks_times(decision) && instead.challenger.timed() < kMostHeldOutTimes;
   decision.why += ", judged on held-out rows";
   return decision;
 }

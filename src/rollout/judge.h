@@ -31,7 +31,11 @@
 // Where nothing but samples lacks and the rollout has waited for max_wait, held-out rows stand in
 // for requests: what both versions made of them is judged alike, and that judgement decides, in
 // this step and in those that follow it. What requests show comes first nevertheless: their harm
-// rolls back, and a step that has enough of them is passed by them.
+// rolls back, and a step that has enough of them is passed by them. Errors and outputs count for
+// each row once, however often it is asked about: an estimate beyond its margin that so many rows
+// do not prove holds for a person. Times are had again and again: of those it is assumed that
+// chance is drawn anew each time, and what they show holds for these rows, each as often as any
+// other.
 //
 // alpha is shared out evenly over the steps of the plan and the held-out rows, and the
 // kSequentialTests of each, so it bounds false rollbacks by sequential tests over the whole
@@ -96,7 +100,7 @@ std::string_view to_string(Basis basis);
 struct Decision {
   Move move = Move::Hold;
   Basis basis = Basis::Requests;
-  // Held-out rows would decide: nobody was asked about them yet, or not often enough to tell harm
+  // Held-out rows would decide: nobody was asked about them yet, or not often enough to tell slower
   // from chance.
   bool wants_rows = false;
   std::uint32_t step = 0;  // where the rollout is after the move

@@ -199,6 +199,29 @@ TEST_CASE("what held-out rows show is judged as requests are, which come first")
   CHECK(judge(plan, harmed).basis == Basis::Requests);
 }
 
+TEST_CASE(
+    "a held-out row counts once, however often it is asked about; its times count each time") {
+  const RolloutPlan plan{.pass_on = PassOn::Proof, .max_wait = 0s};
+  RolloutSnapshot snapshot = after({}, {}, 20);
+  const RolloutSnapshot seen = after({}, {}, 500);
+  HeldOut rows{.rows = 500, .champion = seen.champion, .challenger = seen.challenger};
+  rows.challenger.errors = 7;  // of 500: 1.4 % where 1 % is tolerated
+  rows.challenger.agreement = {.compared = 500, .agreed = 480};
+  snapshot.held_out = rows;
+  for (int again = 1; again < 100; ++again) snapshot.held_out->merge(rows);
+  const Evidence& challenger = snapshot.held_out->challenger;
+  CHECK(challenger.error_tally().count == 500);
+  CHECK(challenger.errors == 7);
+  CHECK(challenger.outputs == rows.challenger.outputs);
+  CHECK(challenger.agreement == rows.challenger.agreement);
+  CHECK(challenger.timed() == 50'000);
+  const Decision decision = judge(plan, snapshot);
+  CHECK(decision.move == Move::Hold);
+  CHECK(verdict_of(decision, Check::Errors) == Verdict::Hold);
+  CHECK(verdict_of(decision, Check::RunTime) == Verdict::Pass);
+  CHECK_FALSE(decision.wants_rows);  // the same ones would tell nothing new
+}
+
 TEST_CASE("silence holds for ever, or rolls back after silence_limit if so asked, unless paused") {
   RolloutPlan plan;
   RolloutSnapshot snapshot{.step = 1, .time_in_step = 24h * 3650};

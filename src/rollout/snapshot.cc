@@ -34,10 +34,13 @@ Status read_held_out(const Json& json, std::optional<HeldOut>& out) {
 
 }  // namespace
 
-void HeldOut::merge(const HeldOut& other) {
-  rows = std::max(rows, other.rows);
-  champion.merge(other.champion);
-  challenger.merge(other.challenger);
+void HeldOut::merge(const HeldOut& again) {
+  if (rows == 0) {
+    *this = again;
+    return;
+  }
+  champion.merge_times(again.champion);
+  challenger.merge_times(again.challenger);
 }
 
 std::string to_json(const RolloutSnapshot& snapshot) {

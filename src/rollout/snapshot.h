@@ -14,12 +14,14 @@
 
 namespace mayfly::rollout {
 
-// What both versions made of rows that nobody sent, and that neither has learned from.
+// What both versions made of rows that nobody sent, and that neither has learned from. A row asked
+// about again is no new sample: errors, outputs and agreement are of the first time, for each row
+// once, and times are of all times.
 struct HeldOut {
-  std::uint64_t rows = 0;  // different ones; each may have been asked about several times
+  std::uint64_t rows = 0;  // different ones
   Evidence champion = {};
   Evidence challenger = {};
-  void merge(const HeldOut& other);
+  void merge(const HeldOut& again);  // the same rows, once more
   bool operator==(const HeldOut&) const = default;
 };
 
@@ -36,7 +38,7 @@ struct RolloutSnapshot {
 };
 
 inline constexpr std::uint64_t kMostHeldOutRows = 10'000;
-inline constexpr std::uint64_t kMostHeldOutRequests = 100'000;  // of each version
+inline constexpr std::uint64_t kMostHeldOutTimes = 100'000;  // of each version
 
 std::string to_json(const RolloutSnapshot& snapshot);
 Result<RolloutSnapshot> parse_snapshot(std::string_view json);  // strict

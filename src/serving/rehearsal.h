@@ -40,12 +40,16 @@ class Rehearsal {
   };
   explicit Rehearsal(Parts parts) : parts_(std::move(parts)) {}
 
-  // All rows once, and again, as times are not the same twice, until `decides` what was seen; at
-  // most kMostPasses times. conflict: there are no rows, or not enough.
+  // All rows once, and again, as times are not the same twice, until what was seen `decides`, that
+  // is, more times would change nothing; at most kMostPasses times and for kLongest. One at a time,
+  // as each has its rows in memory: others wait. conflict: there are no rows, or not enough.
+  // ResourceExhausted: there was no room for one of them for kPatience, or they took too long.
   using Decides = std::function<bool(const rollout::HeldOut& seen)>;
   Task<Result<rollout::HeldOut>> run(HeldOutAsk ask, Decides decides, CancelToken stop);
 
   static constexpr int kMostPasses = 10;
+  static constexpr Duration kLongest = std::chrono::minutes(30);
+  static constexpr Duration kPatience = std::chrono::seconds(30);
 
  private:
   struct Side {
@@ -53,16 +57,20 @@ class Rehearsal {
     rollout::Evidence evidence;
   };
   Task<Result<ServingRef>> find(FunctionName function, VersionNumber version);
-  Task<Result<Outcome>> ask(ServingRef version, std::string row, CancelToken stop);
+  Result<RequestMemory> read(const Serving& version, std::string row);
+  Task<Result<Outcome>> ask(ServingRef version, const std::string& row, CancelToken stop);
   struct Sides {
     Side champion, challenger;
     Side* first = &challenger;  // is asked first
     Side* second = &champion;
   };
   Task<Status> ask_both(Sides& sides, const std::string& row, CancelToken stop);
+  Task<Result<rollout::HeldOut>> run_alone(const HeldOutAsk& ask, const Decides& decides,
+                                           CancelToken stop);
 
   Parts parts_;
   JsonParser parser_;
+  bool running_ = false;
 };
 
 }  // namespace mayfly

@@ -174,7 +174,7 @@ Task<void> Rollouts::rehearse(ActiveRef active) {
     rollout::RolloutSnapshot with = state.snapshot;
     if (!with.held_out) with.held_out.emplace();
     with.held_out->merge(seen);
-    return rollout::judge(state.plan, with).move != Move::Hold;
+    return !rollout::judge(state.plan, with).wants_rows;
   };
   Result<rollout::HeldOut> seen =
       refuse(reason::kConflict, "this node asks nobody about held-out rows");

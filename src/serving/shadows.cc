@@ -200,7 +200,10 @@ Task<void> Shadows::run(Waiting waiting) {
 Task<Outcome> Shadows::ask(ServingRef version, RequestMemory request, std::string request_id,
                            CancelToken cancel) {
   const auto hold = gate_.hold();
+  const TimePoint late = parts_.loop.now() + kPatience;
   while (hold && !parts_.dispatcher.has_room_for_guests()) {
+    if (parts_.loop.now() >= late)
+      co_return Outcome{.reply = fail(Code::ResourceExhausted, "the node has no room for guests")};
     if (!co_await sleep_for(parts_.loop, kLook, cancel)) break;
   }
   if (!hold || cancel.cancelled() || closing_.token().cancelled())

@@ -96,7 +96,8 @@ class Shadows {
   void offer(Copy copy, const std::string& request_id, Duration timeout);
 
   // A request that nobody sent, asked of a version as a copy of one is: once there is room, as a
-  // guest, and recorded as a shadow's. `cancel` ends the wait and the run.
+  // guest, and recorded as a shadow's. `cancel` ends the wait and the run. ResourceExhausted, which
+  // is not recorded: there was no room for kPatience.
   Task<Outcome> ask(ServingRef version, RequestMemory request, std::string request_id,
                     CancelToken cancel);
 

@@ -59,8 +59,8 @@ namespace mayfly {
 inline constexpr std::size_t kMostScoredModels = 8;
 inline constexpr std::size_t kMostScoredSlices = 20;  // columns
 inline constexpr std::uint64_t kMostRowRequests = 10'000;
-inline constexpr std::size_t kMostRowRequest = std::size_t{1} << 20;     // bytes of a line
-inline constexpr std::size_t kMostRequestsFile = std::size_t{64} << 20;  // all of them
+inline constexpr std::size_t kMostRowRequest = std::size_t{64} << 10;    // bytes of a line
+inline constexpr std::size_t kMostRequestsFile = std::size_t{32} << 20;  // all of them
 
 struct ScoreJob {
   std::vector<std::string> models = {"m0"};  // plain names; the job's inputs are <name>.onnx
