@@ -51,6 +51,7 @@ Result<HeldOutRows::Plan> HeldOutRows::plan(const HeldOutAsk& ask) const {
   ScoreJob score{.split = Split::Test,
                  .task = *task,
                  .target = challenger.origin.origin.target,
+                 .group = challenger.origin.group,
                  .classes = challenger.origin.classes,
                  .requests = std::min(ask.most, kMostRowRequests)};
   return Plan{.score = std::move(score),

@@ -243,8 +243,8 @@ ScoreJob score_of_both(const RecordOrigin& origin, const Json& report, TrainTask
                .task = task,
                .target = origin.origin.target,
                .positive = origin.positive,
+               .group = origin.group,
                .classes = origin.classes};
-  job.group = text_at(report, "group");  // of recommendations
   job.metric = text_at(report, "metric");
   job.slices = policy.slices;
   return job;

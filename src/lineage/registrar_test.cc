@@ -213,7 +213,7 @@ struct Rig {
       result = R"({"outcome":"goal_reached","goal":{"metric":"accuracy","at":0.7},"trials":3,
         "test":{"metrics":{"accuracy":{"value":0.8,"low":0.74,"high":0.85}},"rows":200,"looks":1,
         "alpha":0.05},"baselines":{"majority":{"metrics":{"accuracy":{"value":0.7}}}}})";
-    const Json detail{{"train", {{"trainer", "xgboost"}, {"positive", "good"}}},
+    const Json detail{{"train", {{"trainer", "xgboost"}, {"positive", "good"}, {"group", "kind"}}},
                       {"data", {{"dataset", "credit"}, {"snapshot", snapshot}}}};
     std::vector<JobFile> files{
         keep(FileRole::Result, "model.onnx", fmt::format("model {}", number)),
@@ -363,10 +363,13 @@ TEST_CASE("a challenger is scored beside the champion in one job, and climbs if 
   REQUIRE_MESSAGE(asked.has_value(), asked.error().message);
   CHECK((*asked)->split == Split::Test);
   CHECK((*asked)->classes == std::vector<std::string>{"bad", "good"});
+  CHECK((*asked)->group == "kind");
   CHECK(rig.scorings[0].parent.ends_with("000002000001"));
   CHECK(rig.rollouts.under_way(risk()));
   CHECK(rig.function().current.value == 1);
-  CHECK((*rig.lineage.record(risk(), {2}).value())["parent"] == 1);
+  const auto record = rig.lineage.record(risk(), {2}).value();
+  CHECK((*record)["parent"] == 1);
+  CHECK(origin_of(*record)->group == "kind");
 }
 
 TEST_CASE("a challenger that is not shown to be better stays a version, without requests") {

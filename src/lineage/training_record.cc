@@ -80,7 +80,7 @@ Json training_record(const RecordParts& parts) {
   if (parts.parent.value > 0) record["parent"] = parts.parent.value;
   take(record, result, {"goal", "outcome", "why"});
   take(record, parts.report, {"task", "target"});
-  take(record, train, {"positive"});
+  take(record, train, {"positive", "group"});
   take(record, parts.report, {"classes", "metric"});
   record["trainer"] = trainer_of(parts.report, train, result);
   record["data"] = Json::array({data_of(parts.data)});
@@ -134,6 +134,7 @@ std::optional<RecordOrigin> origin_of(const Json& record) {
   split->valid_from = split->test_from = std::nullopt;
   found.origin.split = to_json_value(*split).dump();
   found.positive = text_at(record, "positive");
+  found.group = text_at(record, "group");
   if (const auto classes = record.find("classes"); classes != record.end() && classes->is_array()) {
     for (const Json& name : *classes)
       if (name.is_string()) found.classes.push_back(name.get<std::string>());

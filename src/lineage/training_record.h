@@ -4,8 +4,8 @@
 //
 //   {"format": 1, "function", "job", "trial", "score", "created", "trigger": {"kind", "who",
 //   "why"},
-//    "parent", "goal", "outcome", "why", "task", "target", "positive", "classes", "metric",
-//    "trainer": {"kind", "function", "params", "seed", "rounds", "threads", "features",
+//    "parent", "goal", "outcome", "why", "task", "target", "positive", "group", "classes",
+//    "metric", "trainer": {"kind", "function", "params", "seed", "rounds", "threads", "features",
 //    "code": {"function", "artifact", "environment", "packages"}},
 //    "data": [{"dataset", "id", "snapshot", "digest", "rows": {"train", "valid", "test"},
 //    "bad_rows",
@@ -62,6 +62,7 @@ struct RecordOrigin {
   gate::Origin origin;
   std::vector<std::string> classes;
   std::string positive;
+  std::string group;  // of rankings and recommendations
 };
 std::optional<RecordOrigin> origin_of(const Json& record);
 

@@ -72,6 +72,16 @@ class RecommendationTest(NodeCase):
         self.assertFalse(gate["passed"])
         self.assertIn("improvement", [check["check"] for check in gate["checks"]])
 
+    def test_a_later_version_is_rolled_out_on_held_out_users(self) -> None:
+        first = self.train("later", "--data", "baskets", *PAIRS, "--seed", "1", "--goal", "recall_at_10 >= 0.45")
+        self.assertEqual(first["rollout"]["state"], "promoted", first["rollout"])
+        gate = {"require": "not_worse", "margin": 0.1, "max_slowdown": 0, "min_rows": 50}
+        plan = {"min_time": "0s", "max_wait": "0s", "min_samples": 50, "latency_margin": 100, "latency_floor": "1s"}
+        self.node.cli("configure", "later", f"gate={json.dumps(gate)}", f"rollout={json.dumps(plan)}")
+        second = self.train("later", "--data", "baskets", *PAIRS, "--seed", "2", "--goal", "recall_at_10 >= 0.45")
+        self.assertTrue(second["result"]["gate"]["passed"], second["result"]["gate"])
+        self.assertEqual((second["rollout"]["state"], second["rollout"].get("judged_on")), ("promoted", "held-out rows"), second["rollout"])
+
     def test_a_search_has_a_space_of_its_own(self) -> None:
         job = self.train("searched", "--data", "baskets", *PAIRS, "--search", "--trials", "4", "--seed", "1", "--no-deploy")
         self.assertEqual(set(job["training"]["space"]), {"factors", "lambda", "alpha"})
