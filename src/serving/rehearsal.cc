@@ -30,7 +30,7 @@ bool never_ran(const Outcome& outcome) {
 
 Result<RequestMemory> Rehearsal::read(const Serving& version, std::string row) {
   const InferRequest request =
-      TRY(decode_infer_request(parser_, row, version.signature(), kLargestRow));
+      TRY(decode_infer_request(parser_, std::move(row), version.signature(), kLargestRow));
   RequestMemory memory = TRY(allocate_request(request, version.output_bytes));
   for (std::size_t i = 0; i < request.inputs.size(); ++i) {
     if (request.inputs[i].source != InputSource::Json)
