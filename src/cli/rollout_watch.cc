@@ -15,7 +15,9 @@ namespace mayfly {
 namespace {
 
 constexpr std::chrono::milliseconds kRolloutAsk(500);
-constexpr int kHeldLooks = 10;  // that find it held: a hold may pass by itself
+// That find it held or ended: a hold may pass by itself, and how it ended is written a moment
+// later.
+constexpr int kSteadyLooks = 10;
 constexpr std::chrono::seconds kSilentNode(60);
 constexpr int kNotPromotedExit = 11;
 constexpr int kHeldExit = 12;
@@ -75,7 +77,9 @@ CliJson rollout_of_version(const CliJson& about, std::uint64_t version) {
       if (change.contains("judged_on")) rollout["judged_on"] = change["judged_on"];
       return rollout;
     }
-    break;
+    return {{"version", version},
+            {"state", "ended"},
+            {"why", "it is under way no more, and the history does not say how it ended"}};
   }
   return {{"version", version}, {"state", "running"}, {"why", "it begins"}};
 }
@@ -84,15 +88,16 @@ Result<CliJson> follow_rollout(NodeClient& node, const std::string& name, std::u
   using Clock = std::chrono::steady_clock;
   ProgressLine line;
   Clock::time_point heard = Clock::now();
-  int held = 0;
+  int steady = 0;
   while (true) {
     auto about = node.get(function_path(name) + "/rollout");
     if (about) {
       heard = Clock::now();
       CliJson rollout = rollout_of_version(*about, version);
       const std::string state = rollout.value("state", "");
-      held = state == "held" ? held + 1 : 0;
-      if ((state != "running" && state != "held") || held == kHeldLooks) return rollout;
+      const bool may_change = state == "held" || state == "ended";
+      steady = may_change ? steady + 1 : 0;
+      if ((state != "running" && !may_change) || steady == kSteadyLooks) return rollout;
       line.show(fmt::format("version {} is rolled out, {}: {}", version, rollout.value("step", ""),
                             rollout.value("why", "")));
     } else if (about.error().code != Code::Unavailable || Clock::now() - heard > kSilentNode) {

@@ -9,8 +9,8 @@
 namespace mayfly {
 
 // Where it stands: {"version", "state", "why", "step"}, of a describe of the function's rollout.
-// state: promoted, rolled_back, aborted, superseded, ended (its traffic was moved by hand),
-// not_started; running; held: it waits for a person.
+// state: promoted, rolled_back, aborted, superseded, ended (its traffic was moved by hand,
+// or the history does not say how), not_started; running; held: it waits for a person.
 CliJson rollout_of_version(const CliJson& about, std::uint64_t version);
 
 // Waits until it has ended, or is held for good; says meanwhile how far it is.

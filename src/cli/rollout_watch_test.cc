@@ -41,6 +41,11 @@ TEST_CASE("how a version's rollout stands is told by its state, then by its last
   CHECK(rollout_of_version(about(ended), 1)["why"] == "worse");
   CHECK(state_of(ended, 1) == "rolled_back");
   CHECK(state_of(R"({"state":"none","decisions":[]})", 1) == "running");
+  const std::string unsaid =
+      R"({"state":"none","decisions":[{"change":{"version":2,"what":"start"}},
+    {"change":{"version":1,"what":"done"}}]})";
+  CHECK(state_of(unsaid, 2) == "ended");
+  CHECK(state_of(unsaid, 1) == "promoted");
 }
 
 TEST_CASE("what does not serve although it was to has an exit code") {

@@ -107,6 +107,11 @@ struct Registrar::Champion {
   TrainedVersion version;
 };
 
+struct Registrar::Judged {
+  gate::Verdict verdict;
+  VersionNumber champion;  // what it was held against; 0: nothing
+};
+
 struct Registrar::Comparison {
   Champion champion;
   ScoreJob score;
@@ -198,9 +203,11 @@ Task<Result<Registered>> Registrar::add(TrainedModel trained) {
     Json gate = at(begun.record, "gate");
     const gate::Verdict verdict{
         .passed = flag_at(gate, "passed"), .why = text_at(gate, "why"), .checks = {}};
+    const auto parent = static_cast<std::uint32_t>(count_at(begun.record, "parent"));
+    const Judged judged{.verdict = verdict, .champion = {parent}};
     Json rollout = not_served();
     if (trained.serve && verdict.passed) {
-      CO_TRY(rollout, co_await serve(name, *begun.there, verdict, trained.author));
+      CO_TRY(rollout, co_await serve(name, *begun.there, judged, trained.author));
     }
     co_return Registered{
         .version = *begun.there, .gate = std::move(gate), .rollout = std::move(rollout)};
@@ -213,24 +220,40 @@ Task<Result<Registered>> Registrar::add(TrainedModel trained) {
                          .options = {}};
   CO_TRY(const Published published,
          co_await parts_.publisher.publish(std::move(request), [](auto, auto) {}));
-  std::optional<gate::Verdict> verdict;
+  std::optional<Judged> judged;
   if (trained.serve) {
-    CO_TRY(verdict, co_await judge(trained, begun.found, published));
+    CO_TRY(judged, co_await judge(trained, begun.found, published));
   }
-  co_return co_await introduce(trained, begun.found, published, std::move(verdict));
+  co_return co_await introduce(trained, begun.found, published, std::move(judged));
 }
 
-Task<Result<gate::Verdict>> Registrar::judge(const TrainedModel& trained, const Found& found,
-                                             const Published& published) {
-  const FunctionTable::Entry function = parts_.catalog.table()->find(trained.job.spec.function);
-  if (function && !function->routing->waiting) {
-    auto compared = co_await compare(trained, found, published, function);
-    if (compared || !is_verdict(compared.error())) co_return compared;
-    co_return gate::refused("comparison", compared.error().message);
+// What a version that comes now is held against; 0: nothing.
+VersionNumber Registrar::champion_of(const FunctionTable::Entry& function) const {
+  if (!function || function->routing->waiting) return {};
+  return parts_.rollouts.champion_of(*function);
+}
+
+// Again where another champion has come meanwhile.
+Task<Result<Registrar::Judged>> Registrar::judge(const TrainedModel& trained, const Found& found,
+                                                 const Published& published) {
+  const auto find = [&] { return parts_.catalog.table()->find(trained.job.spec.function); };
+  FunctionTable::Entry function = find();
+  VersionNumber champion = champion_of(function);
+  while (champion.value > 0) {
+    auto compared = co_await compare(trained, found, published, function, champion);
+    if (!compared && !is_verdict(compared.error()))
+      co_return std::unexpected(std::move(compared).error());
+    function = find();
+    const VersionNumber against = std::exchange(champion, champion_of(function));
+    if (against != champion) continue;
+    if (!compared) compared = gate::refused("comparison", compared.error().message);
+    co_return Judged{.verdict = *std::move(compared), .champion = champion};
   }
   gate::First first = first_of(trained, found.report);
   first.costs = costs_of(published, found.model.size);
-  co_return gate::judge_first(function ? function->settings->gate : GatePolicy(), first);
+  co_return Judged{
+      .verdict = gate::judge_first(function ? function->settings->gate : GatePolicy(), first),
+      .champion = {}};
 }
 
 namespace {
@@ -252,9 +275,9 @@ ScoreJob score_of_both(const RecordOrigin& origin, const Json& report, TrainTask
 
 }  // namespace
 
-Result<TrainedVersion> Registrar::find_champion(const FunctionEntry& function) const {
-  auto champion =
-      find_trained_version(parts_.registry, parts_.blobs, function.name, function.current);
+Result<TrainedVersion> Registrar::find_champion(const FunctionEntry& function,
+                                                VersionNumber number) const {
+  auto champion = find_trained_version(parts_.registry, parts_.blobs, function.name, number);
   if (champion || champion.error().reason != reason::kConflict) return champion;
   return refuse(reason::kConflict, "cannot be compared: " + champion.error().message);
 }
@@ -262,7 +285,8 @@ Result<TrainedVersion> Registrar::find_champion(const FunctionEntry& function) c
 // What forbids it is an error. Blocking.
 Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& trained,
                                                          const Found& found,
-                                                         const FunctionEntry& function) const {
+                                                         const FunctionEntry& function,
+                                                         VersionNumber champion) const {
   const auto no = [](const std::string& why) {
     return refuse(reason::kConflict, "cannot be compared with the champion: " + why);
   };
@@ -274,7 +298,7 @@ Result<Registrar::Comparison> Registrar::plan_comparison(const TrainedModel& tra
   const std::optional<RecordOrigin> origin = origin_of(own);
   CHECK(origin.has_value());  // of this node's own making
   Comparison comparison{
-      .champion = {function.current, TRY(find_champion(function))},
+      .champion = {champion, TRY(find_champion(function, champion))},
       .score = {},
       .metric = {},
       .data = {.dataset = found.data.dataset.name, .snapshot = found.data.snapshot.number}};
@@ -296,7 +320,8 @@ Task<Result<JobRecord>> Registrar::score_both(const TrainedModel& trained, const
                                               const Comparison& comparison) {
   Json detail = Json::parse(to_json(comparison.score));
   detail["data"] = {{"dataset", comparison.data.dataset}, {"snapshot", comparison.data.snapshot}};
-  JobSubmission job{.id = id_of_part(trained.job.spec.id, "gate"),
+  JobSubmission job{.id = id_of_part(trained.job.spec.id,
+                                     fmt::format("gate {}", comparison.champion.number.value)),
                     .function = trained.job.spec.function,
                     .version = 0,
                     .kind = JobKind::Score,
@@ -375,9 +400,11 @@ Result<std::vector<gate::SliceMatch>> Registrar::slices_of(const std::vector<Job
 
 Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, const Found& found,
                                                const Published& published,
-                                               FunctionTable::Entry function) {
-  CO_TRY(const Comparison comparison,
-         co_await parts_.pool.run([&] { return plan_comparison(trained, found, *function); }));
+                                               FunctionTable::Entry function,
+                                               VersionNumber champion) {
+  CO_TRY(const Comparison comparison, co_await parts_.pool.run([&] {
+    return plan_comparison(trained, found, *function, champion);
+  }));
   CO_TRY(const JobRecord scored, co_await score_both(trained, found, comparison));
   co_return co_await parts_.pool.run([&]() -> Result<gate::Verdict> {
     const ScoreResult result = TRY(parse_score_result(scored.result, comparison.score));
@@ -401,20 +428,19 @@ Task<Result<gate::Verdict>> Registrar::compare(const TrainedModel& trained, cons
 
 Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const Found& found,
                                               const Published& published,
-                                              std::optional<gate::Verdict> verdict) {
+                                              std::optional<Judged> judged) {
   CO_TRY(const FunctionName name, FunctionName::parse(trained.job.spec.function));
   const FunctionTable::Entry before = parts_.catalog.table()->find(name.str());
-  Json gate = verdict ? gate::to_json_value(*verdict) : nobody_asked();
-  const Json record = training_record(
-      {.trained = trained,
-       .report = found.report,
-       .data = found.data,
-       .model = found.model.digest,
-       .model_size = found.model.size,
-       .software = published.report.runtime_version,
-       .parent = before && !before->routing->waiting ? before->current : VersionNumber{},
-       .now = parts_.clock.wall_now(),
-       .gate = gate});
+  Json gate = judged ? gate::to_json_value(judged->verdict) : nobody_asked();
+  const Json record = training_record({.trained = trained,
+                                       .report = found.report,
+                                       .data = found.data,
+                                       .model = found.model.digest,
+                                       .model_size = found.model.size,
+                                       .software = published.report.runtime_version,
+                                       .parent = judged ? judged->champion : champion_of(before),
+                                       .now = parts_.clock.wall_now(),
+                                       .gate = gate});
   const std::string text = record.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > kMaxTrainingRecord)
     co_return refuse(reason::kTooLarge, "the training's record is too long");
@@ -446,8 +472,8 @@ Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const
   CO_TRY_STATUS(co_await parts_.pool.run(
       [&] { return parts_.registry.note(name, "gate", line.dump(), trained.author); }));
   Json rollout = not_served();
-  if (verdict && verdict->passed) {
-    CO_TRY(rollout, co_await serve(name, made.number, *verdict, trained.author));
+  if (judged && judged->verdict.passed) {
+    CO_TRY(rollout, co_await serve(name, made.number, *judged, trained.author));
   }
   co_return Registered{
       .version = made.number, .gate = std::move(gate), .rollout = std::move(rollout)};
@@ -455,12 +481,12 @@ Task<Result<Registered>> Registrar::introduce(const TrainedModel& trained, const
 
 // What was served once, whatever became of it, is not served again. What is under way of an older
 // version gives way: this one was found good beside the same champion.
-Task<Result<Json>> Registrar::serve(FunctionName name, VersionNumber version,
-                                    const gate::Verdict& verdict, Author author) {
+Task<Result<Json>> Registrar::serve(FunctionName name, VersionNumber version, const Judged& judged,
+                                    Author author) {
   const FunctionTable::Entry function = parts_.catalog.table()->find(name.str());
   if (!function || (function->current == version && !function->routing->waiting))
     co_return Json{{"state", "promoted"}};
-  author.why = "gate: " + verdict.why;
+  author.why = "gate: " + judged.verdict.why;
   if (function->routing->waiting) {
     const auto moved = co_await parts_.traffic.point(name, version, author, function);
     if (!moved) co_return std::unexpected(moved.error());
@@ -472,7 +498,12 @@ Task<Result<Json>> Registrar::serve(FunctionName name, VersionNumber version,
   for (const Change& change : changes)
     if (count_at(object_in(change.detail), "version") == version.value)
       co_return Json{{"state", "started"}};
-  const Status started = co_await roll_out(name, version, *function, author);
+  Status started;
+  if (auto plan = rollout::parse_plan(function->settings->rollout)) {
+    started = co_await parts_.rollouts.replace(name, judged.champion, version, *plan, author);
+  } else {
+    started = std::unexpected(plan.error());
+  }
   if (started) co_return Json{{"state", "started"}};
   if (!is_verdict(started.error())) co_return std::unexpected(started.error());
   const Json line{
@@ -480,15 +511,6 @@ Task<Result<Json>> Registrar::serve(FunctionName name, VersionNumber version,
   CO_TRY_STATUS(co_await parts_.pool.run(
       [&] { return parts_.registry.note(name, "rollout", line.dump(), author); }));
   co_return Json{{"state", "not_started"}, {"why", started.error().message}};
-}
-
-Task<Status> Registrar::roll_out(FunctionName name, VersionNumber version,
-                                 const FunctionEntry& function, Author author) {
-  CO_TRY(rollout::RolloutPlan plan, rollout::parse_plan(function.settings->rollout));
-  if (parts_.rollouts.under_way(name)) {
-    CO_TRY_STATUS(co_await parts_.rollouts.supersede(name, version, author));
-  }
-  co_return co_await parts_.rollouts.start(name, version, std::move(plan), author);
 }
 
 }  // namespace mayfly

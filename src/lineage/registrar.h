@@ -68,16 +68,19 @@ class Registrar {
   struct Found;     // of a training: its files and data
   struct Champion;  // what a challenger is held against
   struct Comparison;
+  struct Judged;
   Result<Found> find(const TrainedModel& trained, Pin& pin) const;
   Status own(std::string_view project, const BlobInfo& blob) const;
   Result<LearnedFrom> find_data(const TrainedModel& trained) const;
   Result<std::string> read(const Digest& digest, const BlobStore& from, std::size_t most) const;
-  Task<Result<gate::Verdict>> judge(const TrainedModel& trained, const Found& found,
-                                    const Published& published);
+  VersionNumber champion_of(const FunctionTable::Entry& function) const;
+  Task<Result<Judged>> judge(const TrainedModel& trained, const Found& found,
+                             const Published& published);
   Task<Result<gate::Verdict>> compare(const TrainedModel& trained, const Found& found,
-                                      const Published& published, FunctionTable::Entry function);
+                                      const Published& published, FunctionTable::Entry function,
+                                      VersionNumber champion);
   Result<Comparison> plan_comparison(const TrainedModel& trained, const Found& found,
-                                     const FunctionEntry& function) const;
+                                     const FunctionEntry& function, VersionNumber champion) const;
   Task<Result<JobRecord>> score_both(const TrainedModel& trained, const Found& found,
                                      const Comparison& comparison);
   Result<validation::Predictions> predictions_of(const std::vector<JobFile>& files,
@@ -86,15 +89,11 @@ class Registrar {
   Result<std::vector<gate::SliceMatch>> slices_of(const std::vector<JobFile>& files,
                                                   const ScoreResult& result, const ScoreJob& score,
                                                   std::uint64_t rows_scored) const;
-  Result<TrainedVersion> find_champion(const FunctionEntry& function) const;
+  Result<TrainedVersion> find_champion(const FunctionEntry& function, VersionNumber number) const;
   Task<Result<Registered>> introduce(const TrainedModel& trained, const Found& found,
-                                     const Published& published,
-                                     std::optional<gate::Verdict> verdict);
-  Task<Result<Json>> serve(FunctionName name, VersionNumber version, const gate::Verdict& verdict,
+                                     const Published& published, std::optional<Judged> judged);
+  Task<Result<Json>> serve(FunctionName name, VersionNumber version, const Judged& judged,
                            Author author);
-
-  Task<Status> roll_out(FunctionName name, VersionNumber version, const FunctionEntry& function,
-                        Author author);
 
   Parts parts_;
 };

@@ -36,7 +36,7 @@ class PublishesAll final : public JobRunner {
     loop_.post([this, spec = std::move(spec), events = std::move(events)]() mutable {
       Report report;
       report.runtime_version = "1.31.1";
-      report.signature.inputs = {{"x", DataType::Fp32, {-1}}};
+      report.signature.inputs = {{input, DataType::Fp32, {-1}}};
       report.signature.outputs = {{"label", DataType::Int64, {-1}}};
       report.candidates = {Candidate{.warm_run = run}};
       report.files = {{"load.json", 2}, {"model.onnx", 5}};
@@ -50,6 +50,7 @@ class PublishesAll final : public JobRunner {
     return std::make_unique<Played>();
   }
   Duration run = 100us;
+  std::string input = "x";
 
  private:
   Loop& loop_;
@@ -120,7 +121,8 @@ struct Rig {
     JobState state = JobState::Done;
   } scored;
   std::vector<JobSubmission> scorings;
-  Bytes stored_limit{};  // 0: none
+  std::vector<Digest> champions;  // of each scoring
+  Bytes stored_limit{};           // 0: none
   Registrar registrar{{.pool = pool,
                        .clock = clock,
                        .blobs = *blobs,
@@ -242,6 +244,7 @@ struct Rig {
     REQUIRE(inputs.size() == 2);
     CHECK(inputs[0].name == "m0.onnx");
     CHECK(job_blobs->find(inputs[0].digest)->has_value());
+    champions.push_back(inputs[0].digest);
     JobRecord over;
     over.spec = job;
     over.state = scored.state;
@@ -412,6 +415,61 @@ TEST_CASE("a newer version takes the place of one whose rollout is under way, an
     told = true;
   }
   CHECK(told);
+}
+
+TEST_CASE("a version that cannot be rolled out leaves the rollout under way as it is") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  REQUIRE(rig.add(rig.train(1, snapshot)).has_value());
+  REQUIRE(rig.add(rig.train(2, snapshot)).has_value());
+  rig.jails.input = "y";
+  const auto third = rig.add(rig.train(3, snapshot));
+  REQUIRE_MESSAGE(third.has_value(), third.error().message);
+  CHECK(third->rollout["state"] == "not_started");
+  CHECK(text_at(third->rollout, "why").find("other inputs") != std::string::npos);
+  REQUIRE(rig.rollouts.standing("credit-risk").has_value());
+  CHECK(rig.rollouts.standing("credit-risk")->version.value == 2);
+}
+
+TEST_CASE("at the last step of a rollout the next version is held against its champion, too") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  REQUIRE(rig.add(rig.train(1, snapshot)).has_value());
+  REQUIRE(
+      rig.fixture.registry->configure(risk(), R"({"rollout":{"steps":[100]}})", rig.fixture.alice)
+          .has_value());
+  rig.catalog.publish(rig.fixture.registry->snapshot());
+  const auto second = rig.add(rig.train(2, snapshot));
+  REQUIRE_MESSAGE(second.has_value(), second.error().message);
+  CHECK(second->rollout["state"] == "started");
+  REQUIRE(rig.function().current.value == 2);
+  const auto third = rig.add(rig.train(3, snapshot));
+  REQUIRE_MESSAGE(third.has_value(), third.error().message);
+  CHECK(third->gate["checks"][0]["against"] == 1);
+  CHECK(rig.champions == std::vector<Digest>(2, sha256("model 1")));
+  CHECK((*rig.lineage.record(risk(), {3}).value())["parent"] == 1);
+  CHECK(third->rollout["state"] == "started");
+  CHECK(rig.rollouts.champion_of(rig.function()).value == 1);
+}
+
+TEST_CASE("a rollout that does not go on after a start of the node has its end in the history") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  REQUIRE(rig.add(rig.train(1, snapshot)).has_value());
+  REQUIRE(rig.add(rig.train(2, snapshot)).has_value());
+  rig.loop.run(rig.rollouts.close());
+  REQUIRE(rig.fixture.registry->point(risk(), {1}, rig.fixture.alice).has_value());
+  rig.catalog.publish(rig.fixture.registry->snapshot());
+  Rollouts next({rig.loop, rig.pool, *rig.fixture.registry, rig.catalog, rig.traffic});
+  REQUIRE(next.load().has_value());
+  CHECK_FALSE(next.under_way(risk()));
+  const auto changes = rig.fixture.registry->history(risk(), 1, "rollout").value();
+  REQUIRE(changes.size() == 1);
+  const Json line = object_in(changes[0].detail);
+  CHECK(line["what"] == "ended");
+  CHECK(line["version"] == 2);
+  CHECK(rig.fixture.registry->rollouts()->empty());
+  rig.loop.run(next.close());
 }
 
 TEST_CASE("a version whose rollout cannot begin is registered, and says why") {

@@ -12,6 +12,7 @@
 #include "core/reason.h"
 #include "core/units.h"
 #include "serving/rollout_evidence.h"
+#include "serving/rollout_fit.h"
 
 namespace mayfly {
 namespace {
@@ -42,6 +43,16 @@ std::string holds_of(const rollout::Decision& decision) {
 
 Json decision_json(const rollout::Decision& decision) {
   return Json::parse(rollout::to_json(decision));
+}
+
+// Of the function's history.
+Json line_of(const RolloutState& state, std::string_view what, const Json& detail) {
+  Json line{{"version", state.challenger.value},
+            {"champion", state.champion.value},
+            {"what", what},
+            {"now", rollout::to_string(state.step())}};
+  line.update(detail);
+  return line;
 }
 
 std::string_view word_of(Rollouts::Order order) {
@@ -315,14 +326,10 @@ Task<void> Rollouts::end(ActiveRef active, std::string_view how, Json detail, Au
 // ---- Keeping ------------------------------------------------------------------------------------
 
 Task<void> Rollouts::record(ActiveRef active, std::string_view what, Json detail, Author author) {
-  const std::string step = rollout::to_string(active->state.step());
-  Json line{{"version", active->state.challenger.value},
-            {"champion", active->state.champion.value},
-            {"what", what},
-            {"now", step}};
-  line.update(detail);
+  const Json line = line_of(active->state, what, detail);
   LOG(info, "rollout", {"function", active->name.str()},
-      {"version", active->state.challenger.value}, {"what", what}, {"step", step});
+      {"version", active->state.challenger.value}, {"what", what},
+      {"step", rollout::to_string(active->state.step())});
   const Status noted = co_await parts_.pool.run(
       [&] { return parts_.registry.note(active->name, kHistoryKind, line.dump(), author); });
   if (!noted) LOG(error, "rollout not recorded", {"error", noted.error().message});
@@ -354,11 +361,21 @@ Status Rollouts::load() {
     if (const Status adopted = adopt(row); !adopted) {
       LOG(warn, "a rollout does not go on", {"function", row.name},
           {"error", adopted.error().message});
+      TRY(note_lost(row, adopted.error().message));
       TRY(parts_.registry.erase_rollout(row.function));
     }
   }
   if (!active_.empty()) timer_.arm_in(kLookEvery);
   return {};
+}
+
+// Whoever waits for its end finds one in the history.
+Status Rollouts::note_lost(const RolloutRow& row, const std::string& why) {
+  const auto name = FunctionName::parse(row.name);
+  const auto state = parse_rollout_state(row.json);
+  if (!name || !state) return {};  // nobody knows what it was of
+  return parts_.registry.note(*name, kHistoryKind, line_of(*state, "ended", {{"why", why}}).dump(),
+                              kSelf);
 }
 
 // A node that ended between a move of traffic and its record is in the step that its traffic says.
@@ -373,7 +390,10 @@ Status Rollouts::adopt(const RolloutRow& row) {
   if (!function) return fail(Code::NotFound, "its function is gone");
   RolloutState& state = active->state;
   const std::optional<std::uint32_t> step = step_of(state, *function);
-  if (!step) return fail(Code::FailedPrecondition, "its traffic was moved by hand");
+  if (!step)
+    return fail(Code::FailedPrecondition,
+                "its traffic is that of none of its steps: it was moved by hand, or the node ended "
+                "while it went back");
   if (*step != state.snapshot.step)
     state.snapshot = rollout::enter_step(state.plan, std::move(state.snapshot), *step);
   active_[row.name] = std::move(active);
@@ -404,34 +424,38 @@ Status Rollouts::check_free(const FunctionEntry& function) const {
                             name, function.current.value));
 }
 
-// Clients of the champion must be able to speak to its successor.
-Task<Status> Rollouts::check_alike(FunctionTable::Entry function, VersionNumber version) {
-  CO_TRY(const ServingRef champion,
-         co_await parts_.catalog.find({function, function->find(function->current)}));
-  CO_TRY(const ServingRef challenger,
-         co_await parts_.catalog.find({function, function->find(version)}));
-  if (champion->signature() == challenger->signature()) co_return Status{};
-  co_return refuse(
-      reason::kConflict,
-      fmt::format("version {} has other inputs or outputs than version {}, so what clients send or "
-                  "read may not fit it; mayfly traffic {} moves requests to it by hand",
-                  version.value, function->current.value, function->name.str()));
+VersionNumber Rollouts::champion_of(const FunctionEntry& function) const {
+  const ActiveRef active = find(function.name.str());
+  return active ? active->state.champion : function.current;
 }
 
-// A range that nothing is held to would guard nothing.
-Task<Status> Rollouts::check_ranges(FunctionTable::Entry function, VersionNumber version,
-                                    const rollout::RolloutPlan& plan) {
-  CO_TRY(const ServingRef challenger,
-         co_await parts_.catalog.find({function, function->find(version)}));
-  const Signature& signature = challenger->signature();
-  for (const auto& [name, range] : plan.ranges) {
-    const auto index = signature.output_index(name);
-    if (index && signature.outputs[*index].type != DataType::Bytes) continue;
-    co_return refuse(
-        reason::kInvalidSetting,
-        fmt::format("ranges: version {} has no output '{}' of numbers", version.value, name));
+Status Rollouts::check_champion(const FunctionEntry& function, VersionNumber champion,
+                                VersionNumber version) const {
+  const VersionNumber now = champion_of(function);
+  if (now == champion) return {};
+  return refuse(reason::kConflict,
+                fmt::format("version {0} was not compared with version {1}, whose place it would "
+                            "take; mayfly rollout {2} start {0} rolls it out all the same",
+                            version.value, now.value, local_name(function.name.str())));
+}
+
+// What cannot be rolled out ends nothing.
+Task<Status> Rollouts::replace(FunctionName name, VersionNumber champion, VersionNumber version,
+                               rollout::RolloutPlan plan, Author author) {
+  const auto hold = gate_.hold();
+  if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
+  CO_TRY(const ResolvedVersion found, parts_.catalog.resolve(name.str(), ""));
+  CO_TRY_STATUS(check_champion(*found.function, champion, version));
+  CO_TRY_STATUS(
+      co_await check_rollout_fit(parts_.catalog, found.function, champion, version, plan));
+  CO_TRY(const ResolvedVersion now, parts_.catalog.resolve(name.str(), ""));
+  CO_TRY_STATUS(check_champion(*now.function, champion, version));
+  if (find(name.str())) {
+    Json detail{{"by", version.value},
+                {"why", fmt::format("superseded by version {}", version.value)}};
+    CO_TRY_STATUS(co_await give_up(name, "superseded", std::move(detail), author));
   }
-  co_return Status{};
+  co_return co_await start(name, version, std::move(plan), author);
 }
 
 Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::RolloutPlan plan,
@@ -440,17 +464,13 @@ Task<Status> Rollouts::start(FunctionName name, VersionNumber version, rollout::
   if (!hold) co_return refuse(reason::kDraining, "the node is shutting down");
   CO_TRY(const ResolvedVersion found, parts_.catalog.resolve(name.str(), ""));
   const FunctionEntry& function = *found.function;
-  if (function.find(version) == nullptr) {
-    co_return refuse(reason::kUnknownVersion,
-                     fmt::format("function '{}' has no version {}", name.str(), version.value));
-  }
   CO_TRY_STATUS(check_free(function));
   if (version == function.current) {
     co_return refuse(reason::kConflict, fmt::format("version {} of {} gets all requests already",
                                                     version.value, name.str()));
   }
-  CO_TRY_STATUS(co_await check_alike(found.function, version));
-  CO_TRY_STATUS(co_await check_ranges(found.function, version, plan));
+  CO_TRY_STATUS(
+      co_await check_rollout_fit(parts_.catalog, found.function, function.current, version, plan));
   CO_TRY_STATUS(check_free(function));  // nothing has begun meanwhile
   const TimePoint now = parts_.loop.now();
   auto active = std::make_shared<Active>(Active{
@@ -490,12 +510,6 @@ Task<Status> Rollouts::order(FunctionName name, Order order, Author author) {
 
 Task<Status> Rollouts::abort(FunctionName name, Author author) {
   return give_up(std::move(name), "abort", Json::object(), std::move(author));
-}
-
-Task<Status> Rollouts::supersede(FunctionName name, VersionNumber successor, Author author) {
-  Json detail{{"by", successor.value},
-              {"why", fmt::format("superseded by version {}", successor.value)}};
-  return give_up(std::move(name), "superseded", std::move(detail), std::move(author));
 }
 
 Task<Status> Rollouts::give_up(FunctionName name, std::string_view how, Json detail,

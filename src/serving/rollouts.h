@@ -61,6 +61,13 @@ class Rollouts {
   // As check_free; unknown_version, start_failed.
   Task<Status> start(FunctionName name, VersionNumber version, rollout::RolloutPlan plan,
                      Author author);
+  // As start, of a version that was compared with `champion`: what is under way of an older one is
+  // ended for it, and the record says so. conflict: it would take the place of another one.
+  Task<Status> replace(FunctionName name, VersionNumber champion, VersionNumber version,
+                       rollout::RolloutPlan plan, Author author);
+  // What a version that comes now is to take the place of: of a rollout under way the champion,
+  // at its last step, too.
+  VersionNumber champion_of(const FunctionEntry& function) const;
   bool under_way(const FunctionName& name) const { return find(name.str()) != nullptr; }
   enum class Order : std::uint8_t {
     Approve,  // lifts holds for a shift of outputs, for the whole rollout
@@ -72,8 +79,6 @@ class Rollouts {
   // All traffic to the champion. conflict also where it was moved by hand: then it stays as it is,
   // and the rollout is over.
   Task<Status> abort(FunctionName name, Author author);
-  // The same, for a newer version whose rollout begins next: the record says so. As abort.
-  Task<Status> supersede(FunctionName name, VersionNumber successor, Author author);
   Json describe(const FunctionName& name) const;  // {"state":"none"} or all there is
   // What is being rolled out, at which step, and what is thought of it: "5 %: hold". nullopt: no
   // rollout is under way.
@@ -109,10 +114,10 @@ class Rollouts {
   ActiveRef find(std::string_view name) const;
   Result<ActiveRef> need(const FunctionName& name) const;
   rollout::Evidence* evidence_of(const Serving& serving, bool shadow);
-  Task<Status> check_alike(FunctionTable::Entry function, VersionNumber version);
-  Task<Status> check_ranges(FunctionTable::Entry function, VersionNumber version,
-                            const rollout::RolloutPlan& plan);
+  Status check_champion(const FunctionEntry& function, VersionNumber champion,
+                        VersionNumber version) const;
   Status adopt(const RolloutRow& row);
+  Status note_lost(const RolloutRow& row, const std::string& why);
   void count_time(Active& active) const;
   void tick();
   void look_at(const ActiveRef& active);

@@ -54,6 +54,8 @@ class TrainingTest(SdkCase):
         ended = {"state": "none", "decisions": lines}
         self.assertEqual(rollout_of(ended, 2), {"state": "rolled_back", "why": "worse", "judged_on": "held-out rows"})
         self.assertEqual(rollout_of(ended, 1)["state"], "running")
+        unsaid = {"state": "none", "decisions": [{"change": {"version": 2, "what": "start"}}, *lines]}
+        self.assertEqual(rollout_of(unsaid, 2)["state"], "ended")
 
     def test_a_file_is_put_and_trained_on_at_once(self) -> None:
         path = self.folder / f"{self.name('cancer')}.csv"

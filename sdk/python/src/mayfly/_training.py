@@ -30,13 +30,14 @@ FORMATS = {
 
 
 ROLLOUT_LOOK = 0.5  # seconds
-HELD_LOOKS = 10  # that find it held: a hold may pass by itself
+# That find it held or ended: a hold may pass by itself, and how it ended is written a moment later.
+STEADY_LOOKS = 10
 ROLLOUT_ENDS = {
     "done": "promoted",
     "rollback": "rolled_back",
     "abort": "aborted",
     "superseded": "superseded",
-    "ended": "ended",  # its traffic was moved by hand
+    "ended": "ended",  # its traffic was moved by hand, or the node ended meanwhile
     "not_started": "not_started",
 }
 
@@ -197,7 +198,7 @@ def follow_rollout(
     on_progress: Optional[Progress],
 ) -> Steps[Dict[str, Any]]:
     """How the rollout of the version has ended, or that it waits for a person."""
-    answered, held, said = time.monotonic(), 0, ""
+    answered, steady, said = time.monotonic(), 0, ""
     while True:
         try:
             response = yield from exchange(
@@ -205,8 +206,8 @@ def follow_rollout(
             )
             answered = time.monotonic()
             now = rollout_of(json_of(response), version)
-            held = held + 1 if now["state"] == "held" else 0
-            if now["state"] not in ("running", "held") or held == HELD_LOOKS:
+            steady = steady + 1 if now["state"] in ("held", "ended") else 0
+            if now["state"] not in ("running", "held", "ended") or steady == STEADY_LOOKS:
                 return now
             line = f"version {version} is rolled out: {now['why']}"
             if on_progress is not None and line != said:
@@ -236,7 +237,7 @@ def rollout_of(about: Mapping[str, Any], version: int) -> Dict[str, Any]:
         if change["what"] in ROLLOUT_ENDS:
             end = {"state": ROLLOUT_ENDS[change["what"]], "why": change.get("why", "")}
             return {**end, **({"judged_on": change["judged_on"]} if "judged_on" in change else {})}
-        break
+        return {"state": "ended", "why": "it is under way no more, and the history does not say how it ended"}
     return {"state": "running", "why": "it begins"}
 
 
