@@ -79,15 +79,20 @@ class CnnTest(NodeCase):
         self.assertEqual(len(self.node.request("GET", "/api/v1/functions/mayfly.cnn/versions").json()["versions"]), 1)
 
     def test_killed_in_the_middle_it_makes_the_same_model(self) -> None:
-        args = ("--no-deploy", "--threads", "1", "--params", '{"epochs": 30, "early_stop": 0}')
+        args = ("--no-deploy", "--threads", "1", "--params", '{"epochs": 60, "early_stop": 0}')
         job = self.begin("killed", *args)
-        self.assertEqual(self.end_of(job, until="epoch 3")["state"], "running")
+        wait_until(lambda: any("epoch" in text for text in self.parts_say(job)), "an epoch is over", PATIENCE)
+        self.assertEqual(self.shown(job)["state"], "running")
         self.node.kill()
         self.node.start()
         killed, whole = (self.end_of(one) for one in (job, self.begin("straight", *args)))
         for done in (killed, whole):
             self.assertEqual(done["state"], "done", done)
         self.assertEqual(*({file["name"]: file["sha256"] for file in done["files"]}["model.onnx"] for done in (killed, whole)))
+
+    def parts_say(self, job: str) -> list[str]:
+        parts = self.node.request("GET", f"/api/v1/jobs?parent={job}").json()["jobs"]
+        return [part["progress"]["text"] for part in parts]
 
     def test_what_does_not_go_together_is_refused_before_it_runs(self) -> None:
         cancer(self.folder / "cancer.csv", rows=200)
