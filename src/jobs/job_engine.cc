@@ -216,6 +216,7 @@ Task<bool> JobEngine::lease_one() {
 // What is due but was not leased waits for the end of a slice, or for memory.
 Task<void> JobEngine::arm() {
   const auto due = co_await pool_.run([&] { return parts_.store.next_due(); });
+  next_due_ = due ? *due : std::nullopt;
   if (due && !*due) co_return;
   const Duration wait = due ? **due - now() : Duration::zero();
   again_.arm_in(std::clamp<Duration>(wait, kAfterTrouble, kLongestWait));
@@ -241,7 +242,7 @@ Task<void> JobEngine::sweep_now_and_then() {
 Task<void> JobEngine::watch_memory() {
   const auto hold = gate_.hold();
   while (!running_.empty() &&
-         co_await sleep_for(parts_.loop, options_.look_at_memory, closing_.token())) {
+         co_await sleep_for(parts_.loop, options_.look_every, closing_.token())) {
     if (parts_.has_memory()) continue;
     const auto youngest =
         std::ranges::find_if(running_.rbegin(), running_.rend(), [](const auto& running) {
@@ -262,7 +263,8 @@ Task<void> JobEngine::work(JobRecord job) {
                   .progress = job.progress,
                   .due = {},
                   .stop = {},
-                  .kill = {}};
+                  .kill = {},
+                  .keeps = false};
   Running*& place = running_[job.spec.id];
   // A slice whose lease was lost: what it does counts no longer.
   if (place != nullptr) place->kill.cancel();
@@ -286,7 +288,10 @@ Task<void> JobEngine::work(JobRecord job) {
 Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
   CO_TRY(const std::vector<JobFile> files,
          co_await pool_.run([&] { return parts_.store.files(job.spec.id); }));
-  Timer slice(parts_.loop, [&running] { running.due.cancel(); });
+  Timer slice(parts_.loop, [this, &running, &slice] {
+    if (goes_on(running)) return slice.arm_in(options_.look_every);
+    running.due.cancel();
+  });
   slice.arm_in(options_.slice);
   const TimePoint begun = parts_.loop.clock().now();
   const WallTime began = now();
@@ -318,6 +323,14 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
   co_return co_await end(job, running, std::move(outcome), spent);
 }
 
+// A fresh process costs what reading the rows and the checkpoint does, and buys nothing where nobody
+// waits for its turn. What keeps no checkpoints would lose its work with the node.
+bool JobEngine::goes_on(const Running& running) const {
+  const bool others_wait = next_due_ && *next_due_ <= now();
+  const Duration ran = parts_.loop.clock().now() - running.began;
+  return running.keeps && !others_wait && ran < options_.longest_slice;
+}
+
 Task<Status> JobEngine::keep(const JobRecord& job, Running& running, std::string checkpoint,
                              std::vector<JobFile> files) {
   // What it says meanwhile is another's.
@@ -327,6 +340,7 @@ Task<Status> JobEngine::keep(const JobRecord& job, Running& running, std::string
       [&] { return parts_.store.keep(running.lease, checkpoint, files, progress, limit); });
   // Somebody else has it, or it is over: what this slice does counts no longer.
   if (!kept && kept.error().reason == reason::kConflict) running.kill.cancel();
+  running.keeps = running.keeps || kept.has_value();
   co_return kept;
 }
 

@@ -48,8 +48,10 @@ class JobEngine {
     std::uint32_t cpus = 1;
     Bytes memory = gib(1);  // of all slices together
     Duration slice = std::chrono::seconds(30);
+    // Of one that keeps checkpoints, as long as no other job waits.
+    Duration longest_slice = std::chrono::minutes(5);
     Duration sweep_every = std::chrono::seconds(10);
-    Duration look_at_memory = std::chrono::seconds(1);
+    Duration look_every = std::chrono::seconds(1);  // at memory, and at who waits
     std::uint64_t max_open = 1000;  // jobs of a project that are not over
     std::uint32_t max_failures = 3;
     Backoff retries{.first = std::chrono::seconds(1), .longest = std::chrono::minutes(5)};
@@ -97,6 +99,7 @@ class JobEngine {
     std::uint32_t cpus;
     JobProgress progress;
     CancelSource due, stop, kill;
+    bool keeps = false;  // has kept a checkpoint
   };
 
   void look();
@@ -108,6 +111,8 @@ class JobEngine {
   Task<void> watch_memory();
   Task<void> work(JobRecord job);
   Task<Status> run_slice(const JobRecord& job, Running& running);
+  // Whether it may go on, although its time is over.
+  bool goes_on(const Running& running) const;
   Task<Status> keep(const JobRecord& job, Running& running, std::string checkpoint,
                     std::vector<JobFile> files);
   Result<JobRecord> note_failure(const JobRecord& job, const JobLease& lease,
@@ -131,6 +136,7 @@ class JobEngine {
   Timer again_;
   std::map<std::string, Running*> running_;  // by id
   std::string last_project_;
+  std::optional<WallTime> next_due_;  // of the jobs that wait, when they were last looked at
   std::vector<Promise<void>> watchers_;  // of ends
   std::uint64_t ends_ = 0;
   bool feeding_ = false;

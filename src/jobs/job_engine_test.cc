@@ -60,9 +60,10 @@ class JobRig {
             .byte_limit = [this](std::string_view) { return byte_limit; }},
         JobEngine::Options{.cpus = 2,
                            .memory = mib(100),
-                           .slice = 1h,
+                           .slice = slice_length,
+                           .longest_slice = 1h,
                            .sweep_every = 5ms,
-                           .look_at_memory = 1ms,
+                           .look_every = 1ms,
                            .max_open = 5,
                            .max_failures = 3,
                            .retries = {.first = 1ns, .longest = 1ns}});
@@ -74,6 +75,7 @@ class JobRig {
     order.push_back(ask.job.spec.id);
     ++running;
     most_running = std::max(most_running, running);
+    if (keeps_first) co_await keep(ask);
     if (hang) {
       Future<void> ended(loop);
       const auto promise = std::make_shared<Promise<void>>(ended.promise());
@@ -83,15 +85,20 @@ class JobRig {
         ++stops;
         end();
       });
+      const CancelCallback over(ask.due, [this, end] {
+        ++turns;
+        end();
+      });
       (void)co_await ended;
     }
     --running;
     if (ask.kill.cancelled()) co_return failed(reason::kDraining, true);
-    if (keeps) {
-      Pin pin = store->pin();
-      kept = co_await ask.keep("kept", {file(FileRole::Checkpoint, "state", "kept", pin)});
-    }
+    if (keeps) co_await keep(ask);
     co_return slice(ask);
+  }
+  Task<void> keep(const SliceAsk& ask) {
+    Pin pin = store->pin();
+    kept = co_await ask.keep("kept", {file(FileRole::Checkpoint, "state", "kept", pin)});
   }
   Task<void> bill(SliceBill spent) {
     bills.push_back(spent);
@@ -182,12 +189,15 @@ class JobRig {
   Slice slice = [this](const SliceAsk&) { return done(); };
   bool memory = true;
   bool hang = false;
+  bool keeps_first = false;  // before it hangs
   bool keeps = false;
+  Duration slice_length = 1h;
   Bytes byte_limit{};
   Status kept;
   std::uint32_t cpus = 1;
   Duration max_age = 1h;
   int running = 0, most_running = 0, stops = 0;
+  int turns = 0;  // slices whose time was over
   std::vector<std::string> order;
   std::vector<SliceBill> bills;
   std::unique_ptr<JobEngine> engine;
@@ -376,6 +386,36 @@ TEST_CASE("when requests need the memory a slice stops, and no other begins unti
   CHECK(rig.order.size() == 1);
   rig.memory = true;
   CHECK(rig.until_over(id).state == JobState::Done);
+}
+
+TEST_CASE("whose time is over ends when another waits, or when it keeps no checkpoints") {
+  JobRig rig;
+  rig.slice_length = 1ms;
+  rig.restart();
+  rig.cpus = 2;  // one at a time
+  rig.hang = true;
+  SUBCASE("with checkpoints it goes on until another waits") {
+    rig.keeps_first = true;
+    rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 1000); };
+    rig.submit();
+    // The first checkpoint may take longer than a slice.
+    const auto goes_on = [&] {
+      const int turns = rig.turns;
+      for (int i = 0; i < 20; ++i) rig.loop.run(rig.pause());
+      return rig.running == 1 && rig.turns == turns;
+    };
+    int tries = 0;
+    while (!goes_on() && tries < 20) ++tries;
+    CHECK(tries < 20);
+    const int turns = rig.turns;
+    const std::string other = rig.submit();
+    rig.until([&] { return rig.order.back() == other; });
+    CHECK(rig.turns > turns);
+  }
+  SUBCASE("without any it ends alone") {
+    rig.submit();
+    rig.until([&] { return rig.turns == 1; });
+  }
 }
 
 TEST_CASE("projects take turns") {

@@ -14,8 +14,9 @@ namespace mayfly::validation {
 namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-constexpr std::size_t kResamplesOfMany = 200;  // Efron & Tibshirani 1993: enough for a spread
+constexpr std::size_t kResamplesOfSpread = 200;  // Efron & Tibshirani 1993: enough for one
 constexpr std::size_t kResamples = 2000;
+constexpr std::size_t kMostRowsOfPercentiles = 10'000;
 constexpr std::size_t kMostRowsResampled = 100'000;
 constexpr std::size_t kBlocks = 50;
 
@@ -138,7 +139,7 @@ Interval delong(const ClassPredictions& predictions, double z) {
 // What `statistic(weights)` is over resamples of rows, sorted; NaN left out.
 template <typename Statistic>
 std::vector<double> bootstrap(std::size_t rows, std::uint64_t seed, Statistic statistic,
-                              std::size_t resamples = kResamples) {
+                              std::size_t resamples) {
   std::mt19937_64 random(seed);
   std::vector<std::uint32_t> weights(rows);
   std::vector<double> found;
@@ -180,6 +181,7 @@ struct Resampled {
 };
 
 Resampled normal_around(double estimate, double error, double alpha) {
+  if (std::isnan(error)) return {{estimate, kUnknown, kUnknown}, 1};
   const double half = normal_quantile(1 - alpha) * error;
   const double p = error > 0 ? boost::math::cdf(boost::math::normal(), -estimate / error)
                              : (estimate > 0 ? 0.0 : 1.0);
@@ -187,7 +189,9 @@ Resampled normal_around(double estimate, double error, double alpha) {
 }
 
 template <typename Statistic>
-double error_of_blocks(std::size_t rows, std::uint64_t seed, Statistic statistic) {
+double standard_error(std::size_t rows, std::uint64_t seed, Statistic statistic) {
+  if (rows <= kMostRowsResampled)
+    return std::sqrt(moments(bootstrap(rows, seed, statistic, kResamplesOfSpread)).variance);
   const Moments spread = over_blocks(rows, seed, statistic);
   return std::sqrt(spread.variance / static_cast<double>(kBlocks));
 }
@@ -197,9 +201,9 @@ Resampled resample(std::size_t rows, double alpha, std::uint64_t seed, Statistic
   const double estimate = statistic({});
   const Resampled nothing{{estimate, kUnknown, kUnknown}, 1};
   if (std::isnan(estimate)) return nothing;
-  if (rows > kMostRowsResampled)
-    return normal_around(estimate, error_of_blocks(rows, seed, statistic), alpha);
-  const std::vector<double> found = bootstrap(rows, seed, statistic);
+  if (rows > kMostRowsOfPercentiles)
+    return normal_around(estimate, standard_error(rows, seed, statistic), alpha);
+  const std::vector<double> found = bootstrap(rows, seed, statistic, kResamples);
   if (found.empty()) return nothing;
   const auto above = std::ranges::upper_bound(found, 0.0);
   const double not_positive = static_cast<double>(above - found.begin()) + 1;
@@ -373,14 +377,9 @@ Result<Comparison> compare_one_of_many(Metric metric, const Predictions& champio
   const ScoreDifference difference(metric, champion, challenger);
   const double estimate = difference({});
   if (std::isnan(estimate)) return Comparison{{kUnknown, kUnknown, kUnknown}, kUnknown};
-  const std::size_t rows = rows_of(champion);
-  const auto of_weights = [&](std::span<const std::uint32_t> weights) {
-    return difference(weights);
-  };
   const double error =
-      rows > kMostRowsResampled
-          ? error_of_blocks(rows, seed, of_weights)
-          : std::sqrt(moments(bootstrap(rows, seed, of_weights, kResamplesOfMany)).variance);
+      standard_error(rows_of(champion), seed,
+                     [&](std::span<const std::uint32_t> weights) { return difference(weights); });
   const Resampled found = normal_around(estimate, error, alpha);
   return Comparison{found.bounds, found.share_not_positive};
 }

@@ -7,8 +7,9 @@
 // log_loss, mae, rmse   the mean's normal interval; of rmse its square's.
 // recall_at_10, ndcg_at_10   the mean's normal interval over users, within 0 and 1; Wilson's where
 //             all users are the same.
-// the others  the percentile bootstrap (Efron & Tibshirani 1993), 2,000 resamples; beyond 100,000
-//             rows the spread of 50 disjoint blocks.
+// the others  the percentile bootstrap (Efron & Tibshirani 1993), 2,000 resamples; beyond 10,000
+//             rows the normal interval with the spread of 200 resamples, beyond 100,000 with that
+//             of 50 disjoint blocks.
 //
 // All are functions of their arguments: the same seed gives the same bounds.
 #pragma once

@@ -19,7 +19,7 @@ struct XgboostCalls;
 
 class XgboostLibrary {
  public:
-  // `runtime`/xgboost/lib/libxgboost.so. OMP_WAIT_POLICY must be set before.
+  // `runtime`/xgboost/lib/libxgboost.so. GOMP_SPINCOUNT must be set before.
   static Result<const XgboostLibrary*> open(const Path& runtime);
   const XgboostCalls& calls() const { return *calls_; }
   Status check(int code) const;
