@@ -28,7 +28,7 @@ struct TrainFlags {
       time;
   std::string memory, sampler;
   std::vector<std::string> columns, drop;
-  std::uint32_t trials = 0, threads = 0;
+  std::uint32_t trials = 0, threads = 0, workers = 0;
   double cost = 0;
   std::int64_t seed = -1;
   bool search = false, no_deploy = false, no_baseline = false, detach = false, wait = false;
@@ -77,6 +77,7 @@ Result<CliJson> train_wish(const TrainFlags& flags) {
   if (!budget.empty()) wish["budget"] = std::move(budget);
   if (flags.seed >= 0) wish["seed"] = flags.seed;
   if (flags.threads > 0) wish["threads"] = flags.threads;
+  if (flags.workers > 0) wish["workers"] = flags.workers;
   if (flags.no_baseline) wish["baseline"] = false;
   if (flags.no_warm_start) wish["warm_start"] = false;
   if (flags.no_deploy) wish["deploy"] = false;
@@ -247,7 +248,9 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--column", flags->columns, "learn from these alone")->allow_extra_args(false);
   verb->add_option("--drop", flags->drop, "never from these")->allow_extra_args(false);
   verb->add_option("--seed", flags->seed, "the same one tries the same");
-  verb->add_option("--threads", flags->threads, "of a trial");
+  verb->add_option("--threads", flags->threads, "of a trial, or of each of its workers");
+  verb->add_option("--workers", flags->workers,
+                   "processes of a trial that share its rows (xgboost); 1");
   verb->add_option("--memory", flags->memory, "of a trial; 2GiB");
   verb->add_flag("--no-baseline", flags->no_baseline, "train no linear model beside it");
   verb->add_flag("--no-warm-start", flags->no_warm_start,

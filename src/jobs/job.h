@@ -86,7 +86,7 @@ struct JobRecord {
   bool held = false;            // is paused, or will be when its slice ends
   std::uint64_t epoch = 0;      // of the last lease: what comes with an older one counts no more
   std::uint32_t slices = 0;     // checkpoints that were kept
-  std::uint32_t failures = 0;   // slices that failed, since the last one that did not
+  std::uint32_t failures = 0;   // slices that failed, since it got further
   WallTime due{};               // not before
   WallTime started{}, ended{};  // 0: not yet
   JobProgress progress;

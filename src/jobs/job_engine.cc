@@ -323,8 +323,8 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
   co_return co_await end(job, running, std::move(outcome), spent);
 }
 
-// A fresh process costs what reading the rows and the checkpoint does, and buys nothing where nobody
-// waits for its turn. What keeps no checkpoints would lose its work with the node.
+// A fresh process costs what reading the rows and the checkpoint does, and buys nothing where
+// nobody waits for its turn. What keeps no checkpoints would lose its work with the node.
 bool JobEngine::goes_on(const Running& running) const {
   const bool others_wait = next_due_ && *next_due_ <= now();
   const Duration ran = parts_.loop.clock().now() - running.began;
@@ -351,7 +351,9 @@ Result<JobRecord> JobEngine::note_failure(const JobRecord& job, const JobLease& 
   JobStore& store = parts_.store;
   if (killed) return store.put_back(lease, now(), spent);
   if (outcome.put_back) return store.put_back(lease, now() + kPlatformPause, spent);
-  const std::uint32_t failures = job.failures + 1;
+  // It may have got further meanwhile.
+  const auto latest = TRY(store.find(job.spec.id));
+  const std::uint32_t failures = (latest ? latest->failures : job.failures) + 1;
   if (!outcome.retry || failures >= options_.max_failures)
     return store.give_up(lease, now(), outcome.result.error(), spent);
   const Duration wait = wait_after(options_.retries, failures, parts_.rng.next());

@@ -75,7 +75,7 @@ class JobRig {
     order.push_back(ask.job.spec.id);
     ++running;
     most_running = std::max(most_running, running);
-    if (keeps_first) co_await keep(ask);
+    if (before) co_await before(ask);
     if (hang) {
       Future<void> ended(loop);
       const auto promise = std::make_shared<Promise<void>>(ended.promise());
@@ -189,7 +189,7 @@ class JobRig {
   Slice slice = [this](const SliceAsk&) { return done(); };
   bool memory = true;
   bool hang = false;
-  bool keeps_first = false;  // before it hangs
+  std::function<Task<void>(const SliceAsk&)> before;  // it hangs
   bool keeps = false;
   Duration slice_length = 1h;
   Bytes byte_limit{};
@@ -265,6 +265,25 @@ TEST_CASE("a failed slice is tried again, and three in a row end the job") {
     CHECK(rig.until_over(rig.submit()).state == JobState::Failed);
     CHECK(rig.order.size() == 3);
   }
+}
+
+TEST_CASE("slices that fail do not count where the job has got further") {
+  JobRig rig;
+  int slices = 0;
+  bool same = false;
+  rig.before = [&](const SliceAsk& ask) -> Task<void> {
+    const std::string state = same ? "same" : std::to_string(slices);
+    Pin pin = rig.store->pin();
+    rig.kept = co_await ask.keep("kept", {rig.file(FileRole::Checkpoint, "state", state, pin)});
+  };
+  rig.slice = [&](const SliceAsk&) {
+    return ++slices == 8 ? rig.done() : JobRig::failed(reason::kInstanceCrashed, true);
+  };
+  CHECK(rig.until_over(rig.submit()).state == JobState::Done);
+  same = true;
+  slices = 0;
+  CHECK(rig.until_over(rig.submit()).state == JobState::Failed);
+  CHECK(slices == 3);
 }
 
 TEST_CASE("after a kill a job goes on from its last checkpoint") {
@@ -395,7 +414,7 @@ TEST_CASE("whose time is over ends when another waits, or when it keeps no check
   rig.cpus = 2;  // one at a time
   rig.hang = true;
   SUBCASE("with checkpoints it goes on until another waits") {
-    rig.keeps_first = true;
+    rig.before = [&](const SliceAsk& ask) { return rig.keep(ask); };
     rig.slice = [&](const SliceAsk& ask) { return rig.step(ask, 1000); };
     rig.submit();
     // The first checkpoint may take longer than a slice.

@@ -379,6 +379,7 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
     const std::string_view project = project_of(now.spec.function);
     const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, now.slices, files));
+    TRY(forget_failures(now));
     dropped = TRY(drop_old_files(now));
     TRY(check_bytes(project, limit, before));
     return transaction.commit();
@@ -386,6 +387,19 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
   TRY(commit());
   clean_up(dropped);
   return {};
+}
+
+// Whose last checkpoint is another than the one before has got further.
+Status JobStore::forget_failures(const JobRecord& job) {
+  Statement update = TRY(database_.prepare(
+      "forget a job's failures",
+      "UPDATE jobs SET failures = 0 WHERE id = ?1 AND failures > 0 AND EXISTS (SELECT * FROM "
+      "job_files AS last WHERE job = ?1 AND slice = ?2 AND role = ?3 AND NOT EXISTS (SELECT * FROM "
+      "job_files WHERE job = ?1 AND slice = ?2 - 1 AND role = ?3 AND name = last.name AND digest = "
+      "last.digest))"));
+  update.bind(std::string_view(job.spec.id), job.slices,
+              std::int64_t{static_cast<std::uint8_t>(FileRole::Checkpoint)});
+  return update.run();
 }
 
 // Of what is over only the result stays.

@@ -131,6 +131,7 @@ class JobStore {
 
   Result<std::optional<JobRecord>> find_job(std::string_view id);
   Result<JobRecord> job(std::string_view id);
+  Status forget_failures(const JobRecord& job);
   Status insert_files(std::string_view id, std::uint32_t slice, const std::vector<JobFile>& files);
   struct SliceEnding {
     WallTime due{}, ended{};

@@ -57,7 +57,7 @@ Task<Result<JobStore::SliceResult>> TrainSlices::run_in(SliceAsk& ask,
 Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& folder) const {
   auto job = TRY(parse_train_job(ask.job.spec.detail));
   if (!job) return fail(Code::Internal, "the job's detail is no training");
-  job->threads = ask.job.spec.cpus;
+  job->threads = std::max(ask.job.spec.cpus / job->workers, 1U);
   job->memory = ask.job.spec.memory;
   const std::vector<SourceFile> checkpoint = checkpoint_sources(ask, parts_);
   job->restored = !checkpoint.empty();
@@ -72,6 +72,7 @@ Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& fo
       .memory = ask.job.spec.memory,
       .threads = ask.job.spec.cpus,
       .timeout = trainer_info(job->trainer).interruptible ? parts_.patience : kUninterrupted,
+      .loopback = job->workers > 1,
       .idle = true};
 }
 

@@ -27,7 +27,7 @@ Json trainer_of(const Json& report, const Json& detail, const Json& result) {
   Json trainer = Json::object();
   take(trainer, "kind", report, "trainer");
   take(trainer, "function", detail, "function");
-  take(trainer, report, {"params", "seed", "rounds", "threads", "features"});
+  take(trainer, report, {"params", "seed", "rounds", "threads", "workers", "features"});
   take(trainer, result, {"code"});
   return trainer;
 }

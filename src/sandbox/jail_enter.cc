@@ -2,9 +2,12 @@
 // up for those after it.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,6 +48,16 @@ Status die_with_server(const JailBirth& birth) {
 
 Status set_host_name() {
   if (::sethostname(kHostName.data(), kHostName.size()) != 0) return fail_errno("sethostname");
+  return {};
+}
+
+// Of the jail's own network: as long as it exists nobody else is on it.
+Status bring_up_loopback() {
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket) return fail_errno("socket");
+  ifreq loopback{.ifr_ifrn = {.ifrn_name = "lo"}, .ifr_ifru = {}};
+  loopback.ifr_flags = IFF_UP;
+  if (::ioctl(socket.get(), SIOCSIFFLAGS, &loopback) != 0) return fail_errno("bring up lo");
   return {};
 }
 
@@ -100,7 +113,7 @@ Status restrict_to_mounts(const JailPlan& plan) {
     if (plan.awaits_version)
       rules.push_back({.folder = std::string(kGivenFolder), .access = Access::ReadOnly});
   }
-  return restrict_files(rules);
+  return restrict_files(rules, has_loopback(plan.profile) ? Tcp::Allowed : Tcp::None);
 }
 
 }  // namespace
@@ -131,6 +144,7 @@ Status enter_jail(const JailPlan& plan, const SeccompFilters& filters, JailBirth
   birth.server.reset();
   if (layers.has(Layer::MountNs)) TRY(enter_root(plan, std::move(sources)));
   if (layers.has(Layer::UtsNs)) TRY(set_host_name());
+  if (layers.has(Layer::NetNs) && has_loopback(plan.profile)) TRY(bring_up_loopback());
   if (layers.has(Layer::Rlimits)) TRY(set_limits(plan.limits));
   if (layers.has(Layer::NoNewPrivs)) TRY(forbid_new_privileges());
   if (layers.has(Layer::Undumpable)) TRY(become_undumpable());

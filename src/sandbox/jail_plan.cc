@@ -105,14 +105,15 @@ std::string_view to_string(Layer layer) {
 
 std::string_view to_string(Profile profile) {
   static constexpr std::array<std::string_view, kProfileCount> kNames = {
-      "template",        "instance",       "threaded instance", "publish",        "python template",
-      "python instance", "python publish", "python build",      "python training"};
+      "template",        "instance",        "threaded instance", "publish",
+      "python template", "python instance", "python publish",    "python build",
+      "python training", "training group"};
   return kNames.at(static_cast<std::size_t>(profile));
 }
 
 bool is_python(Profile profile) {
   return profile == Profile::PythonTemplate || profile == Profile::PythonInstance ||
-         profile == Profile::PythonPublish || starts_programs(profile);
+         profile == Profile::PythonPublish || starts_programs(profile) || has_loopback(profile);
 }
 
 bool starts_programs(Profile profile) {
@@ -121,8 +122,10 @@ bool starts_programs(Profile profile) {
 
 bool is_job(Profile profile) {
   return profile == Profile::Publish || profile == Profile::PythonPublish ||
-         starts_programs(profile);
+         starts_programs(profile) || has_loopback(profile);
 }
+
+bool has_loopback(Profile profile) { return profile == Profile::TrainingGroup; }
 
 IdMapping IdMapping::for_slot(std::uint32_t slot, std::uint32_t base) {
   if (::geteuid() != 0) return {.user = ::geteuid(), .group = ::getegid()};

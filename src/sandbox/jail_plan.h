@@ -21,7 +21,7 @@ enum class Layer : std::uint8_t {
   UserNs,        // a user namespace, and in it an id that owns nothing outside
   PidNs,         // other processes cannot be named
   MountNs,       // an empty root with the plan's mounts
-  NetNs,         // no interface, not even a configured loopback
+  NetNs,         // no interface, not even a configured loopback, but of a TrainingGroup
   IpcNs,         // no System V objects, no POSIX message queues of the host
   UtsNs,         // a constant host name
   NoNewPrivs,    // set-user-id and file capabilities do nothing
@@ -55,7 +55,8 @@ class LayerSet {
 // their kin for Python; the instances' profiles tighten what they inherit from the template they
 // are cloned from. Python's differ in what an interpreter needs: code mapped from files, a few
 // files of its own in memory, threads. PythonBuild (packages from their sources) and PythonTraining
-// (the run() of a job) may also start programs, those that their mounts show as such.
+// (the run() of a job) may also start programs, those that their mounts show as such. Processes of
+// a TrainingGroup speak with each other over a loopback that is their jail's own.
 enum class Profile : std::uint8_t {
   Template,
   Instance,
@@ -66,13 +67,16 @@ enum class Profile : std::uint8_t {
   PythonPublish,
   PythonBuild,
   PythonTraining,
+  TrainingGroup,
 };
-inline constexpr std::size_t kProfileCount = 9;
+inline constexpr std::size_t kProfileCount = 10;
 std::string_view to_string(Profile profile);
 bool is_python(Profile profile);
 bool starts_programs(Profile profile);
 // The job runs and ends: it is no template.
 bool is_job(Profile profile);
+// It has TCP, within its jail.
+bool has_loopback(Profile profile);
 
 // Code: read-only, and what is there may be mapped as code: shared libraries. Programs: the same,
 // and it may be executed.

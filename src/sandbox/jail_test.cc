@@ -1,8 +1,10 @@
 // What the full jail looks like from inside.
 #include "sandbox/jail.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -63,9 +65,9 @@ std::string unexpected(std::string_view name, long result, std::initializer_list
   return fmt::format("{}:{} ", name, got);
 }
 
-constexpr std::array kJails = {Profile::Template,       Profile::Publish,
-                               Profile::PythonTemplate, Profile::PythonPublish,
-                               Profile::PythonBuild,    Profile::PythonTraining};
+constexpr std::array kJails = {
+    Profile::Template,    Profile::Publish,        Profile::PythonTemplate, Profile::PythonPublish,
+    Profile::PythonBuild, Profile::PythonTraining, Profile::TrainingGroup};
 // With the template that each is cloned from.
 constexpr std::array<std::pair<Profile, Profile>, 3> kInstances = {
     {{Profile::Instance, Profile::Template},
@@ -229,14 +231,15 @@ TEST_CASE("an output bomb ends at the file limit, with an error and not a signal
   CHECK(*mayfly::file_size(work->path() / "bomb") == 64 << 10);
 }
 
-std::string try_attacks() {
+// `connect`: what connect() of no socket is answered.
+std::string try_attacks(int connect) {
   std::string wrong;
   const auto refused = [&wrong](std::string_view name, long result) {
     wrong += unexpected(name, result, {EPERM});
   };
   refused("socket", ::syscall(SYS_socket, 1, 1, 0));
   refused("socketpair", ::syscall(SYS_socketpair, AF_INET, SOCK_STREAM, 0, nullptr));
-  refused("connect", ::syscall(SYS_connect, 0, nullptr, 0));
+  wrong += unexpected("connect", ::syscall(SYS_connect, -1, nullptr, 0), {connect});
   refused("ptrace", ::syscall(SYS_ptrace, 0, 0, nullptr, nullptr));
   refused("process_vm_readv", ::syscall(SYS_process_vm_readv, 1, nullptr, 0, nullptr, 0, 0));
   refused("pidfd_open", ::syscall(SYS_pidfd_open, 1, 0));
@@ -274,11 +277,14 @@ std::string try_attacks() {
 
 TEST_CASE("what attacks are made of is refused in every profile") {
   for (const RunAs as : everyone()) {
-    for (const Profile profile : kJails)
-      CHECK(run_in_jail(full_plan(profile), try_attacks, {.as = as}).report.empty());
+    for (const Profile profile : kJails) {
+      const int connect = has_loopback(profile) ? EBADF : EPERM;
+      CHECK(run_in_jail(full_plan(profile), [=] { return try_attacks(connect); }, {.as = as})
+                .report == "");
+    }
     for (const auto& [profile, owner] : kInstances) {
       const JailRunOptions options{.as = as, .instance = profile};
-      CHECK(run_in_jail(full_plan(owner), try_attacks, options).report.empty());
+      CHECK(run_in_jail(full_plan(owner), [] { return try_attacks(EPERM); }, options).report == "");
     }
   }
 }
@@ -332,6 +338,54 @@ TEST_CASE("programs start from folders that are mounted for it, and not from wha
     CHECK(run_in_jail(JailPlanSurgeon::without(plan, {Layer::Landlock}), probe).report == expected);
   }
   CHECK_FALSE(validate(plan_of(Profile::PythonPublish, Access::Programs)));
+}
+
+sockaddr_in on_loopback(std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  return address;
+}
+
+int try_connect(std::uint16_t port) {
+  const Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in to = on_loopback(port);
+  if (!socket) return -errno;
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 ? 0
+                                                                                         : -errno;
+}
+
+// Its port, 0 where there is none.
+std::uint16_t listen_on_loopback(const Fd& socket) {
+  sockaddr_in address = on_loopback(0);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  if (::bind(socket.get(), generic, size) != 0 || ::listen(socket.get(), 8) != 0) return 0;
+  return ::getsockname(socket.get(), generic, &size) == 0 ? ntohs(address.sin_port) : 0;
+}
+
+TEST_CASE("a training group speaks over a loopback of its own, and reaches no other") {
+  const Fd outside(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const std::uint16_t port = listen_on_loopback(outside);
+  REQUIRE(port != 0);
+  for (const RunAs as : everyone()) {
+    const JailRun run =
+        run_in_jail(full_plan(Profile::TrainingGroup),
+                    [port] {
+                      const Fd inside(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+                      const std::uint16_t own = listen_on_loopback(inside);
+                      return fmt::format("{} {} {} {}", own != 0, try_connect(own),
+                                         try_connect(port), ::socket(AF_INET6, SOCK_STREAM, 0));
+                    },
+                    {.as = as});
+    CHECK(run.error == "");
+    CHECK(run.report == fmt::format("true 0 {} -1", -ECONNREFUSED));
+  }
+  // Other jobs have no sockets at all.
+  const JailRun run = run_in_jail(full_plan(Profile::PythonPublish),
+                                  [port] { return fmt::format("{}", try_connect(port)); });
+  CHECK(run.report == fmt::format("{}", -EPERM));
 }
 
 TEST_CASE("jail init cannot be killed from inside") {

@@ -57,6 +57,8 @@ struct JobSpec {
   Path environment{};  // Python packages, at /environment; empty: none
   Path data{};         // what it learns from, at /data, as `source`; empty: none
   JobTools tools = JobTools::None;
+  // Its processes may speak TCP with each other, and with nobody else; of a Training.
+  bool loopback = false;
   bool idle = false;  // a guest: it gets what nobody else wants of processors and disks
 };
 

@@ -54,10 +54,10 @@ std::uint64_t granted(Access access) {
          kTruncate;
 }
 
-Result<Fd> make_ruleset(int version) {
+Result<Fd> make_ruleset(int version, Tcp tcp) {
   const RulesetAttributes attributes = {
       .files = handled_files(version),
-      .network = version >= 4 ? kBindTcp | kConnectTcp : 0,
+      .network = version >= 4 && tcp == Tcp::None ? kBindTcp | kConnectTcp : 0,
       .scoped = version >= 6 ? kScopeAbstractSocket | kScopeSignal : 0,
   };
   const std::size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
@@ -87,10 +87,10 @@ int landlock_version() {
   return version < 0 ? 0 : static_cast<int>(version);
 }
 
-Status restrict_files(std::span<const LandlockRule> rules) {
+Status restrict_files(std::span<const LandlockRule> rules, Tcp tcp) {
   const int version = landlock_version();
   if (version == 0) return {};
-  const Fd ruleset = TRY(make_ruleset(version));
+  const Fd ruleset = TRY(make_ruleset(version, tcp));
   for (const LandlockRule& rule : rules) TRY(allow(ruleset, rule, version));
   if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) {
     return fail_errno("enter the Landlock ruleset");

@@ -2,6 +2,7 @@
 // Defence in depth behind the empty root: it still holds if a descriptor or a mount leaks in.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -19,9 +20,10 @@ struct LandlockRule {
   Access access = Access::ReadOnly;
 };
 
-// Restricts the calling thread with everything this kernel's version can handle. Needs no_new_privs
-// or CAP_SYS_ADMIN. A kernel without Landlock is not an error: `doctor` reports the layer as
-// missing.
-Status restrict_files(std::span<const LandlockRule> rules);
+// Restricts the calling thread with everything this kernel's version can handle, but of TCP where
+// it has some. Needs no_new_privs or CAP_SYS_ADMIN. A kernel without Landlock is not an error:
+// `doctor` reports the layer as missing.
+enum class Tcp : std::uint8_t { None, Allowed };
+Status restrict_files(std::span<const LandlockRule> rules, Tcp tcp = Tcp::None);
 
 }  // namespace mayfly

@@ -38,6 +38,7 @@ bool is_folder(const Path& path) {
 
 Profile profile_of(const JobSpec& spec) {
   if (spec.runtime == RuntimeKind::Onnx) return Profile::Publish;
+  if (spec.loopback) return Profile::TrainingGroup;
   if (spec.tools == JobTools::Build || spec.tools == JobTools::Debian) return Profile::PythonBuild;
   return spec.tools == JobTools::Programs ? Profile::PythonTraining : Profile::PythonPublish;
 }

@@ -19,24 +19,28 @@ namespace {
 
 using enum Profile;
 
-constexpr ProfileSet kAll = {Template,      Instance,       ThreadedInstance,
-                             Publish,       PythonTemplate, PythonInstance,
-                             PythonPublish, PythonBuild,    PythonTraining};
+constexpr ProfileSet kAll = {Template,       Instance,       ThreadedInstance, Publish,
+                             PythonTemplate, PythonInstance, PythonPublish,    PythonBuild,
+                             PythonTraining, TrainingGroup};
 // An instance of the tightest kind opens nothing: its session is built and warmed.
-constexpr ProfileSet kOpeners = {Template,       ThreadedInstance, Publish,     PythonTemplate,
-                                 PythonInstance, PythonPublish,    PythonBuild, PythonTraining};
+constexpr ProfileSet kOpeners = {Template,       ThreadedInstance, Publish,
+                                 PythonTemplate, PythonInstance,   PythonPublish,
+                                 PythonBuild,    PythonTraining,   TrainingGroup};
 constexpr ProfileSet kThreads = kOpeners;
-constexpr ProfileSet kParents = {Template,      Publish,     PythonTemplate,
-                                 PythonPublish, PythonBuild, PythonTraining};
+constexpr ProfileSet kParents = {Template,    Publish,        PythonTemplate, PythonPublish,
+                                 PythonBuild, PythonTraining, TrainingGroup};
 constexpr ProfileSet kTemplates = {Template, PythonTemplate};
-constexpr ProfileSet kPublish = {Publish, PythonPublish, PythonBuild, PythonTraining};
-constexpr ProfileSet kPython = {PythonTemplate, PythonInstance, PythonPublish, PythonBuild,
-                                PythonTraining};
+constexpr ProfileSet kPublish = {Publish, PythonPublish, PythonBuild, PythonTraining,
+                                 TrainingGroup};
+constexpr ProfileSet kPython = {PythonTemplate, PythonInstance, PythonPublish,
+                                PythonBuild,    PythonTraining, TrainingGroup};
 // Who may write files: what was compiled, or what lies in the jail's own memory.
-constexpr ProfileSet kWriters = {Publish,       PythonTemplate, PythonInstance,
-                                 PythonPublish, PythonBuild,    PythonTraining};
+constexpr ProfileSet kWriters = {Publish,     PythonTemplate, PythonInstance, PythonPublish,
+                                 PythonBuild, PythonTraining, TrainingGroup};
 // Who speaks with the server over a socket, or is handed connections by it: jobs.
-constexpr ProfileSet kHanded = {PythonPublish, PythonBuild, PythonTraining};
+constexpr ProfileSet kHanded = {PythonPublish, PythonBuild, PythonTraining, TrainingGroup};
+// Who speaks TCP within its jail.
+constexpr ProfileSet kGroup = {TrainingGroup};
 // Who may start programs.
 constexpr ProfileSet kStarters = {PythonBuild, PythonTraining};
 
@@ -233,6 +237,17 @@ constexpr SyscallRule kTable[] = {
     {"sched_setaffinity", kPython, kAny, "threads of numeric libraries; within the group's limit"},
     {"membarrier", kPython, kAny, "threads"},
     {"getrusage", kPython, kAny, "time.process_time(), resource"},
+
+    // Workers of one training, which add up what they have seen over the loopback of their jail:
+    // the
+    // only interface of its network namespace.
+    {"socket", kGroup, exactly_int(0, AF_INET),
+     "workers and their tracker; no other network is there"},
+    {"bind", kGroup, kAny, "as socket"},
+    {"listen", kGroup, kAny, "as socket"},
+    {"accept", kGroup, kAny, "as socket"},
+    {"accept4", kGroup, kAny, "as socket"},
+    {"connect", kGroup, kAny, "as socket"},
 
     // Programs: compilers of packages that are built, workers of a training run. Which there are
     // the mounts and Landlock say; what they may do is what whoever started them may.

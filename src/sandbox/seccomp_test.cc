@@ -23,10 +23,11 @@ namespace mayfly {
 namespace {
 
 constexpr int kLastNumber = 600;
-constexpr std::array kProfiles = {
-    Profile::Template,      Profile::Instance,       Profile::ThreadedInstance,
-    Profile::Publish,       Profile::PythonTemplate, Profile::PythonInstance,
-    Profile::PythonPublish, Profile::PythonBuild,    Profile::PythonTraining};
+constexpr std::array kProfiles = {Profile::Template,         Profile::Instance,
+                                  Profile::ThreadedInstance, Profile::Publish,
+                                  Profile::PythonTemplate,   Profile::PythonInstance,
+                                  Profile::PythonPublish,    Profile::PythonBuild,
+                                  Profile::PythonTraining,   Profile::TrainingGroup};
 
 struct Call {
   long number;
@@ -264,6 +265,8 @@ TEST_CASE("clone is admitted with exactly the listed flags") {
       {Profile::PythonPublish, CLONE_VM | CLONE_VFORK | SIGCHLD, false},
       {Profile::PythonBuild, fork_flags | CLONE_NEWUSER, false},
       {Profile::PythonTraining, fork_flags, true},
+      {Profile::TrainingGroup, fork_flags, true},
+      {Profile::TrainingGroup, SIGCHLD | CLONE_NEWNET, false},
       {Profile::PythonTraining, instance_flags, false},
       {Profile::PythonTraining, SIGCHLD | CLONE_NEWUSER, false},
   };

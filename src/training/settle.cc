@@ -309,12 +309,7 @@ class Settling {
 
   Status settle_resources() {
     TrainJob& job = plan_.job;
-    const std::uint32_t most = std::clamp(facts_.cpus, 1U, kMostThreads);
-    if (wish_.threads > most)
-      return bad_training(
-          fmt::format("{} threads are more than jobs have: {} (jobs.cpus)", wish_.threads, most));
-    const bool alone = wish_.search || job.trainer == TrainerKind::Mf;  // which has one
-    job.threads = wish_.threads > 0 ? wish_.threads : alone ? 1 : most;
+    TRY(settle_processors());
     job.memory = wish_.memory > Bytes{}
                      ? wish_.memory
                      : std::min(std::max(kTrialMemory, facts_.code_memory), facts_.memory);
@@ -324,6 +319,25 @@ class Settling {
         fmt::format("training: a trial may take {}, and this node gives all jobs together "
                     "{} (jobs.memory)",
                     to_string(job.memory), to_string(facts_.memory)));
+  }
+
+  Status settle_processors() {
+    TrainJob& job = plan_.job;
+    job.workers = wish_.workers;
+    if (job.workers > 1 && !trainer_info(job.trainer).several_workers)
+      return bad_training(fmt::format(
+          "{} has one worker: only xgboost shares its rows among several", to_string(job.trainer)));
+    const std::uint32_t most = std::clamp(facts_.cpus, 1U, kMostThreads);
+    if (job.workers * std::max(wish_.threads, 1U) > most) {
+      const std::string of =
+          job.workers > 1 ? fmt::format("{} workers of ", job.workers) : std::string();
+      return bad_training(fmt::format("{}{} thread{} are more than jobs have: {} (jobs.cpus)", of,
+                                      std::max(wish_.threads, 1U), wish_.threads > 1 ? "s" : "",
+                                      most));
+    }
+    const bool alone = wish_.search || job.trainer == TrainerKind::Mf;  // which has one
+    job.threads = wish_.threads > 0 ? wish_.threads : alone ? 1 : most / job.workers;
+    return {};
   }
 
   Status settle_search() {

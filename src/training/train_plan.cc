@@ -128,6 +128,7 @@ Result<TrainWish> parse_train_wish(const Json& json) {
       .text("sampler", wish.sampler)
       .boolean("search", wish.search)
       .integer("threads", wish.threads, 1U, 1024U)
+      .integer("workers", wish.workers, 1U, kMostWorkers)
       .bytes("memory", wish.memory, mib(64), gib(std::uint64_t{1} << 20))
       .boolean("baseline", wish.baseline)
       .boolean("deploy", wish.deploy)

@@ -52,7 +52,9 @@ struct TrainWish {
   std::string sampler;  // empty: random
   TrainBudget budget;
   std::optional<std::uint64_t> seed = {};
-  std::uint32_t threads = 0;  // of a trial; 0: as many as there are, or one where trials are beside
+  // Of a worker; 0: as many as there are, or one where trials are beside.
+  std::uint32_t threads = 0;
+  std::uint32_t workers = 1;  // of a trial, which share its rows
   Bytes memory{};             // of a trial; 0: the standard
   bool baseline = true;       // train a linear model beside it
   bool deploy = true;         // serve what reaches its goal

@@ -131,7 +131,7 @@ Task<Result<std::optional<TrainingRun::Scored>>> TrainingRun::look(
                  .kind = JobKind::Score,
                  .detail = detail.dump(),
                  .inputs = {},
-                 .threads = plan_.job.threads};
+                 .threads = cpus_of(plan_.job)};
   const auto add = [&](const JobFile* file, std::string name) {
     if (file == nullptr) return;
     wanted.inputs.push_back(*file);

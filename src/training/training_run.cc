@@ -177,7 +177,7 @@ Task<Result<Verdict>> TrainingRun::search() {
 
 Task<Status> TrainingRun::run_rungs(search::Halving& live) {
   const std::size_t beside =
-      std::max(1U, parts_.engine.options().cpus / std::max(1U, plan_.job.threads));
+      std::max(1U, parts_.engine.options().cpus / std::max(1U, cpus_of(plan_.job)));
   while (true) {
     // Everybody but the control stops when it is decided.
     const bool decided = !log_.stopped.empty() || judge(plan_, log_).end != SearchEnd::NotYet;
@@ -239,7 +239,7 @@ Task<Status> TrainingRun::begin(search::Work work) {
                  .kind = JobKind::Trial,
                  .detail = detail_of(trial_job(work, std::move(params))),
                  .inputs = {},
-                 .threads = plan_.job.threads};
+                 .threads = cpus_of(plan_.job)};
   if (work.rung > 0) {
     // From where the rung below ended.
     const std::string below =
@@ -470,7 +470,7 @@ Task<Result<TrainingRun::Part>> TrainingRun::model_of(const TrialEnd& best) {
                  .kind = JobKind::Trial,
                  .detail = detail_of(job),
                  .inputs = trial.checkpoint(),
-                 .threads = plan_.job.threads};
+                 .threads = cpus_of(plan_.job)};
   CO_TRY_STATUS(co_await submit(std::move(wanted)));
   co_return co_await finish(std::string(kModelPart));
 }

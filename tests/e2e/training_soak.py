@@ -7,29 +7,35 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from case import NodeCase
 from jobs_test import OVER
-from node import ROOT, descendants, wait_until
+from node import descendants, wait_until
 from python_test import text_of
 
-DATASETS = ROOT / "build" / "datasets"
 PATIENCE = 3600
 LASTS = 300.0  # seconds, of the training that nobody disturbs
+ROWS = 400_000
 KILLS = 20
 SLICE = 30.0  # seconds: jobs.slice_seconds
 MIB = 1 << 20
 
 
 class TrainingSoak(NodeCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        subprocess.run([sys.executable, ROOT / "scripts" / "make_datasets.py", DATASETS, "diamonds.csv"], check=True)
-        super().setUpClass()
+    def put(self, name: str, rows: int, columns: int) -> Path:
+        """A label that is learned from three columns, and noise. The file, which is stored."""
+        generator = np.random.default_rng(1)
+        x = generator.standard_normal((rows, columns), dtype=np.float32)
+        y = (2 * x[:, 0] + x[:, 1] * x[:, 2] + generator.standard_normal(rows) > 0).astype(np.int64)
+        path = self.folder / f"{name}.npz"
+        np.savez(path, x=x, y=y)
+        del x, y
+        put = self.node.cli_json("data", "put", name, str(path), "--target", "y", "--split", "seed=1", "--detach")
+        self.until_done(put["id"])
+        return path
 
     def begin(self, data: str, params: dict, *args: str) -> str:
         done = self.node.cli("train", data, "--data", data, "--params", json.dumps(params), "--seed", "1", "--threads", "1",
@@ -58,16 +64,16 @@ class TrainingSoak(NodeCase):
         return next(file["sha256"] for file in job["files"] if file["name"] == "model.onnx")
 
     def test_killed_twenty_times_a_training_loses_a_slice_each_time_at_most(self) -> None:
-        self.node.cli("data", "put", "diamonds", str(DATASETS / "diamonds.csv"), "--target", "price", "--split", "seed=1")
+        self.put("rows", ROWS, 28)
         began = time.monotonic()
-        params = {"rounds": 400, "early_stop": 0, "subsample": 0.8, "max_depth": 10}
-        self.until_done(self.begin("diamonds", params))
+        params = {"rounds": 400, "early_stop": 0, "subsample": 0.8}
+        self.until_done(self.begin("rows", params))
         params["rounds"] = rounds = round(400 * LASTS / (time.monotonic() - began))
         began = time.monotonic()
-        whole = self.until_done(self.begin("diamonds", params))
+        whole = self.until_done(self.begin("rows", params))
         lasted = time.monotonic() - began
         print(f"undisturbed: {rounds} rounds in {lasted:.0f} s", flush=True)
-        job = self.begin("diamonds", params)
+        job = self.begin("rows", params)
         lost = []
         for turn in range(KILLS):
             time.sleep(random.uniform(0.02, 0.06) * lasted)
@@ -100,20 +106,13 @@ class TrainingSoak(NodeCase):
         return before - least
 
     def test_more_than_its_memory_holds_streams_from_the_disk(self) -> None:
-        limit, columns = 256 * MIB, 100
-        rows = 4 * limit // (4 * columns)
-        generator = np.random.default_rng(1)
-        x = generator.standard_normal((rows, columns), dtype=np.float32)
-        y = (2 * x[:, 0] + x[:, 1] - x[:, 2] + generator.standard_normal(rows) > 0).astype(np.int64)
-        path = self.folder / "large.npz"
-        np.savez(path, x=x, y=y)
+        # Of these are gradients, places and sketches: some 60 bytes a row and 2 MB a column.
+        limit, columns = 768 * MIB, 100
+        path = self.put("large", 4 * limit // (4 * columns), columns)
         self.assertGreaterEqual(path.stat().st_size, 4 * limit)
-        del x, y
-        put = self.node.cli_json("data", "put", "large", str(path), "--target", "y", "--split", "seed=1", "--detach")
         path.unlink()
-        self.until_done(put["id"])
-        done = self.until_done(self.begin("large", {"rounds": 20, "max_bin": 64}, "--memory", "256MiB"))
-        self.assertGreater(done["result"]["test"]["metrics"]["auc"]["low"], 0.85)
+        done = self.until_done(self.begin("large", {"rounds": 20, "max_bin": 64}, "--memory", f"{limit // MIB}MiB"))
+        self.assertGreater(done["result"]["test"]["metrics"]["auc"]["low"], 0.8)
 
 
 def parent_of(pid: int) -> int:

@@ -54,6 +54,7 @@ std::string to_json(const TrainJob& job) {
                 {"metric", job.metric},
                 {"seed", job.seed},
                 {"threads", job.threads},
+                {"workers", job.workers},
                 {"memory", to_string(job.memory)},
                 {"rounds", job.rounds},
                 {"model", job.model},
@@ -79,12 +80,15 @@ Result<std::optional<TrainJob>> parse_train_job(std::string_view text) {
       .text("metric", job.metric)
       .integer("seed", job.seed, std::uint64_t{0}, ~std::uint64_t{0})
       .integer("threads", job.threads, 1U, 1024U)
+      .integer("workers", job.workers, 1U, kMostWorkers)
       .bytes("memory", job.memory, mib(1), gib(std::uint64_t{1} << 20))
       .integer("rounds", job.rounds, 0U, 1'000'000'000U)
       .boolean("model", job.model)
       .duration("slice", job.slice, Duration(0), std::chrono::days(365))
       .duration("checkpoint_every", job.checkpoint_every, Duration(0), std::chrono::days(1))
       .boolean("restored", job.restored);
+  if (job.workers > 1 && !trainer_info(job.trainer).several_workers)
+    reader.error("workers", "must be 1: this trainer has no others");
   if (is_function(job.trainer) == job.function.empty())
     reader.error("function", "must be named by trainings with one, and by no others");
   TRY(reader.finish());

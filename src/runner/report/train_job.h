@@ -43,7 +43,8 @@ struct TrainJob {
   Json params = Json::object();           // of the trainer; those that it lacks are standard
   std::string metric = {};                // empty: the task's own
   std::uint64_t seed = 0;
-  std::uint32_t threads = 1;
+  std::uint32_t threads = 1;                 // of each worker
+  std::uint32_t workers = 1;                 // processes that hold a part of the rows each
   Bytes memory = gib(1);                     // of the jail
   std::uint32_t rounds = 0;                  // stop after so many, of all; 0: none
   bool model = true;                         // make one of the result, and check it
@@ -52,6 +53,8 @@ struct TrainJob {
   bool restored = false;
   bool operator==(const TrainJob&) const = default;
 };
+// That it keeps busy at once.
+inline std::uint32_t cpus_of(const TrainJob& job) { return job.threads * job.workers; }
 std::string to_json(const TrainJob& job);
 // nullopt: the request of another kind of job.
 Result<std::optional<TrainJob>> parse_train_job(std::string_view json);

@@ -33,6 +33,8 @@ TEST_CASE("a training's request is read as it was written") {
   const TrainJob own{
       .trainer = TrainerKind::Function, .function = "own@3", .params = {{"layers", {1, 2}}}};
   CHECK(**parse_train_job(to_json(own)) == own);
+  const TrainJob several{.threads = 2, .workers = 4};
+  CHECK(**parse_train_job(to_json(several)) == several);
   CHECK_FALSE(parse_train_job(R"({"run": {}})")->has_value());
 }
 
@@ -40,7 +42,8 @@ TEST_CASE("a request that cannot be is refused by name") {
   for (const char* text :
        {R"({"train": 1})", R"({"train": {"trainer": "magic"}})", R"({"train": {"task": "guess"}})",
         R"({"train": {"columns": "a"}})", R"({"train": {"columns": [1]}})",
-        R"({"train": {"threads": 0}})", R"({"train": {"speed": 1}})",
+        R"({"train": {"threads": 0}})", R"({"train": {"workers": 0}})",
+        R"({"train": {"trainer": "linear", "workers": 2}})", R"({"train": {"speed": 1}})",
         R"({"train": {"trainer": "function"}})", R"({"train": {"function": "own@3"}})"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_train_job(text).has_value());

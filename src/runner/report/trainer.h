@@ -65,7 +65,10 @@ struct TrainerInfo {
   std::span<const TrainerParam> params;
   // Whether it can be stopped between steps and go on. If not, a fit is one slice, however long.
   bool interruptible = true;
+  // Whether several processes can share its rows.
+  bool several_workers = false;
 };
+inline constexpr std::uint32_t kMostWorkers = 32;
 const TrainerInfo& trainer_info(TrainerKind kind);
 std::span<const TrainerInfo> trainer_catalogue();  // of all but users' functions
 

@@ -31,7 +31,8 @@ struct TrainerSetup {
   std::uint32_t classes = 0;
   TrainerParams params;
   std::uint64_t seed = 0;
-  std::uint32_t threads = 1;
+  std::uint32_t threads = 1;  // of each worker
+  std::uint32_t workers = 1;
   Bytes memory{};  // that the process may take
   Path scratch;    // for files of its own
   Path runtime;    // where its library lies
@@ -58,7 +59,7 @@ struct ModelNodes {
 
 class Trainer : public Fit {
  public:
-  // Of the rows held out from learning, as they are scored now.
+  // Of the rows held out from learning, as they are scored now: by the rounds that count.
   virtual Result<Scores> score_valid() = 0;
   // Of any rows of the matrix that it learned from, by the library itself.
   virtual Result<Scores> score(std::span<const float> rows) = 0;

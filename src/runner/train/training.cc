@@ -47,7 +47,8 @@ Json begin_report(const TrainJob& job, const TrainerParams& params) {
               {"target", job.target},
               {"params", params.to_json()},
               {"seed", job.seed},
-              {"threads", job.threads}};
+              {"threads", job.threads},
+              {"workers", job.workers}};
 }
 
 Status write_report(const Path& output, const Json& report) {
@@ -89,6 +90,7 @@ Result<std::unique_ptr<TableTraining>> TableTraining::prepare(const OnnxRuntime&
                         .params = std::move(params),
                         .seed = job.seed,
                         .threads = job.threads,
+                        .workers = job.workers,
                         .memory = job.memory,
                         .scratch = scratch,
                         .runtime = folders.runtime},
@@ -187,7 +189,7 @@ Result<Json> TableTraining::make_and_check(const Path& output) {
 
 Result<Json> TableTraining::finish(const Path& output, const Json& history) {
   TRY(make_directories(output));
-  const Scores scores = TRY(trainer_->score(valid_.matrix->all()));
+  const Scores scores = TRY(trainer_->score_valid());
   TRY(write_predictions(output, scores));
   const auto which = job_.model ? Evaluation::Which::All : Evaluation::Which::One;
   const Json metrics = TRY(evaluation_->describe(scores, which, job_.seed));

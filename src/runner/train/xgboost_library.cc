@@ -7,6 +7,7 @@
 #include <charconv>
 #include <utility>
 
+#include "core/json_reader.h"
 #include "core/reason.h"
 
 namespace mayfly {
@@ -35,6 +36,12 @@ struct XgboostCalls {
   int (*save_model)(void*, const char*, Count*, const char**);
   int (*feature_score)(void*, const char*, Count*, const char***, Count*, const Count**,
                        const float**);
+  int (*tracker_create)(const char*, void**);
+  int (*tracker_run)(void*, const char*);
+  int (*tracker_args)(void*, const char**);
+  int (*tracker_free)(void*);
+  int (*communicator_init)(const char*);
+  int (*communicator_finalize)();
 };
 
 namespace {
@@ -74,6 +81,12 @@ Result<XgboostCalls> find_calls(void* library) {
   TRY(find_call(library, "XGBoosterUnserializeFromBuffer", calls.unserialize));
   TRY(find_call(library, "XGBoosterSaveModelToBuffer", calls.save_model));
   TRY(find_call(library, "XGBoosterFeatureScore", calls.feature_score));
+  TRY(find_call(library, "XGTrackerCreate", calls.tracker_create));
+  TRY(find_call(library, "XGTrackerRun", calls.tracker_run));
+  TRY(find_call(library, "XGTrackerWorkerArgs", calls.tracker_args));
+  TRY(find_call(library, "XGTrackerFree", calls.tracker_free));
+  TRY(find_call(library, "XGCommunicatorInit", calls.communicator_init));
+  TRY(find_call(library, "XGCommunicatorFinalize", calls.communicator_finalize));
   return calls;
 }
 
@@ -268,6 +281,33 @@ Result<std::vector<double>> XgboostBooster::gains(std::size_t features) const {
     if (place < features) gains[place] = static_cast<double>(scores[i]);
   }
   return gains;
+}
+
+Result<XgboostTracker> XgboostTracker::start(const XgboostLibrary& library, std::uint32_t workers) {
+  void* made = nullptr;
+  const std::string config = fmt::format(
+      R"({{"dmlc_communicator": "rabit", "n_workers": {}, "host": "127.0.0.1", "port": 0, "sortby": 1}})",
+      workers);
+  TRY(library.check(library.calls().tracker_create(config.c_str(), &made)));
+  XgboostTracker tracker({made, library.calls().tracker_free});
+  TRY(library.check(library.calls().tracker_run(made, "{}")));
+  const char* arguments = nullptr;
+  TRY(library.check(library.calls().tracker_args(made, &arguments)));
+  tracker.arguments_ = arguments;
+  return tracker;
+}
+
+Result<XgboostMembership> XgboostMembership::join(const XgboostLibrary& library,
+                                                  std::string_view tracker, std::uint32_t rank) {
+  Json arguments = TRY(parse_json(tracker, "the tracker's arguments"));
+  arguments["dmlc_communicator"] = "rabit";
+  arguments["dmlc_task_id"] = fmt::format("{:04}", rank);
+  TRY(library.check(library.calls().communicator_init(arguments.dump().c_str())));
+  return XgboostMembership(library);
+}
+
+XgboostMembership::~XgboostMembership() {
+  if (library_ != nullptr) library_->calls().communicator_finalize();
 }
 
 }  // namespace mayfly

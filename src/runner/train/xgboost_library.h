@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -64,6 +65,42 @@ class XgboostMatrix {
       : library_(&library), handle_(std::move(handle)) {}
   const XgboostLibrary* library_;
   Handle handle_;
+};
+
+// Where the workers of one training find each other (XGBoost's tracker), on the loopback; a thread
+// of this process.
+class XgboostTracker {
+ public:
+  static Result<XgboostTracker> start(const XgboostLibrary& library, std::uint32_t workers);
+  // What a worker joins with, JSON.
+  const std::string& arguments() const { return arguments_; }
+  // Its end would wait for workers that are no more: it is left to the end of the process.
+  void abandon() { (void)handle_.release(); }
+
+ private:
+  using Handle = std::unique_ptr<void, int (*)(void*)>;
+  explicit XgboostTracker(Handle handle) : handle_(std::move(handle)) {}
+  Handle handle_;
+  std::string arguments_;
+};
+
+// As long as it lives, what this thread does with the library's matrices to learn from, and with
+// boosters that learn from them, it does together with the other workers: all call alike, in the
+// same order (allreduce of histograms, Chen et al., Rabit 2015).
+class XgboostMembership {
+ public:
+  // Waits for all workers. `rank` from 0 on, each once.
+  static Result<XgboostMembership> join(const XgboostLibrary& library, std::string_view tracker,
+                                        std::uint32_t rank);
+  XgboostMembership(XgboostMembership&& other) noexcept
+      : library_(std::exchange(other.library_, nullptr)) {}
+  XgboostMembership& operator=(XgboostMembership&&) = delete;
+  ~XgboostMembership();                   // leaves, as all others must
+  void abandon() { library_ = nullptr; }  // the others are no more
+
+ private:
+  explicit XgboostMembership(const XgboostLibrary& library) : library_(&library) {}
+  const XgboostLibrary* library_;
 };
 
 class XgboostBooster {

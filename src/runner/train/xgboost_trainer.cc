@@ -1,9 +1,10 @@
 // Gradient-boosted trees. A step is a round; a checkpoint is model and configuration, with the
-// state of its random numbers, so that what goes on from one equals what was never stopped.
-#include <fmt/format.h>
-
+// state of its random numbers, so that what goes on from one equals what was never stopped. Several
+// workers hold a part of the rows each and make the same trees, from histograms that they add up
+// over the loopback of their jail.
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -11,42 +12,53 @@
 #include "runner/train/trainer.h"
 #include "runner/train/xgboost_library.h"
 #include "runner/train/xgboost_model.h"
+#include "runner/train/xgboost_part.h"
+#include "runner/train/xgboost_workers.h"
 
 namespace mayfly {
 namespace {
 
-constexpr std::size_t kPieceFloats = 8 << 20;  // read at once, at most …
-constexpr std::size_t kLeastPiece = 1 << 18;
-constexpr std::size_t kPieceShare = 256;  // … and bytes of memory for each of them
+// Of a worker beside the first. What it holds is made when it joins.
+class OtherWorker {
+ public:
+  OtherWorker(const TrainerSetup& setup, const LearnRows& train, std::uint32_t rank,
+              const RowPart& rows)
+      : setup_(setup), train_(train), rank_(rank), rows_(rows) {}
 
-std::string objective_of(TrainTask task) {
-  switch (task) {
-    case TrainTask::Binary:
-      return "binary:logistic";
-    case TrainTask::Multiclass:
-      return "multi:softprob";
-    case TrainTask::Ranking:
-      return "rank:ndcg";
-    case TrainTask::Regression:
-    case TrainTask::Clustering:
-    case TrainTask::Recommendation:
-      break;
+  Status join(std::string_view tracker) {
+    const XgboostLibrary& library = *TRY(XgboostLibrary::open(setup_.runtime));
+    member_.emplace(TRY(XgboostMembership::join(library, tracker, rank_)));
+    part_.emplace(TRY(XgboostPart::make(library, setup_, train_, rows_, nullptr)));
+    return {};
   }
-  return "reg:squarederror";
-}
+  Status restore(std::string_view saved) { return part_->restore(saved); }
+  Status step(std::uint32_t round) { return part_->step(round); }
+
+ private:
+  const TrainerSetup& setup_;
+  const LearnRows& train_;
+  std::uint32_t rank_;
+  RowPart rows_;
+  std::optional<XgboostMembership> member_;
+  std::optional<XgboostPart> part_;
+};
 
 class XgboostTrainer final : public Trainer {
  public:
-  XgboostTrainer(const TrainerSetup& setup, const LearnRows& train, const LearnRows& valid,
-                 XgboostMatrix matrix)
-      : setup_(setup), train_(train), valid_(valid), matrix_(std::move(matrix)) {}
+  XgboostTrainer(const TrainerSetup& setup, const LearnRows& train, const LearnRows& valid)
+      : setup_(setup), train_(train), valid_(valid) {}
+  XgboostTrainer(const XgboostTrainer&) = delete;
+  XgboostTrainer& operator=(const XgboostTrainer&) = delete;
+
+  // The others leave as this one does: leaving waits for all.
+  ~XgboostTrainer() override {
+    if (workers_) workers_->dismiss();
+  }
 
   static Result<std::unique_ptr<Trainer>> make(const TrainerSetup& setup, const LearnRows& train,
                                                const LearnRows& valid) {
-    const XgboostLibrary& library = *TRY(XgboostLibrary::open(setup.runtime));
-    XgboostMatrix matrix = TRY(make_matrix(library, setup, train));
-    auto trainer = std::make_unique<XgboostTrainer>(setup, train, valid, std::move(matrix));
-    TRY(trainer->open(library));
+    auto trainer = std::make_unique<XgboostTrainer>(setup, train, valid);
+    TRY(trainer->together(trainer->begin()));
     return trainer;
   }
 
@@ -54,19 +66,21 @@ class XgboostTrainer final : public Trainer {
   std::uint32_t most_rounds() const override { return setup_.params.integer("rounds"); }
 
   Status step() override {
-    TRY(booster_->update(rounds_, matrix_));
+    if (workers_) TRY(together(workers_->step(rounds_)));
+    TRY(together(part_->step(rounds_)));
     ++rounds_;
     return {};
   }
 
   Result<Scores> score_valid() override {
-    if (valid_matrix_) return scores_of(TRY(booster_->predict(*valid_matrix_, 0)));
+    if (valid_matrix_ && kept_ == 0)
+      return scores_of(TRY(part_->booster().predict(*valid_matrix_, 0)));
     return score(valid_.matrix.all());
   }
 
   Status keep_rounds(std::uint32_t rounds) override {
     kept_ = rounds;
-    return booster_->set_attribute("best_iteration", fmt::format("{}", rounds - 1));
+    return part_->booster().set_attribute("best_iteration", std::to_string(rounds - 1));
   }
 
   Result<Scores> score(std::span<const float> rows) override {
@@ -75,7 +89,7 @@ class XgboostTrainer final : public Trainer {
     std::vector<float> values;
     for (std::size_t at = 0; at < all.rows(); at += piece) {
       const FloatRows some = all.rows(at, std::min(piece, all.rows() - at));
-      const std::vector<float> scored = TRY(booster_->predict(some, kept_));
+      const std::vector<float> scored = TRY(part_->booster().predict(some, kept_));
       values.insert(values.end(), scored.begin(), scored.end());
     }
     return scores_of(std::move(values));
@@ -85,18 +99,20 @@ class XgboostTrainer final : public Trainer {
   Result<std::string> save() override {
     std::string saved(sizeof rounds_, '\0');
     std::memcpy(saved.data(), &rounds_, sizeof rounds_);
-    return saved + TRY(booster_->serialize());
+    return saved + TRY(part_->booster().serialize());
   }
 
   Status restore(std::string_view saved) override {
     if (saved.size() <= sizeof rounds_) return fail(Code::DataLoss, "the checkpoint is cut off");
-    TRY(booster_->unserialize(saved.substr(sizeof rounds_)));
+    const std::string_view bytes = saved.substr(sizeof rounds_);
+    if (workers_) TRY(together(workers_->restore(bytes)));
+    TRY(together(part_->restore(bytes)));
     std::memcpy(&rounds_, saved.data(), sizeof rounds_);
-    return booster_->set("nthread", fmt::format("{}", setup_.threads));
+    return {};
   }
 
   Result<ModelNodes> add_to(OnnxGraph& graph, const std::string& features) override {
-    const std::string json = TRY(booster_->model_json());
+    const std::string json = TRY(part_->booster().model_json());
     const XgboostModel model = TRY(parse_xgboost(json));
     XgboostOutputs outputs = TRY(add_xgboost(graph, model, features));
     return ModelNodes{.probabilities = std::move(outputs.probabilities),
@@ -106,63 +122,59 @@ class XgboostTrainer final : public Trainer {
   }
 
   Result<std::vector<double>> importance() override {
-    return booster_->gains(train_.matrix.width());
+    return part_->booster().gains(train_.matrix.width());
   }
 
  private:
-  static std::size_t piece_rows(const TrainerSetup& setup, std::size_t width) {
-    const std::size_t floats =
-        std::clamp<std::size_t>(setup.memory.count / kPieceShare, kLeastPiece, kPieceFloats);
-    return std::max<std::size_t>(floats / width, 1);
+  Status begin() {
+    const std::vector<RowPart> parts =
+        TRY(divide_rows(train_.labels.size(), train_.groups, setup_.workers));
+    // Before the library has threads here, which no other worker would have.
+    if (setup_.workers > 1) TRY(fork_workers(parts));
+    const XgboostLibrary& library = *TRY(XgboostLibrary::open(setup_.runtime));
+    // Those that are held out are this worker's alone: their matrix is made before it joins.
+    TRY(make_valid_matrix(library));
+    if (workers_) TRY(join(library));
+    part_.emplace(TRY(XgboostPart::make(library, setup_, train_, parts[0],
+                                        valid_matrix_ ? &*valid_matrix_ : nullptr)));
+    return {};
   }
 
-  static Result<XgboostMatrix> make_matrix(const XgboostLibrary& library, const TrainerSetup& setup,
-                                           const LearnRows& train) {
-    const std::size_t width = train.matrix.width();
-    XgboostMatrix::Options options{.threads = setup.threads,
-                                   .max_bin = setup.params.integer("max_bin"),
-                                   .piece = piece_rows(setup, width)};
-    // Histograms take a byte or two a value, gradients and positions some more a row.
-    if (train.matrix.all().size_bytes() > setup.memory.count / 3)
-      options.cache = (setup.scratch / "xgboost").native();
-    XgboostMatrix matrix =
-        TRY(XgboostMatrix::quantiles(library, {train.matrix.all(), width}, options));
-    TRY(matrix.set_labels(train.labels));
-    if (!train.groups.empty()) TRY(matrix.set_groups(train.groups));
-    return matrix;
-  }
-
-  Status open(const XgboostLibrary& library) {
-    std::vector<void*> known = {matrix_.handle()};
+  Status make_valid_matrix(const XgboostLibrary& library) {
     const std::span<const float> held_out = valid_.matrix.all();
     // A copy of theirs takes twice the room, and spares predicting from the first tree on.
-    if (!held_out.empty() && held_out.size_bytes() < setup_.memory.count / 8) {
-      valid_matrix_ =
-          TRY(XgboostMatrix::values(library, {held_out, valid_.matrix.width()}, setup_.threads));
-      known.push_back(valid_matrix_->handle());
-    }
-    booster_ = TRY(XgboostBooster::create(library, known));
-    return configure();
+    if (held_out.empty() || held_out.size_bytes() >= setup_.memory.count / 8) return {};
+    valid_matrix_.emplace(
+        TRY(XgboostMatrix::values(library, {held_out, valid_.matrix.width()}, setup_.threads)));
+    return {};
   }
 
-  Status configure() {
-    TRY(booster_->set("objective", objective_of(setup_.task)));
-    if (setup_.task == TrainTask::Multiclass)
-      TRY(booster_->set("num_class", fmt::format("{}", setup_.classes)));
-    TRY(booster_->set("tree_method", "hist"));
-    TRY(booster_->set("nthread", fmt::format("{}", setup_.threads)));
-    TRY(booster_->set("seed", fmt::format("{}", setup_.seed & 0x7fff'ffff)));
-    TRY(booster_->set("verbosity", "0"));
-    TRY(booster_->set("disable_default_eval_metric", "1"));
-    for (const char* name :
-         {"eta", "min_child_weight", "gamma", "subsample", "colsample_bytree", "lambda", "alpha"})
-      TRY(booster_->set(name, fmt::format("{}", setup_.params.real(name))));
-    for (const char* name : {"max_depth", "max_bin"})
-      TRY(booster_->set(name, fmt::format("{}", setup_.params.integer(name))));
-    if (setup_.task == TrainTask::Binary)
-      TRY(booster_->set("scale_pos_weight",
-                        fmt::format("{}", setup_.params.real("scale_pos_weight"))));
+  Status fork_workers(const std::vector<RowPart>& parts) {
+    workers_.emplace(TRY(XgboostWorkers::fork(setup_.workers, [&](std::uint32_t rank) {
+      const auto worker = std::make_shared<OtherWorker>(setup_, train_, rank, parts[rank]);
+      return WorkerDuties{
+          .join = [worker](std::string_view tracker) { return worker->join(tracker); },
+          .restore = [worker](std::string_view saved) { return worker->restore(saved); },
+          .step = [worker](std::uint32_t round) { return worker->step(round); }};
+    })));
     return {};
+  }
+
+  Status join(const XgboostLibrary& library) {
+    tracker_.emplace(TRY(XgboostTracker::start(library, setup_.workers)));
+    TRY(workers_->join(tracker_->arguments()));
+    member_.emplace(TRY(XgboostMembership::join(library, tracker_->arguments(), 0)));
+    return {};
+  }
+
+  // What all do: where it fails for one, nobody waits for the others any more.
+  Status together(Status done) {
+    if (done || !workers_) return done;
+    Error why = workers_->cause_of(std::move(done).error());
+    workers_->kill();
+    if (member_) member_->abandon();
+    if (tracker_) tracker_->abandon();
+    return std::unexpected(std::move(why));
   }
 
   Result<Scores> scores_of(std::vector<float> values) const {
@@ -181,9 +193,12 @@ class XgboostTrainer final : public Trainer {
   const TrainerSetup setup_;
   const LearnRows train_;
   const LearnRows valid_;
-  XgboostMatrix matrix_;
+  // Destroyed from the last to the first: this worker leaves, then waits for those that left.
+  std::optional<XgboostTracker> tracker_;
+  std::optional<XgboostWorkers> workers_;
+  std::optional<XgboostMembership> member_;
   std::optional<XgboostMatrix> valid_matrix_;
-  std::optional<XgboostBooster> booster_;
+  std::optional<XgboostPart> part_;
   std::uint32_t rounds_ = 0;
   std::uint32_t kept_ = 0;  // 0: all
 };

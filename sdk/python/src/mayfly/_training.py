@@ -135,6 +135,7 @@ class TrainOptions:
     drop: Optional[Sequence[str]]
     seed: Optional[int]
     threads: Optional[int]
+    workers: Optional[int]
     deploy: bool
 
     def request(self, data: str) -> Dict[str, Any]:
@@ -157,6 +158,7 @@ class TrainOptions:
             "drop": None if self.drop is None else list(self.drop),
             "seed": self.seed,
             "threads": self.threads,
+            "workers": self.workers,
             "deploy": None if self.deploy else False,
         }
         return {name: value for name, value in wanted.items() if value is not None}

@@ -274,6 +274,7 @@ class AsyncClient:
         drop: Optional[Sequence[str]] = None,
         seed: Optional[int] = None,
         threads: Optional[int] = None,
+        workers: Optional[int] = None,
         deploy: bool = True,
         wait: bool = True,
         timeout: Optional[float] = None,
@@ -282,7 +283,7 @@ class AsyncClient:
         """As `Client.train`."""
         options = training.TrainOptions(
             target, goal, search, trials, time, cost, trainer, trainer_function, params, space, metric, task, group, columns,
-            drop, seed, threads, deploy,
+            drop, seed, threads, workers, deploy,
         )
         return AsyncJob(
             self,

@@ -298,6 +298,7 @@ class Client:
         drop: Optional[Sequence[str]] = None,
         seed: Optional[int] = None,
         threads: Optional[int] = None,
+        workers: Optional[int] = None,
         deploy: bool = True,
         wait: bool = True,
         timeout: Optional[float] = None,
@@ -314,7 +315,7 @@ class Client:
         """
         options = training.TrainOptions(
             target, goal, search, trials, time, cost, trainer, trainer_function, params, space, metric, task, group, columns,
-            drop, seed, threads, deploy,
+            drop, seed, threads, workers, deploy,
         )
         return Job(
             self,
