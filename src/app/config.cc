@@ -337,7 +337,7 @@ std::vector<Entry> other_settings() {
        size(&Config::job_memory)},
       {{"jobs.slice_seconds", "--jobs-slice-seconds", "MAYFLY_JOBS_SLICE_SECONDS", "30",
         "a job that has run for so long stops at its next checkpoint, and another's turn comes; "
-        "while no other waits, one that keeps checkpoints goes on, up to ten times as long"},
+        "while no other waits, one that keeps checkpoints goes on, up to four times as long"},
        number(&Config::job_slice_seconds, 1)},
       {{"log.level", "--log-level", "MAYFLY_LOG_LEVEL", "info", "debug, info, warn or error"},
        choice(&Config::log_level, {{"debug", LogLevel::debug},

@@ -158,7 +158,7 @@ JobEngine::Options job_options(const Config& config) {
       .cpus = config.job_cpus > 0 ? config.job_cpus : cores(config),
       .memory = config.job_memory.count > 0 ? config.job_memory : Bytes{machine_memory().count / 4},
       .slice = std::chrono::seconds(config.job_slice_seconds),
-      .longest_slice = 10 * std::chrono::seconds(config.job_slice_seconds)};
+      .longest_slice = 4 * std::chrono::seconds(config.job_slice_seconds)};
 }
 
 DispatchOptions dispatch_options(const Config& config) {

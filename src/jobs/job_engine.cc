@@ -104,12 +104,14 @@ Task<Result<JobRecord>> JobEngine::cancel(std::string id) {
   CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.cancel(id, now()); }));
   for_each_running(id, [](Running& running) { running.kill.cancel(); });
   tell_of_end();
+  look_.request();  // at who waits
   co_return job;
 }
 
 Task<Result<JobRecord>> JobEngine::pause(std::string id) {
   CO_TRY(JobRecord job, co_await pool_.run([&] { return parts_.store.pause(id); }));
   for_each_running(id, [](Running& running) { running.stop.cancel(); });
+  look_.request();
   co_return with_progress(std::move(job));
 }
 
@@ -215,7 +217,9 @@ Task<bool> JobEngine::lease_one() {
 
 // What is due but was not leased waits for the end of a slice, or for memory.
 Task<void> JobEngine::arm() {
-  const auto due = co_await pool_.run([&] { return parts_.store.next_due(); });
+  const JobStore::LeaseAsk most{
+      .now = now(), .after_project = "", .memory = options_.memory, .cpus = options_.cpus};
+  const auto due = co_await pool_.run([&] { return parts_.store.next_due(most); });
   next_due_ = due ? *due : std::nullopt;
   if (due && !*due) co_return;
   const Duration wait = due ? **due - now() : Duration::zero();
@@ -234,7 +238,9 @@ Task<void> JobEngine::sweep_now_and_then() {
     }
     for (const std::string& id : *expired)
       for_each_running(id, [](Running& running) { running.kill.cancel(); });
-    if (!expired->empty()) tell_of_end();
+    if (expired->empty()) continue;
+    tell_of_end();
+    look_.request();
   } while (co_await sleep_for(parts_.loop, options_.sweep_every, closing_.token()));
 }
 
@@ -264,7 +270,7 @@ Task<void> JobEngine::work(JobRecord job) {
                   .due = {},
                   .stop = {},
                   .kill = {},
-                  .keeps = false};
+                  .kept_at = {}};
   Running*& place = running_[job.spec.id];
   // A slice whose lease was lost: what it does counts no longer.
   if (place != nullptr) place->kill.cancel();
@@ -288,8 +294,8 @@ Task<void> JobEngine::work(JobRecord job) {
 Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
   CO_TRY(const std::vector<JobFile> files,
          co_await pool_.run([&] { return parts_.store.files(job.spec.id); }));
-  Timer slice(parts_.loop, [this, &running, &slice] {
-    if (goes_on(running)) return slice.arm_in(options_.look_every);
+  Timer slice(parts_.loop, [this, &job, &running, &slice] {
+    if (goes_on(job, running)) return slice.arm_in(options_.look_every);
     running.due.cancel();
   });
   slice.arm_in(options_.slice);
@@ -325,10 +331,14 @@ Task<Status> JobEngine::run_slice(const JobRecord& job, Running& running) {
 
 // A fresh process costs what reading the rows and the checkpoint does, and buys nothing where
 // nobody waits for its turn. What keeps no checkpoints would lose its work with the node.
-bool JobEngine::goes_on(const Running& running) const {
+bool JobEngine::goes_on(const JobRecord& job, const Running& running) const {
+  const TimePoint at = parts_.loop.clock().now();
+  // A trial keeps some as soon as it is as far as it was, which may take longer than a slice.
+  const bool keeps = job.spec.kind == JobKind::Trial ||
+                     (running.kept_at && at - *running.kept_at < options_.slice);
   const bool others_wait = next_due_ && *next_due_ <= now();
-  const Duration ran = parts_.loop.clock().now() - running.began;
-  return running.keeps && !others_wait && ran < options_.longest_slice;
+  const Duration ran = at - running.began;
+  return keeps && !others_wait && ran < options_.longest_slice;
 }
 
 Task<Status> JobEngine::keep(const JobRecord& job, Running& running, std::string checkpoint,
@@ -340,7 +350,7 @@ Task<Status> JobEngine::keep(const JobRecord& job, Running& running, std::string
       [&] { return parts_.store.keep(running.lease, checkpoint, files, progress, limit); });
   // Somebody else has it, or it is over: what this slice does counts no longer.
   if (!kept && kept.error().reason == reason::kConflict) running.kill.cancel();
-  running.keeps = running.keeps || kept.has_value();
+  if (kept) running.kept_at = parts_.loop.clock().now();
   co_return kept;
 }
 

@@ -49,10 +49,10 @@ class JobEngine {
     Bytes memory = gib(1);  // of all slices together
     Duration slice = std::chrono::seconds(30);
     // Of one that keeps checkpoints, as long as no other job waits.
-    Duration longest_slice = std::chrono::minutes(5);
+    Duration longest_slice = std::chrono::minutes(2);
     Duration sweep_every = std::chrono::seconds(10);
     Duration look_every = std::chrono::seconds(1);  // at memory, and at who waits
-    std::uint64_t max_open = 1000;  // jobs of a project that are not over
+    std::uint64_t max_open = 1000;                  // jobs of a project that are not over
     std::uint32_t max_failures = 3;
     Backoff retries{.first = std::chrono::seconds(1), .longest = std::chrono::minutes(5)};
   };
@@ -99,7 +99,7 @@ class JobEngine {
     std::uint32_t cpus;
     JobProgress progress;
     CancelSource due, stop, kill;
-    bool keeps = false;  // has kept a checkpoint
+    std::optional<TimePoint> kept_at;  // its last checkpoint
   };
 
   void look();
@@ -112,7 +112,7 @@ class JobEngine {
   Task<void> work(JobRecord job);
   Task<Status> run_slice(const JobRecord& job, Running& running);
   // Whether it may go on, although its time is over.
-  bool goes_on(const Running& running) const;
+  bool goes_on(const JobRecord& job, const Running& running) const;
   Task<Status> keep(const JobRecord& job, Running& running, std::string checkpoint,
                     std::vector<JobFile> files);
   Result<JobRecord> note_failure(const JobRecord& job, const JobLease& lease,
@@ -136,7 +136,7 @@ class JobEngine {
   Timer again_;
   std::map<std::string, Running*> running_;  // by id
   std::string last_project_;
-  std::optional<WallTime> next_due_;  // of the jobs that wait, when they were last looked at
+  std::optional<WallTime> next_due_;     // of the jobs that wait, when they were last looked at
   std::vector<Promise<void>> watchers_;  // of ends
   std::uint64_t ends_ = 0;
   bool feeding_ = false;

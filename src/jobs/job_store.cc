@@ -298,10 +298,13 @@ Result<std::optional<JobRecord>> JobStore::lease(const LeaseAsk& ask) {
   return job(id);
 }
 
-Result<std::optional<WallTime>> JobStore::next_due() {
+Result<std::optional<WallTime>> JobStore::next_due(const LeaseAsk& most) {
   const std::scoped_lock lock(mutex_);
-  Statement query = TRY(database_.prepare(
-      "find when a job is due", "SELECT min(due) FROM jobs WHERE state = 0 AND held = 0"));
+  Statement query =
+      TRY(database_.prepare("find when a job is due",
+                            "SELECT min(due) FROM jobs WHERE state = 0 AND held = 0 AND "
+                            "expires > ?1 AND memory <= ?2 AND cpus <= ?3"));
+  query.bind(to_ns(most.now), static_cast<std::int64_t>(most.memory.count), most.cpus);
   if (!TRY(query.step()) || query.is_null(0)) return std::nullopt;
   return from_ns(query.integer(0));
 }
@@ -366,9 +369,9 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
     {
       Statement update = TRY(database_.prepare(
           "keep a checkpoint",
-          "UPDATE jobs SET slices = slices + 1, checkpoint = ?3, progress = ?4, "
-          "metrics = ?5, fraction = ?6 / 1000000.0 WHERE id = ?1 AND epoch = ?2 AND state = 1 "
-          "RETURNING id"));
+          "UPDATE jobs SET slices = slices + 1, checkpoint = ?3, progress = ?4, metrics = ?5, "
+          "failures = iif(?6 / 1000000.0 > fraction, 0, failures), fraction = ?6 / 1000000.0 "
+          "WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING id"));
       update.bind(std::string_view(lease.id), static_cast<std::int64_t>(lease.epoch),
                   std::string_view(checkpoint), std::string_view(progress.text),
                   std::string_view(progress.metrics),
@@ -379,7 +382,6 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
     const std::string_view project = project_of(now.spec.function);
     const Bytes before = limit == Bytes{} ? Bytes{} : TRY(sum_bytes(project));
     TRY(insert_files(lease.id, now.slices, files));
-    TRY(forget_failures(now));
     dropped = TRY(drop_old_files(now));
     TRY(check_bytes(project, limit, before));
     return transaction.commit();
@@ -387,19 +389,6 @@ Status JobStore::keep(const JobLease& lease, const std::string& checkpoint,
   TRY(commit());
   clean_up(dropped);
   return {};
-}
-
-// Whose last checkpoint is another than the one before has got further.
-Status JobStore::forget_failures(const JobRecord& job) {
-  Statement update = TRY(database_.prepare(
-      "forget a job's failures",
-      "UPDATE jobs SET failures = 0 WHERE id = ?1 AND failures > 0 AND EXISTS (SELECT * FROM "
-      "job_files AS last WHERE job = ?1 AND slice = ?2 AND role = ?3 AND NOT EXISTS (SELECT * FROM "
-      "job_files WHERE job = ?1 AND slice = ?2 - 1 AND role = ?3 AND name = last.name AND digest = "
-      "last.digest))"));
-  update.bind(std::string_view(job.spec.id), job.slices,
-              std::int64_t{static_cast<std::uint8_t>(FileRole::Checkpoint)});
-  return update.run();
 }
 
 // Of what is over only the result stays.

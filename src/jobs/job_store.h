@@ -70,7 +70,8 @@ class JobStore {
     std::uint32_t cpus = 1;
   };
   Result<std::optional<JobRecord>> lease(const LeaseAsk& ask);
-  Result<std::optional<WallTime>> next_due();
+  // Of those that could run with all that there is.
+  Result<std::optional<WallTime>> next_due(const LeaseAsk& most);
 
   Result<Bytes> bytes_of(std::string_view project);  // equal files count once
 
@@ -131,7 +132,6 @@ class JobStore {
 
   Result<std::optional<JobRecord>> find_job(std::string_view id);
   Result<JobRecord> job(std::string_view id);
-  Status forget_failures(const JobRecord& job);
   Status insert_files(std::string_view id, std::uint32_t slice, const std::vector<JobFile>& files);
   struct SliceEnding {
     WallTime due{}, ended{};

@@ -39,14 +39,14 @@ RunTalk::RunTalk(SliceAsk& ask, const SliceParts& parts, Path work)
   if (before && before->is_object()) metrics_ = *before;
 }
 
-Task<Result<JobEnd>> RunTalk::run(JobSpec spec) {
-  CancelSource stop;  // it is asked, and says itself when it can
-  const CancelCallback stopped(ask_.stop, [&stop] { stop.cancel(); });
-  const CancelCallback due(ask_.due, [&stop] { stop.cancel(); });
-  auto ended = co_await jail_.run(
-      std::move(spec),
-      {.stop = stop.token(), .kill = ask_.kill, .stop_message = R"({"stop":true})"},
-      [this](std::string_view message) { answer(message); });
+Task<Result<JobEnd>> RunTalk::run(JobSpec spec, std::string due_message) {
+  auto ended = co_await jail_.run(std::move(spec),
+                                  {.stop = ask_.stop,
+                                   .kill = ask_.kill,
+                                   .stop_message = kStopMessage,
+                                   .due = ask_.due,
+                                   .due_message = std::move(due_message)},
+                                  [this](std::string_view message) { answer(message); });
   co_await gate_.close();
   if (ended) say();
   co_return ended;

@@ -17,13 +17,16 @@
 
 namespace mayfly {
 
+inline constexpr const char* kStopMessage = R"({"stop":true})";
+
 class RunTalk {
  public:
   // `work`: the slice's folder. All outlive me.
   RunTalk(SliceAsk& ask, const SliceParts& parts, Path work);
 
   // Runs the slice to its end, and everything that it wanted kept.
-  Task<Result<JobEnd>> run(JobSpec spec);
+  // `due_message`: what it is told when its time is over.
+  Task<Result<JobEnd>> run(JobSpec spec, std::string due_message = kStopMessage);
   const SliceJail& jail() const { return jail_; }
   bool kept() const { return kept_; }  // a checkpoint, at least
   const std::vector<JobFile>& last_kept() const { return last_kept_; }

@@ -39,6 +39,7 @@ Task<Result<JobEnd>> SliceJail::run(JobSpec spec, Orders orders,
       loop_, [this, never] { expel(refuse(reason::kDeadlineExceeded, never).error()); });
   hear();
   const CancelCallback stopped(orders.stop, [this, &orders] { send(orders.stop_message); });
+  const CancelCallback due(orders.due, [this, &orders] { send(orders.due_message); });
   const CancelCallback killed(orders.kill, [this] {
     if (job_) job_->kill();
   });

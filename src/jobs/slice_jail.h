@@ -39,12 +39,15 @@ class SliceJail {
  public:
   SliceJail(Loop& loop, JobRunner& jobs) : loop_(loop), jobs_(jobs) {}  // both outlive me
 
-  // Runs it to its end. `kill` kills it; at `stop` it is told `stop_message`; and it is killed when
-  // it has not been heard of for spec.timeout: hear() is. Messages come on the loop thread. An
-  // Error when the jail could not be made; how the job ended says failure_of_slice.
+  // Runs it to its end. `kill` kills it; at `stop` it is told `stop_message`, at `due` likewise;
+  // and it is killed when it has not been heard of for spec.timeout: hear() is. Messages come on
+  // the loop thread. An Error when the jail could not be made; how the job ended says
+  // failure_of_slice.
   struct Orders {
     CancelToken stop, kill;
     std::string stop_message;
+    CancelToken due{};
+    std::string due_message{};
   };
   Task<Result<JobEnd>> run(JobSpec spec, Orders orders,
                            std::function<void(std::string_view message)> on_message);

@@ -42,7 +42,7 @@ Task<Result<JobStore::SliceResult>> TrainSlices::run_in(SliceAsk& ask,
   folder.emplace(std::move(made));
   CO_TRY(const JobSpec spec, co_await parts_.pool.run([&] { return spec_of(ask, *folder); }));
   RunTalk talk(ask, parts_, folder->work());
-  auto ended = co_await talk.run(spec);
+  auto ended = co_await talk.run(spec, R"({"due":true})");
   if (!ended) co_return std::unexpected(std::move(ended).error());
   outcome.cpu = ended->cpu;
   outcome.memory = ended->peak_memory;
@@ -57,7 +57,11 @@ Task<Result<JobStore::SliceResult>> TrainSlices::run_in(SliceAsk& ask,
 Result<JobSpec> TrainSlices::spec_of(const SliceAsk& ask, const SourceFolder& folder) const {
   auto job = TRY(parse_train_job(ask.job.spec.detail));
   if (!job) return fail(Code::Internal, "the job's detail is no training");
-  job->threads = std::max(ask.job.spec.cpus / job->workers, 1U);
+  if (job->workers > ask.job.spec.cpus)
+    return refuse(reason::kTooLarge,
+                  fmt::format("{} workers are more than jobs have processors: {} (jobs.cpus)",
+                              job->workers, ask.job.spec.cpus));
+  job->threads = ask.job.spec.cpus / job->workers;
   job->memory = ask.job.spec.memory;
   const std::vector<SourceFile> checkpoint = checkpoint_sources(ask, parts_);
   job->restored = !checkpoint.empty();

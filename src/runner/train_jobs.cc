@@ -31,8 +31,9 @@ bool is_train_job(std::string_view request_json) {
 Status run_train_job(const OnnxRuntime& runtime, int control_fd, std::string_view request_json) {
   // Read when GNU's OpenMP runtime is loaded: how often its threads look for each other before they
   // sleep. Never costs a third of a training on two quiet processors; as often as is standard makes
-  // one up to twenty times slower where others use the processors, too; this costs 3 and 15 %.
-  ::setenv("GOMP_SPINCOUNT", "1000", 1);
+  // one up to twenty times slower where others use the processors, too; this costs 3 and 25 %.
+  ::setenv("GOMP_SPINCOUNT", "2000", 1);
+  // Lazily: most of its symbols are of trainers that this job is not about.
   void* library = ::dlopen(kTrainLibrary, RTLD_LAZY | RTLD_LOCAL);
   if (library == nullptr) return no_training(kTrainLibrary);
   const auto entry = reinterpret_cast<TrainJobEntry>(::dlsym(library, kTrainJobEntry));

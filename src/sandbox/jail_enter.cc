@@ -144,7 +144,11 @@ Status enter_jail(const JailPlan& plan, const SeccompFilters& filters, JailBirth
   birth.server.reset();
   if (layers.has(Layer::MountNs)) TRY(enter_root(plan, std::move(sources)));
   if (layers.has(Layer::UtsNs)) TRY(set_host_name());
-  if (layers.has(Layer::NetNs) && has_loopback(plan.profile)) TRY(bring_up_loopback());
+  if (has_loopback(plan.profile)) {
+    if (!layers.has(Layer::NetNs))
+      return fail(Code::FailedPrecondition, "a loopback is that of a network namespace");
+    TRY(bring_up_loopback());
+  }
   if (layers.has(Layer::Rlimits)) TRY(set_limits(plan.limits));
   if (layers.has(Layer::NoNewPrivs)) TRY(forbid_new_privileges());
   if (layers.has(Layer::Undumpable)) TRY(become_undumpable());

@@ -142,6 +142,8 @@ JailPlan full_plan(Profile profile) {
     // A version has 64 threads at most.
     plan.limits = {.open_files = 256, .processes = 160, .file_bytes = std::uint64_t{64} << 30};
   }
+  // Threads count, too: of each worker its own, and the library's that wait for the others.
+  if (has_loopback(profile)) plan.limits.processes = 2048;
   return plan;
 }
 

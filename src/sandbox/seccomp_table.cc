@@ -238,9 +238,8 @@ constexpr SyscallRule kTable[] = {
     {"membarrier", kPython, kAny, "threads"},
     {"getrusage", kPython, kAny, "time.process_time(), resource"},
 
-    // Workers of one training, which add up what they have seen over the loopback of their jail:
-    // the
-    // only interface of its network namespace.
+    // Workers of one training add up what they have seen over the loopback of their jail, which is
+    // the only interface of its network namespace.
     {"socket", kGroup, exactly_int(0, AF_INET),
      "workers and their tracker; no other network is there"},
     {"bind", kGroup, kAny, "as socket"},

@@ -74,6 +74,7 @@ Task<Result<std::optional<TrainingRun::Part>>> TrainingRun::train_baseline() {
   job.function.clear();
   job.params = Json::object();
   job.threads = kBaselineThreads;
+  job.workers = 1;
   PartAsk wanted{.part = std::string(kBaselinePart),
                  .kind = JobKind::Trial,
                  .detail = detail_of(job),

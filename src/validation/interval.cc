@@ -17,6 +17,7 @@ constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 constexpr std::size_t kResamplesOfSpread = 200;  // Efron & Tibshirani 1993: enough for one
 constexpr std::size_t kResamples = 2000;
 constexpr std::size_t kMostRowsOfPercentiles = 10'000;
+constexpr std::size_t kLeastOfAClass = 1000;
 constexpr std::size_t kMostRowsResampled = 100'000;
 constexpr std::size_t kBlocks = 50;
 
@@ -155,7 +156,7 @@ std::vector<double> bootstrap(std::size_t rows, std::uint64_t seed, Statistic st
 
 // The same over disjoint blocks, rows dealt at random.
 template <typename Statistic>
-Moments over_blocks(std::size_t rows, std::uint64_t seed, Statistic statistic) {
+std::vector<double> over_blocks(std::size_t rows, std::uint64_t seed, Statistic statistic) {
   std::mt19937_64 random(seed);
   std::vector<std::uint8_t> block(rows);
   for (std::uint8_t& of : block) of = static_cast<std::uint8_t>(draw(random, kBlocks));
@@ -165,7 +166,7 @@ Moments over_blocks(std::size_t rows, std::uint64_t seed, Statistic statistic) {
     for (std::size_t row = 0; row < rows; ++row) weights[row] = block[row] == b ? 1 : 0;
     if (const double value = statistic(weights); !std::isnan(value)) found.push_back(value);
   }
-  return moments(found);
+  return found;
 }
 
 double percentile(const std::vector<double>& sorted, double share) {
@@ -188,20 +189,34 @@ Resampled normal_around(double estimate, double error, double alpha) {
   return {{estimate, estimate - half, estimate + half}, p};
 }
 
+// NaN where it has a value for too few resamples.
 template <typename Statistic>
 double standard_error(std::size_t rows, std::uint64_t seed, Statistic statistic) {
-  if (rows <= kMostRowsResampled)
-    return std::sqrt(moments(bootstrap(rows, seed, statistic, kResamplesOfSpread)).variance);
-  const Moments spread = over_blocks(rows, seed, statistic);
-  return std::sqrt(spread.variance / static_cast<double>(kBlocks));
+  const bool resampled = rows <= kMostRowsResampled;
+  const std::vector<double> found = resampled ? bootstrap(rows, seed, statistic, kResamplesOfSpread)
+                                              : over_blocks(rows, seed, statistic);
+  if (found.size() < kBlocks / 2) return kUnknown;
+  const double of_rows = resampled ? 1 : static_cast<double>(kBlocks);
+  return std::sqrt(moments(found).variance / of_rows);
+}
+
+// Whether a figure's distribution is as good as normal: there are many rows of either kind.
+bool is_near_normal(const Predictions& predictions) {
+  if (rows_of(predictions) <= kMostRowsOfPercentiles) return false;
+  const auto* some = std::get_if<ClassPredictions>(&predictions);
+  if (some == nullptr) return true;
+  std::vector<std::size_t> counts(some->classes);
+  for (const std::uint32_t label : some->truth) ++counts[label];
+  return std::ranges::min(counts) >= kLeastOfAClass;
 }
 
 template <typename Statistic>
-Resampled resample(std::size_t rows, double alpha, std::uint64_t seed, Statistic statistic) {
+Resampled resample(const Predictions& of, double alpha, std::uint64_t seed, Statistic statistic) {
+  const std::size_t rows = rows_of(of);
   const double estimate = statistic({});
   const Resampled nothing{{estimate, kUnknown, kUnknown}, 1};
   if (std::isnan(estimate)) return nothing;
-  if (rows > kMostRowsOfPercentiles)
+  if (rows > kMostRowsResampled || is_near_normal(of))
     return normal_around(estimate, standard_error(rows, seed, statistic), alpha);
   const std::vector<double> found = bootstrap(rows, seed, statistic, kResamples);
   if (found.empty()) return nothing;
@@ -271,9 +286,13 @@ Interval interval(Metric metric, const Predictions& predictions, double alpha, s
       break;
   }
   const Scorer scorer(metric, predictions);
-  return resample(rows_of(predictions), alpha, seed,
-                  [&](std::span<const std::uint32_t> weights) { return scorer(weights); })
-      .bounds;
+  Interval found = resample(predictions, alpha, seed, [&](std::span<const std::uint32_t> weights) {
+                     return scorer(weights);
+                   }).bounds;
+  // What is resampled here lies below 1, shares above 0; normal bounds do not know it.
+  if (metric != Metric::R2 && !std::isnan(found.low)) found.low = std::max(found.low, 0.0);
+  if (!std::isnan(found.high)) found.high = std::min(found.high, 1.0);
+  return found;
 }
 
 namespace {
@@ -364,7 +383,7 @@ Result<Comparison> compare(Metric metric, const Predictions& champion,
   }
   const ScoreDifference difference(metric, champion, challenger);
   const Resampled found =
-      resample(rows_of(champion), alpha, seed,
+      resample(champion, alpha, seed,
                [&](std::span<const std::uint32_t> weights) { return difference(weights); });
   return Comparison{found.bounds, found.share_not_positive};
 }

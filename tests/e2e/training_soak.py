@@ -64,7 +64,7 @@ class TrainingSoak(NodeCase):
         return next(file["sha256"] for file in job["files"] if file["name"] == "model.onnx")
 
     def test_killed_twenty_times_a_training_loses_a_slice_each_time_at_most(self) -> None:
-        self.put("rows", ROWS, 28)
+        self.put("rows", ROWS, 100)
         began = time.monotonic()
         params = {"rounds": 400, "early_stop": 0, "subsample": 0.8}
         self.until_done(self.begin("rows", params))

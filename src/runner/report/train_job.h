@@ -7,7 +7,9 @@
 //   worker → server  what a run says (run_job.h): {"progress": …}, {"metric": …} named as the
 //                    metric is, and {"checkpoint": "checkpoint-3"}, one at a time
 //   server → worker  {"kept": true}, {"kept": false, "error": "…"}; {"stop": true}: end at the next
-//                    checkpoint, which comes after the step that is at work
+//                    checkpoint, which comes after the step that is at work; {"due": true}: the
+//                    same, once it has worked for as long as it took to begin, so that slices are
+//                    never spent on restoring alone
 //
 // It leaves /work/end.json (TrainEnd). Of one that finished, /work/output holds report.json (what
 // was learned, and how well, for people and records; TrainEnd has its main part), predictions.npy

@@ -124,9 +124,15 @@ class History {
 
 class TrainWorker {
  public:
+  // `begun`: when the preparation of the training did.
   TrainWorker(int control_fd, const TrainJob& job, const TrainFolders& folders, const Clock& clock,
-              Training& training)
-      : link_(control_fd), job_(job), folders_(folders), clock_(clock), training_(training) {}
+              Training& training, TimePoint begun)
+      : link_(control_fd),
+        job_(job),
+        folders_(folders),
+        clock_(clock),
+        training_(training),
+        begun_(begun) {}
 
   Result<TrainEnd> run() {
     if (job_.restored) TRY(restore());
@@ -136,8 +142,11 @@ class TrainWorker {
       TRY(step());
       TRY(hear(0));
       const TimePoint now = clock_.now();
+      // The first step makes good what the checkpoint does not hold: predictions of all rows.
+      if (!ready_) ready_ = now;
+      const bool worked = now - *ready_ >= *ready_ - begun_;
       const bool over = job_.slice > Duration(0) && now - began >= job_.slice;
-      if ((stopped_ || over) && !done()) return stop();
+      if ((stopped_ || over || (due_ && worked)) && !done()) return stop();
       if (now >= next_checkpoint_ && !waiting_ && !done()) TRY(checkpoint());
     }
     // Whoever wants more rounds later goes on from here.
@@ -197,6 +206,7 @@ class TrainWorker {
     while (const auto message = TRY(link_.hear(wait))) {
       if (message->contains("kept")) waiting_ = false;
       if (message->contains("stop")) stopped_ = true;
+      if (message->contains("due")) due_ = true;
       wait = 0;
     }
     return {};
@@ -262,18 +272,22 @@ class TrainWorker {
   std::uint32_t checkpoints_ = 0;
   bool waiting_ = false;  // for the server to keep the last one
   bool stopped_ = false;
+  bool due_ = false;
+  const TimePoint begun_;
+  std::optional<TimePoint> ready_;  // after the first step
   TimePoint next_checkpoint_{};
   TimePoint next_report_{};
 };
 
 Result<TrainEnd> train_in(const OnnxRuntime& runtime, int control_fd, const TrainJob& job,
                           const TrainFolders& folders, const Clock& clock) {
+  const TimePoint begun = clock.now();
   // Of a large table that takes a while.
   if (!job.restored)
     TRY(TrainLink(control_fd)
             .tell({{"progress", {{"fraction", 0.0}, {"text", "reading the rows"}}}}));
   const auto training = TRY(prepare_training(runtime, job, folders));
-  TrainWorker worker(control_fd, job, folders, clock, *training);
+  TrainWorker worker(control_fd, job, folders, clock, *training, begun);
   return worker.run();
 }
 

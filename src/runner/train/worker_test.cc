@@ -36,8 +36,10 @@ class KeepingServer {
   std::vector<std::string> progress;
   std::size_t kept = 0;
   std::size_t stop_after = 0;  // checkpoints; 0: never
+  std::string first;           // said before anything else
 
   void serve() {
+    if (!first.empty()) send(first);
     while (true) {
       std::array<char, 16 * 1024> text;
       const ssize_t got = ::recv(socket_, text.data(), text.size(), 0);
@@ -90,6 +92,7 @@ struct TrainRun {
   TickingClock clock;
   KeepingServer told{-1, {}};
   std::uint32_t slices = 0;
+  std::string first;  // what a slice is told at once
 
   TrainEnd slice(const TrainJob& job, std::size_t stop_after = 0) {
     ++slices;
@@ -102,6 +105,7 @@ struct TrainRun {
     SocketPair pair = *make_seqpacket_pair();
     told = KeepingServer(pair.ours.get(), work);
     told.stop_after = stop_after;
+    told.first = first;
     std::thread server([this] { told.serve(); });
     const Status done =
         run_training(test_runtime(), pair.theirs.get(), job,
@@ -218,6 +222,26 @@ TEST_CASE("a training that is told to stop ends with a checkpoint, and knows wha
   CHECK(run.told.kept >= 3);
   job.restored = true;
   CHECK(run.slice(job, 1).how == TrainEnd::How::Stopped);
+}
+
+TEST_CASE("a slice whose time is over works for as long as it took to begin") {
+  TrainRun run;
+  every_type(2000).split(run.source, 4);
+  const auto rounds_of = [&](const TrainJob& job) {
+    REQUIRE(run.slice(job).how == TrainEnd::How::Stopped);
+    const std::string state = *read_file(run.work / "kept" / "state.json");
+    return parse_json(state, "state")->at("rounds").get<int>();
+  };
+  TrainJob job = boosted(TrainTask::Binary, "outcome");
+  run.clock.tick = std::chrono::seconds(1);
+  run.first = R"({"stop": true})";
+  CHECK(rounds_of(job) == 1);
+  run.first = R"({"due": true})";
+  const int rounds = rounds_of(job);
+  CHECK(rounds > 1);
+  CHECK(rounds < 10);
+  job.restored = true;
+  CHECK(rounds_of(job) > rounds + 1);
 }
 
 // Adjusted for chance (Hubert & Arabie 1985): 1 where two groupings agree.

@@ -52,13 +52,15 @@ class XgboostTrainer final : public Trainer {
 
   // The others leave as this one does: leaving waits for all.
   ~XgboostTrainer() override {
-    if (workers_) workers_->dismiss();
+    if (!workers_) return;
+    if (at_work_) give_up();
+    workers_->dismiss();
   }
 
   static Result<std::unique_ptr<Trainer>> make(const TrainerSetup& setup, const LearnRows& train,
                                                const LearnRows& valid) {
     auto trainer = std::make_unique<XgboostTrainer>(setup, train, valid);
-    TRY(trainer->together(trainer->begin()));
+    TRY(trainer->together([&] { return trainer->begin(); }));
     return trainer;
   }
 
@@ -66,8 +68,10 @@ class XgboostTrainer final : public Trainer {
   std::uint32_t most_rounds() const override { return setup_.params.integer("rounds"); }
 
   Status step() override {
-    if (workers_) TRY(together(workers_->step(rounds_)));
-    TRY(together(part_->step(rounds_)));
+    TRY(together([this] -> Status {
+      if (workers_) TRY(workers_->step(rounds_));
+      return part_->step(rounds_);
+    }));
     ++rounds_;
     return {};
   }
@@ -105,8 +109,10 @@ class XgboostTrainer final : public Trainer {
   Status restore(std::string_view saved) override {
     if (saved.size() <= sizeof rounds_) return fail(Code::DataLoss, "the checkpoint is cut off");
     const std::string_view bytes = saved.substr(sizeof rounds_);
-    if (workers_) TRY(together(workers_->restore(bytes)));
-    TRY(together(part_->restore(bytes)));
+    TRY(together([&] -> Status {
+      if (workers_) TRY(workers_->restore(bytes));
+      return part_->restore(bytes);
+    }));
     std::memcpy(&rounds_, saved.data(), sizeof rounds_);
     return {};
   }
@@ -129,9 +135,9 @@ class XgboostTrainer final : public Trainer {
   Status begin() {
     const std::vector<RowPart> parts =
         TRY(divide_rows(train_.labels.size(), train_.groups, setup_.workers));
-    // Before the library has threads here, which no other worker would have.
-    if (setup_.workers > 1) TRY(fork_workers(parts));
     const XgboostLibrary& library = *TRY(XgboostLibrary::open(setup_.runtime));
+    // Before the library has threads, which no other worker would have.
+    if (setup_.workers > 1) TRY(fork_workers(parts));
     // Those that are held out are this worker's alone: their matrix is made before it joins.
     TRY(make_valid_matrix(library));
     if (workers_) TRY(join(library));
@@ -167,14 +173,22 @@ class XgboostTrainer final : public Trainer {
     return {};
   }
 
-  // What all do: where it fails for one, nobody waits for the others any more.
-  Status together(Status done) {
+  // What all do: where it fails for one, or throws, nobody waits for the others any more.
+  template <typename Work>
+  Status together(Work work) {
+    at_work_ = true;
+    Status done = work();
+    at_work_ = false;
     if (done || !workers_) return done;
     Error why = workers_->cause_of(std::move(done).error());
+    give_up();
+    return std::unexpected(std::move(why));
+  }
+
+  void give_up() {
     workers_->kill();
     if (member_) member_->abandon();
     if (tracker_) tracker_->abandon();
-    return std::unexpected(std::move(why));
   }
 
   Result<Scores> scores_of(std::vector<float> values) const {
@@ -199,6 +213,7 @@ class XgboostTrainer final : public Trainer {
   std::optional<XgboostMembership> member_;
   std::optional<XgboostMatrix> valid_matrix_;
   std::optional<XgboostPart> part_;
+  bool at_work_ = false;  // with the others
   std::uint32_t rounds_ = 0;
   std::uint32_t kept_ = 0;  // 0: all
 };

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -25,7 +26,8 @@ struct Command {
 };
 constexpr std::uint64_t kMostBytes = std::uint64_t{4} << 30;
 constexpr std::size_t kLongestComplaint = 4000;
-constexpr int kPatienceForComplaints = 1000;  // milliseconds
+constexpr int kPatienceForComplaints = 5000;  // milliseconds
+constexpr int kPatienceForOthers = 200;
 
 Status send_all(int socket, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -85,14 +87,17 @@ Status serve(int socket, const WorkerDuties& duties) {
 
 int run_worker(int socket, const std::function<WorkerDuties(std::uint32_t)>& duties,
                std::uint32_t rank) {
-  Status done;
   try {
-    done = serve(socket, duties(rank));
+    // It complains before it leaves the others, who then complain about that.
+    const WorkerDuties mine = duties(rank);
+    const Status done = serve(socket, mine);
+    if (done) return 0;
+    std::ignore = send_all(socket, done.error().message.substr(0, kLongestComplaint));
   } catch (const std::exception& e) {  // of libraries, and of memory that is not there
-    done = fail(Code::Internal, e.what());
+    std::ignore = send_all(socket, e.what());
+  } catch (...) {
+    std::ignore = send_all(socket, "an exception of no known kind");
   }
-  if (done) return 0;
-  std::ignore = send_all(socket, done.error().message.substr(0, kLongestComplaint));
   return 1;
 }
 
@@ -164,18 +169,24 @@ void XgboostWorkers::kill() {
 }
 
 Error XgboostWorkers::cause_of(Error error) {
-  std::vector<pollfd> ended;
+  // One that ended makes others fail, but none of them before.
+  std::vector<pollfd> open;
   for (const Worker& worker : workers_)
-    ended.push_back({.fd = worker.socket.get(), .events = POLLIN, .revents = 0});
-  ::poll(ended.data(), ended.size(), kPatienceForComplaints);
-  for (std::size_t i = 0; i < ended.size(); ++i) {
-    if (ended[i].revents == 0) continue;
-    const std::string said = text_left(ended[i].fd);
-    const std::string why = said.empty() ? "it was killed" : said;
-    return std::move(error).in(
-        fmt::format("worker {} of {} failed: {}", i + 2, ended.size() + 1, why));
+    open.push_back({.fd = worker.socket.get(), .events = POLLIN, .revents = 0});
+  int patience = kPatienceForComplaints;
+  std::optional<std::string> why;
+  while (::poll(open.data(), open.size(), patience) > 0) {
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      if (open[i].revents == 0) continue;
+      const std::string said = text_left(open[i].fd);
+      open[i].fd = -1;
+      if (why && !said.empty()) continue;
+      why = fmt::format("worker {} of {} failed: {}", i + 2, open.size() + 1,
+                        said.empty() ? "it was killed" : said);
+    }
+    patience = kPatienceForOthers;
   }
-  return error;
+  return why ? std::move(error).in(*why) : error;
 }
 
 }  // namespace mayfly
