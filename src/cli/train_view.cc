@@ -113,6 +113,9 @@ std::string plan_text(const CliJson& job) {
                                 : text_at(plan, "metric"));
   text += line_of("left out", left_out_line(plan));
   text += line_of("trainer", search_line(plan, train));
+  if (const std::uint64_t workers = count_at(train, "workers"); workers > 1)
+    text += line_of("workers", fmt::format("{} share the rows of a trial; threads of each: {}",
+                                           workers, count_at(train, "threads")));
   if (at(plan, "interruptible") == false)
     text += line_of("slices", fmt::format("one: {} cannot be interrupted, and begins again when it "
                                           "is killed; only the job's own time bounds it",

@@ -109,6 +109,11 @@ class TrainingWorkersTest(NodeCase):
         # The same trees, but for rounding: of a third of the rows they would be others.
         self.assertAlmostEqual(found[1] / found[0], 1, delta=0.01)
 
+    def test_the_plan_says_how_many_share_the_rows(self) -> None:
+        done = self.node.cli("train", "shown", "--data", "cancer", "--params", '{"rounds": 5}', "--threads", "2", "--workers", "2",
+                             "--no-deploy", "--no-baseline")
+        self.assertIn("2 share the rows of a trial; threads of each: 2", text_of(done.stderr) + text_of(done.stdout))
+
     def test_what_workers_cannot_be_is_refused_before_anything_runs(self) -> None:
         for args, words in (
             (["--workers", "5"], "5 workers of 1 thread are more than jobs have: 4"),

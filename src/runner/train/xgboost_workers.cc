@@ -24,7 +24,7 @@ struct Command {
   std::uint32_t kind = 0;
   std::uint64_t bytes = 0;
 };
-constexpr std::uint64_t kMostBytes = std::uint64_t{4} << 30;
+constexpr std::uint64_t kLongestOrder = std::uint64_t{4} << 30;
 constexpr std::size_t kLongestComplaint = 4000;
 constexpr int kPatienceForComplaints = 5000;  // milliseconds
 constexpr int kPatienceForOthers = 200;
@@ -76,7 +76,7 @@ Status serve(int socket, const WorkerDuties& duties) {
     Command command;
     const std::size_t got = TRY(receive(socket, reinterpret_cast<char*>(&command), sizeof command));
     if (got == 0) return {};
-    if (got < sizeof command || command.bytes > kMostBytes)
+    if (got < sizeof command || command.bytes > kLongestOrder)
       return fail(Code::Internal, "a worker was told half of something");
     std::string bytes(command.bytes, '\0');
     if (TRY(receive(socket, bytes.data(), bytes.size())) < bytes.size())
