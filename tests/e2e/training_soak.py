@@ -76,7 +76,7 @@ class TrainingSoak(NodeCase):
         job = self.begin("rows", params)
         lost = []
         for turn in range(KILLS):
-            time.sleep(random.uniform(0.02, 0.06) * lasted)
+            time.sleep(random.uniform(0.01, 0.03) * lasted)
             if self.job(job)["state"] in OVER:
                 self.fail(f"it was over after {turn} kills")
             before = self.rounds(job)
