@@ -47,7 +47,8 @@ def unit_tests() -> set[str]:
 UNIT = unit_tests()
 END_TO_END = {
     name
-    for source in (ROOT / "tests" / "e2e").glob("*_test.py")
+    for pattern in ("*_test.py", "*_soak.py")
+    for source in (ROOT / "tests" / "e2e").glob(pattern)
     for name in re.findall(r"def (test_\w+)", source.read_text())
 }
 BENCHES = {source.stem for source in (ROOT / "bench" / "benches").glob("*.py")}
