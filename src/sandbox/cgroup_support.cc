@@ -146,6 +146,8 @@ CgroupSupport detect_cgroups(CgroupFs& fs, const std::vector<CgroupHierarchy>& h
       }
     }
   }
+  // Beside v1 it would only count what is counted, and joining it takes 10 ms (cgroup_fs.cc).
+  if (support.accounting && !support.unified_limits()) support.unified.reset();
   return support;
 }
 

@@ -29,11 +29,12 @@ struct CgroupSupport {
   std::optional<Path> cpu;         // v1 cpu
   std::optional<Path> accounting;  // v1 cpuacct
   std::optional<Path> processes;   // v1 pids
-  std::optional<Path> unified;     // v2
+  std::optional<Path> unified;     // v2, where it limits or counts what v1 does not
   bool unified_memory = false;
   bool unified_cpu = false;
   bool unified_processes = false;
 
+  bool unified_limits() const { return unified_memory || unified_cpu || unified_processes; }
   bool limits_memory() const { return memory.has_value() || unified_memory; }
   bool limits_cpu() const { return cpu.has_value() || unified_cpu; }
   bool limits_processes() const { return processes.has_value() || unified_processes; }

@@ -117,6 +117,25 @@ TEST_CASE("v1 controllers limit CPU and processes of the version and memory of e
   CHECK(version->cpu_total() == std::chrono::nanoseconds(42));
 }
 
+TEST_CASE("a v2 tree beside v1 is joined only for what v1 does not do") {
+  const auto found = [](const std::vector<CgroupHierarchy>& v1, bool with_memory) {
+    FakeCgroupFs fs;
+    mount_v1(fs);
+    fs.mount("/u", with_memory ? kV2 : std::map<std::string, std::string>{});
+    std::vector<CgroupHierarchy> all = v1;
+    all.insert(all.end(), kV2Hierarchies.begin(), kV2Hierarchies.end());
+    return detect_cgroups(fs, all, "probe").unified.has_value();
+  };
+  const auto without = [](std::size_t one) {
+    std::vector<CgroupHierarchy> v1 = kV1Hierarchies;
+    v1.erase(v1.begin() + static_cast<std::ptrdiff_t>(one));
+    return v1;
+  };
+  CHECK_FALSE(found(kV1Hierarchies, false));
+  CHECK(found(kV1Hierarchies, true));
+  CHECK(found(without(2), false));  // it counts processor time
+}
+
 TEST_CASE("guests are beside the node's group, idle as a whole, and go with it") {
   const VersionLimits guest{.cpus = 1.5, .guest = true, .template_memory = mib(64)};
   FakeCgroupFs v1;
