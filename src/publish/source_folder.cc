@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <set>
 
 #include "core/reason.h"
 #include "publish/taken_file.h"
@@ -66,13 +67,14 @@ Result<SourceFolder> SourceFolder::create(const Path& tmp, const std::vector<Sou
 
 Status lay_out(const std::vector<SourceFile>& files, const Path& folder) {
   TRY(make_folder(folder));
+  std::set<Path> made;
   for (const SourceFile& source : files) {
     TRY(check_artifact_path(source.file.path));
     Path parent = folder;
     const Path inside(source.file.path);
     for (const Path& component : inside.parent_path()) {
       parent /= component;
-      TRY(make_folder(parent));
+      if (made.insert(parent).second) TRY(make_folder(parent));
     }
     auto placed = place(source, folder / inside);
     if (!placed) {

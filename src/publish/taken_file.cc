@@ -77,14 +77,14 @@ class TreeWalk {
 }  // namespace
 
 Result<std::string> hash_file(int fd, const ReadPace& pace) {
-  std::vector<std::byte> chunk(kPiece);
+  const auto chunk = std::make_unique_for_overwrite<std::byte[]>(kPiece);
   Sha256 hash;
   while (true) {
-    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
+    const ssize_t got = ::read(fd, chunk.get(), kPiece);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail_errno("read");
     if (got == 0) return to_string(hash.digest());
-    hash.update(std::span(chunk).first(static_cast<std::size_t>(got)));
+    hash.update(std::span(chunk.get(), static_cast<std::size_t>(got)));
     if (pace) TRY(pace(static_cast<std::uint64_t>(got)));
   }
 }
