@@ -32,30 +32,15 @@ constexpr std::array<Ending, 6> kEndings = {{{"done", "promoted"},
                                              {"ended", "ended"},
                                              {"not_started", "not_started"}}};
 
-// What only a person can lift; empty: nothing.
-std::string held_by(const CliJson& about) {
-  const CliJson decision = about.value("decision", CliJson::object());
-  bool lacks_requests = false;
-  for (const CliJson& finding : decision.value("findings", CliJson::array())) {
-    if (finding.value("verdict", "") != "hold") continue;
-    const std::string check = finding.value("check", "");
-    if (check == "paused" || check == "shift") return finding.value("text", check);
-    lacks_requests = lacks_requests || check == "samples";
-  }
-  const CliJson held_out = about.value("held_out", CliJson());
-  if (!lacks_requests || !held_out.is_object() || !held_out.contains("why")) return "";
-  return "too few requests, and no held-out rows to judge on: " + held_out.value("why", "");
-}
-
 CliJson running_rollout(const CliJson& about, std::uint64_t version) {
   CliJson rollout{{"version", version}, {"state", "running"}};
   const CliJson steps = about.value("steps", CliJson::array());
   const std::size_t step = about.value("step", std::size_t{0});
   if (step < steps.size()) rollout["step"] = steps[step];
   rollout["why"] = about.value("decision", CliJson::object()).value("why", "");
-  if (const std::string held = held_by(about); !held.empty()) {
+  if (about.contains("held")) {
     rollout["state"] = "held";
-    rollout["why"] = held;
+    rollout["why"] = about["held"];
   }
   return rollout;
 }

@@ -83,6 +83,7 @@ void print_running_rollout(const CliJson& about) {
   const CliJson held_out = about.value("held_out", CliJson::object());
   if (held_out.contains("why"))
     fmt::print("no held-out rows stand in for requests: {}\n", held_out.value("why", ""));
+  if (about.contains("held")) fmt::print("it waits for a person: {}\n", about.value("held", ""));
   if (about["decision"].value("judged_on", "requests") != "requests")
     fmt::print("judged on {} held-out rows, as too few requests came\n",
                held_out.value("rows", 0ULL));

@@ -16,15 +16,18 @@ constexpr std::array<std::string_view, kChecks> kSlugs = {
     "paused",     "time",     "samples",      "errors", "run_time", "start_time",
     "non_finite", "constant", "out_of_range", "shift",  "agreement"};
 
-std::string texts_with(const std::vector<Finding>& findings, Verdict verdict) {
+template <typename Which>
+std::string texts_of(const std::vector<Finding>& findings, const Which& which) {
   std::string texts;
   for (const Finding& finding : findings) {
-    if (finding.verdict != verdict) continue;
+    if (!which(finding)) continue;
     if (!texts.empty()) texts += "; ";
     texts += finding.text;
   }
   return texts;
 }
+
+bool is_time(Check check) { return check == Check::RunTime || check == Check::StartTime; }
 
 // Whether it holds for want of requests and of nothing else.
 bool lacks_requests(const Decision& decision) {
@@ -39,9 +42,19 @@ bool lacks_requests(const Decision& decision) {
 bool lacks_times(const Decision& decision) {
   return decision.move == Move::Hold &&
          std::ranges::any_of(decision.findings, [](const Finding& finding) {
-           const bool times = finding.check == Check::RunTime || finding.check == Check::StartTime;
-           return finding.verdict == Verdict::Hold && times;
+           return finding.verdict == Verdict::Hold && is_time(finding.check);
          });
+}
+
+// Requests would lift anything but a pause and a shift, but they do not come where rows stand in.
+std::string held_by(const Decision& decision) {
+  if (decision.move != Move::Hold) return "";
+  const bool rows = decision.basis == Basis::HeldOutRows;
+  return texts_of(decision.findings, [&](const Finding& finding) {
+    if (finding.verdict != Verdict::Hold || finding.check == Check::Time) return false;
+    if (finding.check == Check::Paused || finding.check == Check::Shift) return true;
+    return rows && !(is_time(finding.check) && decision.wants_rows);
+  });
 }
 
 Decision conclude(const RolloutPlan& plan, std::uint32_t step, Findings findings) {
@@ -49,7 +62,8 @@ Decision conclude(const RolloutPlan& plan, std::uint32_t step, Findings findings
   Decision decision{.step = step};
   if (gravest == Verdict::RollBack || gravest == Verdict::Hold) {
     decision.move = gravest == Verdict::Hold ? Move::Hold : Move::RollBack;
-    decision.why = texts_with(findings, gravest);
+    decision.why =
+        texts_of(findings, [&](const Finding& finding) { return finding.verdict == gravest; });
   } else if (step + 1 == plan.steps.size()) {
     decision.move = Move::Done;
     decision.why = "passed the last step";
@@ -59,6 +73,7 @@ Decision conclude(const RolloutPlan& plan, std::uint32_t step, Findings findings
     decision.why = fmt::format("passed {}", to_string(plan.steps.at(step)));
   }
   decision.findings = std::move(findings);
+  decision.held = held_by(decision);
   return decision;
 }
 
@@ -123,6 +138,7 @@ Decision judge(const RolloutPlan& plan, const RolloutSnapshot& snapshot) {
   decision.basis = Basis::HeldOutRows;
   decision.wants_rows = lacks_times(decision) && instead.challenger.timed() < kMostHeldOutTimes;
   decision.why += ", judged on held-out rows";
+  decision.held = held_by(decision);
   return decision;
 }
 

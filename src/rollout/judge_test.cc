@@ -141,6 +141,7 @@ TEST_CASE("held-out rows stand in for requests that do not come within max_wait"
   CHECK(judge(plan, snapshot).move == Move::Hold);
   CHECK(judge(plan, snapshot).wants_rows);
   CHECK(judge(plan, snapshot).basis == Basis::Requests);
+  CHECK(judge(plan, snapshot).held.empty());
   const RolloutSnapshot rows = after({}, {}, 500);
   snapshot.held_out =
       HeldOut{.rows = 500, .champion = rows.champion, .challenger = rows.challenger};
@@ -159,6 +160,7 @@ TEST_CASE("held-out rows stand in for requests that do not come within max_wait"
   CHECK(judge(plan, snapshot).move == Move::Done);
   snapshot.paused = true;
   CHECK(judge(plan, snapshot).move == Move::Hold);
+  CHECK(judge(plan, snapshot).held == "paused");
 }
 
 TEST_CASE("what held-out rows show is judged as requests are, which come first") {
@@ -178,8 +180,10 @@ TEST_CASE("what held-out rows show is judged as requests are, which come first")
   snapshot.held_out = rows_of(shifted_by(2), 500);
   CHECK(judge(plan, snapshot).move == Move::Hold);
   CHECK(verdict_of(judge(plan, snapshot), Check::Shift) == Verdict::Hold);
+  CHECK_FALSE(judge(plan, snapshot).held.empty());
   snapshot.approved = true;
   CHECK(judge(plan, snapshot).move == Move::Promote);
+  CHECK(judge(plan, snapshot).held.empty());
   snapshot.held_out = rows_of({}, 50);
   CHECK(judge(plan, snapshot).move == Move::Hold);  // too few of them, too
   CHECK_FALSE(judge(plan, snapshot).wants_rows);
@@ -187,6 +191,7 @@ TEST_CASE("what held-out rows show is judged as requests are, which come first")
   snapshot.held_out = rows_of({.run = 2400us}, 100);
   CHECK(judge(plan, snapshot).move == Move::Hold);
   CHECK(judge(plan, snapshot).wants_rows);
+  CHECK(judge(plan, snapshot).held.empty());
   snapshot.held_out->merge(rows_of({.run = 2400us}, 8000));
   CHECK(judge(plan, snapshot).move == Move::RollBack);
   // Enough requests pass a step whatever rows say, and harm to callers goes back.
@@ -220,6 +225,11 @@ TEST_CASE(
   CHECK(verdict_of(decision, Check::Errors) == Verdict::Hold);
   CHECK(verdict_of(decision, Check::RunTime) == Verdict::Pass);
   CHECK_FALSE(decision.wants_rows);  // the same ones would tell nothing new
+  CHECK(decision.held.starts_with("errors: 1.4 %"));
+  RolloutSnapshot asked = healthy();  // of requests more come
+  asked.challenger.errors = 7;
+  CHECK(verdict_of(judge(plan, asked), Check::Errors) == Verdict::Hold);
+  CHECK(judge(plan, asked).held.empty());
 }
 
 TEST_CASE("silence holds for ever, or rolls back after silence_limit if so asked, unless paused") {

@@ -55,6 +55,10 @@ Json line_of(const RolloutState& state, std::string_view what, const Json& detai
   return line;
 }
 
+std::string why_no_rows(std::string_view why) {
+  return fmt::format("too few requests, and no held-out rows to judge on: {}", why);
+}
+
 std::string_view word_of(Rollouts::Order order) {
   switch (order) {
     case Rollouts::Order::Approve:
@@ -197,6 +201,7 @@ Task<void> Rollouts::rehearse(ActiveRef active) {
 Task<void> Rollouts::note_rehearsal(ActiveRef active, Result<rollout::HeldOut> seen) {
   if (seen) {
     active->no_rows.clear();
+    active->no_rows_ever = false;
     active->rehearse_at = parts_.loop.now() + kRehearseAgain;
     const bool again = active->state.snapshot.held_out.has_value();
     if (!again) active->state.snapshot.held_out.emplace();
@@ -213,10 +218,9 @@ Task<void> Rollouts::note_rehearsal(ActiveRef active, Result<rollout::HeldOut> s
   const bool passes = error.code == Code::Unavailable || error.code == Code::Cancelled ||
                       error.code == Code::ResourceExhausted;
   if (passes) active->rehearse_at = parts_.loop.now() + kRehearseAgain;
+  active->no_rows_ever = !passes;
   if (std::exchange(active->no_rows, error.message) == error.message) co_return;
-  const std::string why =
-      fmt::format("too few requests, and no held-out rows to judge on: {}", error.message);
-  co_await record(active, "hold", {{"why", why}}, kSelf);
+  co_await record(active, "hold", {{"why", why_no_rows(error.message)}}, kSelf);
 }
 
 // ---- Moving -------------------------------------------------------------------------------------
@@ -554,6 +558,8 @@ Json Rollouts::describe(const FunctionName& name) const {
   Json steps = Json::array();
   for (const rollout::Step& step : state.plan.steps) steps.push_back(rollout::to_string(step));
   const auto seconds = std::chrono::duration<double>(snapshot.time_in_step).count();
+  rollout::Decision decision = rollout::judge(state.plan, snapshot);
+  if (decision.wants_rows && active->no_rows_ever) decision.held = why_no_rows(active->no_rows);
   Json held_out;
   if (snapshot.held_out) held_out = {{"rows", snapshot.held_out->rows}};
   if (!active->no_rows.empty()) held_out["why"] = active->no_rows;
@@ -571,7 +577,8 @@ Json Rollouts::describe(const FunctionName& name) const {
              {"approved", snapshot.approved},
              {"paused", snapshot.paused},
              {"plan", Json::parse(rollout::to_json(state.plan))},
-             {"decision", decision_json(rollout::judge(state.plan, snapshot))}};
+             {"decision", decision_json(decision)}};
+  if (!decision.held.empty()) about["held"] = std::move(decision.held);
   if (!held_out.is_null()) about["held_out"] = std::move(held_out);
   return about;
 }

@@ -225,13 +225,8 @@ def follow_rollout(
 
 def rollout_of(about: Mapping[str, Any], version: int) -> Dict[str, Any]:
     if about["state"] == "running" and about["version"] == version:
-        decision = about["decision"]
-        holds = [finding for finding in decision["findings"] if finding["verdict"] == "hold"]
-        person = [finding["text"] for finding in holds if finding["check"] in ("paused", "shift")]
-        no_rows = about.get("held_out", {}).get("why")
-        if not person and no_rows and any(finding["check"] == "samples" for finding in holds):
-            person = [f"too few requests, and no held-out rows to judge on: {no_rows}"]
-        return {"state": "held" if person else "running", "why": person[0] if person else decision["why"]}
+        held = about.get("held")
+        return {"state": "held" if held else "running", "why": held or about["decision"]["why"]}
     for line in about["decisions"]:  # the newest comes first
         change = line["change"]
         if change["version"] != version:
