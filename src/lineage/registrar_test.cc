@@ -1,308 +1,16 @@
-// From a training to its version on real stores; the jails of publishing and scoring are played.
+// From a training to its version.
 #include "lineage/registrar.h"
 
-#include <fmt/format.h>
-
-#include <filesystem>
-#include <memory>
+#include <functional>
 #include <string>
+#include <vector>
 
-#include "async/loop.h"
-#include "core/caller_reason.h"
-#include "core/reason.h"
-#include "lineage/json_parts.h"
-#include "lineage/lineage.h"
-#include "registry/testing/registry_fixture.h"
-#include "sandbox/testing/fake_spawner.h"
-#include "serving/ledger_writer.h"
-#include "store/local_blob_store.h"
+#include "lineage/testing/training_rig.h"
 
 #include <doctest/doctest.h>
 
 using namespace mayfly;
-using namespace std::chrono_literals;
-
-namespace {
-
-// Publishing finds every model good, and its run to take `run`.
-class PublishesAll final : public JobRunner {
- public:
-  explicit PublishesAll(Loop& loop) : loop_(loop) {}
-  Result<std::unique_ptr<Job>> run_job(JobSpec spec, JobEvents events) override {
-    struct Played final : Job {
-      void kill() override {}
-      void send(std::string_view, Fd) override {}
-    };
-    loop_.post([this, spec = std::move(spec), events = std::move(events)]() mutable {
-      Report report;
-      report.runtime_version = "1.31.1";
-      report.signature.inputs = {{input, DataType::Fp32, {-1}}};
-      report.signature.outputs = {{"label", DataType::Int64, {-1}}};
-      report.candidates = {Candidate{.warm_run = run}};
-      report.files = {{"load.json", 2}, {"model.onnx", 5}};
-      REQUIRE(make_directories(spec.work / "out").has_value());
-      REQUIRE(write_file_durably(spec.work / "out/load.json", "{}").has_value());
-      REQUIRE(write_file_durably(spec.work / "out/model.onnx", "bytes").has_value());
-      REQUIRE(write_file_durably(spec.work / "report.json", to_json(PublishOutcome(report)))
-                  .has_value());
-      events.on_end({});
-    });
-    return std::make_unique<Played>();
-  }
-  Duration run = 100us;
-  std::string input = "x";
-
- private:
-  Loop& loop_;
-};
-
-// An array in NumPy's format, version 1.0.
-std::string npy(std::string_view type, const std::string& shape, std::string_view bytes) {
-  std::string header =
-      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", type, shape);
-  while ((10 + header.size() + 1) % 64 != 0) header += ' ';
-  header += '\n';
-  std::string file("\x93NUMPY\x01\x00", 8);
-  file += static_cast<char>(header.size() & 0xff);
-  file += static_cast<char>(header.size() >> 8U);
-  return file + header + std::string(bytes);
-}
-
-template <typename T>
-std::string bytes_of(const std::vector<T>& values) {
-  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
-}
-
-struct Rig {
-  RegistryFixture fixture;
-  Path root = fixture.folder.path();
-  SystemClock clock;
-  SystemRng rng;
-  Loop loop{clock};
-  Pool pool{loop, "control", 1};
-  PublishesAll jails{loop};
-  std::unique_ptr<LocalBlobStore> blobs = LocalBlobStore::open(made("blobs"), made("tmp")).value();
-  std::unique_ptr<LocalBlobStore> job_blobs =
-      LocalBlobStore::open(made("jobs"), made("jobs_tmp")).value();
-  std::unique_ptr<DatasetStore> datasets = DatasetStore::open(root / "datasets.db").value();
-  std::unique_ptr<JobStore> jobs =
-      JobStore::open(root / "jobs.db", *job_blobs, clock, [this](const Digest& digest) {
-        return datasets->names(digest);
-      }).value();
-  Pins pins{clock};
-  std::unique_ptr<BlobOwners> owners = BlobOwners::open(root / "identity.db", clock, [] {
-                                         return std::vector<OwnedBlob>();
-                                       }).value();
-  std::unique_ptr<SecretStore> secrets =
-      SecretStore::open(root / "identity.db", root / "secrets.key", clock, rng).value();
-  std::unique_ptr<SigningKeyStore> keys =
-      SigningKeyStore::open(root / "identity.db", *secrets, clock, rng).value();
-  Publisher publisher{
-      loop, pool, jails, {.compiled = made("compiled"), .tmp = made("publish")}, {"1.31.1", "x86"}};
-  QuotaGate quotas{{loop, pool, [] { return QuotaGate::Used{}; }}};
-  Catalog catalog{{*fixture.registry, *blobs, publisher, pool, quotas}};
-  FakeSpawner spawner{loop};
-  Dispatcher dispatcher{loop, spawner, {}};
-  std::unique_ptr<Ledger> ledger = Ledger::open(root / "ledger", clock, {}).value();
-  LedgerWriter writer{loop, *ledger};
-  InvocationIds ids{clock, rng};
-  Shadows shadows{{loop, catalog, dispatcher, writer, ids}};
-  TrafficSwitch traffic{{pool, *fixture.registry, catalog, dispatcher, shadows, *keys}};
-  Rollouts rollouts{{loop, pool, *fixture.registry, catalog, traffic}};
-  DatasetRecord credit = datasets
-                             ->ensure({.project = "default",
-                                       .name = "credit",
-                                       .caller = "alice",
-                                       .key = {.k0 = 1, .k1 = 2}})
-                             .value();
-  // Of the two models over the same rows: what the scoring of a gate leaves.
-  struct Scored {
-    int rows = 400, champion_wrong = 100, challenger_wrong = 20;
-    JobState state = JobState::Done;
-  } scored;
-  std::vector<JobSubmission> scorings;
-  std::vector<Digest> champions;  // of each scoring
-  Bytes stored_limit{};           // 0: none
-  Registrar registrar{{.pool = pool,
-                       .clock = clock,
-                       .blobs = *blobs,
-                       .owners = *owners,
-                       .pins = pins,
-                       .registry = *fixture.registry,
-                       .catalog = catalog,
-                       .traffic = traffic,
-                       .rollouts = rollouts,
-                       .publisher = publisher,
-                       .jobs = *jobs,
-                       .job_blobs = *job_blobs,
-                       .datasets = *datasets,
-                       .score = [this](JobSubmission job,
-                                       std::vector<JobFile> inputs) { return score(job, inputs); },
-                       .byte_limit = [this](std::string_view) { return stored_limit; },
-                       .stop = {}}};
-  Lineage lineage{{.registry = *fixture.registry,
-                   .blobs = *blobs,
-                   .jobs = *jobs,
-                   .datasets = *datasets,
-                   .ledger = root / "ledger"}};
-
-  ~Rig() {
-    loop.run(rollouts.close());
-    loop.run(shadows.close());
-    loop.run(dispatcher.drain(1s));
-  }
-
-  Path made(const char* name) const {
-    std::filesystem::create_directories(root / name);
-    return root / name;
-  }
-
-  JobFile keep(FileRole role, std::string name, std::string_view content) {
-    const auto to = job_blobs->create().value();
-    REQUIRE(to->append(std::as_bytes(std::span(content))).has_value());
-    const BlobInfo info = to->commit().value();
-    return {.role = role, .name = std::move(name), .digest = info.digest, .size = info.size};
-  }
-
-  std::uint32_t put(const std::string& job, std::uint32_t parent = 0) {
-    const JobFile schema = keep(FileRole::Result, "schema.json",
-                                to_json(DatasetSchema{.columns = {{.name = "age"},
-                                                                  {.name = "class",
-                                                                   .type = ColumnType::Category,
-                                                                   .categories = {"bad", "good"}}},
-                                                      .target = "class",
-                                                      .event_time = {},
-                                                      .split = {}}));
-    const auto made = datasets->commit(
-        {.snapshot = {.dataset = credit.id,
-                      .kind = parent > 0 ? SnapshotKind::Append : SnapshotKind::Put,
-                      .parent = parent,
-                      .job = job,
-                      .rows = {.train = 700, .valid = 100, .test = 200},
-                      .report = "{}",
-                      .sources = R"([{"name":"german.csv","sha256":"aa"}])"},
-         .part = {},
-         .files = {{.path = std::string(kSchemaFile),
-                    .digest = schema.digest,
-                    .size = schema.size}},
-         .limit = {}});
-    REQUIRE(made.has_value());
-    return made->number;
-  }
-
-  // A job that is done, with its files.
-  JobRecord done(JobSubmission job, std::vector<JobFile> files, const std::string& result) {
-    job.function = "credit-risk";
-    job.expires = clock.wall_now() + 1h;
-    job.keep = 1h;
-    REQUIRE(jobs->submit(job, {}, {}).has_value());
-    const auto leased =
-        jobs->lease({.now = clock.wall_now(), .after_project = "", .memory = gib(8), .cpus = 8});
-    REQUIRE(leased->has_value());
-    REQUIRE((*leased)->spec.id == job.id);
-    const auto over = jobs->advance(
-        lease_of(**leased), clock.wall_now(),
-        {.finished = true, .checkpoint = {}, .files = std::move(files), .result = result}, {});
-    REQUIRE_MESSAGE(over.has_value(), over.error().message);
-    return *over;
-  }
-
-  TrainedModel train(int number, std::uint32_t snapshot, std::string result = "") {
-    const auto id = [&](int part) {
-      return fmt::format("0198f000-0000-7000-8000-{:06}{:06}", number, part);
-    };
-    if (result.empty())
-      result = R"({"outcome":"goal_reached","goal":{"metric":"accuracy","at":0.7},"trials":3,
-        "test":{"metrics":{"accuracy":{"value":0.8,"low":0.74,"high":0.85}},"rows":200,"looks":1,
-        "alpha":0.05},"baselines":{"majority":{"metrics":{"accuracy":{"value":0.7}}}}})";
-    const Json detail{{"train", {{"trainer", "xgboost"}, {"positive", "good"}, {"group", "kind"}}},
-                      {"data", {{"dataset", "credit"}, {"snapshot", snapshot}}}};
-    std::vector<JobFile> files{
-        keep(FileRole::Result, "model.onnx", fmt::format("model {}", number)),
-        keep(FileRole::Result, "report.json",
-             R"({"task":"binary","target":"class","metric":"accuracy","classes":["bad","good"],
-                 "trainer":"xgboost","params":{"eta":0.3},"seed":7,
-                 "metrics":{"accuracy":{"value":0.81,"low":0.75,"high":0.86}}})")};
-    JobSubmission trial;
-    trial.id = id(2);
-    trial.kind = JobKind::Trial;
-    trial.detail = detail.dump();
-    trial.memory = mib(64);
-    JobSubmission parent = trial;
-    parent.id = id(1);
-    parent.kind = JobKind::Train;
-    parent.detail = "{}";
-    JobRecord winner = done(trial, std::move(files), "{}");
-    return {.job = done(parent, {}, result),
-            .trial = std::move(winner),
-            .score = {},
-            .author = {.who = "alice", .why = "because"}};
-  }
-
-  Task<Result<JobRecord>> score(JobSubmission job, std::vector<JobFile> inputs) {
-    scorings.push_back(job);
-    REQUIRE(inputs.size() == 2);
-    CHECK(inputs[0].name == "m0.onnx");
-    CHECK(job_blobs->find(inputs[0].digest)->has_value());
-    champions.push_back(inputs[0].digest);
-    JobRecord over;
-    over.spec = job;
-    over.state = scored.state;
-    over.message = "as played";
-    if (scored.state != JobState::Done) co_return over;
-    std::vector<std::int64_t> truth;
-    std::vector<float> said[2];
-    const int wrong[2] = {scored.champion_wrong, scored.challenger_wrong};
-    for (int row = 0; row < scored.rows; ++row) {
-      truth.push_back(row % 2);
-      for (int model = 0; model < 2; ++model) {
-        const bool one = (row % 2 == 1) != (row < wrong[model]);
-        said[model].push_back(one ? 0.1F : 0.9F);
-        said[model].push_back(one ? 0.9F : 0.1F);
-      }
-    }
-    const std::string rows = std::to_string(scored.rows);
-    Json figures{{"metrics", {{"accuracy", {{"value", 0.8}, {"low", 0.7}, {"high", 0.9}}}}}};
-    const auto asked = parse_score_job(job.detail);
-    std::vector<std::int32_t> places;  // of two values; the last row's is not listed
-    for (int row = 0; row < scored.rows; ++row) places.push_back(row < scored.rows / 2 ? 0 : 1);
-    places.back() = -1;
-    for (const std::string& column : (*asked)->slices)
-      figures["slices"][column] = {{{"value", "m"}, {"rows", 1}, {"metric", {{"value", 0.8}}}},
-                                   {{"value", "f"}, {"rows", 1}, {"metric", {{"value", 0.8}}}}};
-    const Json result{{"split", "test"},
-                      {"task", "binary"},
-                      {"metric", "accuracy"},
-                      {"rows", scored.rows},
-                      {"without_target", 0},
-                      {"alpha", 0.025},
-                      {"models", {{"m0", figures}, {"m1", figures}}},
-                      {"baselines", Json::object()}};
-    job.memory = mib(64);
-    co_return done(
-        job,
-        {keep(FileRole::Result, "truth.npy", npy("<i8", rows + ",", bytes_of(truth))),
-         keep(FileRole::Result, "m0/probabilities.npy",
-              npy("<f4", rows + ", 2", bytes_of(said[0]))),
-         keep(FileRole::Result, "m1/probabilities.npy",
-              npy("<f4", rows + ", 2", bytes_of(said[1]))),
-         keep(FileRole::Result, "slices/0.npy", npy("<i4", rows + ",", bytes_of(places)))},
-        result.dump());
-  }
-
-  Result<Registered> add(TrainedModel trained) {
-    return loop.run(registrar.add(std::move(trained)));
-  }
-  const FunctionEntry& function() {
-    table = fixture.registry->snapshot();
-    return *table->find("credit-risk");
-  }
-  Registry::Snapshot table;
-};
-
-FunctionName risk() { return FunctionName::parse("credit-risk").value(); }
-
-}  // namespace
+using Rig = TrainingRig;
 
 TEST_CASE("a first version that beats its baselines gets all requests, with its record") {
   Rig rig;
@@ -394,6 +102,35 @@ TEST_CASE("a challenger that is not shown to be better stays a version, without 
   CHECK_FALSE(rig.rollouts.under_way(risk()));
   CHECK(rig.function().versions.size() == 4);
   CHECK(rig.function().current.value == 1);
+}
+
+TEST_CASE("a scoring whose words and files do not agree proves nothing") {
+  Rig rig;
+  const std::uint32_t snapshot = rig.put("ingest-1");
+  REQUIRE(rig.add(rig.train(1, snapshot)).has_value());
+  int number = 2;
+  const auto passes = [&](std::function<void(Json&, std::vector<JobFile>&)> lie) {
+    rig.scored.lie = std::move(lie);
+    const auto made = rig.add(rig.train(number++, snapshot));
+    REQUIRE_MESSAGE(made.has_value(), made.error().message);
+    CHECK_FALSE(rig.rollouts.under_way(risk()));
+    return made->gate["passed"].get<bool>();
+  };
+  CHECK_FALSE(passes([](Json& result, auto&) { result["rows"] = 4000; }));
+  CHECK_FALSE(passes([](Json& result, auto&) { result["metric"] = "auc"; }));
+  CHECK_FALSE(passes([](Json& result, auto&) { result["models"].erase("m0"); }));
+  CHECK_FALSE(passes([](Json&, std::vector<JobFile>& files) { files.erase(files.begin()); }));
+  const auto truth_of = [&](std::string_view type, const std::string& shape, std::string bytes) {
+    return [&rig, array = npy(type, shape, bytes)](Json&, std::vector<JobFile>& files) {
+      files[0] = rig.keep(FileRole::Result, "truth.npy", array);
+    };
+  };
+  CHECK_FALSE(passes(truth_of("<i8", "399,", bytes_of(std::vector<std::int64_t>(399, 1)))));
+  CHECK_FALSE(passes(truth_of("<i8", "400,", bytes_of(std::vector<std::int64_t>(400, 2)))));
+  CHECK_FALSE(passes(truth_of("<i8", "400,", bytes_of(std::vector<std::int64_t>(399, 1)))));
+  CHECK_FALSE(passes(truth_of("|O", "400,", std::string(3200, 'x'))));
+  rig.scored.lie = {};
+  CHECK(rig.add(rig.train(number, snapshot))->gate["passed"] == true);
 }
 
 TEST_CASE("a newer version takes the place of one whose rollout is under way, and both say so") {

@@ -88,5 +88,6 @@ class TrainRolloutTest(NodeCase):
         wait_until(lambda: "held_out" in self.node.cli_json("rollout", "mixed"), "it says why it holds")
         about = self.node.cli_json("rollout", "mixed")
         self.assertIn("version 2 was not trained here", about["held_out"]["why"])
+        self.assertIn("no held-out rows to judge on: version 2 was not trained here", about["held"])
         self.assertEqual(about["step"], 0)
         self.node.cli("rollout", "mixed", "abort")
