@@ -126,6 +126,8 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
   if (conclusion.registers()) {
     CO_TRY(result, co_await enroll(model, scored, std::move(result)));
   }
+  phase_ = result.value("outcome", "");
+  say();
   JobStore::SliceResult done;
   done.finished = true;
   done.result = result.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -371,6 +371,7 @@ TEST_CASE("a search stops where its best surely reaches the goal, and the test s
     const std::string id = rig.submit();
     const Json result = rig.result(id);
     CHECK(result["outcome"] == "goal_reached");
+    CHECK(rig.find(id).progress.text.starts_with("goal_reached, best auc"));
     CHECK(result["search"] == "goal");
     CHECK(result["candidates"] < 27);
     CHECK(rig.tried.contains({0, 2}));  // the control went on
