@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "async/loop.h"
@@ -101,8 +102,10 @@ struct TrainingRig {
                        .jobs = *jobs,
                        .job_blobs = *job_blobs,
                        .datasets = *datasets,
-                       .score = [this](JobSubmission job,
-                                       std::vector<JobFile> inputs) { return score(job, inputs); },
+                       .score =
+                           [this](JobSubmission job, std::vector<JobFile> inputs) {
+                             return score(std::move(job), std::move(inputs));
+                           },
                        .byte_limit = [this](std::string_view) { return stored_limit; },
                        .stop = {}}};
   Lineage lineage{{.registry = *fixture.registry,
