@@ -81,9 +81,10 @@ void print_running_rollout(const CliJson& about) {
       about.value("errors", 0ULL), about.value("champion", 0),
       about.value("champion_requests", 0ULL), about.value("champion_errors", 0ULL));
   const CliJson held_out = about.value("held_out", CliJson::object());
-  if (held_out.contains("why"))
+  if (held_out.contains("why") && !about.contains("held"))
     fmt::print("no held-out rows stand in for requests: {}\n", held_out.value("why", ""));
-  if (about.contains("held")) fmt::print("it waits for a person: {}\n", about.value("held", ""));
+  if (about.contains("held"))
+    fmt::print("it waits for a person, or for requests: {}\n", about.value("held", ""));
   if (about["decision"].value("judged_on", "requests") != "requests")
     fmt::print("judged on {} held-out rows, as too few requests came\n",
                held_out.value("rows", 0ULL));

@@ -109,26 +109,44 @@ TEST_CASE("a scoring whose words and files do not agree proves nothing") {
   const std::uint32_t snapshot = rig.put("ingest-1");
   REQUIRE(rig.add(rig.train(1, snapshot)).has_value());
   int number = 2;
-  const auto passes = [&](std::function<void(Json&, std::vector<JobFile>&)> lie) {
+  const auto refused = [&](std::function<void(Json&, std::vector<JobFile>&)> lie) {
     rig.scored.lie = std::move(lie);
     const auto made = rig.add(rig.train(number++, snapshot));
     REQUIRE_MESSAGE(made.has_value(), made.error().message);
+    CHECK(made->gate["passed"] == false);
     CHECK_FALSE(rig.rollouts.under_way(risk()));
-    return made->gate["passed"].get<bool>();
+    return std::string(text_at(made->gate, "why"));
   };
-  CHECK_FALSE(passes([](Json& result, auto&) { result["rows"] = 4000; }));
-  CHECK_FALSE(passes([](Json& result, auto&) { result["metric"] = "auc"; }));
-  CHECK_FALSE(passes([](Json& result, auto&) { result["models"].erase("m0"); }));
-  CHECK_FALSE(passes([](Json&, std::vector<JobFile>& files) { files.erase(files.begin()); }));
-  const auto truth_of = [&](std::string_view type, const std::string& shape, std::string bytes) {
-    return [&rig, array = npy(type, shape, bytes)](Json&, std::vector<JobFile>& files) {
+  CHECK(refused([](Json& result, auto&) {
+          result["rows"] = 4000;
+        }).contains("speaks of 4000 rows and left 400"));
+  CHECK(refused([](Json& result, auto&) {
+          result["metric"] = "auc";
+        }).contains("a model lacks the metric"));
+  CHECK(refused([](Json& result, auto&) {
+          result["models"].erase("m0");
+        }).contains("not of the models that were asked for"));
+  CHECK(refused([](Json&, std::vector<JobFile>& files) {
+          files.erase(files.begin());
+        }).contains("left no predictions"));
+  std::vector<std::int64_t> truth;
+  for (int row = 0; row < rig.scored.rows; ++row) truth.push_back(row % 2);
+  const auto truth_is = [&](std::string_view type, const std::string& bytes) {
+    return [&rig, array = npy(type, "400,", bytes)](Json&, std::vector<JobFile>& files) {
       files[0] = rig.keep(FileRole::Result, "truth.npy", array);
     };
   };
-  CHECK_FALSE(passes(truth_of("<i8", "399,", bytes_of(std::vector<std::int64_t>(399, 1)))));
-  CHECK_FALSE(passes(truth_of("<i8", "400,", bytes_of(std::vector<std::int64_t>(400, 2)))));
-  CHECK_FALSE(passes(truth_of("<i8", "400,", bytes_of(std::vector<std::int64_t>(399, 1)))));
-  CHECK_FALSE(passes(truth_of("|O", "400,", std::string(3200, 'x'))));
+  const std::string bytes = bytes_of(truth);
+  CHECK(refused(truth_is("<i8", bytes.substr(8))).contains("left no array"));
+  CHECK(refused(truth_is("<f4", bytes)).contains("left no array"));
+  CHECK(refused(truth_is("|O", bytes)).contains("left no array"));
+  truth.back() = 2;
+  CHECK(refused(truth_is("<i8", bytes_of(truth))).contains("a row without a class"));
+  truth.pop_back();
+  const std::string short_of_one = npy("<i8", "399,", bytes_of(truth));
+  CHECK(refused([&](Json&, std::vector<JobFile>& files) {
+          files[0] = rig.keep(FileRole::Result, "truth.npy", short_of_one);
+        }).contains("as many probabilities as rows"));
   rig.scored.lie = {};
   CHECK(rig.add(rig.train(number, snapshot))->gate["passed"] == true);
 }

@@ -10,7 +10,6 @@
 #include <memory>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "core/manifest.h"
 #include "core/reason.h"

@@ -46,12 +46,12 @@ bool lacks_times(const Decision& decision) {
          });
 }
 
-// Requests would lift anything but a pause and a shift, but they do not come where rows stand in.
+// Requests lift anything but a pause and a shift, but they do not come where rows stand in.
 std::string held_by(const Decision& decision) {
   if (decision.move != Move::Hold) return "";
   const bool rows = decision.basis == Basis::HeldOutRows;
   return texts_of(decision.findings, [&](const Finding& finding) {
-    if (finding.verdict != Verdict::Hold || finding.check == Check::Time) return false;
+    if (finding.verdict != Verdict::Hold) return false;
     if (finding.check == Check::Paused || finding.check == Check::Shift) return true;
     return rows && !(is_time(finding.check) && decision.wants_rows);
   });

@@ -105,8 +105,9 @@ struct Decision {
   bool wants_rows = false;
   std::uint32_t step = 0;  // where the rollout is after the move
   std::string why = {};    // the texts of the findings that decided
-  // The texts of those that hold until a person decides: a pause, a shift, and what held-out rows
-  // indicate and cannot prove. Empty: time, requests or rows may still lift what holds.
+  // The texts of those that hold until a person decides, or enough requests come where none did: a
+  // pause, a shift, and what held-out rows indicate and cannot prove. Empty: time, the requests
+  // there are or more rows may lift what holds.
   std::string held = {};
   std::vector<Finding> findings = {};
 };

@@ -194,6 +194,15 @@ TEST_CASE("what held-out rows show is judged as requests are, which come first")
   CHECK(judge(plan, snapshot).held.empty());
   snapshot.held_out->merge(rows_of({.run = 2400us}, 8000));
   CHECK(judge(plan, snapshot).move == Move::RollBack);
+  // What so many times leave open stays open.
+  snapshot.held_out = rows_of({.run = 2400us}, 500);
+  RolloutPlan close = plan;
+  while (snapshot.held_out->challenger.timed() < kMostHeldOutTimes)
+    snapshot.held_out->merge(rows_of({.run = 2400us}, 5000));
+  close.latency_margin = found(judge(close, snapshot), Check::RunTime)->difference - 1e-9;
+  CHECK(judge(close, snapshot).move == Move::Hold);
+  CHECK_FALSE(judge(close, snapshot).wants_rows);
+  CHECK(judge(close, snapshot).held.starts_with("run time p50"));
   // Enough requests pass a step whatever rows say, and harm to callers goes back.
   RolloutSnapshot busy = healthy();
   busy.held_out = rows_of({.errors = 0.3}, 500);

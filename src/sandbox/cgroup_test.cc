@@ -132,7 +132,7 @@ TEST_CASE("a v2 tree beside v1 is joined only for what v1 does not do") {
     return v1;
   };
   CHECK_FALSE(found(kV1Hierarchies, false));
-  CHECK(found(kV1Hierarchies, true));
+  CHECK(found(without(0), true));   // it limits memory
   CHECK(found(without(2), false));  // it counts processor time
 }
 

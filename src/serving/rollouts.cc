@@ -71,6 +71,14 @@ std::string_view word_of(Rollouts::Order order) {
   return "resume";
 }
 
+// Of a rollout that wants rows, when there are none for good.
+std::string held_without_rows(const RolloutState& state, const rollout::Decision& decision,
+                              std::string_view why) {
+  if (state.snapshot.held_out) return decision.why;  // they may be asked no more
+  // Else silence ends it by itself.
+  return state.plan.on_silence == rollout::OnSilence::Hold ? why_no_rows(why) : decision.held;
+}
+
 }  // namespace
 
 Rollouts::Rollouts(Parts parts)
@@ -201,7 +209,6 @@ Task<void> Rollouts::rehearse(ActiveRef active) {
 Task<void> Rollouts::note_rehearsal(ActiveRef active, Result<rollout::HeldOut> seen) {
   if (seen) {
     active->no_rows.clear();
-    active->no_rows_ever = false;
     active->rehearse_at = parts_.loop.now() + kRehearseAgain;
     const bool again = active->state.snapshot.held_out.has_value();
     if (!again) active->state.snapshot.held_out.emplace();
@@ -218,7 +225,7 @@ Task<void> Rollouts::note_rehearsal(ActiveRef active, Result<rollout::HeldOut> s
   const bool passes = error.code == Code::Unavailable || error.code == Code::Cancelled ||
                       error.code == Code::ResourceExhausted;
   if (passes) active->rehearse_at = parts_.loop.now() + kRehearseAgain;
-  active->no_rows_ever = !passes;
+  active->no_rows_for_good = !passes;
   if (std::exchange(active->no_rows, error.message) == error.message) co_return;
   co_await record(active, "hold", {{"why", why_no_rows(error.message)}}, kSelf);
 }
@@ -559,7 +566,8 @@ Json Rollouts::describe(const FunctionName& name) const {
   for (const rollout::Step& step : state.plan.steps) steps.push_back(rollout::to_string(step));
   const auto seconds = std::chrono::duration<double>(snapshot.time_in_step).count();
   rollout::Decision decision = rollout::judge(state.plan, snapshot);
-  if (decision.wants_rows && active->no_rows_ever) decision.held = why_no_rows(active->no_rows);
+  if (decision.wants_rows && active->no_rows_for_good)
+    decision.held = held_without_rows(state, decision, active->no_rows);
   Json held_out;
   if (snapshot.held_out) held_out = {{"rows", snapshot.held_out->rows}};
   if (!active->no_rows.empty()) held_out["why"] = active->no_rows;

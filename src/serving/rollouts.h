@@ -103,7 +103,7 @@ class Rollouts {
     TimePoint saved;
     std::set<std::string> holds = {};  // by which checks, as recorded in this step
     std::string no_rows = {};          // why no held-out rows are there
-    bool no_rows_ever = false;         // and that stays so
+    bool no_rows_for_good = false;     // and nothing will change that
     TimePoint rehearse_at{};           // not before; while it is done, never
     // Nobody wants to know of held-out rows any more.
     std::shared_ptr<CancelSource> over = std::make_shared<CancelSource>();

@@ -126,12 +126,12 @@ Task<Result<JobStore::SliceResult>> TrainingRun::work(Pin& pin) {
   if (conclusion.registers()) {
     CO_TRY(result, co_await enroll(model, scored, std::move(result)));
   }
-  phase_ = result.value("outcome", "");
-  say();
   JobStore::SliceResult done;
   done.finished = true;
   done.result = result.dump(-1, ' ', false, Json::error_handler_t::replace);
   CO_TRY(done.files, co_await parts_.pool.run([&] { return result_files(model, pin); }));
+  phase_ = result.value("outcome", "");
+  say();
   co_return done;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import threading
@@ -97,6 +98,24 @@ class TrainingTest(NodeCase):
         result = self.train("small", "--data", "small", "--goal", "accuracy >= 0.93", code=DATA_TOO_SMALL)["result"]
         self.assertEqual(result["outcome"], "data_too_small")
         self.assertGreater(result["rows_to_decide"], result["test"]["rows"])
+
+    def test_a_date_is_asked_as_it_was_learned(self) -> None:
+        rows = [[f"2025-{1 + i % 12:02}-{1 + i % 28:02}", "late" if i % 12 >= 6 else "early"] for i in range(600)]
+        table = self.folder / "days.csv"
+        write_table(table, ["day", "half"], rows)
+        self.node.cli("data", "put", "days", str(table), "--target", "half", "--split", SPLIT)
+        self.train("days", "--data", "days", "--seed", "1", "--no-baseline")
+        asked = {"day": ["2026-01-15", "2026-09-15T08:00:00+02:00", 1768435200000]}
+        reply = self.node.request("POST", "/functions/days", json.dumps(asked)).json()
+        self.assertEqual(reply["label"], ["early", "late", "early"])
+        self.assertEqual(reply["probabilities"][0], reply["probabilities"][2])
+        refused = self.node.request("POST", "/functions/days", json.dumps({"day": ["2026-02-30"]}))
+        self.assertEqual(refused.status, 400)
+        self.assertIn("or a date as ISO 8601 has it", text_of(refused.body))
+        answers = self.folder / "answers.csv"
+        self.node.cli("batch", "days", "--input", str(table), "--output", str(answers))
+        with open(answers, encoding="utf-8") as file:
+            self.assertEqual([line["label"] for line in csv.DictReader(file)], [half for _, half in rows])
 
     def test_what_cannot_be_is_refused_before_anything_runs(self) -> None:
         for args, words in (

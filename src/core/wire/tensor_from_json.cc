@@ -9,9 +9,11 @@
 #include <cstring>
 #include <limits>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
+#include "core/iso_date.h"
 #include "core/reason.h"
 #include "core/wire/json_scanner.h"
 #include "core/wire/small_float.h"
@@ -56,7 +58,7 @@ std::string expectation(Element element) {
     case DataType::Int32:
       return integer_range<std::int32_t>();
     case DataType::Int64:
-      return integer_range<std::int64_t>();
+      return integer_range<std::int64_t>() + ", or a date as ISO 8601 has it";
     case DataType::Bytes:
       return element.bytes == JsonBytes::Text ? "a string"
                                               : R"(a string or {"b64": base64 of the bytes})";
@@ -81,6 +83,18 @@ std::optional<Integer> take_integer(JsonScanner& in) {
       std::is_signed_v<Integer> ? static_cast<std::uint64_t>(Limits::max()) + 1 : 0;
   if (number->digits > lowest) return std::nullopt;
   return static_cast<Integer>(std::uint64_t{0} - number->digits);
+}
+
+// Or a date, which stands for milliseconds since 1970, UTC: as models learn them.
+std::optional<std::int64_t> take_int64(JsonScanner& in) {
+  if (in.peek() != '"') return take_integer<std::int64_t>(in);
+  constexpr std::size_t kLongestDate = 64;
+  std::string text;
+  const bool taken = in.take_string([&](std::string_view piece) {
+    text += piece.substr(0, kLongestDate + 1 - std::min(text.size(), kLongestDate + 1));
+  });
+  if (!taken || text.size() > kLongestDate) return std::nullopt;
+  return parse_iso_date(text);
 }
 
 template <typename Real>
@@ -325,7 +339,7 @@ Status read_json_tensor(std::string_view text, DataType type, std::span<const st
     case DataType::Int32:
       return read_fixed<take_integer<std::int32_t>>(text, type, shape, destination);
     case DataType::Int64:
-      return read_fixed<take_integer<std::int64_t>>(text, type, shape, destination);
+      return read_fixed<take_int64>(text, type, shape, destination);
     case DataType::Fp16:
       return read_fixed<take_fp16>(text, type, shape, destination);
     case DataType::Bf16:

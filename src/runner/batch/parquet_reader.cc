@@ -15,6 +15,7 @@
 #include <parquet/properties.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <set>
 #include <utility>
@@ -34,6 +35,7 @@ using arrow::Type;
 
 constexpr std::string_view kParquetFile = "the Parquet file";
 constexpr std::int64_t kPageBuffer = 1 << 20;
+constexpr std::int64_t kDay = 86'400'000;  // milliseconds
 
 bool is_list(const arrow::DataType& type) {
   return type.id() == Type::LIST || type.id() == Type::LARGE_LIST ||
@@ -59,6 +61,9 @@ bool is_plain(const arrow::DataType& type) {
     case Type::LARGE_STRING:
     case Type::BINARY:
     case Type::LARGE_BINARY:
+    case Type::DATE32:
+    case Type::DATE64:
+    case Type::TIMESTAMP:
       return true;
     case Type::DICTIONARY:
       return is_plain(*static_cast<const arrow::DictionaryType&>(type).value_type());
@@ -70,6 +75,26 @@ bool is_plain(const arrow::DataType& type) {
 template <typename Array>
 auto value_at(const arrow::Array& array, std::int64_t row) {
   return static_cast<const Array&>(array).Value(row);
+}
+
+// Milliseconds since 1970, UTC, as models learn dates; what is finer is cut off.
+CellValue date_cell(const arrow::TimestampArray& array, std::int64_t row) {
+  using std::chrono::floor, std::chrono::milliseconds;
+  const std::int64_t count = array.Value(row);
+  switch (static_cast<const arrow::TimestampType&>(*array.type()).unit()) {
+    case arrow::TimeUnit::SECOND: {
+      std::int64_t all = 0;
+      if (__builtin_mul_overflow(count, std::int64_t{1000}, &all)) break;
+      return all;
+    }
+    case arrow::TimeUnit::MILLI:
+      return count;
+    case arrow::TimeUnit::MICRO:
+      return std::int64_t{floor<milliseconds>(std::chrono::microseconds(count)).count()};
+    case arrow::TimeUnit::NANO:
+      return std::int64_t{floor<milliseconds>(std::chrono::nanoseconds(count)).count()};
+  }
+  return NoValue{};
 }
 
 CellValue arrow_cell(const arrow::Array& array, std::int64_t row) {
@@ -85,6 +110,12 @@ CellValue arrow_cell(const arrow::Array& array, std::int64_t row) {
       return std::int64_t{value_at<arrow::Int32Array>(array, row)};
     case Type::INT64:
       return std::int64_t{value_at<arrow::Int64Array>(array, row)};
+    case Type::DATE32:
+      return value_at<arrow::Date32Array>(array, row) * kDay;
+    case Type::DATE64:
+      return std::int64_t{value_at<arrow::Date64Array>(array, row)};
+    case Type::TIMESTAMP:
+      return date_cell(static_cast<const arrow::TimestampArray&>(array), row);
     case Type::UINT8:
       return std::uint64_t{value_at<arrow::UInt8Array>(array, row)};
     case Type::UINT16:

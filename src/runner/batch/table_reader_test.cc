@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -241,6 +242,34 @@ TEST_CASE("every datatype takes what fits it and nothing else") {
       CHECK(read->failures.size() == 1);
       CHECK(read->chunks[0].inputs[0].bytes.size() == element_size(one.type));
     }
+  }
+}
+
+TEST_CASE("a date is milliseconds where INT64 is wanted, and text where text is") {
+  const Folder folder;
+  auto job = pair_job(TableFormat::Csv);
+  job.signature.inputs = {{"day", DataType::Int64, {-1}}, {"text", DataType::Bytes, {-1}}};
+  const std::string rows = R"({"day":"2026-01-31","text":"2026-01-31"}
+{"day":"2026-01-31T02:00:00.5+02:00","text":""}
+{"day":1769817600000,"text":""}
+{"day":"2026-02-30","text":""}
+)";
+  const auto csv =
+      folder.read(job,
+                  "day,text\n2026-01-31,2026-01-31\n2026-01-31T02:00:00.5+02:00,\n1769817600000,\n"
+                  "2026-02-30,\n");
+  job = pair_job(TableFormat::Jsonl);
+  job.signature.inputs = {{"day", DataType::Int64, {-1}}, {"text", DataType::Bytes, {-1}}};
+  const auto jsonl = folder.read(job, rows);
+  for (const auto* read : {&csv, &jsonl}) {
+    REQUIRE(read->has_value());
+    CHECK((*read)->chunks[0].good == std::vector<std::uint32_t>{0, 1, 2});
+    const auto& inputs = (*read)->chunks[0].inputs;
+    std::vector<std::int64_t> days(3);
+    REQUIRE(inputs[0].bytes.size() == days.size() * sizeof(std::int64_t));
+    std::memcpy(days.data(), inputs[0].bytes.data(), inputs[0].bytes.size());
+    CHECK(days == std::vector<std::int64_t>{1769817600000, 1769817600500, 1769817600000});
+    CHECK(inputs[1].rows(0, 1).size() == 4 + 10);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/iso_date.h"
 #include "core/wire/json_text.h"
 #include "core/wire/small_float.h"
 
@@ -90,6 +91,19 @@ std::optional<T> number_of(const CellValue& value) {
       value);
 }
 
+std::optional<std::string_view> text_of(const CellValue& value) {
+  if (const auto* field = std::get_if<FieldText>(&value)) return field->text;
+  if (const auto* text = std::get_if<StringText>(&value)) return text->text;
+  return std::nullopt;
+}
+
+// A date stands for milliseconds since 1970, UTC: as models learn them.
+std::optional<std::int64_t> integer_or_date(const CellValue& value) {
+  if (const auto number = number_of<std::int64_t>(value)) return number;
+  const auto text = text_of(value);
+  return text ? parse_iso_date(*text) : std::nullopt;
+}
+
 template <typename T>
 bool store(std::byte* to, const std::optional<T>& value) {
   if (!value) return false;
@@ -125,7 +139,7 @@ bool store_fixed(DataType type, std::byte* to, const CellValue& value) {
     case DataType::Int32:
       return store(to, number_of<std::int32_t>(value));
     case DataType::Int64:
-      return store(to, number_of<std::int64_t>(value));
+      return store(to, integer_or_date(value));
     case DataType::Fp32:
       return store(to, number_of<float>(value));
     case DataType::Fp64:
@@ -145,12 +159,6 @@ bool store_fixed(DataType type, std::byte* to, const CellValue& value) {
       return false;
   }
   return false;
-}
-
-std::optional<std::string_view> text_of(const CellValue& value) {
-  if (const auto* field = std::get_if<FieldText>(&value)) return field->text;
-  if (const auto* text = std::get_if<StringText>(&value)) return text->text;
-  return std::nullopt;
 }
 
 std::string shown(const CellValue& value) {
