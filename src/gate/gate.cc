@@ -317,7 +317,12 @@ Result<std::optional<std::int64_t>> comparable(const Origin& champion, const Ori
   if (champion.by_time != challenger.by_time)
     return no("one split its rows by time, the other did not");
   if (!challenger.by_time) {
-    if (champion.split == challenger.split) return std::nullopt;
+    if (champion.split == challenger.split) {
+      if (champion.split_basis == challenger.split_basis) return std::nullopt;
+      return no(
+          "its snapshot has other columns, and rows that are split by their content were dealt "
+          "anew; a dataset with an id (--id) keeps rows where they are");
+    }
     return no(
         fmt::format("its rows were split by {}, not by {}", champion.split, challenger.split));
   }

@@ -82,7 +82,8 @@ Verdict judge_first(const GatePolicy& policy, const First& first);
 struct Origin {
   std::string dataset;  // with what identifies this life of its name
   std::uint32_t snapshot = 0;
-  std::string split;  // the rule, as JSON
+  std::string split;             // the rule, as JSON
+  std::string split_basis = {};  // equal where a row of both snapshots is in the same split
   bool by_time = false;
   std::optional<std::int64_t> test_from = {};  // of a split by time: ms since 1970
   std::string target;

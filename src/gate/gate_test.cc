@@ -230,6 +230,9 @@ TEST_CASE("rows are fair to both of one dataset, one rule and one target, or lat
   two.split = R"({"by":"id"})";
   CHECK_FALSE(comparable(one, two).has_value());
   two = one;
+  two.split_basis = "other columns";
+  CHECK(comparable(one, two).error().message.contains("were dealt anew"));
+  two = one;
   two.target = "other";
   CHECK_FALSE(comparable(one, two).has_value());
   Origin early = one;

@@ -141,7 +141,9 @@ Result<LearnedFrom> Registrar::find_data(const TrainedModel& trained) const {
   const auto schema = std::ranges::find(files, kSchemaFile, &DatasetFile::path);
   if (schema == files.end()) return fail(Code::DataLoss, "the snapshot has no schema");
   const std::string text = TRY(read(schema->digest, parts_.job_blobs, kMaxSchemaJson));
-  data.split = TRY(parse_dataset_schema(text)).split;
+  const DatasetSchema learned = TRY(parse_dataset_schema(text));
+  data.split = learned.split;
+  data.basis = to_string(sha256(split_basis(learned)));
   return data;
 }
 

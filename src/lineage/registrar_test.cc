@@ -151,6 +151,22 @@ TEST_CASE("a scoring whose words and files do not agree proves nothing") {
   CHECK(rig.add(rig.train(number, snapshot))->gate["passed"] == true);
 }
 
+TEST_CASE("what learned from rows that were dealt anew is not compared, and gets no requests") {
+  Rig rig;
+  REQUIRE(rig.add(rig.train(1, rig.put("ingest-1"))).has_value());
+  rig.columns[1].categories.emplace_back("unknown");
+  rig.columns[0].type = ColumnType::Integer;
+  CHECK(rig.add(rig.train(2, rig.put("ingest-2")))->gate["passed"] == true);
+  REQUIRE(rig.loop.run(rig.rollouts.abort(risk(), {.who = "alice", .why = ""})).has_value());
+  rig.columns.push_back({.name = "income"});
+  const auto other = rig.add(rig.train(3, rig.put("ingest-3")));
+  REQUIRE_MESSAGE(other.has_value(), other.error().message);
+  CHECK(other->gate["passed"] == false);
+  CHECK(text_at(other->gate, "why").contains("dealt anew"));
+  CHECK(rig.scorings.size() == 1);
+  CHECK_FALSE(rig.rollouts.under_way(risk()));
+}
+
 TEST_CASE("a newer version takes the place of one whose rollout is under way, and both say so") {
   Rig rig;
   const std::uint32_t snapshot = rig.put("ingest-1");

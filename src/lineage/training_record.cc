@@ -45,6 +45,7 @@ Json data_of(const LearnedFrom& data) {
             {"test", snapshot.rows.test}}},
           {"bad_rows", snapshot.bad_rows},
           {"split", to_json_value(data.split)},
+          {"split_basis", data.basis},
           {"created", format_time(snapshot.created)},
           {"sources", sources.is_discarded() ? Json::array() : sources}};
 }
@@ -126,6 +127,7 @@ std::optional<RecordOrigin> origin_of(const Json& record) {
   found.origin = {.dataset = fmt::format("{} (id {})", dataset, id->get<std::int64_t>()),
                   .snapshot = snapshot->get<std::uint32_t>(),
                   .split = {},
+                  .split_basis = text_at(first, "split_basis"),
                   .by_time = split->by == SplitBy::Time,
                   .test_from = split->test_from,
                   .target = text_at(record, "target"),

@@ -9,7 +9,7 @@
 //    "code": {"function", "artifact", "environment", "packages"}},
 //    "data": [{"dataset", "id", "snapshot", "digest", "rows": {"train", "valid", "test"},
 //    "bad_rows",
-//              "split", "sources", "created"}],
+//              "split", "split_basis", "sources", "created"}],
 //    "rows", "left_out", "model": {"sha256", "size"}, "software": {"mayfly", "runtime"},
 //    "metrics": {"valid", "test"}, "baselines", "looks", "alpha", "confusion": {"valid", "test"},
 //    "calibration", "slices", "importance", "parity", "history", "cost", "gate"}
@@ -41,7 +41,8 @@ inline constexpr std::size_t kMaxTrainingRecord = std::size_t{8} << 20;
 struct LearnedFrom {
   DatasetRecord dataset;
   SnapshotRecord snapshot;
-  SplitRule split;  // of its schema: with the times of a split by time
+  SplitRule split;         // of its schema: with the times of a split by time
+  std::string basis = {};  // a digest of what rows were split by (split_basis)
 };
 
 struct RecordParts {

@@ -21,14 +21,9 @@ JobFile TrainingRig::keep(FileRole role, std::string name, std::string_view cont
 }
 
 std::uint32_t TrainingRig::put(const std::string& job, std::uint32_t parent) {
-  const JobFile schema = keep(FileRole::Result, "schema.json",
-                              to_json(DatasetSchema{.columns = {{.name = "age"},
-                                                                {.name = "class",
-                                                                 .type = ColumnType::Category,
-                                                                 .categories = {"bad", "good"}}},
-                                                    .target = "class",
-                                                    .event_time = {},
-                                                    .split = {}}));
+  const JobFile schema = keep(
+      FileRole::Result, "schema.json",
+      to_json(DatasetSchema{.columns = columns, .target = "class", .event_time = {}, .split = {}}));
   const auto made = datasets->commit(
       {.snapshot = {.dataset = credit.id,
                     .kind = parent > 0 ? SnapshotKind::Append : SnapshotKind::Put,

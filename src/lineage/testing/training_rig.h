@@ -79,6 +79,10 @@ struct TrainingRig {
                                        .caller = "alice",
                                        .key = {.k0 = 1, .k1 = 2}})
                              .value();
+  // Of snapshots that are put.
+  std::vector<SchemaColumn> columns = {
+      {.name = "age"},
+      {.name = "class", .type = ColumnType::Category, .categories = {"bad", "good"}}};
   // Of the two models over the same rows: what the scoring of a gate leaves.
   struct Scored {
     int rows = 400, champion_wrong = 100, challenger_wrong = 20;

@@ -192,6 +192,33 @@ std::string to_json(const DatasetSchema& schema) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+std::string split_basis(const DatasetSchema& schema) {
+  // As rows are hashed: numbers and integers alike, categories as texts.
+  const auto kind_of = [](const SchemaColumn& column) -> std::string {
+    switch (column.type) {
+      case ColumnType::Number:
+      case ColumnType::Integer:
+        return "number";
+      case ColumnType::Category:
+      case ColumnType::Text:
+        return "text";
+      case ColumnType::Date:
+        return "date";
+      case ColumnType::Image:
+        return fmt::format("image {}", fmt::join(column.shape, "x"));
+    }
+    return "";
+  };
+  const SplitRule& rule = schema.split;
+  if (rule.by == SplitBy::Time) return "";
+  Json basis = Json::array();
+  for (const SchemaColumn& column : schema.columns) {
+    if (rule.by != SplitBy::Content && column.name != rule.column) continue;
+    basis.push_back({column.name, kind_of(column)});
+  }
+  return basis.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 Result<DatasetSchema> parse_dataset_schema(std::string_view text) {
   if (text.size() > kMaxSchemaJson) return bad_schema("it is too long");
   const Json json = TRY(parse_json(text, "schema"));

@@ -68,6 +68,9 @@ struct DatasetSchema {
   bool operator==(const DatasetSchema&) const = default;
 };
 std::string to_json(const DatasetSchema& schema);
+// What of a row its split hangs on: where two schemas of a dataset have the same, a row that is in
+// both snapshots is in the same split. Empty: by time.
+std::string split_basis(const DatasetSchema& schema);
 Result<DatasetSchema> parse_dataset_schema(std::string_view text);
 
 }  // namespace mayfly
