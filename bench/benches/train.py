@@ -24,7 +24,7 @@ from harness.records import Report, at_most
 MODELS = ()
 
 ROWS, COLUMNS = 640_000, 28
-TREES = {"rounds": 3000, "max_depth": 6, "eta": 0.05, "subsample": 1.0, "colsample_bytree": 1.0}
+TREES = {"rounds": 3300, "max_depth": 6, "eta": 0.05, "subsample": 1.0, "colsample_bytree": 1.0}
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 THREADS = os.cpu_count() or 1
 PAIRS = 3

@@ -120,6 +120,10 @@ std::string plan_text(const CliJson& job) {
     text += line_of("slices", fmt::format("one: {} cannot be interrupted, and begins again when it "
                                           "is killed; only the job's own time bounds it",
                                           text_at(train, "trainer")));
+  if (text_at(train, "trainer") == "function")
+    text += line_of("slices",
+                    "one, which begins again when it is killed, unless train(ctx) makes "
+                    "checkpoints; only the job's own time bounds it");
   text += line_of("budget", budget_line(plan));
   return text + line_of("job", text_at(job, "id"));
 }

@@ -7,6 +7,7 @@
 #include "cli/batch_request.h"
 #include "cli/job_watch.h"
 #include "cli/table.h"
+#include "cli/train_view.h"
 #include "cli/verbs.h"
 #include "core/names.h"
 #include "core/reason.h"
@@ -151,13 +152,14 @@ Status run(const RunFlags& flags, const CliContext& context) {
 
 void print_job(const CliJson& job) {
   for (const auto& [key, value] : job.items()) {
-    if (key == "files") continue;
+    if (key == "files" || key == "training") continue;
     fmt::print("{:12} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
   for (const CliJson& file : job.value("files", CliJson::array())) {
     fmt::print("{:12} {} ({})\n", "file", file.value("name", ""),
                human_bytes(file.value("size", std::uint64_t{0})));
   }
+  if (job.contains("training")) fmt::print("\nwhat was settled before it ran\n{}", plan_text(job));
 }
 
 std::string subject_of_job(const CliJson& job) {

@@ -32,7 +32,8 @@ struct TrainFlags {
   double cost = 0;
   std::int64_t seed = -1;
   bool search = false, no_deploy = false, no_baseline = false, detach = false, wait = false;
-  bool no_warm_start = false;
+  bool no_warm_start = false, no_search = false;
+  std::string max_age;
   bool watch = false;
 };
 
@@ -65,11 +66,12 @@ Result<CliJson> train_wish(const TrainFlags& flags) {
   text("group", flags.group);
   text("memory", flags.memory);
   text("sampler", flags.sampler);
+  text("max_age", flags.max_age);
   if (!flags.columns.empty()) wish["columns"] = flags.columns;
   if (!flags.drop.empty()) wish["drop"] = flags.drop;
   if (!flags.params.empty()) wish["params"] = TRY(json_or_file("--params", flags.params));
   if (!flags.space.empty()) wish["space"] = TRY(json_or_file("--space", flags.space));
-  if (flags.search) wish["search"] = true;
+  if (flags.search || flags.no_search) wish["search"] = flags.search;
   CliJson budget = CliJson::object();
   if (flags.trials > 0) budget["trials"] = flags.trials;
   if (!flags.time.empty()) budget["time"] = flags.time;
@@ -225,7 +227,10 @@ void add_train_verb(CLI::App& app, CliContext& context) {
       ->required();
   verb->add_option("--target", flags->target, "the column to learn; the dataset's own");
   verb->add_option("--goal", flags->goal, "\"auc >= 0.70\": mayfly help metrics lists names");
-  verb->add_flag("--search", flags->search, "try many configurations; else the standard one");
+  auto* search = verb->add_flag("--search", flags->search,
+                                "try many configurations; so it is for a --goal without --params");
+  verb->add_flag("--no-search", flags->no_search, "train the standard one, or that of --params")
+      ->excludes(search);
   verb->add_option("--trials", flags->trials, "of a search: how many configurations; 27");
   verb->add_option("--time", flags->time, "of a search: begin none after it, as in 10m");
   verb->add_option("--cost", flags->cost, "of a search: likewise, in units of the node's prices");
@@ -252,6 +257,7 @@ void add_train_verb(CLI::App& app, CliContext& context) {
   verb->add_option("--workers", flags->workers,
                    "processes of a trial that share its rows (xgboost); 1");
   verb->add_option("--memory", flags->memory, "of a trial; 2GiB");
+  verb->add_option("--max-age", flags->max_age, "what has not ended by then expires; 8760h");
   verb->add_flag("--no-baseline", flags->no_baseline, "train no linear model beside it");
   verb->add_flag("--no-warm-start", flags->no_warm_start,
                  "of a search: do not begin with what the serving version was trained with");

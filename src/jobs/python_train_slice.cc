@@ -182,6 +182,7 @@ Task<Result<bool>> PythonTrainSlices::train(SliceAsk& ask, Course& course, Slice
   spec.secrets = code.secrets;
   spec.environment = code.environment;
   spec.tools = JobTools::Programs;
+  spec.timeout = kUninterrupted;  // its fit may be one call of a library
   outcome.retry = true;
   RunTalk talk(ask, parts_, folder.work());
   auto ended = co_await talk.run(spec);

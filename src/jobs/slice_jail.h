@@ -32,6 +32,9 @@ struct SliceParts {  // all outlive the slices
   Duration patience = std::chrono::hours(1);  // without a checkpoint
 };
 
+// Of a fit that its library may not interrupt: it has as long as its job.
+inline constexpr Duration kUninterrupted = std::chrono::days(3650);
+
 // "fraud@3": its lines are among those of the function, told by the job's id.
 std::string label_of(const JobRecord& job);
 

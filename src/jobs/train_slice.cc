@@ -13,8 +13,6 @@ namespace mayfly {
 namespace {
 
 constexpr std::size_t kMessagesOfTraining = 1'000'000;
-// Of a fit that is one slice: it has as long as its job.
-constexpr Duration kUninterrupted = std::chrono::days(3650);
 
 bool is_of_test(const SourceFile& source) {
   const Path path(source.file.path);

@@ -110,6 +110,12 @@ Result<WarmStart> read_warm_start(const Json& json) {
   return start;
 }
 
+// Who names a goal and no way to it wants one to be found.
+bool goal_is_searched_for(const TrainWish& wish) {
+  const auto trainer = parse_trainer(wish.trainer);
+  return !wish.goal.empty() && wish.params.empty() && trainer && !default_space(*trainer).empty();
+}
+
 }  // namespace
 
 Result<TrainWish> parse_train_wish(const Json& json) {
@@ -126,7 +132,6 @@ Result<TrainWish> parse_train_wish(const Json& json) {
       .text("group", wish.group)
       .text("goal", wish.goal)
       .text("sampler", wish.sampler)
-      .boolean("search", wish.search)
       .integer("threads", wish.threads, 1U, 1024U)
       .integer("workers", wish.workers, 1U, kMostWorkers)
       .bytes("memory", wish.memory, mib(64), gib(std::uint64_t{1} << 20))
@@ -147,6 +152,8 @@ Result<TrainWish> parse_train_wish(const Json& json) {
   const Json* params = reader.value("params");
   const Json* space = reader.value("space");
   const Json* budget = reader.value("budget");
+  const bool said = json.is_object() && json.contains("search");
+  reader.boolean("search", wish.search);
   TRY(reader.finish());
   wish.data = TRY(read_data(data));
   if (params != nullptr) wish.params = *params;
@@ -154,6 +161,7 @@ Result<TrainWish> parse_train_wish(const Json& json) {
     return refuse(reason::kBadRequest, "training: params must be an object");
   if (space != nullptr) wish.space = TRY(search::parse_space(*space));
   if (budget != nullptr) TRY(read_budget(*budget, wish.budget));
+  if (!said) wish.search = goal_is_searched_for(wish);
   return wish;
 }
 

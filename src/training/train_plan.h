@@ -48,7 +48,7 @@ struct TrainWish {
   std::vector<std::string> columns, drop;
   Json params = Json::object();
   std::optional<search::Space> space = {};
-  bool search = false;
+  bool search = false;  // of a request that does not say: a goal without params is searched for
   std::string sampler;  // empty: random
   TrainBudget budget;
   std::optional<std::uint64_t> seed = {};
@@ -59,7 +59,7 @@ struct TrainWish {
   bool baseline = true;       // train a linear model beside it
   bool deploy = true;         // serve what reaches its goal
   bool warm_start = true;     // a search tries the serving version's configuration early
-  Duration max_age = std::chrono::days(7);
+  Duration max_age = std::chrono::days(365);  // a training has no limit of its own
   Duration keep = std::chrono::days(7);
 };
 // The body of a request.

@@ -96,6 +96,20 @@ double value_of(search::Work work) {
 
 }  // namespace
 
+TEST_CASE("a goal without a way to it is searched for") {
+  Facts facts;
+  const auto searches = [&](const std::string& more) {
+    const auto plan = facts.settle(R"({"data": "credit", "drop": ["photo"])" + more + "}");
+    REQUIRE_MESSAGE(plan.has_value(), plan.error().message);
+    return plan->searches();
+  };
+  CHECK(searches(R"(, "goal": "auc >= 0.7")"));
+  CHECK_FALSE(searches(R"(, "goal": "auc >= 0.7", "search": false)"));
+  CHECK_FALSE(searches(R"(, "goal": "auc >= 0.7", "params": {"max_depth": 4})"));
+  CHECK(searches(R"(, "goal": "auc >= 0.7", "params": {"max_depth": 4}, "search": true)"));
+  CHECK_FALSE(searches(""));
+}
+
 TEST_CASE("what is not said of a training follows from its data") {
   Facts facts;
   const auto plan = facts.settle(R"({"data": "credit", "drop": ["photo"]})");

@@ -35,7 +35,7 @@ class RecommendationTest(NodeCase):
         return done.stderr.decode()
 
     def test_from_baskets_to_a_goal_and_to_recommendations(self) -> None:
-        job = self.train("shop", "--data", "baskets", *PAIRS, "--goal", "recall_at_10 >= 0.45", "--seed", "1")
+        job = self.train("shop", "--data", "baskets", *PAIRS, "--goal", "recall_at_10 >= 0.45", "--no-search", "--seed", "1")
         result = job["result"]
         self.assertEqual(result["outcome"], "goal_reached", result)
         self.assertTrue(result["gate"]["passed"], result["gate"])
@@ -73,12 +73,12 @@ class RecommendationTest(NodeCase):
         self.assertIn("improvement", [check["check"] for check in gate["checks"]])
 
     def test_a_later_version_is_rolled_out_on_held_out_users(self) -> None:
-        first = self.train("later", "--data", "baskets", *PAIRS, "--seed", "1", "--goal", "recall_at_10 >= 0.45")
+        first = self.train("later", "--data", "baskets", *PAIRS, "--seed", "1", "--goal", "recall_at_10 >= 0.45", "--no-search")
         self.assertEqual(first["rollout"]["state"], "promoted", first["rollout"])
         gate = {"require": "not_worse", "margin": 0.1, "max_slowdown": 0, "min_rows": 50}
         plan = {"min_time": "0s", "max_wait": "0s", "min_samples": 50, "latency_margin": 100, "latency_floor": "1s"}
         self.node.cli("configure", "later", f"gate={json.dumps(gate)}", f"rollout={json.dumps(plan)}")
-        second = self.train("later", "--data", "baskets", *PAIRS, "--seed", "2", "--goal", "recall_at_10 >= 0.45")
+        second = self.train("later", "--data", "baskets", *PAIRS, "--seed", "2", "--goal", "recall_at_10 >= 0.45", "--no-search")
         self.assertTrue(second["result"]["gate"]["passed"], second["result"]["gate"])
         self.assertEqual((second["rollout"]["state"], second["rollout"].get("judged_on")), ("promoted", "held-out rows"), second["rollout"])
 

@@ -23,7 +23,7 @@ class TrainRolloutTest(NodeCase):
         cls.node.cli("data", "put", "cancer", str(cls.folder / "cancer.csv"), "--target", "class", "--split", SPLIT)
 
     def train(self, name: str, *args: str, goal: str = "auc >= 0.9", codes: tuple[int, ...] = (0,)) -> dict:
-        words = ("train", name, "--data", "cancer", "--no-baseline", "--seed", "1", "--goal", goal)
+        words = ("train", name, "--data", "cancer", "--no-baseline", "--no-search", "--seed", "1", "--goal", goal)
         done = self.node.cli(*words, *args, "--json", check=False)
         self.assertIn(done.returncode, codes, done.stderr.decode() + done.stdout.decode())
         return json.loads(done.stdout)

@@ -49,7 +49,7 @@ class TrainingRecordTest(NodeCase):
         return reply.body.decode().splitlines()
 
     def test_a_training_becomes_a_version_with_its_lineage_and_card(self) -> None:
-        job = self.train("tumor", "--goal", "auc >= 0.9")
+        job = self.train("tumor", "--goal", "auc >= 0.9", "--no-search")
         self.assertEqual(job["result"]["version"], 1, job["result"])
         self.assertTrue(job["result"]["gate"]["passed"], job["result"]["gate"])
         about = self.describe("tumor")
@@ -107,7 +107,7 @@ class TrainingRecordTest(NodeCase):
         self.assertEqual(self.node.cli("import", "moved", str(folder), check=False).returncode, 2)
 
     def test_what_missed_its_goal_is_registered_by_hand(self) -> None:
-        job = self.train("missed", "--goal", "auc >= 0.9999", codes=(GOAL_NOT_REACHED, DATA_TOO_SMALL))  # as the node splits the rows
+        job = self.train("missed", "--goal", "auc >= 0.9999", "--no-search", codes=(GOAL_NOT_REACHED, DATA_TOO_SMALL))  # as the node splits the rows
         self.assertNotIn("version", job["result"])
         self.assertNotEqual(self.node.cli("register", job["id"], check=False).returncode, 0)
         made = self.node.cli_json("register", job["id"], "--reason", f"good enough {EVIL}")

@@ -120,7 +120,7 @@ def _put_file(
 class TrainOptions:
     target: Optional[str]
     goal: Optional[str]
-    search: bool
+    search: Optional[bool]
     trials: Optional[int]
     time: Union[None, str, timedelta]
     cost: Optional[float]
@@ -145,7 +145,7 @@ class TrainOptions:
             "data": data,
             "target": self.target,
             "goal": self.goal,
-            "search": self.search or None,
+            "search": self.search,
             "budget": {name: value for name, value in budget.items() if value is not None} or None,
             "trainer": self.trainer or (self.trainer_function and "function"),
             "function": self.trainer_function,

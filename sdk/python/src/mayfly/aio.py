@@ -259,7 +259,7 @@ class AsyncClient:
         *,
         target: Optional[str] = None,
         goal: Optional[str] = None,
-        search: bool = False,
+        search: Optional[bool] = None,
         trials: Optional[int] = None,
         time: Union[None, str, timedelta] = None,
         cost: Optional[float] = None,

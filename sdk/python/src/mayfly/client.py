@@ -283,7 +283,7 @@ class Client:
         *,
         target: Optional[str] = None,
         goal: Optional[str] = None,
-        search: bool = False,
+        search: Optional[bool] = None,
         trials: Optional[int] = None,
         time: Union[None, str, timedelta] = None,
         cost: Optional[float] = None,
@@ -306,7 +306,7 @@ class Client:
     ) -> Job:
         """Trains a model for the function `name`, which need not exist yet, on `data`: a dataset ("credit"), a snapshot of one
         ("credit@3"), or a table as `put` takes it, which becomes the dataset `name` first. `goal`: "auc >= 0.70". `search`:
-        within `trials`, `time` ("10m") or `cost`, over `space`. `trainer_function`: the train(ctx) of a Python function of yours
+        within `trials`, `time` ("10m") or `cost`, over `space`; who does not say searches for a goal without `params`. `trainer_function`: the train(ctx) of a Python function of yours
         ("logistic", "logistic@3") instead of a `trainer`. `group`: of a recommendation the users, of a ranking whose rows
         belong together. `deploy`: through gate and rollout, once it is registered. What is not said follows from the data.
         `wait`: until it is over and its rollout, too, with a line for `on_progress` whenever something changes; JobFailed
