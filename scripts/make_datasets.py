@@ -10,6 +10,7 @@ no half-made file behind.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import random
@@ -92,15 +93,19 @@ DATASETS = {
 
 
 def main() -> int:
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or DATASETS:
-        target = folder / name
+    parser = argparse.ArgumentParser(description="Makes tables to train on, taken from packages.")
+    parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"all of {', '.join(DATASETS)}, unless some are named")
+    wanted = parser.parse_args()
+    for name in wanted.names:
         if name not in DATASETS:
-            raise SystemExit(f"make_datasets: there is no '{name}'; there are {', '.join(DATASETS)}")
+            parser.error(f"there is no '{name}'; there are {', '.join(DATASETS)}")
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    for name in wanted.names or DATASETS:
+        target = wanted.folder / name
         if target.exists():
             continue
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(dir=wanted.folder) as scratch:
             made = Path(scratch) / name
             DATASETS[name](made, Path(scratch))
             made.rename(target)
