@@ -7,6 +7,7 @@
 
 #include "base/utf8.h"
 #include "core/iso_date.h"
+#include "core/wire/json_text.h"
 
 namespace mayfly {
 namespace {
@@ -74,6 +75,8 @@ void ColumnGuess::count(Class kind, const Cell& cell, std::uint64_t row) {
 void ColumnGuess::remember(std::string_view text) {
   if (texts_.contains(text)) return;
   const std::size_t longest = wanted_ ? kMaxCategory : kLongestGuessed;
+  // As it will be when it is a category: as UTF-8 it is longer.
+  if (text.size() <= longest && !is_utf8(text)) return remember(to_utf8(text));
   if (text.size() > longest || texts_.size() == most_ || text.size() + 64 > room_) {
     too_many_ = true;
     texts_.clear();
@@ -135,11 +138,8 @@ ColumnType ColumnGuess::type() const {
 
 std::optional<std::vector<std::string>> ColumnGuess::categories() const {
   if (too_many_) return std::nullopt;
-  std::vector<std::string> all;
-  for (const std::string& text : texts_) all.push_back(to_utf8(text));
+  std::vector<std::string> all(texts_.begin(), texts_.end());
   std::ranges::sort(all);
-  const auto [first, last] = std::ranges::unique(all);
-  all.erase(first, last);
   return all;
 }
 

@@ -200,6 +200,20 @@ TEST_CASE("bad rows are told with their lines, up to a limit") {
   CHECK(report.refused->message.contains("max_bad_rows = 1"));
 }
 
+TEST_CASE("a category is no longer than one may be, whatever its bytes become as UTF-8") {
+  const std::string latin(100, '\xE9');
+  const std::string text = "word\n" + latin + "\nx\n";
+  Taken taken(text, unsplit());
+  taken.run();
+  CHECK(taken.type("word") == ColumnType::Text);
+  IngestOptions options = unsplit();
+  options.types = {{"word", ColumnType::Category}};
+  Taken named(text, options);
+  named.run();
+  REQUIRE(named.report.refused.has_value());
+  CHECK(named.report.refused->message.contains("one longer than 256 bytes"));
+}
+
 TEST_CASE("what does not fit a named type is a bad row") {
   IngestOptions options = unsplit();
   options.types = {{"a", ColumnType::Integer}};
