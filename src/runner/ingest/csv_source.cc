@@ -1,4 +1,4 @@
-// CSV and TSV: a header, quotes as RFC 4180 has them, lines that end in LF or CRLF.
+// CSV and TSV: a header, quotes as RFC 4180 has them, lines that end in LF, CRLF or CR.
 #include <fcntl.h>
 #include <fmt/format.h>
 
@@ -73,20 +73,23 @@ class CsvSource final : public RowSource {
                                                   : "the CSV file's header is too long");
     }
     (void)block.parser.VisitLastRow(
-        [this](const std::uint8_t* data, std::uint32_t size, bool, bool) {
+        [this](const std::uint8_t* data, std::uint32_t size, bool quoted, bool) {
           columns_.push_back({.name = {reinterpret_cast<const char*>(data), size}});
+          if (quoted) lines_ += count_lines(columns_.back().name);
           return arrow::Status::OK();
         });
-    lines_ += count_lines(text.substr(0, block.bytes));
+    ++lines_;
     window_.skip(block.bytes);
     return settle_names(columns_);
   }
 
   Result<bool> next(SourceBlock& block) override {
     while (true) {
-      const std::string_view text = TRY(window_.peek(size_)).substr(0, kMaxTextBlock);
+      std::string_view text = TRY(window_.peek(size_)).substr(0, kMaxTextBlock);
       if (text.empty()) return false;
       const bool to_end = window_.holds_all() && text.size() < kMaxTextBlock;
+      // It may be half of a line's end.
+      if (!to_end && text.ends_with('\r')) text.remove_suffix(1);
       const auto most = static_cast<std::uint32_t>(rows_of_block(columns_.size()));
       parsed_.emplace(static_cast<std::int32_t>(columns_.size()), most, style_, kMaxShownInput);
       TRY(parsed_->parse(text, to_end));
@@ -102,7 +105,7 @@ class CsvSource final : public RowSource {
         continue;
       }
       const std::size_t used = to_end && rows == 0 ? text.size() : parsed_->bytes;
-      fill(block, text.substr(0, used));
+      fill(block);
       window_.skip(used);
       if (rows < most) size_ = std::min(size_ * 2, kMaxTextBlock);
       if (!block.rows.empty() || !block.failures.empty()) return true;
@@ -118,7 +121,7 @@ class CsvSource final : public RowSource {
     return static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
   }
 
-  void fill(SourceBlock& block, std::string_view text) {
+  void fill(SourceBlock& block) {
     block.clear(columns_.size());
     const std::size_t good = static_cast<std::size_t>(parsed_->parser.num_rows());
     for (std::size_t column = 0; column < columns_.size(); ++column) {
@@ -130,7 +133,6 @@ class CsvSource final : public RowSource {
                        });
     }
     number_rows(block, good);
-    lines_ += count_lines(text);
   }
 
   // Rows without any value are none: Arrow's parser makes such of blank lines.
@@ -140,14 +142,14 @@ class CsvSource final : public RowSource {
     });
   }
 
+  // Lines are counted as rows end: with LF, CRLF or CR.
   void number_rows(SourceBlock& block, std::size_t good) {
-    std::uint64_t line = lines_;
     std::size_t uneven = 0;
     const auto take_uneven = [&](std::size_t at) {
       for (; uneven < parsed_->uneven.size() && parsed_->uneven[uneven].row == at; ++at) {
         const UnevenRow& row = parsed_->uneven[uneven++];
-        fail_row(block, row, {.row = ++row_, .line = line + 1});
-        line += std::max<std::size_t>(row.lines, 1);
+        fail_row(block, row, {.row = ++row_, .line = lines_ + 1});
+        lines_ += 1 + row.lines;
       }
       return at;
     };
@@ -155,10 +157,10 @@ class CsvSource final : public RowSource {
     std::vector<std::size_t> kept;
     for (std::size_t row = 0; row < good; ++row) {
       if (!is_blank_row(block, row)) {
-        block.rows.push_back({.row = ++row_, .line = line + 1});
+        block.rows.push_back({.row = ++row_, .line = lines_ + 1});
         kept.push_back(row);
       }
-      line += 1 + lines_within(block, row);
+      lines_ += 1 + lines_within(block, row);
       at = take_uneven(at + 1);
     }
     if (kept.size() == good) return;

@@ -200,6 +200,26 @@ TEST_CASE("bad rows are told with their lines, up to a limit") {
   CHECK(report.refused->message.contains("max_bad_rows = 1"));
 }
 
+TEST_CASE("a bad row ends in the line in which its last field does") {
+  Taken taken("a,b\n\"1\n2\n3\",4,5\n6\n7,8\n", unsplit());
+  const IngestReport& report = taken.run();
+  REQUIRE(report.shown.size() == 2);
+  CHECK(report.shown[0].line == 2);
+  CHECK(report.shown[1].line == 5);
+}
+
+TEST_CASE("lines are counted that end in returns alone, and across blocks") {
+  for (const std::string_view end : {"\r", "\r\n", "\n"}) {
+    std::string text = fmt::format("a,\"b\n\"{}", end);
+    for (int i = 0; i < 90'000; ++i) text += fmt::format("{},2{}", i, end);
+    Taken taken(text + fmt::format("3{}", end), unsplit());
+    const IngestReport& report = taken.run();
+    REQUIRE(report.shown.size() == 1);
+    CHECK(report.shown[0].row == 90'001);
+    CHECK(report.shown[0].line == 90'003);
+  }
+}
+
 TEST_CASE("a category is no longer than one may be, whatever its bytes become as UTF-8") {
   const std::string latin(100, '\xE9');
   const std::string text = "word\n" + latin + "\nx\n";
