@@ -129,7 +129,8 @@ class ParquetSource final : public RowSource {
     TRY(from_arrow(reader_->GetSchema(&schema_), kParquet));
     for (const auto& field : schema_->fields()) columns_.push_back({.name = field->name()});
     TRY(settle_names(columns_));
-    total_rows_ = std::max<std::int64_t>(reader_->parquet_reader()->metadata()->num_rows(), 0);
+    total_rows_ = static_cast<std::uint64_t>(
+        std::max<std::int64_t>(reader_->parquet_reader()->metadata()->num_rows(), 0));
     batches_ = TRY(from_arrow(reader_->GetRecordBatchReader(), kParquet));
     return {};
   }
@@ -137,7 +138,7 @@ class ParquetSource final : public RowSource {
   Result<bool> next(SourceBlock& block) override {
     while (true) {
       batch_ = TRY(from_arrow(batches_->Next(), kParquet));
-      if (batch_ == nullptr) return false;
+      if (batch_ == nullptr) return end();
       if (batch_->num_rows() > 0) break;
     }
     // Offsets and indices are the file's.
@@ -167,6 +168,14 @@ class ParquetSource final : public RowSource {
   std::uint64_t total_bytes() const override { return total_bytes_; }
 
  private:
+  // Where the pages of its first column end early, Arrow's batches do, without a word.
+  Result<bool> end() const {
+    if (row_ == total_rows_) return false;
+    return refuse(
+        reason::kInvalidInput,
+        fmt::format("the Parquet file says that it has {} rows, and has {}", total_rows_, row_));
+  }
+
   Cell cell_of_arrow(const arrow::Array& array, std::int64_t row) {
     if (array.IsNull(row)) return {};
     if (const auto plain = plain_cell(array, row)) return *plain;
@@ -218,7 +227,7 @@ class ParquetSource final : public RowSource {
   std::vector<SourceColumn> columns_;
   std::deque<std::string> texts_;
   std::uint64_t total_bytes_ = 0;
-  std::int64_t total_rows_ = 0;
+  std::uint64_t total_rows_ = 0;
   std::uint64_t row_ = 0;
 };
 
