@@ -229,7 +229,7 @@ class ParquetReader final : public RowReader {
   Result<std::optional<TableChunk>> next() override {
     while (true) {
       auto batch = TRY(from_arrow(batches_->Next(), kParquetFile));
-      if (batch == nullptr) return std::nullopt;
+      if (batch == nullptr) return end();
       if (to_skip_ > 0) {
         const std::int64_t skipped = std::min(to_skip_, batch->num_rows());
         to_skip_ -= skipped;
@@ -245,6 +245,14 @@ class ParquetReader final : public RowReader {
   std::uint64_t total_bytes() const override { return total_bytes_; }
 
  private:
+  // Where the pages of its first column end early, Arrow's batches do, without a word.
+  Result<std::optional<TableChunk>> end() const {
+    if (row_ == total_rows_) return std::nullopt;
+    return refuse(
+        reason::kInvalidInput,
+        fmt::format("the Parquet file says that it has {} rows, and has {}", total_rows_, row_));
+  }
+
   Status read_columns() {
     TRY(from_arrow(reader_->GetSchema(&schema_), kParquetFile));
     for (const auto& field : schema_->fields()) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -183,6 +184,29 @@ TEST_CASE("a position beyond the file is refused") {
   auto job = pair_job(TableFormat::Csv);
   job.position = R"({"offset":1000,"row":3})";
   CHECK_FALSE(folder.read(job, "a,b\n1,2\n").has_value());
+}
+
+TEST_CASE("parquet: a damaged file is refused, or has the rows that it says") {
+  const Folder folder;
+  auto job = pair_job(TableFormat::Parquet);
+  job.columns = {{"x", {"a", "b"}}};
+  write_parquet(folder.path(), job, 10, 10);
+  const std::string whole = text_of_file(folder.path() / job.input);
+  std::size_t refused = 0;
+  for (std::size_t at = 4; at < 100; ++at) {
+    CAPTURE(at);
+    std::string damaged = whole;
+    damaged[at] = '#';
+    write_input(folder.path(), job, damaged);
+    try {
+      const auto read = read_table(folder.path(), job);
+      if (read) CHECK(read->rows == 10);
+      refused += read ? 0 : 1;
+    } catch (const std::exception&) {
+      ++refused;
+    }
+  }
+  CHECK(refused > 0);
 }
 
 TEST_CASE("parquet: lists, kept columns of their type, and texts where numbers are needed") {
