@@ -66,7 +66,9 @@ gate::First first_of(const TrainedModel& trained, const Json& report) {
   const Json& own = at(at(score, "models"), "m0");
   const bool scored = !own.is_null();
   const Json& test = scored ? own : at(result, "test");
-  first.score = interval_in(at(test, "metrics"), first.metric);
+  // Rankings and clusters have no bounds; of other metrics, rows that bound nothing prove nothing.
+  if (!known || number_at(at(at(test, "metrics"), first.metric), "low"))
+    first.score = interval_in(at(test, "metrics"), first.metric);
   first.rows = count_at(scored ? score : test, "rows");
   const Json& known_baselines = at(result, "baselines");
   const Json& baselines = known_baselines.is_null() ? at(score, "baselines") : known_baselines;

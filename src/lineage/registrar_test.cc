@@ -50,6 +50,15 @@ TEST_CASE("a first version that beats nothing is there, and nobody's requests re
   CHECK(rig.loop.run(rig.catalog.find("credit-risk", "1")).has_value());
 }
 
+TEST_CASE("a first version whose test rows bound nothing gets no requests") {
+  Rig rig;
+  const auto made = rig.add(rig.train(1, rig.put("ingest-1"), R"({"test":{"metrics":{"accuracy":
+    {"value":0.8}},"rows":3},"baselines":{"majority":{"metrics":{"accuracy":{"value":0.7}}}}})"));
+  REQUIRE(made.has_value());
+  CHECK(made->gate["passed"] == false);
+  CHECK(rig.function().routing->waiting);
+}
+
 TEST_CASE("what is registered without being served is not judged, and waits") {
   Rig rig;
   TrainedModel trained = rig.train(1, rig.put("ingest-1"));

@@ -15,9 +15,9 @@ Conclusion conclude(const TrainPlan& plan, const std::optional<TestLookResult>& 
   }
   const ScoredMetric& said = test->said;
   if (!said.value || !said.low || !said.high) {
-    return {
-        .outcome = kDataTooSmall,
-        .why = fmt::format("{} has no meaning on the {} test rows", plan.rule.name, test->rows)};
+    const std::string_view what = said.value ? "cannot be bounded by" : "has no meaning on";
+    return {.outcome = kDataTooSmall,
+            .why = fmt::format("{} {} the {} test rows", plan.rule.name, what, test->rows)};
   }
   const validation::Metric metric = *plan.rule.metric;
   const double goal = plan.goal->at;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/math/distributions/binomial.hpp>
 #include <boost/math/distributions/normal.hpp>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -14,6 +15,7 @@ namespace mayfly::validation {
 namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+constexpr std::size_t kFewestResampled = 10;
 constexpr std::size_t kResamplesOfSpread = 200;  // Efron & Tibshirani 1993: enough for one
 constexpr std::size_t kResamples = 2000;
 constexpr std::size_t kMostRowsOfPercentiles = 10'000;
@@ -23,6 +25,13 @@ constexpr std::size_t kBlocks = 50;
 
 double normal_quantile(double probability) {
   return boost::math::quantile(boost::math::normal(), probability);
+}
+
+// Of a mean of so many rows whose spread is their own (Student 1908).
+double student_quantile(double share, std::size_t rows) {
+  if (rows < 2) return std::numeric_limits<double>::infinity();
+  const boost::math::students_t_distribution<> student(static_cast<double>(rows - 1));
+  return boost::math::quantile(student, share);
 }
 
 // A number below `end`, each as likely (Lemire 2019, without his correction: 2^64 is far beyond).
@@ -210,19 +219,29 @@ bool is_near_normal(const Predictions& predictions) {
   return std::ranges::min(counts) >= kLeastOfAClass;
 }
 
+// Percentiles of few rows lie too near to the middle: expanded as Hesterberg (The American
+// Statistician, 2015) has it.
+double expanded(double alpha, std::size_t rows) {
+  if (rows < 2) return 0;
+  const auto n = static_cast<double>(rows);
+  const double beyond = -std::sqrt(n / (n - 1)) * student_quantile(1 - alpha, rows);
+  return boost::math::cdf(boost::math::normal_distribution<>(), beyond);
+}
+
 template <typename Statistic>
 Resampled resample(const Predictions& of, double alpha, std::uint64_t seed, Statistic statistic) {
   const std::size_t rows = rows_of(of);
   const double estimate = statistic({});
   const Resampled nothing{{estimate, kUnknown, kUnknown}, 1};
-  if (std::isnan(estimate)) return nothing;
+  if (std::isnan(estimate) || rows < kFewestResampled) return nothing;
   if (rows > kMostRowsResampled || is_near_normal(of))
     return normal_around(estimate, standard_error(rows, seed, statistic), alpha);
   const std::vector<double> found = bootstrap(rows, seed, statistic, kResamples);
   if (found.empty()) return nothing;
   const auto above = std::ranges::upper_bound(found, 0.0);
   const double not_positive = static_cast<double>(above - found.begin()) + 1;
-  return {{estimate, percentile(found, alpha), percentile(found, 1 - alpha)},
+  const double beyond = expanded(alpha, rows);
+  return {{estimate, percentile(found, beyond), percentile(found, 1 - beyond)},
           not_positive / (static_cast<double>(found.size()) + 1)};
 }
 
@@ -257,10 +276,21 @@ bool same_rows(const Predictions& one, const Predictions& other) {
   return classes->truth == others.truth && classes->classes == others.classes;
 }
 
+// Resamples of a perfect score are perfect, however few: what is sure of it is what as many hits
+// are as the rarest class has rows.
+double wilson_of_rarest(const ClassPredictions& classes, double z) {
+  std::vector<std::size_t> counts(classes.classes);
+  for (const std::uint32_t label : classes.truth) ++counts[label];
+  std::erase(counts, 0);
+  const auto rows = static_cast<double>(counts.empty() ? 0 : std::ranges::min(counts));
+  return rows > 0 ? wilson(rows, rows, z).low : 0;
+}
+
 }  // namespace
 
 Interval interval(Metric metric, const Predictions& predictions, double alpha, std::uint64_t seed) {
   const double z = normal_quantile(1 - alpha);
+  const double of_few = student_quantile(1 - alpha, rows_of(predictions));
   const auto* classes = std::get_if<ClassPredictions>(&predictions);
   switch (metric) {
     case Metric::Accuracy: {
@@ -270,12 +300,12 @@ Interval interval(Metric metric, const Predictions& predictions, double alpha, s
     }
     case Metric::LogLoss:
     case Metric::Mae:
-      return of_mean(contributions(metric, predictions), z);
+      return of_mean(contributions(metric, predictions), of_few);
     case Metric::RecallAt10:
     case Metric::NdcgAt10:
       return of_shares(contributions(metric, predictions), z);
     case Metric::Rmse: {
-      const Interval square = of_mean(contributions(metric, predictions), z);
+      const Interval square = of_mean(contributions(metric, predictions), of_few);
       return {std::sqrt(square.estimate), std::sqrt(std::max(0.0, square.low)),
               std::sqrt(square.high)};
     }
@@ -289,6 +319,7 @@ Interval interval(Metric metric, const Predictions& predictions, double alpha, s
   Interval found = resample(predictions, alpha, seed, [&](std::span<const std::uint32_t> weights) {
                      return scorer(weights);
                    }).bounds;
+  if (classes != nullptr && found.low >= 1) found.low = wilson_of_rarest(*classes, z);
   // What is resampled here lies below 1, shares above 0; normal bounds do not know it.
   if (metric != Metric::R2 && !std::isnan(found.low)) found.low = std::max(found.low, 0.0);
   if (!std::isnan(found.high)) found.high = std::min(found.high, 1.0);

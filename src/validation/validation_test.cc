@@ -189,6 +189,30 @@ TEST_CASE("a bootstrapped bound is wrong about as often as it says") {
   CHECK(below < kTrials * 0.12);
 }
 
+TEST_CASE("few rows prove little, however well they are told") {
+  ClassPredictions perfect{.classes = 2, .truth = {}, .probabilities = {}};
+  for (std::uint32_t row = 0; row < 37; ++row) {
+    perfect.truth.push_back(row % 2);
+    for (const std::uint32_t label : {0U, 1U})
+      perfect.probabilities.push_back(label == row % 2 ? 0.99F : 0.01F);
+  }
+  for (const Metric metric : {Metric::F1, Metric::AveragePrecision, Metric::Auc}) {
+    const Interval all_right = interval(metric, Predictions(perfect), 0.05, 1);
+    CAPTURE(info(metric).name);
+    CHECK(all_right.estimate == doctest::Approx(1));
+    CHECK(all_right.low > 0.5);
+    CHECK(all_right.low < 0.95);
+  }
+  ValuePredictions three;
+  three.truth = {1, 2, 4};
+  three.value = {1.4, 2.3, 3.2};
+  const Interval fit = interval(Metric::R2, Predictions(three), 0.05, 1);
+  CHECK(fit.estimate > 0.7);
+  CHECK(std::isnan(fit.low));  // resamples of three rows are a handful
+  const Interval error = interval(Metric::Rmse, Predictions(three), 0.05, 1);
+  CHECK(error.high > 1.4 * error.estimate);
+}
+
 TEST_CASE("the better of two on the same rows is found, and equals are not told apart") {
   const Predictions champion = two_classes(800, 0.2);
   const Predictions challenger = two_classes(800, 0.4);
