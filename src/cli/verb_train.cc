@@ -48,6 +48,14 @@ Result<CliJson> json_or_file(const std::string& flag, const std::string& text) {
                 fmt::format("{} is a JSON object, or a file that holds one: {}", flag, text));
 }
 
+CliJson budget_of(const TrainFlags& flags) {
+  CliJson budget = CliJson::object();
+  if (flags.trials > 0) budget["trials"] = flags.trials;
+  if (!flags.time.empty()) budget["time"] = flags.time;
+  if (flags.cost > 0) budget["cost"] = flags.cost;
+  return budget;
+}
+
 Result<CliJson> train_wish(const TrainFlags& flags) {
   CliJson wish{{"data", flags.data}};
   const auto text = [&](const char* key, const std::string& value) {
@@ -72,11 +80,7 @@ Result<CliJson> train_wish(const TrainFlags& flags) {
   if (!flags.params.empty()) wish["params"] = TRY(json_or_file("--params", flags.params));
   if (!flags.space.empty()) wish["space"] = TRY(json_or_file("--space", flags.space));
   if (flags.search || flags.no_search) wish["search"] = flags.search;
-  CliJson budget = CliJson::object();
-  if (flags.trials > 0) budget["trials"] = flags.trials;
-  if (!flags.time.empty()) budget["time"] = flags.time;
-  if (flags.cost > 0) budget["cost"] = flags.cost;
-  if (!budget.empty()) wish["budget"] = std::move(budget);
+  if (CliJson budget = budget_of(flags); !budget.empty()) wish["budget"] = std::move(budget);
   if (flags.seed >= 0) wish["seed"] = flags.seed;
   if (flags.threads > 0) wish["threads"] = flags.threads;
   if (flags.workers > 0) wish["workers"] = flags.workers;

@@ -96,12 +96,7 @@ class CsvSource final : public RowSource {
       const std::size_t rows =
           static_cast<std::size_t>(parsed_->parser.num_rows()) + parsed_->uneven.size();
       if (rows == 0 && !to_end) {
-        if (size_ >= kMaxTextBlock) {
-          return refuse(reason::kInvalidInput,
-                        fmt::format("row {} is longer than {} MiB; is a quote not closed?",
-                                    row_ + 1, kMaxTextBlock >> 20U));
-        }
-        size_ = std::min(size_ * 2, kMaxTextBlock);
+        TRY(look_further());
         continue;
       }
       const std::size_t used = to_end && rows == 0 ? text.size() : parsed_->bytes;
@@ -119,6 +114,15 @@ class CsvSource final : public RowSource {
  private:
   static std::uint64_t count_lines(std::string_view text) {
     return static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
+  }
+
+  Status look_further() {
+    if (size_ >= kMaxTextBlock)
+      return refuse(reason::kInvalidInput,
+                    fmt::format("row {} is longer than {} MiB; is a quote not closed?", row_ + 1,
+                                kMaxTextBlock >> 20U));
+    size_ = std::min(size_ * 2, kMaxTextBlock);
+    return {};
   }
 
   void fill(SourceBlock& block) {
