@@ -279,7 +279,8 @@ Check baselines_check(const GatePolicy& policy, const First& first) {
   beats.numbers["metric"] = first.metric;
   if (!first.score) {
     beats.passed = false;
-    beats.text = "it was not scored on test rows, or on too few, so that nothing says what it is worth";
+    beats.text =
+        "it was not scored on test rows, or on too few, so that nothing says what it is worth";
   } else if (first.baselines.empty() && first.models.empty()) {
     beats.text = fmt::format("there is no baseline of {} to beat", first.metric);
   } else {

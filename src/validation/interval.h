@@ -8,9 +8,9 @@
 // recall_at_10, ndcg_at_10   the mean's normal interval over users, within 0 and 1; Wilson's where
 //             all users are the same.
 // the others  the percentile bootstrap (Efron & Tibshirani 1993), 2,000 resamples, expanded for few
-//             rows (Hesterberg 2015), none below 10, and of a perfect score Wilson's of the rarest class; beyond
-//             10,000 rows, and 1,000 of each class, the normal interval with the spread of 200
-//             resamples; beyond 100,000 rows with that of 50 disjoint blocks.
+//             rows (Hesterberg 2015), none below 10, and of a perfect score Wilson's of the rarest
+//             class; beyond 10,000 rows, and 1,000 of each class, the normal interval with the
+//             spread of 200 resamples; beyond 100,000 rows with that of 50 disjoint blocks.
 //
 // All are functions of their arguments: the same seed gives the same bounds.
 #pragma once
