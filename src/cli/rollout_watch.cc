@@ -74,6 +74,7 @@ Result<CliJson> follow_rollout(NodeClient& node, const std::string& name, std::u
   ProgressLine line;
   Clock::time_point heard = Clock::now();
   int steady = 0;
+  bool said = false;
   while (true) {
     auto about = node.get(function_path(name) + "/rollout");
     if (about) {
@@ -83,6 +84,9 @@ Result<CliJson> follow_rollout(NodeClient& node, const std::string& name, std::u
       const bool may_change = state == "held" || state == "ended";
       steady = may_change ? steady + 1 : 0;
       if ((state != "running" && !may_change) || steady == kSteadyLooks) return rollout;
+      if (!std::exchange(said, true))
+        fmt::print(stderr, "its rollout is under way: mayfly rollout {} says how far it is\n",
+                   name);
       line.show(fmt::format("version {} is rolled out, {}: {}", version, rollout.value("step", ""),
                             rollout.value("why", "")));
     } else if (about.error().code != Code::Unavailable || Clock::now() - heard > kSilentNode) {

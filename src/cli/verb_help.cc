@@ -1,7 +1,10 @@
-// mayfly help [VERB]: what --help prints, for those who try the word first.
+// mayfly help [VERB…]: what --help prints, for those who try the word first.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -28,21 +31,27 @@ void print_metrics() {
   fmt::print("{}", table.str());
 }
 
-Status help(const CLI::App& root, const std::string& name) {
-  if (name.empty()) {
+Status help(const CLI::App& root, const std::vector<std::string>& words) {
+  if (words.empty()) {
     // Not root.help(), which explains the verb that was named: this one.
     fmt::print("{}",
                root.get_formatter()->make_help(&root, root.get_name(), CLI::AppFormatMode::Normal));
     return {};
   }
-  if (name == "metrics") {
+  if (words.front() == "metrics") {
     print_metrics();
     return {};
   }
-  const auto found =
-      root.get_subcommands([&](const CLI::App* verb) { return verb->get_name() == name; });
-  if (found.empty()) return std::unexpected(unknown_verb(name));
-  fmt::print("{}", found.front()->help(root.get_name()));
+  const CLI::App* at = &root;
+  std::string above = root.get_name();
+  for (const std::string& word : words) {
+    if (at != &root) above += " " + at->get_name();
+    const auto found =
+        at->get_subcommands([&](const CLI::App* verb) { return verb->get_name() == word; });
+    if (found.empty()) return std::unexpected(unknown_verb(word));
+    at = found.front();
+  }
+  fmt::print("{}", at->help(above));
   return {};
 }
 
@@ -55,9 +64,10 @@ Error unknown_verb(std::string_view word) {
 
 void add_help_verb(CLI::App& app, CliContext& context) {
   CLI::App* verb = app.add_subcommand("help", "List the verbs, or explain one");
-  auto name = std::make_shared<std::string>();
-  verb->add_option("VERB", *name, "the verb to explain; metrics: what models are judged by");
-  verb->callback([name, &app, &context] { context.outcome = help(app, *name); });
+  auto words = std::make_shared<std::vector<std::string>>();
+  verb->add_option("VERB", *words,
+                   "the verb to explain, as in data put; metrics: what models are judged by");
+  verb->callback([words, &app, &context] { context.outcome = help(app, *words); });
 }
 
 }  // namespace mayfly

@@ -38,6 +38,7 @@ class CommandLineTest(NodeCase):
     def test_help_is_a_verb_and_an_unknown_verb_is_named(self) -> None:
         self.assertIn("deploy", self.node.cli("help").stdout.decode())
         self.assertIn("--example", self.node.cli("help", "deploy").stdout.decode())
+        self.assertIn("--max-bad-rows", self.node.cli("help", "data", "put").stdout.decode())
         for arguments in (("nosuchverb",), ("help", "nosuchverb")):
             done = self.node.cli(*arguments, check=False)
             self.assertEqual(done.returncode, 2)
