@@ -8,15 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "async/loop.h"
-#include "base/rng.h"
 #include "core/reason.h"
-#include "publish/testing/publishes_all.h"
-#include "registry/testing/registry_fixture.h"
-#include "sandbox/testing/fake_spawner.h"
-#include "serving/ledger_writer.h"
-#include "serving/shadows.h"
-#include "store/local_blob_store.h"
+#include "serving/testing/publishing_rig.h"
 
 #include <doctest/doctest.h>
 
@@ -25,34 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-struct ShippedRig {
-  RegistryFixture fixture;
-  Path root = fixture.folder.path();
-  SystemClock clock;
-  SystemRng rng;
-  Loop loop{clock};
-  Pool pool{loop, "control", 1};
-  PublishesAll jails{loop};
-  std::unique_ptr<LocalBlobStore> blobs = LocalBlobStore::open(made("blobs"), made("tmp")).value();
-  Pins pins{clock};
-  std::unique_ptr<BlobOwners> owners = BlobOwners::open(root / "identity.db", clock, [] {
-                                         return std::vector<OwnedBlob>();
-                                       }).value();
-  std::unique_ptr<SecretStore> secrets =
-      SecretStore::open(root / "identity.db", root / "secrets.key", clock, rng).value();
-  std::unique_ptr<SigningKeyStore> keys =
-      SigningKeyStore::open(root / "identity.db", *secrets, clock, rng).value();
-  Publisher publisher{
-      loop, pool, jails, {.compiled = made("compiled"), .tmp = made("publish")}, {"1.31.1", "x86"}};
-  QuotaGate quotas{{loop, pool, [] { return QuotaGate::Used{}; }}};
-  Catalog catalog{{*fixture.registry, *blobs, publisher, pool, quotas}};
-  FakeSpawner spawner{loop};
-  Dispatcher dispatcher{loop, spawner, {}};
-  std::unique_ptr<Ledger> ledger = Ledger::open(root / "ledger", clock, {}).value();
-  LedgerWriter writer{loop, *ledger};
-  InvocationIds ids{clock, rng};
-  Shadows shadows{{loop, catalog, dispatcher, writer, ids}};
-  TrafficSwitch traffic{{pool, *fixture.registry, catalog, dispatcher, shadows, *keys}};
+struct ShippedRig : PublishingRig {
   ShippedFunctions shipped{{.loop = loop,
                             .pool = pool,
                             .folder = made("shipped"),
@@ -66,15 +32,7 @@ struct ShippedRig {
   std::vector<std::string> told;
 
   ShippedRig() { ship("def train(ctx): ..."); }
-  ~ShippedRig() {
-    loop.run(shadows.close());
-    loop.run(dispatcher.drain(1s));
-  }
 
-  Path made(const std::string& name) const {
-    std::filesystem::create_directories(root / name);
-    return root / name;
-  }
   void ship(std::string_view source) const {
     const Path folder = made("shipped/cnn");
     REQUIRE(write_file_durably(folder / "function.py", source).has_value());

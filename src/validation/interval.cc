@@ -222,7 +222,6 @@ bool is_near_normal(const Predictions& predictions) {
 // Percentiles of few rows lie too near to the middle: expanded as Hesterberg (The American
 // Statistician, 2015) has it.
 double expanded(double alpha, std::size_t rows) {
-  if (rows < 2) return 0;
   const auto n = static_cast<double>(rows);
   const double beyond = -std::sqrt(n / (n - 1)) * student_quantile(1 - alpha, rows);
   return boost::math::cdf(boost::math::normal_distribution<>(), beyond);

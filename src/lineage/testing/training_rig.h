@@ -11,16 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "async/loop.h"
 #include "core/caller_reason.h"
 #include "core/reason.h"
 #include "lineage/json_parts.h"
 #include "lineage/lineage.h"
 #include "lineage/registrar.h"
-#include "publish/testing/publishes_all.h"
-#include "registry/testing/registry_fixture.h"
-#include "sandbox/testing/fake_spawner.h"
-#include "serving/ledger_writer.h"
+#include "serving/testing/publishing_rig.h"
 #include "store/local_blob_store.h"
 
 #include <doctest/doctest.h>
@@ -37,15 +33,7 @@ std::string bytes_of(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-struct TrainingRig {
-  RegistryFixture fixture;
-  Path root = fixture.folder.path();
-  SystemClock clock;
-  SystemRng rng;
-  Loop loop{clock};
-  Pool pool{loop, "control", 1};
-  PublishesAll jails{loop};
-  std::unique_ptr<LocalBlobStore> blobs = LocalBlobStore::open(made("blobs"), made("tmp")).value();
+struct TrainingRig : PublishingRig {
   std::unique_ptr<LocalBlobStore> job_blobs =
       LocalBlobStore::open(made("jobs"), made("jobs_tmp")).value();
   std::unique_ptr<DatasetStore> datasets = DatasetStore::open(root / "datasets.db").value();
@@ -53,25 +41,6 @@ struct TrainingRig {
       JobStore::open(root / "jobs.db", *job_blobs, clock, [this](const Digest& digest) {
         return datasets->names(digest);
       }).value();
-  Pins pins{clock};
-  std::unique_ptr<BlobOwners> owners = BlobOwners::open(root / "identity.db", clock, [] {
-                                         return std::vector<OwnedBlob>();
-                                       }).value();
-  std::unique_ptr<SecretStore> secrets =
-      SecretStore::open(root / "identity.db", root / "secrets.key", clock, rng).value();
-  std::unique_ptr<SigningKeyStore> keys =
-      SigningKeyStore::open(root / "identity.db", *secrets, clock, rng).value();
-  Publisher publisher{
-      loop, pool, jails, {.compiled = made("compiled"), .tmp = made("publish")}, {"1.31.1", "x86"}};
-  QuotaGate quotas{{loop, pool, [] { return QuotaGate::Used{}; }}};
-  Catalog catalog{{*fixture.registry, *blobs, publisher, pool, quotas}};
-  FakeSpawner spawner{loop};
-  Dispatcher dispatcher{loop, spawner, {}};
-  std::unique_ptr<Ledger> ledger = Ledger::open(root / "ledger", clock, {}).value();
-  LedgerWriter writer{loop, *ledger};
-  InvocationIds ids{clock, rng};
-  Shadows shadows{{loop, catalog, dispatcher, writer, ids}};
-  TrafficSwitch traffic{{pool, *fixture.registry, catalog, dispatcher, shadows, *keys}};
   Rollouts rollouts{{loop, pool, *fixture.registry, catalog, traffic}};
   DatasetRecord credit = datasets
                              ->ensure({.project = "default",
@@ -118,16 +87,7 @@ struct TrainingRig {
                    .datasets = *datasets,
                    .ledger = root / "ledger"}};
 
-  ~TrainingRig() {
-    loop.run(rollouts.close());
-    loop.run(shadows.close());
-    loop.run(dispatcher.drain(1s));
-  }
-
-  Path made(const char* name) const {
-    std::filesystem::create_directories(root / name);
-    return root / name;
-  }
+  ~TrainingRig() { loop.run(rollouts.close()); }
 
   JobFile keep(FileRole role, std::string name, std::string_view content);
 
