@@ -15,13 +15,13 @@
 #include <parquet/properties.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <set>
 #include <utility>
 
 #include "core/reason.h"
 #include "core/wire/json_text.h"
+#include "runner/batch/arrow_date.h"
 #include "runner/batch/arrow_result.h"
 #include "runner/batch/arrow_text.h"
 #include "runner/batch/byte_window.h"
@@ -35,7 +35,6 @@ using arrow::Type;
 
 constexpr std::string_view kParquetFile = "the Parquet file";
 constexpr std::int64_t kPageBuffer = 1 << 20;
-constexpr std::int64_t kDay = 86'400'000;  // milliseconds
 
 bool is_list(const arrow::DataType& type) {
   return type.id() == Type::LIST || type.id() == Type::LARGE_LIST ||
@@ -77,26 +76,6 @@ auto value_at(const arrow::Array& array, std::int64_t row) {
   return static_cast<const Array&>(array).Value(row);
 }
 
-// Milliseconds since 1970, UTC, as models learn dates; what is finer is cut off.
-CellValue date_cell(const arrow::TimestampArray& array, std::int64_t row) {
-  using std::chrono::floor, std::chrono::milliseconds;
-  const std::int64_t count = array.Value(row);
-  switch (static_cast<const arrow::TimestampType&>(*array.type()).unit()) {
-    case arrow::TimeUnit::SECOND: {
-      std::int64_t all = 0;
-      if (__builtin_mul_overflow(count, std::int64_t{1000}, &all)) break;
-      return all;
-    }
-    case arrow::TimeUnit::MILLI:
-      return count;
-    case arrow::TimeUnit::MICRO:
-      return std::int64_t{floor<milliseconds>(std::chrono::microseconds(count)).count()};
-    case arrow::TimeUnit::NANO:
-      return std::int64_t{floor<milliseconds>(std::chrono::nanoseconds(count)).count()};
-  }
-  return NoValue{};
-}
-
 CellValue arrow_cell(const arrow::Array& array, std::int64_t row) {
   if (array.IsNull(row)) return NoValue{};
   switch (array.type_id()) {
@@ -111,11 +90,13 @@ CellValue arrow_cell(const arrow::Array& array, std::int64_t row) {
     case Type::INT64:
       return std::int64_t{value_at<arrow::Int64Array>(array, row)};
     case Type::DATE32:
-      return value_at<arrow::Date32Array>(array, row) * kDay;
+      return milliseconds_of(static_cast<const arrow::Date32Array&>(array), row);
     case Type::DATE64:
       return std::int64_t{value_at<arrow::Date64Array>(array, row)};
     case Type::TIMESTAMP:
-      return date_cell(static_cast<const arrow::TimestampArray&>(array), row);
+      if (const auto date = milliseconds_of(static_cast<const arrow::TimestampArray&>(array), row))
+        return *date;
+      return NoValue{};
     case Type::UINT8:
       return std::uint64_t{value_at<arrow::UInt8Array>(array, row)};
     case Type::UINT16:

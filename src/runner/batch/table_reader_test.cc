@@ -297,6 +297,24 @@ TEST_CASE("a date is milliseconds where INT64 is wanted, and text where text is"
   }
 }
 
+TEST_CASE("parquet: dates and instants are milliseconds, cut off towards the past") {
+  const Folder folder;
+  auto job = pair_job(TableFormat::Parquet);
+  job.signature.inputs = {{"day", DataType::Int64, {-1}}, {"instant", DataType::Int64, {-1}}};
+  write_parquet_dates(folder.path(), job);
+  const auto read = read_table(folder.path(), job);
+  REQUIRE_MESSAGE(read.has_value(), read.error().message);
+  const auto milliseconds = [&](std::size_t input) {
+    std::vector<std::int64_t> all(2);
+    const auto& bytes = read->chunks.at(0).inputs.at(input).bytes;
+    REQUIRE(bytes.size() == all.size() * sizeof(std::int64_t));
+    std::memcpy(all.data(), bytes.data(), bytes.size());
+    return all;
+  };
+  CHECK(milliseconds(0) == std::vector<std::int64_t>{1'769'817'600'000, -86'400'000});
+  CHECK(milliseconds(1) == std::vector<std::int64_t>{1'769'817'600'500, -1});
+}
+
 TEST_CASE("BYTES are the text itself, each with its length") {
   const Folder folder;
   auto job = pair_job(TableFormat::Csv);

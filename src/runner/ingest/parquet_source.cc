@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "core/reason.h"
+#include "runner/batch/arrow_date.h"
 #include "runner/batch/arrow_result.h"
 #include "runner/batch/arrow_text.h"
 #include "runner/ingest/row_source.h"
@@ -31,37 +32,12 @@ using arrow::Type;
 
 constexpr std::string_view kParquet = "the Parquet file";
 constexpr std::int64_t kPage = 1 << 20;
-constexpr std::int64_t kDayMs = 86'400'000;
 
 Cell integer_cell(std::int64_t value) { return {.kind = CellKind::Integer, .integer = value}; }
 
 Cell number_cell(double value) {
   if (std::isnan(value)) return {};
   return {.kind = CellKind::Number, .number = value};
-}
-
-// Towards the past, where it is finer than a millisecond.
-std::int64_t floor_div(std::int64_t value, std::int64_t by) {
-  return value / by - (value % by < 0 ? 1 : 0);
-}
-
-Cell timestamp_cell(std::int64_t value, arrow::TimeUnit::type unit) {
-  std::int64_t ms = 0;
-  switch (unit) {
-    case arrow::TimeUnit::SECOND:
-      if (__builtin_mul_overflow(value, 1000, &ms)) return {};
-      break;
-    case arrow::TimeUnit::MILLI:
-      ms = value;
-      break;
-    case arrow::TimeUnit::MICRO:
-      ms = floor_div(value, 1000);
-      break;
-    case arrow::TimeUnit::NANO:
-      ms = floor_div(value, 1'000'000);
-      break;
-  }
-  return {.kind = CellKind::Date, .integer = ms};
 }
 
 template <typename Array>
@@ -97,12 +73,14 @@ std::optional<Cell> plain_cell(const arrow::Array& array, std::int64_t row) {
     case Type::DOUBLE:
       return number_cell(at<arrow::DoubleArray>(array, row));
     case Type::DATE32:
-      return Cell{.kind = CellKind::Date, .integer = at<arrow::Date32Array>(array, row) * kDayMs};
+      return Cell{.kind = CellKind::Date,
+                  .integer = milliseconds_of(static_cast<const arrow::Date32Array&>(array), row)};
     case Type::DATE64:
       return Cell{.kind = CellKind::Date, .integer = at<arrow::Date64Array>(array, row)};
     case Type::TIMESTAMP:
-      return timestamp_cell(at<arrow::TimestampArray>(array, row),
-                            static_cast<const arrow::TimestampType&>(*array.type()).unit());
+      if (const auto date = milliseconds_of(static_cast<const arrow::TimestampArray&>(array), row))
+        return Cell{.kind = CellKind::Date, .integer = *date};
+      return Cell{};
     default:
       return std::nullopt;
   }

@@ -19,6 +19,17 @@
 
 namespace mayfly {
 
+namespace {
+
+void write_table(const Path& folder, const BatchJob& job, const arrow::Table& table,
+                 std::int64_t group) {
+  const auto file = arrow::io::FileOutputStream::Open((folder / job.input).native()).ValueOrDie();
+  CHECK(parquet::arrow::WriteTable(table, arrow::default_memory_pool(), file, group).ok());
+  CHECK(file->Close().ok());
+}
+
+}  // namespace
+
 BatchJob pair_job(TableFormat format) {
   BatchJob job;
   job.input = "input";
@@ -55,9 +66,20 @@ void write_parquet(const Path& folder, const BatchJob& job, std::int64_t rows, s
   const auto table =
       arrow::Table::Make(schema, {a.Finish().ValueOrDie(), b.Finish().ValueOrDie(),
                                   id.Finish().ValueOrDie(), x.Finish().ValueOrDie()});
-  const auto file = arrow::io::FileOutputStream::Open((folder / job.input).native()).ValueOrDie();
-  CHECK(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), file, group).ok());
-  CHECK(file->Close().ok());
+  write_table(folder, job, *table, group);
+}
+
+void write_parquet_dates(const Path& folder, const BatchJob& job) {
+  const auto micro = arrow::timestamp(arrow::TimeUnit::MICRO);
+  arrow::Date32Builder day;
+  arrow::TimestampBuilder instant(micro, arrow::default_memory_pool());
+  CHECK(day.AppendValues({20'484, -1}).ok());
+  CHECK(instant.AppendValues({1'769'817'600'500'000, -1}).ok());
+  const auto schema =
+      arrow::schema({arrow::field("day", arrow::date32()), arrow::field("instant", micro)});
+  const auto table =
+      arrow::Table::Make(schema, {day.Finish().ValueOrDie(), instant.Finish().ValueOrDie()});
+  write_table(folder, job, *table, 2);
 }
 
 Result<ReadTable> read_table(const Path& folder, const BatchJob& job) {

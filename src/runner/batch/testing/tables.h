@@ -23,6 +23,10 @@ void write_input(const Path& folder, const BatchJob& job, std::string_view text)
 // rows.
 void write_parquet(const Path& folder, const BatchJob& job, std::int64_t rows, std::int64_t group);
 
+// Two rows of a day (a date) and an instant (microseconds): 2026-01-31, the same at 00:00:00.5;
+// 1969-12-31, a microsecond before 1970.
+void write_parquet_dates(const Path& folder, const BatchJob& job);
+
 struct ReadTable {
   std::vector<TableChunk> chunks;
   std::uint64_t rows = 0;
